@@ -1,0 +1,36 @@
+/* What a generated model.c defines and the runtime uses. Nothing else crosses this border. */
+#ifndef HIL_MODEL_H
+#define HIL_MODEL_H
+
+#include <stdint.h>
+
+/* All sizes and offsets are in bytes; offsets count from hil_arena. The input and the output are one int8 tensor each. */
+typedef struct {
+    const char *build_id; /* 32 hex digits: the identity of every input of the build */
+    const char *profile;  /* MLPerf Tiny model id ([a-z0-9]+) that `profile%` answers */
+    uint16_t layers;      /* how often hil_model_infer calls its mark */
+    uint32_t arena_size;
+    uint32_t input_offset;
+    uint32_t input_size;
+    uint32_t output_offset;
+    uint32_t output_size;
+    int8_t input_zero_point;
+    int8_t output_zero_point;
+    float output_scale;
+    float input_scale;
+} hil_model_t;
+
+extern const hil_model_t hil_model;
+
+/* arena_size bytes, aligned to 16:
+ *   int8_t hil_arena[N] __attribute__((section(".arena"), aligned(16)));
+ * The runtime writes every byte of it between inferences; nothing in it survives from one to the next. */
+extern int8_t hil_arena[];
+
+/* Called after layer 0, 1, ... layers-1 (execution order) when not NULL. */
+typedef void (*hil_mark_fn)(uint32_t layer);
+
+/* Runs the network on the input in the arena. 0, or 1 + index of the layer whose kernel refused. */
+int hil_model_infer(hil_mark_fn mark);
+
+#endif

@@ -1,0 +1,29 @@
+/* What a port/<soc>.c provides: clock, one serial port, one timer. Nothing here may allocate or block, except getc. */
+#ifndef HIL_PORT_H
+#define HIL_PORT_H
+
+#include <stdint.h>
+
+/* Clock, serial port (115200 baud, 8N1 where a baud rate exists) and timer, running. Called once, first. */
+void hil_port_init(void);
+
+/* Waits for the next byte. */
+uint8_t hil_port_getc(void);
+
+/* Sends one byte; waits until there is room, not until it has left. */
+void hil_port_putc(uint8_t byte);
+
+/* Waits until all sent bytes have left, so that sending costs nothing inside a measurement. */
+void hil_port_flush(void);
+
+/* Ticks since some start, never going back (a wrap of the hardware counter is handled as long as it is called at
+ * least once a wrap: see the port). Must take the same time at every call. */
+uint64_t hil_port_ticks(void);
+
+/* Ticks in a second. */
+uint32_t hil_port_ticks_hz(void);
+
+/* What a tick counts: "dwt-cycles", "icount-instructions" or "modelled-cycles". */
+extern const char hil_port_timer_kind[];
+
+#endif

@@ -1,0 +1,238 @@
+"""Boards as data: one TOML file a board, strictly validated, in ``boards/``.
+
+A board has one or two *targets*, the places its firmware can run: ``hardware`` (the real thing) and ``qemu`` (the
+machine with the same core). Both have their own memory map and port; the budget is the same for both.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from hil.errors import BoardError
+
+Via = Literal["hardware", "renode", "qemu"]
+
+KIB = 1024
+_SIZE = re.compile(r"^\s*(\d+)\s*([kKmM]?)(?:i?[bB])?\s*$")
+_FACTORS = {"": 1, "k": KIB, "m": KIB * KIB}
+
+# Compiler flags a core is built with. The float ABI is part of the identity: two ABIs are two builds.
+CORE_FLAGS: Mapping[str, tuple[str, ...]] = {
+    "cortex-m4": ("-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16"),
+    "cortex-m7": ("-mcpu=cortex-m7", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv5-sp-d16"),
+}
+
+
+def parse_size_bytes(value: object) -> int:
+    """Bytes from an integer or from ``"64K"``, ``"1M"`` (binary multiples). Raises ValueError."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    match = _SIZE.match(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError(f"{value!r} is not a size; write bytes, or a number with K or M such as 64K")
+    return int(match[1]) * _FACTORS[match[2].lower()]
+
+
+SizeBytes = Annotated[int, BeforeValidator(parse_size_bytes), Field(gt=0, lt=2**32)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+
+
+class Region(_Strict):
+    """A memory region: `origin` (address) and `length` in bytes."""
+
+    origin: Annotated[int, Field(ge=0, lt=2**32)]
+    length: SizeBytes
+
+    @property
+    def end(self) -> int:
+        """First address behind the region."""
+        return self.origin + self.length
+
+    @model_validator(mode="after")
+    def _inside_address_space(self) -> Self:
+        if self.end > 2**32:
+            raise ValueError(f"region 0x{self.origin:08x} + {self.length} leaves the 32-bit address space")
+        return self
+
+
+class Target(_Strict):
+    """Where an image can run: memory map, port file, timer."""
+
+    port: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
+    flash: Region
+    sram: Region
+    timer: Literal["dwt-cycles", "icount-instructions"]
+    machine: Annotated[str, Field(pattern=r"^[a-z0-9-]+$")] | None = None
+    defines: dict[Annotated[str, Field(pattern=r"^HIL_[A-Z0-9_]+$")], int] = {}
+
+    @model_validator(mode="after")
+    def _no_overlap(self) -> Self:
+        if self.flash.origin < self.sram.end and self.sram.origin < self.flash.end:
+            raise ValueError(
+                f"flash 0x{self.flash.origin:08x}-0x{self.flash.end:08x} and sram "
+                f"0x{self.sram.origin:08x}-0x{self.sram.end:08x} overlap"
+            )
+        return self
+
+
+class Uart(_Strict):
+    """Serial port of the board as a user sees it (documentation; the port file holds the registers)."""
+
+    name: str
+    tx: str | None = None
+    rx: str | None = None
+    baud: Annotated[int, Field(ge=1200, le=4_000_000)] = 115_200
+
+
+class Usb(_Strict):
+    """How the board's probe shows up on USB."""
+
+    vendor_id: Annotated[int, Field(ge=0, lt=2**16)]
+    product_ids: tuple[Annotated[int, Field(ge=0, lt=2**16)], ...]
+
+
+class Budget(_Strict):
+    """What a network may use, all included: code, weights, arena, stack."""
+
+    flash: SizeBytes = 64 * KIB
+    sram: SizeBytes = 64 * KIB
+
+
+class Board(_Strict):
+    """One board. `targets` is keyed by `Via`."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
+    description: str
+    core: Literal["cortex-m4", "cortex-m7"]
+    clock_hz: Annotated[int, Field(gt=0, le=2_000_000_000)]
+    source: str
+    budget: Budget = Budget()
+    uart: Uart | None = None
+    usb: Usb | None = None
+    hardware: Target | None = None
+    qemu: Target | None = None
+
+    @property
+    def core_flags(self) -> tuple[str, ...]:
+        """Compiler flags for the core."""
+        return CORE_FLAGS[self.core]
+
+    def target(self, via: Via) -> Target:
+        """The target for `via`; raises BoardError when the board has none."""
+        found = {"hardware": self.hardware, "renode": self.hardware, "qemu": self.qemu}[via]
+        if found is None:
+            raise BoardError(f"board {self.name} has no target for --via {via}")
+        return found
+
+    def with_budget(self, flash: int | None, sram: int | None) -> Board:
+        """A copy with another budget in bytes; None keeps the board's own."""
+        update = {"flash": flash or self.budget.flash, "sram": sram or self.budget.sram}
+        return self.model_copy(update={"budget": Budget(**update)})
+
+    @model_validator(mode="after")
+    def _budget_fits(self) -> Self:
+        if self.hardware is None and self.qemu is None:
+            raise ValueError("a board needs a [qemu] or a [hardware] table")
+        if self.qemu is not None and self.qemu.machine is None:
+            raise ValueError("[qemu] needs `machine`, the name that `qemu-system-arm -M` takes")
+        for via, target in (("hardware", self.hardware), ("qemu", self.qemu)):
+            for region in ("flash", "sram"):
+                if target is None:
+                    continue
+                have, want = getattr(target, region).length, getattr(self.budget, region)
+                if want > have:
+                    raise ValueError(f"budget.{region} of {want} bytes exceeds {via}.{region}, which has {have}")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class _Problem:
+    where: str
+    text: str
+
+
+def boards_dir() -> Path:
+    """Folder of the shipped board files."""
+    return Path(__file__).resolve().parent.parent / "boards"
+
+
+def canonical_name(name: str) -> str:
+    """``NUCLEO_F746ZG`` and ``nucleo_f746zg`` are ``nucleo-f746zg``."""
+    return name.strip().lower().replace("_", "-")
+
+
+def board_names(directory: Path | None = None) -> tuple[str, ...]:
+    """Names of all boards in `directory` (default: shipped), sorted."""
+    return tuple(sorted(path.stem for path in (directory or boards_dir()).glob("*.toml")))
+
+
+def load_board(name: str, directory: Path | None = None) -> Board:
+    """The board called `name`, or in the TOML file `name` (when it has a separator or ends with .toml).
+
+    Raises BoardError for an unknown name (with the nearest one) and for a file that does not validate.
+    """
+    if name.endswith(".toml") or os.sep in name:
+        return read_board(Path(name))
+    folder = directory or boards_dir()
+    wanted, known = canonical_name(name), board_names(folder)
+    if wanted not in known:
+        near = difflib.get_close_matches(wanted, known, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise BoardError(f"unknown board {name!r}{hint} (known: {', '.join(known)}; or give a .toml file)")
+    board = read_board(folder / f"{wanted}.toml")
+    if board.name != wanted:
+        raise BoardError(f"{wanted}.toml says name = {board.name!r}; it has to be the file's name")
+    return board
+
+
+def read_board(path: Path) -> Board:
+    """The board in the TOML file `path`. Raises BoardError."""
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise BoardError(f"board file {path} does not exist") from error
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise BoardError(f"board file {path} cannot be read: {error}") from error
+    try:
+        return Board.model_validate(raw)
+    except ValidationError as error:
+        raise BoardError(f"board file {path.name}: {_first_problem(error)}") from error
+
+
+def _first_problem(error: ValidationError) -> str:
+    problems = [_describe(item) for item in error.errors()]
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    first = problems[0]
+    return f"{first.where}: {first.text}{more}" if first.where else f"{first.text}{more}"
+
+
+def _describe(item: Mapping[str, Any]) -> _Problem:
+    where = ".".join(str(part) for part in item["loc"])
+    if item["type"] != "extra_forbidden":
+        return _Problem(where, str(item["msg"]).removeprefix("Value error, "))
+    keys = _fields_at(item["loc"][:-1])
+    near = difflib.get_close_matches(str(item["loc"][-1]), keys, n=1)
+    return _Problem(where, "unknown key" + (f"; did you mean {near[0]!r}?" if near else ""))
+
+
+def _fields_at(loc: tuple[Any, ...]) -> list[str]:
+    """Field names of the model at `loc`, for suggestions."""
+    tables: dict[str, type[BaseModel]] = {
+        "budget": Budget, "uart": Uart, "usb": Usb, "hardware": Target, "qemu": Target,
+        "flash": Region, "sram": Region,
+    }  # fmt: skip
+    names = [part for part in loc if part in tables]
+    model: type[BaseModel] = tables[names[-1]] if names else Board
+    return list(model.model_fields)

@@ -1,0 +1,118 @@
+"""Every error that munas-hil raises on purpose.
+
+    HilError                          exit status
+     ├── UsageError                    2   wrong option, name or file
+     │    ├── BoardError                   board file or board name
+     │    ├── ModelError                   the .tflite cannot be used
+     │    ├── BudgetError                  the network does not fit the flash or SRAM budget
+     │    └── CalibrationMismatch          calibration or record of another identity
+     ├── InfrastructureError           3   the surroundings failed, not the network
+     │    ├── ToolMissing                  a program or package is not installed
+     │    ├── BuildError                   the toolchain failed
+     │    ├── RunnerError                  emulator or probe failed
+     │    ├── LinkError                    the serial link failed
+     │    │    ├── LinkTimeout             nothing (or too little) came back in time
+     │    │    └── ProtocolError           what came back is not the protocol
+     │    ├── TargetFaultError             the firmware faulted (HardFault, stack overflow, lock-up)
+     │    └── StoreError                   results file corrupt, disk full
+     └── CheckFailed                   1   a verification or a limit failed
+
+A message says what was tried, on which board, and what to do. Foreign exceptions are mapped where the foreign
+library is called, with ``from``.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class HilError(Exception):
+    """Base of all errors raised on purpose; `exit_status` is what the command line returns."""
+
+    exit_status: ClassVar[int] = 3
+
+
+class UsageError(HilError):
+    """The request itself is wrong: option, name, file content."""
+
+    exit_status = 2
+
+
+class BoardError(UsageError):
+    """Unknown board, or a board file that does not validate."""
+
+
+class ModelError(UsageError):
+    """The .tflite is corrupt, not int8, or uses something unsupported."""
+
+
+class BudgetError(UsageError):
+    """The network does not fit; `shortfall_bytes` maps the region (``FLASH``, ``RAM``) to bytes missing."""
+
+    def __init__(self, message: str, shortfall_bytes: dict[str, int] | None = None) -> None:
+        super().__init__(message)
+        self.shortfall_bytes = dict(shortfall_bytes or {})
+
+    def __reduce__(self) -> tuple[type[BudgetError], tuple[str, dict[str, int]]]:
+        return type(self), (str(self), self.shortfall_bytes)
+
+
+class CalibrationMismatch(UsageError):
+    """Two identities differ that must be equal; the message names the difference."""
+
+
+class InfrastructureError(HilError):
+    """Toolchain, emulator, board or link failed."""
+
+
+class ToolMissing(InfrastructureError):
+    """A program or package is missing; `install` is the command that installs it."""
+
+    def __init__(self, tool: str, install: str) -> None:
+        super().__init__(f"{tool} is not installed; install it with: {install}")
+        self.tool = tool
+        self.install = install
+
+    def __reduce__(self) -> tuple[type[ToolMissing], tuple[str, str]]:
+        return type(self), (self.tool, self.install)
+
+
+class BuildError(InfrastructureError):
+    """Compiler or linker failed for another reason than the budget."""
+
+
+class RunnerError(InfrastructureError):
+    """The emulator or the probe failed or died."""
+
+
+class LinkError(InfrastructureError):
+    """The serial link failed."""
+
+
+class LinkTimeout(LinkError):
+    """The device stayed silent, or did not finish, for longer than the time-out."""
+
+
+class ProtocolError(LinkError):
+    """The device answered something that is not the protocol, or a checksum was wrong after all retries."""
+
+
+class TargetFaultError(InfrastructureError):
+    """The firmware stopped in a fault handler. `registers` holds pc, lr, cfsr, hfsr, bfar, mmfar."""
+
+    def __init__(self, message: str, registers: dict[str, int] | None = None) -> None:
+        super().__init__(message)
+        self.registers = dict(registers or {})
+
+    def __reduce__(self) -> tuple[type[TargetFaultError], tuple[str, dict[str, int]]]:
+        return type(self), (str(self), self.registers)
+
+
+class StoreError(InfrastructureError):
+    """The results store is corrupt or cannot be written."""
+
+
+class CheckFailed(HilError):
+    """Outputs differ, a limit is exceeded, or a figure got worse."""
+
+    exit_status = 1

@@ -1,0 +1,83 @@
+"""The cross compiler: found, asked for its version, and run with its failures mapped to our errors."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hil.errors import BudgetError, BuildError, ToolMissing
+
+INSTALL_GCC = "apt-get install gcc-arm-none-eabi libnewlib-arm-none-eabi"
+_TIMEOUT_S = 300.0
+_OVERFLOW = re.compile(r"region [`'](\w+)' overflowed by (\d+) bytes")
+
+
+@dataclass(frozen=True, slots=True)
+class Toolchain:
+    """GCC for Arm. `version` is the first line of ``--version``."""
+
+    gcc: Path
+    ar: Path
+    version: str
+
+
+def find_toolchain() -> Toolchain:
+    """The cross compiler on the PATH (or ``$MUNAS_HIL_GCC``). Raises ToolMissing or BuildError."""
+    return _probe(os.environ.get("MUNAS_HIL_GCC", "arm-none-eabi-gcc"), os.environ.get("PATH", ""))
+
+
+@functools.lru_cache(maxsize=8)
+def _probe(name: str, path: str) -> Toolchain:
+    gcc = shutil.which(name, path=path)
+    ar = gcc and shutil.which(gcc.removesuffix("gcc") + "gcc-ar", path=path)
+    if not gcc or not ar:
+        raise ToolMissing(name, INSTALL_GCC)
+    first_line = run_tool([gcc, "--version"]).splitlines()
+    if not first_line:
+        raise BuildError(f"{gcc} --version printed nothing; reinstall it with: {INSTALL_GCC}")
+    probe = run_tool([gcc, "-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16", "-print-file-name=libc.a"])
+    if not Path(probe.strip()).is_absolute():
+        raise ToolMissing("newlib for arm-none-eabi", INSTALL_GCC)
+    return Toolchain(Path(gcc), Path(ar), first_line[0].strip())
+
+
+def run_tool(command: Sequence[str | Path], cwd: Path | None = None) -> str:
+    """Run a tool of the toolchain; its standard output.
+
+    Raises ToolMissing when it is not there, BudgetError when the linker says that a region overflowed, BuildError
+    otherwise, with the first error line of the tool.
+    """
+    words = [str(word) for word in command]
+    try:
+        done = subprocess.run(
+            words, cwd=cwd, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT_S,
+            stdin=subprocess.DEVNULL, env={**os.environ, "LC_ALL": "C"}, check=False,
+        )  # fmt: skip
+    except FileNotFoundError as error:
+        raise ToolMissing(words[0], INSTALL_GCC) from error
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise BuildError(f"{words[0]} did not run: {error}") from error
+    if done.returncode != 0:
+        raise _failure(words[0], done.returncode, done.stderr)
+    return done.stdout
+
+
+def _failure(tool: str, status: int, stderr: str) -> BudgetError | BuildError:
+    shortfall = {region: int(number) for region, number in _OVERFLOW.findall(stderr)}
+    if shortfall:
+        missing = ", ".join(f"{region} by {number} bytes" for region, number in sorted(shortfall.items()))
+        return BudgetError(
+            f"the network does not fit the budget: it overflows {missing}; use a smaller network or a larger "
+            "--flash/--sram",
+            shortfall,
+        )
+    lines = [line for line in stderr.splitlines() if line.strip()]
+    errors = [line for line in lines if "error" in line.lower() or "ERROR" in line or "BUG" in line]
+    detail = (errors or lines or ["no message"])[0]
+    return BuildError(f"{Path(tool).name} failed with status {status}: {detail.strip()}")

@@ -1,0 +1,1 @@
+"""µNAS: search space, operator graph, memory and cost estimators. Never imports `hil`."""
