@@ -1,0 +1,23 @@
+"""Limits of what is imported, so that no file can make the importer, the reference or a plan run away.
+
+They are far above anything that runs on a Cortex-M, and low enough that LiteRT stays within a second or two.
+"""
+
+from __future__ import annotations
+
+MAX_FILE_BYTES = 32 * 1024 * 1024
+MAX_TENSORS = 8192
+MAX_OPERATORS = 2048
+MAX_RANK = 4
+MAX_DIMENSION = 65535  # geometry is 16 bits wide on the device
+MAX_ACTIVATION_BYTES = 16 * 1024 * 1024
+MAX_TOTAL_ACTIVATION_BYTES = 64 * 1024 * 1024
+MAX_INTERFACE = 16  # inputs or outputs of a network, inputs of an operator
+MAX_WORK = 2_000_000_000  # multiply-accumulates plus elements moved, over the whole network
+MAX_CLASSES = 4096  # of a softmax: its sum has 12 integer bits
+MAX_NAME_CHARACTERS = 64
+CONSTANT_REUSE = 4  # how often, on average, a file's bytes may be the weights of an operator
+
+# Activation scales outside have no use, and would overflow the integer ranges of fused activations (6 / scale < 2^31).
+MIN_ACTIVATION_SCALE = 2.0**-28
+MAX_ACTIVATION_SCALE = 2.0**28
