@@ -18,13 +18,14 @@ typedef struct {
     int8_t output_zero_point;
     float output_scale;
     float input_scale;
+    uint32_t arena_kept; /* bytes at the end of the arena that live from one inference to the next; 0 but for TFLM */
 } hil_model_t;
 
 extern const hil_model_t hil_model;
 
 /* arena_size bytes, aligned to 16:
  *   int8_t hil_arena[N] __attribute__((section(".arena"), aligned(16)));
- * The runtime writes every byte of it between inferences; nothing in it survives from one to the next. */
+ * The runtime writes every byte of it between inferences, the last arena_kept ones apart. */
 extern int8_t hil_arena[];
 
 /* Called after layer 0, 1, ... layers-1 (execution order) when not NULL. */
@@ -32,5 +33,9 @@ typedef void (*hil_mark_fn)(uint32_t layer);
 
 /* Runs the network on the input in the arena. 0, or 1 + index of the layer whose kernel refused. */
 int hil_model_infer(hil_mark_fn mark);
+
+/* Both are only there for a model that needs them. */
+int hil_model_setup(void) __attribute__((weak));           /* once, after start-up; not 0: no inference will run */
+uint32_t hil_model_arena_used(void) __attribute__((weak)); /* bytes that the interpreter says it uses of the arena */
 
 #endif

@@ -1,0 +1,39 @@
+"""Looking at the process table."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+
+def _stat(pid: int) -> tuple[str, str, int] | None:
+    """Name, state and parent of a process; None when it is gone."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    name, _, rest = text.partition("(")[2].rpartition(")")
+    state, parent = rest.split()[:2]
+    return name, state, int(parent)
+
+
+def children(parent: int, name: str) -> list[int]:
+    """Processes of that name that `parent` started and that still run (zombies do not)."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            stat = _stat(int(entry.name))
+            if stat is not None and stat[0] == name[:15] and stat[1] != "Z" and stat[2] == parent:
+                found.append(int(entry.name))
+    return found
+
+
+def gone(pid: int, within_s: float) -> bool:
+    """Whether the process has ended (a zombie has) before `within_s` seconds are over."""
+    deadline = time.monotonic() + within_s
+    while time.monotonic() < deadline:
+        stat = _stat(pid)
+        if stat is None or stat[1] == "Z":
+            return True
+        time.sleep(0.01)
+    return False

@@ -1,0 +1,273 @@
+"""What every runner has to do, whatever it runs images on. A new runner gets a subclass with its fixtures."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from hil import wire
+from hil.board import Board, Target, load_board
+from hil.errors import (
+    BoardError,
+    InfrastructureError,
+    LinkError,
+    LinkTimeout,
+    RunnerError,
+    TargetFaultError,
+    ToolMissing,
+)
+from hil.link import Device, Timeouts
+from hil.runners.base import Runner, Session
+from hil.runners.qemu import QEMU, QemuRunner
+from hil.wire import Pattern, PatternKind
+from tests.contract.processes import children
+from tests.firmware import images
+
+RANDOM = Pattern(PatternKind.RANDOM, 1)
+Image = Callable[[str], Path]
+
+
+def boot(session: Session) -> Device:
+    """The device of a session, booted."""
+    device = Device(session.port, session.timeouts)
+    device.wait_ready()
+    return device
+
+
+class RunnerContract:
+    """Subclasses give `runner`, `board`, `image` (of a model: C text) and say how to kill the place of a session."""
+
+    via: ClassVar[str]
+    sessions: list[Session]
+
+    @pytest.fixture
+    def runner(self) -> Runner:
+        raise NotImplementedError
+
+    @pytest.fixture
+    def board(self) -> Board:
+        raise NotImplementedError
+
+    @pytest.fixture
+    def image(self) -> Image:
+        raise NotImplementedError
+
+    def kill_place(self) -> None:
+        """Make the emulator (or probe) of the one open session die."""
+        raise NotImplementedError
+
+    def check_nothing_left(self) -> None:
+        """Assert that no process and no open port of `sessions` is left."""
+        raise NotImplementedError
+
+    def within(self, opened: AbstractContextManager[Session], action: Callable[[Session], object]) -> object:
+        """Result of `action` in a session, which `check_nothing_left` then knows."""
+        self.sessions = []
+        with opened as session:
+            self.sessions.append(session)
+            return action(session)
+
+    # --- the contract -------------------------------------------------------------------------------------------
+
+    def test_gives_a_booting_device(self, runner: Runner, board: Board, image: Image) -> None:
+        output = self.within(runner.open(image(images.ADDER), board), lambda session: boot(session).run(RANDOM).output)
+        assert output == bytes((value + 3) & 0xFF for value in RANDOM.data(10))
+        self.check_nothing_left()
+
+    def test_says_what_its_figures_are(self, runner: Runner, board: Board, image: Image) -> None:
+        with runner.open(image(images.ADDER), board) as session:
+            assert session.via == self.via
+            assert session.simulated == (self.via != "hardware")
+            assert session.timer == board.target(session.via).timer
+            assert boot(session).identity().timer == session.timer
+        assert session.ticks_to_units(0) == 0
+        assert session.ticks_to_units(10**12) * session.ticks_per_unit == pytest.approx(10**12, rel=1e-9)
+
+    def test_each_session_starts_from_reset(self, runner: Runner, board: Board, image: Image) -> None:
+        made = image(images.ADDER)
+        for _ in range(2):
+            with runner.open(made, board) as session:
+                device = boot(session)
+                assert device.command("results") == ["e-[No output yet]"]
+                device.run(RANDOM)
+
+    def test_errors_inside_pass_through(self, runner: Runner, board: Board, image: Image) -> None:
+        def fail(_: Session) -> None:
+            raise KeyError("mine")
+
+        with pytest.raises(KeyError, match="mine"):
+            self.within(runner.open(image(images.ADDER), board), fail)
+        self.check_nothing_left()
+
+    @pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
+    def test_interrupts_leave_nothing(
+        self, runner: Runner, board: Board, image: Image, interrupt: type[BaseException]
+    ) -> None:
+        def fail(session: Session) -> None:
+            boot(session)
+            raise interrupt
+
+        with pytest.raises(interrupt):
+            self.within(runner.open(image(images.ADDER), board), fail)
+        self.check_nothing_left()
+
+    def test_a_fault_is_a_target_fault(self, runner: Runner, board: Board, image: Image) -> None:
+        opened = runner.open(image(images.FAULTS["undefined"]), board)
+        with pytest.raises(TargetFaultError, match="undefined") as caught:
+            self.within(opened, lambda session: boot(session).run(RANDOM))
+        assert {"pc", "lr", "sp", "cfsr", "hfsr", "bfar", "mmfar"} <= set(caught.value.registers)
+        self.check_nothing_left()
+
+    def test_an_endless_loop_is_a_time_out(self, runner: Runner, board: Board, image: Image) -> None:
+        def impatient(session: Session) -> None:
+            timeouts = replace(session.timeouts, inference_s=0.3)
+            boot(replace(session, timeouts=timeouts)).run(RANDOM)
+
+        with pytest.raises(LinkTimeout):
+            self.within(runner.open(image(images.ENDLESS), board), impatient)
+        self.check_nothing_left()
+
+    def test_a_place_that_dies_is_noticed_at_once(self, runner: Runner, board: Board, image: Image) -> None:
+        killed = 0.0
+
+        def kill() -> None:
+            nonlocal killed
+            time.sleep(0.2)
+            killed = time.monotonic()
+            self.kill_place()
+
+        def victim(session: Session) -> None:
+            device = boot(session)
+            threading.Thread(target=kill).start()
+            device.run(RANDOM)
+
+        with pytest.raises((RunnerError, LinkError)) as caught:
+            self.within(runner.open(image(images.ENDLESS), board), victim)
+        assert time.monotonic() - killed < 2
+        assert not isinstance(caught.value, LinkTimeout)
+        self.check_nothing_left()
+
+    def test_a_missing_image_is_an_error_that_names_it(self, runner: Runner, board: Board, tmp_path: Path) -> None:
+        with pytest.raises(InfrastructureError, match=r"absent\.elf"):
+            self.within(runner.open(tmp_path / "absent.elf", board), boot)
+
+
+@pytest.fixture(scope="module")
+def objects_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the runtime's objects go, compiled once."""
+    return tmp_path_factory.mktemp("objects")
+
+
+@pytest.mark.firmware
+@pytest.mark.qemu
+@pytest.mark.parametrize("board_name", ["mps2-an386", "nucleo-f746zg"])
+class TestQemuRunner(RunnerContract):
+    """QEMU, both cores."""
+
+    via = "qemu"
+
+    @pytest.fixture
+    def runner(self) -> Runner:
+        if shutil.which(QEMU) is None:
+            pytest.skip(f"{QEMU} is not installed")
+        return QemuRunner(timeouts=Timeouts(boot_s=20.0, command_s=10.0, inference_s=20.0))
+
+    @pytest.fixture
+    def board(self, board_name: str) -> Board:
+        return load_board(board_name)
+
+    @pytest.fixture
+    def image(self, board: Board, objects_folder: Path, tmp_path: Path) -> Image:
+        objects = images.runtime(board.core, objects_folder / board.core)
+        return lambda model: images.link(images.header() + model, objects, tmp_path, core=board.core)
+
+    def kill_place(self) -> None:
+        (emulator,) = children(os.getpid(), "qemu-system-arm")
+        os.kill(emulator, signal.SIGKILL)
+
+    def check_nothing_left(self) -> None:
+        assert children(os.getpid(), "qemu-system-arm") == []
+        assert self.sessions
+        assert not any(session.port.is_open for session in self.sessions)  # type: ignore[attr-defined]
+
+    # --- QEMU's own ---------------------------------------------------------------------------------------------
+
+    def test_a_lock_up_is_a_target_fault(self, runner: Runner, board: Board, image: Image) -> None:
+        made = image(images.FAULTS["lockup"])
+        with pytest.raises(TargetFaultError, match="locked up") as caught:
+            self.within(runner.open(made, board), lambda session: boot(session).run(RANDOM))
+        assert images.symbol(made, "_text_start") <= caught.value.registers["pc"] < images.symbol(made, "_text_end")
+
+    def test_death_names_the_signal(self, runner: Runner, board: Board, image: Image) -> None:
+        def victim(session: Session) -> None:
+            device = boot(session)
+            self.kill_place()
+            device.run(RANDOM)
+
+        with pytest.raises(RunnerError, match="SIGKILL") as caught:
+            self.within(runner.open(image(images.ADDER), board), victim)
+        assert isinstance(caught.value.__cause__, LinkError)
+
+    def test_an_unusable_image_is_an_error(self, runner: Runner, board: Board, tmp_path: Path) -> None:
+        text = tmp_path / "image.elf"  # QEMU runs what is no ELF as a raw binary: straight into a lock-up
+        text.write_text("#!not an ELF\n" * 1000)
+        with pytest.raises((RunnerError, TargetFaultError)):
+            self.within(runner.open(text, board), boot)
+        assert children(os.getpid(), "qemu-system-arm") == []
+
+    def test_an_unknown_machine_is_a_runner_error(self, runner: Runner, board: Board, image: Image) -> None:
+        assert board.qemu is not None
+        target = Target.model_validate({**board.qemu.model_dump(), "machine": "mps2-an999"})
+        wrong = board.model_copy(update={"qemu": target})
+        with pytest.raises(RunnerError, match="unsupported machine"):
+            self.within(runner.open(image(images.ADDER), wrong), boot)
+
+    def test_a_board_without_qemu_is_a_board_error(self, runner: Runner, board: Board, image: Image) -> None:
+        wrong = board.model_copy(update={"qemu": None})
+        with pytest.raises(BoardError, match="no target for --via qemu"):
+            self.within(runner.open(image(images.ADDER), wrong), boot)
+
+    def test_a_missing_qemu_is_a_missing_tool(self, board: Board, image: Image) -> None:
+        runner = QemuRunner(program="qemu-system-absent")
+        with pytest.raises(ToolMissing, match="apt-get install qemu-system-arm"):
+            self.within(runner.open(image(images.ADDER), board), boot)
+
+    def test_sessions_in_several_threads(self, runner: Runner, board: Board, image: Image) -> None:
+        made = image(images.ADDER)
+
+        def count(_: int) -> int:
+            with runner.open(made, board) as session:
+                return session.ticks_to_units(boot(session).run(RANDOM).ticks)
+
+        with ThreadPoolExecutor(2) as pool:
+            assert len(set(pool.map(count, range(4)))) == 1
+        assert children(os.getpid(), "qemu-system-arm") == []
+
+    def test_no_second_of_waiting_for_the_pty(self, runner: Runner, board: Board, image: Image) -> None:
+        """QEMU polls an unconnected pty once a second; ours is connected before the machine exists."""
+        made, seconds = image(images.ADDER), []
+        for _ in range(3):
+            started = time.monotonic()
+            with runner.open(made, board) as session:
+                boot(session)
+                seconds.append(time.monotonic() - started)
+        assert min(seconds) < 0.9, seconds
+
+    def test_silence_is_announced_in_the_devices_time(self, runner: Runner, board: Board, image: Image) -> None:
+        with runner.open(image(images.ADDER), board) as session:
+            device = boot(session)
+            ticks = device.run(RANDOM).ticks
+            key, fields = wire.parse_extension(device.command("hil memory")[0]) or ("", ["0"])
+            assert key == wire.KEYS["SILENCE"]
+            assert int(fields[0]) == pytest.approx(2 * ticks / 25, abs=3)

@@ -1,0 +1,253 @@
+"""Device over a port that a test controls byte by byte: time-outs, damage, faults, a port that dies."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+from serial import SerialException
+
+from hil import wire
+from hil.errors import LinkError, LinkTimeout, ProtocolError, TargetFaultError
+from hil.link import Device, Timeouts
+from hil.wire import Pattern, PatternKind
+
+SHORT = Timeouts(boot_s=0.05, command_s=0.05, inference_s=0.1)
+BUILD = "0123456789abcdef0123456789abcdef"
+OUTPUT = bytes(range(6))
+IDENTITY = (
+    wire.extension_line("id", wire.VERSION, BUILD, "kws01", "dwt-cycles", 216_000_000, 2, 512, 40, len(OUTPUT), -3, 4),
+    wire.extension_line("map", 9000, 0x20000000, 2048, 900, 0x20000C00, 0),
+)
+
+
+class ScriptedPort:
+    """Answers each command by `answer`: the lines, or None for silence. `log` has what was sent."""
+
+    def __init__(self, answer: Callable[[str], list[str] | None], banner: str = "") -> None:
+        self.timeout: float | None = None
+        self.log: list[str] = []
+        self.closed = False
+        self._answer = answer
+        self._out = bytearray(banner.encode("latin-1"))
+
+    @property
+    def in_waiting(self) -> int:
+        return len(self._out)
+
+    def read(self, size: int = 1, /) -> bytes:
+        if not self._out:
+            time.sleep(0.005)  # as a port with a time-out does, only sooner
+        data = bytes(self._out[:size])
+        del self._out[:size]
+        return data
+
+    def write(self, data: bytes, /) -> int:
+        command = data.decode().removesuffix(wire.TERMINATOR)
+        self.log.append(command)
+        lines = self._answer(command)
+        if lines is not None:
+            self._out += "".join(f"{line}\r\n" for line in [*lines, wire.READY]).encode("latin-1")
+        return len(data)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def device(answers: dict[str, list[str] | None]) -> tuple[Device, ScriptedPort]:
+    """A device that answers these commands and `hil id`."""
+    table = {"hil id": list(IDENTITY), **answers}
+    port = ScriptedPort(lambda command: table.get(command, [f"e-[Unknown command: {command}]"]))
+    return Device(port, SHORT), port
+
+
+def test_boot_message_is_read_to_ready() -> None:
+    port = ScriptedPort(lambda _: None, "\x00noise\r\nm-timestamp-mode-performance\r\nm-init-done\r\nm-ready\r\n")
+    assert Device(port, SHORT).wait_ready() == ["\x00noise", "m-timestamp-mode-performance", "m-init-done"]
+
+
+@pytest.mark.parametrize("banner", ["", "m-timestamp-mode-performance\r\n", "m-ready"])
+def test_silence_at_boot_is_a_time_out(banner: str) -> None:
+    started = time.monotonic()
+    with pytest.raises(LinkTimeout, match="boot message"):
+        Device(ScriptedPort(lambda _: None, banner), SHORT).wait_ready()
+    assert 0.05 <= time.monotonic() - started < 1
+
+
+def test_fault_at_boot_is_a_fault() -> None:
+    banner = "\r\ne-[fault pc=00000012 lr=0 sp=0 cfsr=00010000 hfsr=0 bfar=0 mmfar=0 stack=0]\r\n"
+    with pytest.raises(TargetFaultError, match="undefined instruction") as caught:
+        Device(ScriptedPort(lambda _: None, banner), SHORT).wait_ready()
+    assert caught.value.registers["pc"] == 0x12
+
+
+def test_identity_is_asked_for_once() -> None:
+    made, port = device({})
+    assert made.identity().build_id == BUILD
+    assert made.identity().output_zero_point == 4
+    assert made.memory_map().static_bytes == 900
+    assert port.log == ["hil id"]
+
+
+def test_a_damaged_reply_is_asked_for_again() -> None:
+    replies = iter([[IDENTITY[0].replace("kws01", "kws02"), IDENTITY[1]], ["e-[Unknown command: hix]"], list(IDENTITY)])
+    port = ScriptedPort(lambda _: next(replies))
+    assert Device(port, SHORT).identity().profile == "kws01"
+    assert port.log == ["hil id"] * 3
+
+
+def test_damage_that_stays_is_a_protocol_error() -> None:
+    made, port = device({"hil id": ["m-hil-id-[1]-00000000"]})
+    with pytest.raises(ProtocolError, match=r"wrong CRC.*3 attempts"):
+        made.identity()
+    assert len(port.log) == 3
+
+
+def test_another_version_is_named() -> None:
+    made, _ = device({"hil id": [wire.extension_line("id", 9, "x"), IDENTITY[1]]})
+    with pytest.raises(ProtocolError, match="another version"):
+        made.identity()
+
+
+def test_stock_firmware_is_recognised() -> None:
+    stock = Device(ScriptedPort(lambda command: [f"e-[Unknown command: {command.split()[0]}]"]), SHORT)
+    assert not stock.has_extension()
+    assert device({})[0].has_extension()
+
+
+def run_line(pattern: Pattern, ticks: int = 77) -> str:
+    data = pattern.data(40, -3)
+    return wire.extension_line("run", ticks, wire.crc32(data), wire.crc32(OUTPUT), OUTPUT.hex())
+
+
+def test_run_checks_that_the_input_is_the_hosts() -> None:
+    asked, other = Pattern(PatternKind.RANDOM, 5), Pattern(PatternKind.RANDOM, 6)
+    made, _ = device({"hil run 5 0": [run_line(asked)]})
+    assert made.run(asked) == wire.RunReply(77, wire.crc32(asked.data(40, -3)), wire.crc32(OUTPUT), OUTPUT)
+    made, _ = device({"hil run 5 0": [run_line(other)]})
+    with pytest.raises(ProtocolError, match="differs from the host's"):
+        made.run(asked)
+
+
+def test_an_announced_silence_extends_the_time_out() -> None:
+    class Slow(ScriptedPort):
+        started = 0.0
+
+        def read(self, size: int = 1, /) -> bytes:
+            if self.log and not self.started:
+                self.started = time.monotonic()
+            if self.started and not self.in_waiting and time.monotonic() - self.started > 0.3:
+                self._out += f"{wire.extension_line('ticks', 5)}\r\nm-ready\r\n".encode()
+                self.started = float("inf")
+            return super().read(size)
+
+        def write(self, data: bytes, /) -> int:
+            self.log.append(data.decode())
+            self._out += f"{wire.extension_line('silence', announced_us)}\r\n".encode()
+            return len(data)
+
+    announced_us = 200_000
+    assert Device(Slow(lambda _: None), SHORT).infer(1, 0) == [5]
+    announced_us = 1
+    with pytest.raises(LinkTimeout):
+        Device(Slow(lambda _: None), SHORT).infer(1, 0)
+
+
+def test_samples_over_several_lines() -> None:
+    lines = [wire.extension_line("ticks", *range(16)), wire.extension_line("ticks", 16)]
+    assert device({"hil infer 17 2": lines})[0].infer(17, 2) == list(range(17))
+    with pytest.raises(ProtocolError, match="16 samples came back instead of 17"):
+        device({"hil infer 17 2": lines[:1]})[0].infer(17, 2)
+
+
+def test_profile_must_have_every_layer_in_order() -> None:
+    both = [wire.extension_line("layers", 0, 10), wire.extension_line("layers", 1, 20)]
+    assert device({"hil profile": both})[0].profile() == [10, 20]
+    for damaged in (both[:1], both[::-1], [wire.extension_line("layers", 0, 10, 2**32 - 1)]):
+        with pytest.raises(ProtocolError, match="layer"):
+            device({"hil profile": damaged})[0].profile()
+
+
+def test_upload_in_chunks_and_checked_as_a_whole() -> None:
+    data = bytes(range(40))
+    made, port = device(
+        {
+            wire.put_command(0, data): [wire.extension_line("put", 0, 40)],
+            "hil input": [wire.extension_line("input", 40, wire.crc32(data))],
+        }
+    )
+    made.upload(data)
+    assert port.log[-1] == "hil input"
+    made, _ = device(
+        {
+            wire.put_command(0, data): [wire.extension_line("put", 0, 40)],
+            "hil input": [wire.extension_line("input", 40, wire.crc32(data) ^ 1)],
+        }
+    )
+    with pytest.raises(ProtocolError, match="another CRC"):
+        made.upload(data)
+
+
+def test_download() -> None:
+    made, _ = device({"hil get 0 6": [wire.extension_line("data", 0, OUTPUT.hex())]})
+    assert made.download() == OUTPUT
+
+
+def test_refusal_is_quoted() -> None:
+    made, _ = device({"hil memory": ["e-[Kernel refused: layer 3]"]})
+    with pytest.raises(ProtocolError, match="Kernel refused: layer 3"):
+        made.memory()
+
+
+def test_base_protocol() -> None:
+    lines = [
+        "m-warmup-start-1", "m-warmup-done", "m-infer-start-4", "m-lap-us-1000", "m-lap-us-1400", "m-infer-done",
+        "m-results-[0.5,-1.250]",
+    ]  # fmt: skip
+    made, _ = device({"infer 4 1": lines, "name": ["m-name-dut-[x]"], "profile": ["m-profile-[P]", "m-model-[ic01]"]})
+    timing = made.base_infer(4, 1)
+    assert (timing.elapsed_us, timing.results) == (400, (0.5, -1.25))
+    assert (made.name(), made.model()) == ("x", "ic01")
+    with pytest.raises(ProtocolError, match="not what MLPerf firmware answers"):
+        device({"infer 4 1": lines[:4]})[0].base_infer(4, 1)
+
+
+def test_endless_talk_is_ended() -> None:
+    endless, _ = device({"hil memory": ["x" * 80] * (wire.MAX_REPLY_BYTES // 80 + 1)})
+    with pytest.raises(ProtocolError, match="does not stop talking"):
+        endless.memory()
+    no_lines = Device(ScriptedPort(lambda _: None, "x" * (wire.MAX_REPLY_BYTES + 2)), SHORT)
+    with pytest.raises(ProtocolError, match="line without end"):
+        no_lines.wait_ready()
+
+
+@pytest.mark.parametrize("dead", ["read", "write", "in_waiting"])
+def test_a_port_that_dies_is_a_link_error(dead: str) -> None:
+    class DeadPort(ScriptedPort):
+        def read(self, size: int = 1, /) -> bytes:
+            if dead == "read":
+                raise SerialException("device reports readiness to read but returned no data")
+            return super().read(size)
+
+        def write(self, data: bytes, /) -> int:
+            if dead == "write":
+                raise OSError(5, "Input/output error")
+            return super().write(data)
+
+        @property
+        def in_waiting(self) -> int:
+            if dead == "in_waiting":
+                raise OSError(5, "Input/output error")
+            return super().in_waiting
+
+    with pytest.raises(LinkError, match="serial port died") as caught:
+        Device(DeadPort(lambda _: None), SHORT).identity()
+    assert not isinstance(caught.value, LinkTimeout)
+    assert caught.value.__cause__ is not None
+
+
+def test_close_closes_the_port() -> None:
+    made, port = device({})
+    made.close()
+    assert port.closed

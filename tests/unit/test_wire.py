@@ -1,0 +1,151 @@
+"""The protocol as text: patterns, checksums, replies, and the header that the firmware gets."""
+
+from __future__ import annotations
+
+import contextlib
+import zlib
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hil import wire
+from hil.errors import HilError, ProtocolError
+from hil.wire import Pattern, PatternKind
+
+HEADER = Path(__file__).resolve().parents[2] / "firmware" / "runtime" / "hil_wire.h"
+
+
+def test_header_is_up_to_date() -> None:
+    assert HEADER.read_text() == wire.render_header(), "write it anew: hil/wire.py, render_header"
+
+
+def random_byte(seed: int, index: int) -> int:
+    """The firmware's algorithm (input.c, random_byte), one byte at a time in unbounded integers."""
+    word = ((index // 4 + 1) * 0x9E3779B1 + seed) & 0xFFFFFFFF
+    word ^= word >> 16
+    word = word * 0x85EBCA6B & 0xFFFFFFFF
+    word ^= word >> 13
+    word = word * 0xC2B2AE35 & 0xFFFFFFFF
+    word ^= word >> 16
+    return word >> 8 * (index % 4) & 0xFF
+
+
+@given(seed=st.integers(0, 2**32 - 1), size=st.integers(0, 70))
+def test_random_pattern_is_the_firmwares(seed: int, size: int) -> None:
+    expected = bytes(random_byte(seed, index) for index in range(size))
+    assert wire.pattern(PatternKind.RANDOM, seed, size) == expected
+
+
+def test_random_pattern_is_spread() -> None:
+    counts = [wire.pattern(PatternKind.RANDOM, 7, 1 << 16).count(value) for value in range(256)]
+    assert 180 < min(counts) < max(counts) < 340  # 256 expected, standard deviation 16
+
+
+def test_extreme_patterns() -> None:
+    assert wire.pattern(PatternKind.MIN, 1, 3) == b"\x80\x80\x80"
+    assert wire.pattern(PatternKind.MAX, 1, 3) == b"\x7f\x7f\x7f"
+    assert wire.pattern(PatternKind.ALTERNATING, 1, 3) == b"\x80\x7f\x80"
+    assert wire.pattern(PatternKind.ZERO_POINT, 1, 2, zero_point=-5) == b"\xfb\xfb"
+
+
+def test_verification_has_every_extreme_and_distinct_random_inputs() -> None:
+    patterns = wire.verification_patterns(8, seed=2**32 - 2)
+    assert {pattern.kind for pattern in patterns} == set(PatternKind)
+    assert patterns[0].kind is PatternKind.RANDOM
+    assert len({pattern.data(64) for pattern in patterns}) == 8
+    assert all(0 <= pattern.seed < 2**32 for pattern in patterns)
+
+
+def test_every_command_fits_the_devices_buffer() -> None:
+    longest = wire.put_command(2**32 - 1, bytes(wire.CHUNK_BYTES))
+    assert len(longest) <= wire.LINE_MAX
+    assert all(len(command) <= 79 for command in wire.db_commands(bytes(1000)))  # stock firmware's buffer
+
+
+def test_put_refuses_what_does_not_fit() -> None:
+    with pytest.raises(ValueError, match="129 bytes"):
+        wire.put_command(0, bytes(wire.CHUNK_BYTES + 1))
+
+
+def test_db_commands_send_all_bytes_once() -> None:
+    data = bytes(range(100))
+    first, *rest = wire.db_commands(data)
+    assert first == "db load 100"
+    assert b"".join(bytes.fromhex(command.removeprefix("db ")) for command in rest) == data
+
+
+def test_extension_line_round_trip() -> None:
+    line = wire.extension_line("run", 12, "ab")
+    assert line == f"m-hil-run-[12,ab]-{zlib.crc32(b'm-hil-run-[12,ab]'):08x}"
+    assert wire.parse_extension(line) == ("run", ["12", "ab"])
+    assert wire.parse_extension("m-ready") is None
+
+
+@given(position=st.integers(0, 21), bit=st.integers(0, 6))
+def test_one_flipped_bit_is_noticed(position: int, bit: int) -> None:
+    line = wire.extension_line("ticks", 123456)
+    damaged = line[:position] + chr(ord(line[position]) ^ (1 << bit)) + line[position + 1 :]
+    with contextlib.suppress(ProtocolError):
+        assert wire.parse_extension(damaged) is None  # no longer a line of ours at all
+
+
+@given(st.text(alphabet=st.characters(min_codepoint=0, max_codepoint=255), max_size=80))
+def test_no_line_does_worse_than_a_protocol_error(text: str) -> None:
+    for line in (text, f"m-hil-{text}", f"e-[{text}]", f"e-[fault {text}]"):
+        wire.parse_error(line)
+        if wire.is_fault(line):
+            assert isinstance(wire.fault_error(line), HilError)
+        with contextlib.suppress(ProtocolError):
+            wire.parse_extension(line)
+
+
+@given(st.lists(st.text(max_size=8), max_size=13))
+def test_no_fields_do_worse_than_a_protocol_error(values: list[str]) -> None:
+    parsers = (
+        wire.parse_identity, wire.parse_map, wire.parse_memory, wire.parse_ticks, wire.parse_layers, wire.parse_input,
+    )  # fmt: skip
+    for parse in (*parsers, lambda fields: wire.parse_run(fields, 4)):
+        with contextlib.suppress(ProtocolError):
+            parse(values)
+
+
+def test_run_reply_checks_the_output() -> None:
+    output = b"\x01\xff"
+    fields = ["99", "1", str(zlib.crc32(output)), output.hex()]
+    assert wire.parse_run(fields, 2) == wire.RunReply(99, 1, zlib.crc32(output), output)
+    with pytest.raises(ProtocolError, match="CRC"):
+        wire.parse_run([*fields[:3], "01fe"], 2)
+    with pytest.raises(ProtocolError, match="2 bytes came back instead of 3"):
+        wire.parse_run(fields, 3)
+    assert wire.parse_run(["99", "1", "2", ""], wire.INLINE_OUTPUT_BYTES + 1).output is None
+
+
+FAULT = "e-[fault pc={pc} lr=0000000b sp=20000010 cfsr={cfsr} hfsr=40000000 bfar=0000dead mmfar=00000000 stack={stack}]"
+
+
+@pytest.mark.parametrize(
+    ("cfsr", "stack", "words"),
+    [
+        ("00008200", 0, "bus error at bfar"),
+        ("00010000", 0, "undefined instruction"),
+        ("00020000", 0, "invalid state"),
+        ("02000000", 0, "division by zero"),
+        ("00000000", 0, "HardFault"),
+        ("00000092", 1, "the stack overflowed"),
+    ],
+)
+def test_fault_lines_become_words_and_registers(cfsr: str, stack: int, words: str) -> None:
+    line = FAULT.format(pc="00000abc", cfsr=cfsr, stack=f"{stack:08x}")
+    assert wire.is_fault(line)
+    error = wire.fault_error(line)
+    assert words in str(error)
+    assert ("stack overflowed" in str(error)) == bool(stack)
+    assert error.registers == {
+        "pc": 0xABC, "lr": 0xB, "sp": 0x20000010, "cfsr": int(cfsr, 16), "hfsr": 0x40000000, "bfar": 0xDEAD, "mmfar": 0,
+    }  # fmt: skip
+
+
+def test_pattern_by_name_is_pattern_by_function() -> None:
+    assert Pattern(PatternKind.RANDOM, 3).data(10) == wire.pattern(PatternKind.RANDOM, 3, 10)
