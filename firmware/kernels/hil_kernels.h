@@ -1,0 +1,174 @@
+/* Int8 kernels behind one calling convention: a function and a constant that describes one layer.
+ *
+ * A generated model.c is a table of such pairs (hil_steps) and holds no code. The planner on the host has chosen the
+ * kernel and checked its limits; what a kernel refuses nevertheless comes back as a status other than 0. Sizes of the
+ * structs are part of the flash estimate (munas/kernels.py), so they are asserted here.
+ *
+ * Tensors are int8, height x width x channels. A zero point z means real = scale * (q - z). Multipliers are
+ * significand / 2^31 * 2^shift. Everything is bit-equal to TensorFlow Lite's reference kernels. */
+#ifndef HIL_KERNELS_H
+#define HIL_KERNELS_H
+
+#include <stdint.h>
+
+typedef int (*hil_kernel_fn)(const void *op);
+
+typedef struct {
+    hil_kernel_fn run;
+    const void *op;
+} hil_step_t;
+
+/* hil_model.layers of them, in execution order. */
+extern const hil_step_t hil_steps[];
+
+/* Convolutions, also depthwise. `channels` holds out_c biases, then out_c significands, then out_c shifts. The biases of
+ * a 1x1 convolution have the input's zero point in them: bias - zero point * sum of the row's weights. */
+typedef struct {
+    const int8_t *input;
+    int8_t *output;
+    void *scratch;
+    const int8_t *weights;
+    const int32_t *channels;
+    uint16_t in_h, in_w, in_c;
+    uint16_t out_h, out_w, out_c;
+    uint8_t kernel_h, kernel_w, stride_h, stride_w, pad_top, pad_left, dilation_h, dilation_w;
+    int8_t input_zero_point, output_zero_point, act_min, act_max;
+} hil_conv_t;
+
+int hil_conv_1x1(const void *op);    /* no padding; a stride of 1 is faster with all pixels in one row */
+int hil_conv_im2col(const void *op); /* scratch: 4 * kernel_h * kernel_w * in_c bytes */
+
+int hil_dw_3x3(const void *op);     /* multiplier 1, padding of at most 1 on each side, no dilation */
+int hil_dw_im2col(const void *op);  /* multiplier 1, no dilation; scratch: 2 * kernel_h * kernel_w * in_c bytes */
+int hil_dw_generic(const void *op); /* any; faster when the multiplier is divisible by 4 and there is no dilation */
+
+/* Fully connected: rows outputs of columns inputs each. `channels` holds rows biases (with the input's zero point in
+ * them, as above), then two words of scale for each row (scale_step 2) or for all of them (scale_step 0): the upper 31
+ * bits of a significand, and its lower 32 bits with the lowest six replaced by a shift (1 ... 63). The scale is
+ * significand / 2^(32 + shift). */
+typedef struct {
+    const int8_t *input;
+    int8_t *output;
+    const int8_t *weights;
+    const int32_t *channels;
+    uint32_t columns;
+    uint16_t rows;
+    int8_t output_zero_point, act_min, act_max;
+    uint8_t scale_step;
+} hil_dense_t;
+
+#define HIL_DENSE_SHIFT_MASK 63u
+
+int hil_dense(const void *op);
+
+typedef struct {
+    const int8_t *input;
+    int8_t *output;
+    uint16_t in_h, in_w, channels;
+    uint16_t out_h, out_w;
+    uint16_t window_h, window_w, stride_h, stride_w, pad_top, pad_left;
+    int8_t act_min, act_max;
+} hil_pool_t;
+
+int hil_max_pool(const void *op);
+int hil_avg_pool(const void *op);
+
+/* Sum of two tensors. The output may be one of the inputs. */
+typedef struct {
+    const int8_t *first;
+    const int8_t *second;
+    int8_t *output;
+    int32_t first_significand, second_significand, output_significand;
+    uint32_t count;
+    int8_t first_shift, second_shift, output_shift;
+    int8_t first_zero_point, second_zero_point, output_zero_point;
+    int8_t act_min, act_max;
+} hil_add_t;
+
+int hil_add(const void *op);
+
+/* Sum of two tensors that may be smaller than the output: they count as real zero beyond their bottom, right and last
+ * channel. Sizes are height, width, channels. The output may be an input that has its sizes. add.count is not used. */
+typedef struct {
+    hil_add_t add;
+    uint16_t first_size[3], second_size[3], output_size[3];
+} hil_add_padded_t;
+
+int hil_add_padded(const void *op);
+
+/* Copy into a larger tensor filled with `value`; sizes are height, width, channels. */
+typedef struct {
+    const int8_t *input;
+    int8_t *output;
+    uint16_t input_size[3], output_size[3], before[3];
+    int8_t value;
+} hil_pad_t;
+
+int hil_pad(const void *op);
+
+typedef struct {
+    const int8_t *data;
+    uint32_t run_bytes;
+} hil_part_t;
+
+/* `runs` times: one run of each part, one after the other. */
+typedef struct {
+    const hil_part_t *parts;
+    int8_t *output;
+    uint32_t count;
+    uint32_t runs;
+} hil_concat_t;
+
+int hil_concat(const void *op);
+
+/* To another scale and zero point, clamped: QUANTIZE from int8 to int8, RELU, RELU6. The output may be the input. */
+typedef struct {
+    const int8_t *input;
+    int8_t *output;
+    uint32_t count;
+    int32_t significand;
+    int8_t shift;
+    int8_t input_zero_point, output_zero_point, act_min, act_max;
+} hil_requantize_t;
+
+int hil_requantize(const void *op);
+
+/* Mean over height and width. */
+typedef struct {
+    const int8_t *input;
+    int8_t *output;
+    uint32_t pixels;
+    int32_t significand;
+    uint16_t channels;
+    int8_t shift;
+    int8_t input_zero_point, output_zero_point;
+} hil_mean_t;
+
+int hil_mean(const void *op);
+
+/* Softmax along rows; the output has scale 1/256 and zero point -128. The output may be the input. */
+typedef struct {
+    const int8_t *input;
+    int8_t *output;
+    int32_t significand;
+    int32_t diff_min;
+    uint16_t rows, columns;
+    int8_t shift;
+} hil_softmax_t;
+
+int hil_softmax(const void *op);
+
+_Static_assert(sizeof(hil_step_t) == 8, "munas/kernels.py counts on it");
+_Static_assert(sizeof(hil_conv_t) == 44, "munas/kernels.py counts on it");
+_Static_assert(sizeof(hil_dense_t) == 28, "munas/kernels.py counts on it");
+_Static_assert(sizeof(hil_pool_t) == 32, "munas/kernels.py counts on it");
+_Static_assert(sizeof(hil_add_t) == 36, "munas/kernels.py counts on it");
+_Static_assert(sizeof(hil_add_padded_t) == 56, "munas/kernels.py counts on it");
+_Static_assert(sizeof(hil_pad_t) == 28, "munas/kernels.py counts on it");
+_Static_assert(sizeof(hil_part_t) == 8, "munas/kernels.py counts on it");
+_Static_assert(sizeof(hil_concat_t) == 16, "munas/kernels.py counts on it");
+_Static_assert(sizeof(hil_requantize_t) == 24, "munas/kernels.py counts on it");
+_Static_assert(sizeof(hil_mean_t) == 24, "munas/kernels.py counts on it");
+_Static_assert(sizeof(hil_softmax_t) == 24, "munas/kernels.py counts on it");
+
+#endif

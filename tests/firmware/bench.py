@@ -1,0 +1,147 @@
+"""Many small networks in one image, run under QEMU and compared with LiteRT's reference kernels."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hil.board import load_board
+from hil.model import Model, parse_model
+from hil.plan import Plan, make_plan
+from hil.project import render
+from hil.reference import Reference
+from hil.sources import find_cmsis, library
+
+HERE = Path(__file__).resolve().parent
+BOARDS = {"cortex-m4": "mps2-an386", "cortex-m7": "mps2-an500"}
+GCC = "arm-none-eabi-gcc"
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A network with the inputs that it is run on: (count, bytes) int8."""
+
+    label: str
+    data: bytes
+    model: Model
+    plan: Plan
+    inputs: NDArray[np.int8]
+
+    def expected(self) -> NDArray[np.int8]:
+        """(count, bytes) int8 of the reference."""
+        reference = Reference(self.data, self.model)
+        return np.stack([reference.run([row])[0].reshape(-1) for row in self.inputs])
+
+
+def case(label: str, data: bytes, seed: int = 0, random_inputs: int = 3) -> Case:
+    """A case with random and extreme inputs."""
+    model = parse_model(data, "case")
+    plan = make_plan(model)
+    rng = np.random.default_rng(seed)
+    size = plan.input.size
+    rows = [rng.integers(-128, 128, size) for _ in range(random_inputs)]
+    rows += [np.full(size, -128), np.full(size, 127), np.full(size, plan.input.zero_point)]
+    return Case(label, data, model, plan, np.stack(rows).astype(np.int8))
+
+
+class Bench:
+    """Compiles kernels once for a core, and runs lists of cases."""
+
+    def __init__(self, folder: Path, core: str) -> None:
+        self.folder, self.board = folder, load_board(BOARDS[core])
+        self.target = self.board.target("qemu")
+        self.cmsis = find_cmsis()
+        self.library = library(self.board, self.target, self.cmsis)
+        self.objects = self._compile_kernels()
+
+    def run(self, cases: Sequence[Case]) -> list[NDArray[np.int8]]:
+        """Outputs of the device for each case: (count, bytes). Raises AssertionError when a kernel refuses."""
+        image = self._link(cases)
+        output = self.folder / "output.bin"
+        output.unlink(missing_ok=True)
+        quiet = ["-nographic", "-monitor", "none", "-serial", "none"]
+        semihosting = ["-semihosting-config", "enable=on,target=native"]
+        command = ["qemu-system-arm", "-M", str(self.target.machine), *quiet, *semihosting, "-kernel", str(image)]
+        done = subprocess.run(command, cwd=self.folder, timeout=120, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"QEMU: status {done.returncode}: {done.stderr}"
+        return self._split(np.frombuffer(output.read_bytes(), np.int8), cases)
+
+    def mismatches(self, cases: Sequence[Case]) -> list[str]:
+        """A line for each case whose outputs are not those of the reference."""
+        found = []
+        for item, device in zip(cases, self.run(cases), strict=True):
+            expected = item.expected()
+            if not np.array_equal(device, expected):
+                wrong = int((device != expected).sum())
+                most = int(np.abs(device.astype(int) - expected).max())
+                found.append(f"{item.label}: {wrong} of {expected.size} differ, by up to {most}")
+        return found
+
+    @staticmethod
+    def _split(stream: NDArray[np.int8], cases: Sequence[Case]) -> list[NDArray[np.int8]]:
+        results, position = [], 0
+        for item in cases:
+            count, size = len(item.inputs), item.plan.output.size + 1
+            rows = stream[position : position + count * size].reshape(count, size)
+            assert not rows[:, 0].any(), f"{item.label}: layer {rows[:, 0].max() - 1} refused"
+            results.append(rows[:, 1:])
+            position += count * size
+        assert position == len(stream)
+        return results
+
+    def _compile_kernels(self) -> list[Path]:
+        objects = []
+        for group in self.library.groups:
+            if group.name in ("kernels", "cmsis-nn"):
+                for path in group.files:
+                    if path.stem != "infer":  # bench.c runs the tables of many networks
+                        objects.append(self._compile(path, self.library.compile_flags(group), path.stem))
+        return objects
+
+    def _compile(self, source: Path, flags: Sequence[str], name: str) -> Path:
+        result = self.folder / f"{name}.o"
+        subprocess.run([GCC, *flags, "-c", str(source), "-o", str(result)], check=True, cwd=self.folder)
+        return result
+
+    def _link(self, cases: Sequence[Case]) -> Path:
+        renamed = ("hil_model", "hil_steps", "hil_arena")
+        objects, flags = [], self.library.compile_flags(self.library.groups[0])
+        for index, item in enumerate(cases):
+            project = render(item.plan, self.board, "qemu", self.cmsis, self.folder / f"case{index}")
+            defines = [f"-D{name}={name}_{index}" for name in renamed]
+            model = project.folder / "model.c"
+            objects.append(self._compile(model, [*flags, *defines, f"-I{project.folder}"], f"model{index}"))
+        objects.append(self._compile(self._write_cases(cases), flags, "bench_cases"))
+        objects.append(self._compile(HERE / "bench.c", flags, "bench"))
+        self.folder.joinpath("inputs.bin").write_bytes(b"".join(item.inputs.tobytes() for item in cases))
+        assembly = self.folder / "bench_inputs.S"
+        assembly.write_text('.section .rodata\n.global bench_inputs\nbench_inputs:\n.incbin "inputs.bin"\n')
+        objects.append(self._compile(assembly, self.board.core_flags, "bench_inputs"))
+        image = self.folder / "bench.elf"
+        link = ["-nostartfiles", "-Wl,--gc-sections", f"-T{HERE / 'bench.ld'}"]
+        command = [GCC, *self.board.core_flags, *link, *objects, *self.objects, "-o", image]
+        subprocess.run([str(word) for word in command], check=True)
+        return image
+
+    def _write_cases(self, cases: Sequence[Case]) -> Path:
+        count, each = len(cases), len(cases[0].inputs)
+        assert all(len(item.inputs) == each for item in cases)
+        fields = "const hil_model_t *model; const hil_step_t *steps; int8_t *arena;"
+        lines = ['#include "hil_kernels.h"', '#include "hil_model.h"', f"typedef struct {{ {fields} }} bench_case_t;"]
+        for index in range(count):
+            lines.append(f"extern const hil_model_t hil_model_{index};")
+            lines.append(f"extern const hil_step_t hil_steps_{index}[];")
+            lines.append(f"extern int8_t hil_arena_{index}[];")
+        rows = [f"{{&hil_model_{index}, hil_steps_{index}, hil_arena_{index}}}," for index in range(count)]
+        lines += ["extern const bench_case_t bench_cases[];", "const bench_case_t bench_cases[] = {", *rows, "};"]
+        lines += [f"extern const uint32_t bench_count; const uint32_t bench_count = {count};"]
+        lines += [f"extern const uint32_t bench_inputs_each; const uint32_t bench_inputs_each = {each};"]
+        lines += ['extern const char bench_output_path[]; const char bench_output_path[] = "output.bin";']
+        source = self.folder / "bench_cases.c"
+        source.write_text("\n".join(lines) + "\n")
+        return source

@@ -1,0 +1,163 @@
+"""Small random .tflite files, one operator or a few, for tests of kernels and plans."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from munas.tflite_file import (
+    ABSENT,
+    PAD_OPTIONS,
+    PER_CHANNEL_DENSE_VERSION,
+    QUANTIZE_OPTIONS,
+    Code,
+    Fused,
+    TfliteFile,
+    add_options,
+    concat_options,
+    conv_options,
+    dense_options,
+    depthwise_options,
+    pool_options,
+    reducer_options,
+    softmax_options,
+)
+
+Pair = tuple[int, int]
+
+
+class Network:
+    """Builds a file op by op; every method returns a tensor. Scales are drawn so that outputs use their range."""
+
+    def __init__(self, seed: int, shape: tuple[int, ...]) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.file = TfliteFile()
+        self.shapes: dict[int, tuple[int, ...]] = {}
+        self.scales: dict[int, tuple[float, int]] = {}
+        self.input = self.activation(shape)
+
+    def activation(self, shape: tuple[int, ...], scale: float | None = None, zero_point: int | None = None) -> int:
+        scale = float(np.float32(self.rng.uniform(0.01, 0.1) if scale is None else scale))
+        zero_point = int(self.rng.integers(-128, 128)) if zero_point is None else zero_point
+        tensor = self.file.activation(f"t{len(self.shapes)}", (1, *shape), scale, zero_point)
+        self.shapes[tensor], self.scales[tensor] = shape, (scale, zero_point)
+        return tensor
+
+    def like(self, tensor: int, shape: tuple[int, ...]) -> int:
+        """A tensor with the quantisation of another one."""
+        return self.activation(shape, *self.scales[tensor])
+
+    def finish(self, output: int) -> bytes:
+        return self.file.finish([self.input], [output])
+
+    def weights(
+        self, source: int, shape: tuple[int, ...], axis: int | None, bias: bool, depth: int
+    ) -> tuple[list[int], float]:
+        """Weights (and bias) as operands, and a scale at which the outputs fill about their range."""
+        values = self.rng.integers(-127, 128, shape).astype(np.int8)
+        count = shape[axis if axis is not None else 0]
+        scales = np.exp(self.rng.uniform(-6, -4, count if axis is not None else 1)).astype(np.float32)
+        scale = self.scales[source][0]
+        operands = [self.file.constant("w", values, scales, axis or 0)]
+        if bias:
+            limit = int(75 * 75 * math.sqrt(depth)) + 1
+            biases = self.rng.integers(-limit, limit, count).astype("<i4")
+            operands.append(self.file.constant("b", biases, scales * np.float32(scale)))
+        return operands, float(np.median(scales)) * scale * 75 * math.sqrt(depth) * self.rng.uniform(0.5, 2)
+
+    def conv(self, source: int, filters: int, kernel: Pair, stride: Pair = (1, 1), *, same: bool = False,
+             dilation: Pair = (1, 1), fused: Fused = Fused.NONE, per_channel: bool = True) -> int:  # fmt: skip
+        height, width, channels = self.shapes[source]
+        depth = kernel[0] * kernel[1] * channels
+        operands, scale = self.weights(source, (filters, *kernel, channels), 0 if per_channel else None, True, depth)
+        size = window_outputs((height, width), kernel, stride, dilation, same)
+        output = self.activation((*size, filters), scale)
+        options = conv_options(stride, same=same, activation=fused, dilation=dilation)
+        self.file.operator(Code.CONV_2D, [source, *operands], output, options)
+        return output
+
+    def depthwise(self, source: int, multiplier: int, kernel: Pair, stride: Pair = (1, 1), *, same: bool = False,
+                  dilation: Pair = (1, 1), fused: Fused = Fused.NONE, bias: bool = True) -> int:  # fmt: skip
+        height, width, channels = self.shapes[source]
+        shape = (1, *kernel, channels * multiplier)
+        operands, scale = self.weights(source, shape, 3, bias, kernel[0] * kernel[1])
+        size = window_outputs((height, width), kernel, stride, dilation, same)
+        output = self.activation((*size, channels * multiplier), scale)
+        options = depthwise_options(stride, multiplier, same=same, activation=fused, dilation=dilation)
+        self.file.operator(Code.DEPTHWISE_CONV_2D, [source, *operands], output, options)
+        return output
+
+    def dense(
+        self, source: int, units: int, *, per_channel: bool = True, bias: bool = True, fused: Fused = Fused.NONE
+    ) -> int:
+        depth = math.prod(self.shapes[source])
+        operands, scale = self.weights(source, (units, depth), 0 if per_channel else None, bias, depth)
+        if not bias:
+            operands.append(ABSENT)  # a dense layer keeps the place of a bias that it does not have
+        output = self.activation((units,), scale)
+        version = PER_CHANNEL_DENSE_VERSION if per_channel else 0
+        self.file.operator(Code.FULLY_CONNECTED, [source, *operands], output, dense_options(fused), version)
+        return output
+
+    def pool(self, source: int, window: Pair, stride: Pair, *, average: bool, same: bool = False,
+             fused: Fused = Fused.NONE) -> int:  # fmt: skip
+        height, width, channels = self.shapes[source]
+        size = window_outputs((height, width), window, stride, (1, 1), same)
+        output = self.like(source, (*size, channels))
+        code = Code.AVERAGE_POOL_2D if average else Code.MAX_POOL_2D
+        self.file.operator(code, [source], output, pool_options(window, stride, same=same, activation=fused))
+        return output
+
+    def add(self, first: int, second: int, fused: Fused = Fused.NONE) -> int:
+        scale = (self.scales[first][0] + self.scales[second][0]) * self.rng.uniform(0.6, 1.5)
+        output = self.activation(self.shapes[first], scale)
+        self.file.operator(Code.ADD, [first, second], output, add_options(fused))
+        return output
+
+    def pad(self, source: int, amounts: tuple[Pair, ...]) -> int:
+        shape = tuple(size + sum(pair) for size, pair in zip(self.shapes[source], amounts, strict=True))
+        output = self.like(source, shape)
+        table = self.file.constant("p", np.array([(0, 0), *amounts], "<i4"))
+        self.file.operator(Code.PAD, [source, table], output, PAD_OPTIONS)
+        return output
+
+    def mean(self, source: int, keep_dims: bool) -> int:
+        channels = self.shapes[source][2]
+        output = self.activation((1, 1, channels) if keep_dims else (channels,), self.scales[source][0] / 3)
+        axes = self.file.constant("a", np.array([1, 2], "<i4"))
+        self.file.operator(Code.MEAN, [source, axes], output, reducer_options(keep_dims))
+        return output
+
+    def softmax(self, source: int, beta: float = 1.0) -> int:
+        output = self.activation(self.shapes[source], 1 / 256, -128)
+        self.file.operator(Code.SOFTMAX, [source], output, softmax_options(beta))
+        return output
+
+    def requantize(self, source: int, code: Code = Code.QUANTIZE) -> int:
+        output = self.activation(self.shapes[source], self.scales[source][0] * self.rng.uniform(0.4, 2))
+        self.file.operator(code, [source], output, QUANTIZE_OPTIONS if code is Code.QUANTIZE else None)
+        return output
+
+    def reshape(self, source: int, shape: tuple[int, ...]) -> int:
+        output = self.like(source, shape)
+        target = self.file.constant("s", np.array([1, *shape], "<i4"))
+        self.file.operator(Code.RESHAPE, [source, target], output)
+        return output
+
+    def concat(self, sources: list[int], axis: int) -> int:
+        shape = list(self.shapes[sources[0]])
+        shape[axis - 1] = sum(self.shapes[source][axis - 1] for source in sources)
+        output = self.like(sources[0], tuple(shape))
+        self.file.operator(Code.CONCATENATION, sources, output, concat_options(axis))
+        return output
+
+
+def window_outputs(size: Pair, kernel: Pair, stride: Pair, dilation: Pair, same: bool) -> Pair:
+    """Output height and width of a window."""
+    reach = [(extent - 1) * step + 1 for extent, step in zip(kernel, dilation, strict=True)]
+    pairs = [
+        -(-extent // step) if same else (extent - window + step) // step
+        for extent, window, step in zip(size, reach, stride, strict=True)
+    ]
+    return pairs[0], pairs[1]
