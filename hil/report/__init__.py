@@ -1,0 +1,8 @@
+"""The report of a calibration: `render` for a browser and for print, `render_text_summary` for a terminal."""
+
+from __future__ import annotations
+
+from hil.report.page import render
+from hil.report.summary import render_text_summary
+
+__all__ = ["render", "render_text_summary"]
