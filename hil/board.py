@@ -123,6 +123,7 @@ class Board(_Strict):
     usb: Usb | None = None
     hardware: Target | None = None
     qemu: Target | None = None
+    tflm_root: str | None = None  # folder of TensorFlow Lite Micro; $TFLM_ROOT where absent
 
     @property
     def core_flags(self) -> tuple[str, ...]:
@@ -212,7 +213,9 @@ def read_board(path: Path) -> Board:
 
 
 def _first_problem(error: ValidationError) -> str:
-    problems = [_describe(item) for item in error.errors()]
+    # A misspelt key also shows up as a missing one: the misspelling is what the reader has to see.
+    items = sorted(error.errors(), key=lambda item: item["type"] != "extra_forbidden")
+    problems = [_describe(item) for item in items]
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     first = problems[0]
     return f"{first.where}: {first.text}{more}" if first.where else f"{first.text}{more}"

@@ -41,7 +41,9 @@ def _probe(name: str, path: str) -> Toolchain:
     first_line = run_tool([gcc, "--version"]).splitlines()
     if not first_line:
         raise BuildError(f"{gcc} --version printed nothing; reinstall it with: {INSTALL_GCC}")
-    probe = run_tool([gcc, "-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16", "-print-file-name=libc.a"])
+    probe = run_tool(
+        [gcc, "-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16", "-print-file-name=libc.a"]
+    )
     if not Path(probe.strip()).is_absolute():
         raise ToolMissing("newlib for arm-none-eabi", INSTALL_GCC)
     return Toolchain(Path(gcc), Path(ar), first_line[0].strip())

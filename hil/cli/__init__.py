@@ -1,0 +1,51 @@
+"""The command line: options in, one JSON document or a table out, exit status from the exception tree."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from types import FrameType
+from typing import NoReturn
+
+import typer
+
+from hil.cli import device, inspect, loop  # noqa: F401 (they register their commands)
+from hil.cli.app import app
+from hil.errors import HilError
+
+_INTERRUPTED = 130
+
+
+class _Terminated(SystemExit):
+    """SIGTERM, as an exception, so that context managers stop emulators and close ports."""
+
+
+def _on_sigterm(_signal: int, _frame: FrameType | None) -> NoReturn:
+    raise _Terminated(128 + signal.SIGTERM)
+
+
+def main() -> None:
+    """Entry point: run the command, map exceptions to one line on stderr and the exit status of the design."""
+    signal.signal(signal.SIGTERM, _on_sigterm)
+    command = typer.main.get_command(app)
+    try:
+        status = command.main(standalone_mode=False)
+    except HilError as error:
+        _fail(str(error), error.exit_status)
+    except (KeyboardInterrupt, typer.Abort):
+        _fail("interrupted", _INTERRUPTED)
+    except typer.Exit as stop:
+        sys.exit(stop.exit_code)
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # not click's usage error: a bug of ours, with its traceback
+            raise
+        _fail(error.format_message(), getattr(error, "exit_code", 2))
+    if status == _INTERRUPTED:  # what typer makes of Ctrl-C
+        _fail("interrupted", _INTERRUPTED)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _fail(message: str, status: int) -> NoReturn:
+    line = " ".join(message.split())
+    print(f"munas-hil: {line}", file=sys.stderr)
+    sys.exit(status)

@@ -1,0 +1,81 @@
+"""Commands that turn one network into firmware: generate, measure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hil.cli.app import (
+    DEFAULT_BOARD,
+    DEFAULT_RUNTIME,
+    BoardOption,
+    FlashOption,
+    JsonOption,
+    ModelsArgument,
+    RuntimeOption,
+    SramOption,
+    ViaOption,
+    app,
+    chosen_board,
+    chosen_via,
+    console,
+    emit_json,
+)
+from hil.errors import CheckFailed
+
+
+@app.command()
+def generate(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="int8 .tflite file.")],
+    out: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder to write; must be new or empty.")],
+    board: BoardOption = DEFAULT_BOARD,
+    via: ViaOption = "auto",
+    runtime: RuntimeOption = DEFAULT_RUNTIME,
+    flash: FlashOption = None,
+    sram: SramOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the firmware project of a network; it builds alone with CMake."""
+    from hil.measure import Options, generate_project
+
+    chosen = chosen_board(board, flash, sram)
+    project = generate_project(model, chosen, Options(via=chosen_via(chosen, via), runtime=runtime), out)
+    files = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
+    if as_json:
+        emit_json({"build_id": project.build_id, "folder": str(out), "files": files})
+    else:
+        console.print(f"wrote {len(files)} files to {out}; build them with: cmake -B build && cmake --build build")
+
+
+@app.command()
+def measure(
+    models: ModelsArgument,
+    board: BoardOption = DEFAULT_BOARD,
+    via: ViaOption = "auto",
+    runtime: Annotated[str, typer.Option("--runtime", help="cmsis-nn, tflm, or both side by side.")] = DEFAULT_RUNTIME,
+    flash: FlashOption = None,
+    sram: SramOption = None,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the verification inputs.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure networks, and verify their outputs bit for bit against LiteRT's reference kernels."""
+    from hil.measure import Options, measure_files
+    from hil.sidebyside import BOTH, measure_pairs, pair_tables, pairs_json
+    from hil.tables import measurement_table
+
+    chosen = chosen_board(board, flash, sram)
+    options = Options(via=chosen_via(chosen, via), seed=seed, runtime=runtime)
+    console.print(f"running {chosen.name} via {options.via} (simulated)", highlight=False)
+    if runtime == BOTH:
+        pairs = measure_pairs(models, chosen, options)
+        emit_json(pairs_json(pairs)) if as_json else console.print(*pair_tables(pairs))
+        results = [result for pair in pairs for result in pair.results]
+    else:
+        results = measure_files(models, chosen, options)
+        found = [result.measurement for result in results]
+        emit_json([item.to_json() for item in found]) if as_json else console.print(measurement_table(found))
+    differing = [item.measurement.model for item in results if item.measurement.outputs.mismatched]
+    if differing:
+        raise CheckFailed(f"outputs differ from the LiteRT reference kernels: {', '.join(differing)}")

@@ -1,0 +1,147 @@
+"""Commands of the loop: calibrate, estimate, report, bench."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hil.board import Board
+from hil.cli.app import (
+    DEFAULT_BOARD,
+    DEFAULT_RUNTIME,
+    BoardOption,
+    FlashOption,
+    JsonOption,
+    ModelsArgument,
+    RuntimeOption,
+    SramOption,
+    ViaOption,
+    app,
+    chosen_board,
+    chosen_via,
+    console,
+    emit_json,
+)
+from hil.errors import CheckFailed, UsageError
+
+SamplesOption = Annotated[int, typer.Option("--samples", "-n", min=1, help="Networks to measure.")]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of the sampled networks.")]
+WorkersOption = Annotated[int | None, typer.Option("--workers", min=1, help="Worker processes; default: cores.")]
+FolderOption = Annotated[Path | None, typer.Option("--output", "-o", help="Run folder; default runs/BOARD-RUNTIME-VIA.")]
+
+DEFAULT_SAMPLES = 200
+
+
+def run_folder(board: Board, runtime: str, via: str) -> Path:
+    """Where a board's calibration is kept unless the user names another folder."""
+    return Path("runs") / f"{board.name}-{runtime}-{via}"
+
+
+@app.command()
+def calibrate(
+    board: BoardOption = DEFAULT_BOARD,
+    samples: SamplesOption = DEFAULT_SAMPLES,
+    seed: SeedOption = 1,
+    via: ViaOption = "auto",
+    runtime: RuntimeOption = DEFAULT_RUNTIME,
+    flash: FlashOption = None,
+    sram: SramOption = None,
+    workers: WorkersOption = None,
+    output: FolderOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Sample the search space, measure, fit, validate; write the calibration and the report. Goes on where it stopped."""
+    from hil.calibrate import Request
+    from hil.calibrate import calibrate as run_calibration
+    from hil.measure import Options, Rig, RigFactory
+    from hil.progress import CampaignProgress
+    from hil.report.summary import render_text_summary
+
+    chosen = chosen_board(board, flash, sram)
+    options = Options(via=chosen_via(chosen, via), runtime=runtime)
+    console.print(f"calibrating {chosen.name} via {options.via} (simulated)", highlight=False)
+    rig = Rig(chosen, options)
+    request = Request(
+        board=chosen,
+        identity=rig.identity,
+        measurer=RigFactory(chosen, options),
+        folder=output or run_folder(chosen, options.runtime, options.via),
+        samples=samples,
+        seed=seed,
+        workers=workers or os.cpu_count() or 1,
+    )
+    result = run_calibration(request, CampaignProgress(console, "measuring"))
+    if as_json:
+        emit_json(result.summary_json())
+    else:
+        console.print(render_text_summary(result))
+        console.print(f"calibration: {result.calibration_path}\nreport:      {result.report_path}", highlight=False)
+    if result.outputs_mismatched:
+        raise CheckFailed(f"{result.outputs_mismatched} outputs differ from the LiteRT reference kernels")
+
+
+@app.command()
+def estimate(
+    models: ModelsArgument,
+    board: BoardOption = DEFAULT_BOARD,
+    via: ViaOption = "auto",
+    runtime: RuntimeOption = DEFAULT_RUNTIME,
+    flash: FlashOption = None,
+    sram: SramOption = None,
+    calibration: Annotated[Path | None, typer.Option("--calibration", help="calibration.toml to use.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Predict time and memory of networks, with an interval, from a calibration; nothing is built or run."""
+    from hil.estimates import estimate_files, estimate_table
+    from hil.measure import Options, Rig
+
+    chosen = chosen_board(board, flash, sram)
+    options = Options(via=chosen_via(chosen, via), runtime=runtime)
+    path = calibration or run_folder(chosen, options.runtime, options.via) / "calibration.toml"
+    if not path.is_file():
+        raise UsageError(
+            f"there is no calibration at {path}; make one with: munas-hil calibrate --board {chosen.name}"
+        )
+    estimates = estimate_files(models, chosen, path, Rig(chosen, options).identity)
+    if as_json:
+        emit_json([item.to_json() for item in estimates])
+    else:
+        console.print(estimate_table(estimates))
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of a calibration, or its result.json.")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="HTML file; default: report.html beside it.")] = None,
+) -> None:
+    """Render the HTML report of a calibration again."""
+    from hil.calibrate import relocated, write_text
+    from hil.report.page import render
+    from hil.result import read_result
+
+    folder = run if run.is_dir() else run.parent
+    target = output or folder / "report.html"
+    write_text(target, render(relocated(read_result(run), folder)))
+    console.print(f"report: {target}", highlight=False)
+
+
+@app.command()
+def bench(
+    board: BoardOption = DEFAULT_BOARD,
+    samples: SamplesOption = 60,
+    seed: SeedOption = 1,
+    workers: WorkersOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Models a minute, and seconds per stage, on fresh samples that nothing is remembered of."""
+    from hil.bench import bench_table, run_bench
+
+    chosen = chosen_board(board)
+    result = run_bench(chosen, samples, seed, workers or os.cpu_count() or 1, console)
+    if as_json:
+        emit_json(result.to_json())
+    else:
+        console.print(bench_table(result))

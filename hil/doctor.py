@@ -1,0 +1,84 @@
+"""What is installed, what is missing, and the command that installs it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+
+from hil.cache import cache_dir
+from hil.errors import HilError
+from hil.toolchain import INSTALL_GCC, find_toolchain
+
+INSTALL_QEMU = "apt-get install qemu-system-arm"
+INSTALL_CMAKE = "apt-get install cmake make"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line of `doctor`. `needed` is False for what only some commands use; `install` is empty when it is there."""
+
+    name: str
+    found: bool
+    detail: str
+    needed: bool
+    install: str = ""
+
+
+def examine() -> tuple[Check, ...]:
+    """All checks, in the order in which a first run would need them. Raises nothing."""
+    return (
+        _compiler(),
+        _program("qemu-system-arm", "QEMU", INSTALL_QEMU, needed=True),
+        _package("ai-edge-litert", "reference kernels"),
+        _package("bakenn", "CMSIS-NN 4.0.0 kernels and CMSIS-Core headers"),
+        _cache(),
+        _program("cmake", "builds what `generate` writes", INSTALL_CMAKE, needed=False),
+        _program("renode", "second emulator", "Renode's release page; it is in no package registry", needed=False),
+    )
+
+
+def _compiler() -> Check:
+    try:
+        toolchain = find_toolchain()
+    except HilError as error:
+        return Check("arm-none-eabi-gcc", False, str(error), needed=True, install=INSTALL_GCC)
+    return Check("arm-none-eabi-gcc", True, toolchain.version, needed=True)
+
+
+def _program(program: str, purpose: str, install: str, *, needed: bool) -> Check:
+    path = shutil.which(program)
+    if path is None:
+        return Check(program, False, purpose, needed, install)
+    return Check(program, True, _first_line([path, "--version"]), needed)
+
+
+def _first_line(command: list[str]) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"does not run: {error}"
+    lines = (done.stdout or done.stderr).splitlines()
+    return lines[0].strip() if lines else f"exit status {done.returncode}"
+
+
+def _package(name: str, purpose: str) -> Check:
+    try:
+        return Check(name, True, importlib.metadata.version(name), needed=True)
+    except importlib.metadata.PackageNotFoundError:
+        return Check(name, False, purpose, needed=True, install=f"pip install {name} (or: make install)")
+
+
+def _cache() -> Check:
+    folder = cache_dir()
+    writable = os.access(_existing_parent(folder), os.W_OK)
+    return Check("cache folder", writable, str(folder), needed=True, install="set MUNAS_HIL_CACHE to a folder you own")
+
+
+def _existing_parent(path: os.PathLike[str]) -> str:
+    current = os.path.abspath(path)
+    while not os.path.exists(current):
+        current = os.path.dirname(current)
+    return current

@@ -1,0 +1,92 @@
+"""`munas-hil estimate`: what a .tflite will need, from a calibration, without building or running anything."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from hil.board import Board
+from hil.calibrate import calibration_for
+from hil.errors import ModelError
+from hil.measure import read_model
+from hil.measurement import Identity
+from hil.model import parse_model
+from hil.plan import make_plan
+from munas.calibration import Calibration
+from munas.estimate import Estimate, estimate_works
+
+
+@dataclass(frozen=True, slots=True)
+class ModelEstimate:
+    """The estimate of one file; the interval holds for a part `level` of networks, `fits` says whether it fits the board's budget."""
+
+    model: str
+    sha256: str
+    board: str
+    unit: str
+    level: float
+    estimate: Estimate
+    fits: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """One entry of ``estimate --json``."""
+        found = self.estimate
+        latency = found.latency
+        return {
+            "model": self.model, "sha256": self.sha256, "board": self.board,
+            "latency": {
+                "unit": self.unit, "value": latency.latency, "low": latency.low, "high": latency.high,
+                "level": self.level,
+            },
+            "macs": found.macs,
+            "memory": {
+                "arena": found.arena, "ram_total": found.ram_total, "flash_weights": found.flash_weights,
+                "flash_code": found.flash_code, "flash_total": found.flash_total,
+            },
+            "fits": self.fits,
+        }  # fmt: skip
+
+
+def estimate_files(paths: Sequence[Path], board: Board, calibration: Path, identity: Identity) -> list[ModelEstimate]:
+    """Estimates of the models at `paths` for `identity`. Raises CalibrationMismatch, UsageError, ModelError."""
+    known = calibration_for(calibration, identity)
+    return [_estimate(path, board, known) for path in paths]
+
+
+def _estimate(path: Path, board: Board, calibration: Calibration) -> ModelEstimate:
+    data = read_model(path)
+    plan = make_plan(parse_model(data, path.stem))
+    works = [step.work for step in plan.steps]
+    found = estimate_works(
+        works, calibration, arena=plan.arena_bytes, weights=plan.weights_bytes, tables=plan.table_bytes
+    )
+    if found.uncalibrated:
+        missing = ", ".join(sorted(found.uncalibrated))
+        raise ModelError(
+            f"{path.name} uses kernels that this calibration has never seen ({missing}); "
+            "no figure can be defended for it: measure it instead"
+        )
+    fits = found.fits(board.budget.flash, board.budget.sram)
+    digest = hashlib.sha256(data).hexdigest()
+    latency = calibration.latency
+    return ModelEstimate(path.stem, digest, board.name, latency.unit, latency.level, found, fits)
+
+
+def estimate_table(estimates: Sequence[ModelEstimate]) -> Table:
+    """One row a model."""
+    table = Table("model", "MACs", "time", "interval", "arena", "RAM", "weights", "code", "flash", "fits")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for item in estimates:
+        found, latency = item.estimate, item.estimate.latency
+        sizes = (found.arena, found.ram_total, found.flash_weights, found.flash_code, found.flash_total)
+        interval = f"{latency.low:,.0f} .. {latency.high:,.0f}"
+        cells = (f"{found.macs:,}", f"{latency.latency:,.0f}", interval, *(f"{size:,}" for size in sizes))
+        table.add_row(item.model, *cells, "yes" if item.fits else "[red]no[/]")
+    table.caption = f"time in {estimates[0].unit}, sizes in bytes" if estimates else None
+    return table

@@ -1,0 +1,301 @@
+"""One network, measured: import, plan, generate, compile, link, boot, verify bit for bit, read time and memory."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from hil.board import Board, Via
+from hil.build import Image, build_library, compile_model, flags_text, link
+from hil.errors import BudgetError, InfrastructureError, ModelError, ProtocolError, UsageError
+from hil.link import Device
+from hil.measurement import UNITS, Build, Identity, Latency, LayerTime, Measurement, Memory, Outputs
+from hil.model import parse_model
+from hil.reference import Reference
+from hil.render import Options as ProjectOptions
+from hil.render import Project
+from hil.runners.base import Runner, Session
+from hil.runners.qemu import QemuRunner
+from hil.runtime import DEFAULT_RUNTIME, RUNTIMES, Deployment, Expected, Runtime
+from hil.toolchain import Toolchain, find_toolchain
+from hil.wire import DeviceIdentity, Pattern, verification_patterns
+
+MAX_MODEL_BYTES = 64 * 1024 * 1024
+MIN_INPUTS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to measure: `inputs` are verified and timed one by one; `seed` makes the random ones among them."""
+
+    via: Via = "qemu"
+    inputs: int = MIN_INPUTS
+    seed: int = 0
+    runtime: str = DEFAULT_RUNTIME
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A measurement and the plan that the firmware was generated from; layers and steps correspond one to one.
+
+    `answers` are the device's outputs, one an input: two runtimes are compared by them.
+    """
+
+    measurement: Measurement
+    plan: Deployment
+    answers: tuple[bytes, ...] = ()
+
+
+@dataclass(slots=True)
+class StageClock:
+    """Host seconds a stage, summed."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Count the time of the block for `name`."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+
+
+class Rig:
+    """A board (by a runner) with toolchain and kernels found: what measures one network after the other.
+
+    Making one raises ToolMissing, BuildError or BoardError when something that every measurement needs is not there.
+    """
+
+    def __init__(self, board: Board, options: Options = Options()) -> None:
+        if options.inputs < MIN_INPUTS:
+            raise UsageError(f"at least {MIN_INPUTS} inputs have to be verified, not {options.inputs}")
+        self.board = board
+        self.options = options
+        self._toolchain: Toolchain = find_toolchain()
+        self._runner: Runner = _runner(options.via)
+        self._runtime = make_runtime(board, options)
+        self._library = self._runtime.library
+        self._archive = build_library(self._library, self._toolchain)
+
+    @property
+    def identity(self) -> Identity:
+        """What every measurement of this rig carries."""
+        board, via = self.board, self.options.via
+        return Identity(
+            board=board.name,
+            core=board.core,
+            runtime=self._runtime.name,
+            via=via,
+            simulated=via != "hardware",
+            timer=board.target(via).timer,
+            clock_hz=board.clock_hz,
+            compiler=self._toolchain.version,
+            flags=flags_text(self._library),
+            kernels=self._runtime.kernels,
+            firmware=self._library.digest()[:16],
+        )
+
+    def measure(self, data: bytes, name: str) -> Measured:
+        """Measure the .tflite `data`; `name` is for people. Raises HilError; BudgetError when it does not fit."""
+        clock = StageClock()
+        with clock.stage("plan"):
+            plan = self._runtime.deploy(data, name)
+        with tempfile.TemporaryDirectory(prefix="munas-hil-") as folder:
+            project, image = self._build(plan, Path(folder), clock)
+            with clock.stage("boot"), contextlib.ExitStack() as opened:
+                session = opened.enter_context(self._runner.open(image.elf, self.board))
+                device = Device(session.port, session.timeouts)
+                device.wait_ready()
+                running = opened.pop_all()
+            with running:
+                exchange = _Exchange(session, device, plan, project, image)
+                figures = exchange.figures(self.options, clock)
+            with clock.stage("verify"):
+                outputs = self._verify(data, plan, figures.answers)
+        measurement = Measurement(
+            model=name,
+            sha256=hashlib.sha256(data).hexdigest(),
+            identity=self.identity,
+            latency=Latency(UNITS[self.identity.timer], figures.samples),
+            layers=_layers(plan, figures.layers),
+            memory=figures.memory,
+            outputs=outputs,
+            build=Build(
+                project.build_id, image.sha256, self._toolchain.version, self.identity.flags, self.identity.kernels
+            ),
+            seconds=clock.seconds,
+        )
+        return Measured(measurement, plan, figures.answers)
+
+    def _verify(self, data: bytes, plan: Deployment, answers: Sequence[bytes]) -> Outputs:
+        patterns = verification_patterns(self.options.inputs, self.options.seed)
+        litert = _different(Reference(data, parse_model(data, plan.model_name)), plan, patterns, answers)
+        own = self._runtime.reference(plan)
+        return Outputs(len(answers), litert if own is None else _different(own, plan, patterns, answers), litert)
+
+    def _build(self, plan: Deployment, folder: Path, clock: StageClock) -> tuple[Project, Image]:
+        with clock.stage("generate"):
+            options = ProjectOptions(compiler=self._toolchain.version)
+            project = self._runtime.render(plan, folder, options)
+        with clock.stage("compile"):
+            model_object = compile_model(project, self._toolchain)
+        with clock.stage("link"):
+            try:
+                image = link(project, model_object, self._archive, self._toolchain)
+            except BudgetError as error:
+                raise BudgetError(f"{plan.model_name} on {self.board.name}: {error}", error.shortfall_bytes) from error
+        return project, image
+
+    def generate(self, data: bytes, name: str, folder: Path) -> Project:
+        """Write the standalone project of the .tflite `data` into `folder`."""
+        return _generate(self._runtime, data, name, folder)
+
+
+@dataclass(frozen=True, slots=True)
+class RigFactory:
+    """Makes a rig's `measure` inside a worker process."""
+
+    board: Board
+    options: Options = Options()
+
+    def __call__(self) -> Callable[[bytes, str], Measured]:
+        return Rig(self.board, self.options).measure
+
+
+@dataclass(frozen=True, slots=True)
+class _Figures:
+    samples: tuple[int, ...]
+    layers: tuple[int, ...]
+    memory: Memory
+    answers: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Exchange:
+    """The conversation with one booted device."""
+
+    session: Session
+    device: Device
+    plan: Deployment
+    project: Project
+    image: Image
+
+    def figures(self, options: Options, clock: StageClock) -> _Figures:
+        """Time the layers, then run every input, timing each, and read the memory."""
+        device = self.device
+        self._check(device.identity())
+        patterns = verification_patterns(options.inputs, options.seed)
+        with clock.stage("run"):
+            device.fill(patterns[0])
+            layers = device.profile()  # also the warm-up
+            runs = [self._run(pattern) for pattern in patterns]
+            memory = device.memory()
+        units = self.session.ticks_to_units
+        sizes = self.image.sizes
+        return _Figures(
+            samples=tuple(units(ticks) for ticks, _ in runs),
+            layers=tuple(units(ticks) for ticks in layers),
+            memory=Memory(
+                arena_planned=self.plan.arena_bytes,
+                arena_used=memory.arena_used,
+                stack_used=memory.stack_used,
+                stack_reserved=sizes.stack_reserved,
+                static_ram=sizes.static_ram,
+                ram_total=sizes.ram_total,
+                flash_weights=sizes.weights,
+                flash_code=sizes.code,
+                flash_total=sizes.flash_total,
+            ),
+            answers=tuple(output for _, output in runs),
+        )
+
+    def _check(self, found: DeviceIdentity) -> None:
+        """That the device runs this very build, with the timer that its figures will be labelled with."""
+        if found.build_id != self.project.build_id:
+            raise ProtocolError(
+                f"the device runs build {found.build_id}, not {self.project.build_id}: it was not flashed; flash again"
+            )
+        if found.timer != self.session.timer:
+            raise InfrastructureError(f"the device times with {found.timer}, {self.session.timer} was expected")
+
+    def _run(self, pattern: Pattern) -> tuple[int, bytes]:
+        reply = self.device.run(pattern)
+        return reply.ticks, self.device.download() if reply.output is None else reply.output
+
+
+def _different(
+    reference: Expected, plan: Deployment, patterns: Sequence[Pattern], answers: Sequence[bytes]
+) -> int:
+    """On how many inputs the reference answers something else than the device did."""
+    port = plan.input
+    inputs = (np.frombuffer(pattern.data(port.size, port.zero_point), np.int8) for pattern in patterns)
+    expected = (reference.run([values])[0].tobytes() for values in inputs)
+    return sum(answer != wanted for answer, wanted in zip(answers, expected, strict=True))
+
+
+def _layers(plan: Deployment, units: Sequence[int]) -> tuple[LayerTime, ...]:
+    return tuple(
+        LayerTime(step.index, step.kind.value, step.name, float(time_units))
+        for step, time_units in zip(plan.steps, units, strict=True)
+    )
+
+
+def make_runtime(board: Board, options: Options) -> Runtime:
+    """The runtime of the options. Raises UsageError for an unknown one, ToolMissing when it is not installed."""
+    maker = RUNTIMES.get(options.runtime)
+    if maker is None:
+        raise UsageError(f"unknown runtime {options.runtime!r} (known: {', '.join(RUNTIMES)})")
+    return maker(board, options.via)
+
+
+def _runner(via: Via) -> Runner:
+    if via == "qemu":
+        return QemuRunner()
+    raise UsageError(f"--via {via} is not supported yet; use qemu")
+
+
+def read_model(path: Path) -> bytes:
+    """The bytes of a .tflite file. Raises ModelError."""
+    try:
+        if path.stat().st_size > MAX_MODEL_BYTES:
+            raise ModelError(f"{path} is larger than {MAX_MODEL_BYTES >> 20} MiB; no microcontroller holds it")
+        return path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def measure_files(
+    paths: Sequence[Path], board: Board, options: Options, told: Callable[[Measured], None] = lambda _: None
+) -> list[Measured]:
+    """Measure each file in turn; `told` hears of each as it is done. Raises HilError at the first that fails."""
+    data = [read_model(path) for path in paths]  # all of them first: a wrong name is no reason to wait
+    rig = Rig(board, options)
+    results = []
+    for path, content in zip(paths, data, strict=True):
+        results.append(rig.measure(content, path.stem))
+        told(results[-1])
+    return results
+
+
+def generate_project(path: Path, board: Board, options: Options, folder: Path) -> Project:
+    """Write the standalone firmware project of the model at `path` into `folder`, which must be new or empty.
+
+    Nothing is built, so what only the build needs (TFLM) may be absent.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"{folder} exists and is not an empty folder; name another one")
+    return _generate(make_runtime(board, options), read_model(path), path.stem, folder)
+
+
+def _generate(runtime: Runtime, data: bytes, name: str, folder: Path) -> Project:
+    options = ProjectOptions(standalone=True, compiler=find_toolchain().version)
+    return runtime.render(runtime.deploy(data, name), folder, options)

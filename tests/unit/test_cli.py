@@ -1,0 +1,198 @@
+"""The command line: exit statuses, one-line errors, JSON on stdout and nothing else there."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hil import cli
+from hil.errors import (
+    BoardError,
+    BudgetError,
+    BuildError,
+    CheckFailed,
+    HilError,
+    LinkTimeout,
+    StoreError,
+    TargetFaultError,
+    ToolMissing,
+)
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["munas-hil", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    return int(stop.value.code or 0)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nonsense"],
+        ["boards", "no-such-board"],
+        ["measure", "missing.tflite"],
+        ["measure", __file__],
+        ["measure", "missing.tflite", "--flash", "lots"],
+        ["measure", "missing.tflite", "--sram=-1"],
+        ["measure", "missing.tflite", "--via", "pigeon"],
+        ["measure"],
+        ["graph", __file__],
+        ["graph", "missing.json"],
+        ["calibrate", "--samples", "0"],
+        ["calibrate", "--board", "no-such-board"],
+        ["estimate", "missing.tflite", "--calibration", "missing.toml"],
+        ["report", "missing"],
+        ["report", str(ROOT / "hil")],
+    ],
+)
+def test_usage_errors_are_one_line_and_status_2(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, arguments: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(monkeypatch, *arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert len([line for line in err.splitlines() if line.startswith("munas-hil: ")]) == 1
+    assert "Traceback" not in err
+
+
+def test_boards_json(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(monkeypatch, "boards", "NUCLEO_F746ZG", "--json") == 0
+    board = json.loads(capsys.readouterr().out)
+    assert (board["name"], board["core"], board["clock_hz"]) == ("nucleo-f746zg", "cortex-m7", 216_000_000)
+
+
+def test_doctor_says_3_when_something_needed_is_missing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    assert run(monkeypatch, "doctor", "--json") == 3
+    missing = [item for item in json.loads(capsys.readouterr().out) if item["needed"] and not item["found"]]
+    assert {item["name"] for item in missing} >= {"arm-none-eabi-gcc", "qemu-system-arm"}
+    assert all("apt-get install" in item["install"] for item in missing)
+
+
+ARCHITECTURE = {
+    "conv_blocks": [
+        {
+            "is_branch": False,
+            "layers": [
+                {
+                    "type": "Conv2D", "ker_size": 3, "filters": 4, "2x_stride": False, "has_bn": True,
+                    "has_relu": True, "has_prepool": False,
+                }
+            ],
+        }
+    ],
+    "pooling": None,
+    "dense_blocks": [{"units": 10, "activation": "relu"}],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", ["faithful", "reference"])
+def test_graph_prints_a_list(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, mode: str
+) -> None:
+    entry = {"input_shape": [8, 8, 1], "num_classes": 10, "architecture": ARCHITECTURE}
+    for document, count in ((entry, 1), ([entry, entry], 2)):
+        (tmp_path / "a.json").write_text(json.dumps(document))
+        assert run(monkeypatch, "graph", str(tmp_path / "a.json"), "--mode", mode, "--json") == 0
+        found = json.loads(capsys.readouterr().out)
+        assert len(found) == count
+        # 6x6x4 outputs of 3x3x1 windows, then 144 -> 10 -> 10
+        assert found[0]["macs"] == 36 * 4 * 9 + 144 * 10 + 10 * 10
+        assert found[0]["model_size"] == 4 * 9 + 4 + 1450 + 110
+        assert found[0]["peak_memory"] == 154
+        assert found[0]["peak_memory_with_input"] == 64 + 144
+        assert [item["op"] for item in found[0]["operators"]] == ["Conv2D", "Dense", "Dense"]
+        assert len(found[0]["order"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"input_shape": [8, 8, -1]}, "input_shape"),
+        ({"input_shape": "8x8"}, "input_shape"),
+        ({"num_classes": 1}, "num_classes"),
+        ({"num_classes": True}, "num_classes"),
+        ({"architecture": {"conv_blocks": []}}, r"\[0\]"),
+        ({"architecture": 7}, r"\[0\]"),
+    ],
+)
+def test_graph_names_the_mistake(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    change: dict[str, Any],
+    message: str,
+) -> None:
+    entry = {"input_shape": [8, 8, 1], "num_classes": 10, "architecture": ARCHITECTURE} | change
+    (tmp_path / "a.json").write_text(json.dumps([entry]))
+    assert run(monkeypatch, "graph", str(tmp_path / "a.json"), "--json") == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert re.search(message, err)
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (CheckFailed("x"), 1),
+        (BoardError("x"), 2),
+        (BudgetError("x", {"FLASH": 3}), 2),
+        (ToolMissing("x", "y"), 3),
+        (BuildError("x"), 3),
+        (LinkTimeout("x"), 3),
+        (TargetFaultError("x", {"pc": 1}), 3),
+        (StoreError("x"), 3),
+        (KeyboardInterrupt(), 130),
+    ],
+)
+def test_every_error_has_its_status(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: BaseException, status: int
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("hil.doctor.examine", fail)
+    assert run(monkeypatch, "doctor") == status
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("error", [BudgetError("m", {"RAM": 4}), ToolMissing("t", "i"), TargetFaultError("m", {"pc": 2})])
+def test_errors_travel_between_processes(error: HilError) -> None:
+    import pickle
+
+    copy = pickle.loads(pickle.dumps(error))
+    assert (type(copy), str(copy), vars(copy)) == (type(error), str(error), vars(error))
+
+
+def test_a_closed_stdout_is_no_traceback() -> None:
+    """``munas-hil boards --json | head -0``"""
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-c", "from hil.cli import main; main()", "boards", "--json"],
+        stdout=writer, stderr=subprocess.PIPE, text=True, cwd=ROOT, check=False,
+    )  # fmt: skip
+    os.close(writer)
+    assert "Traceback" not in done.stderr
+
+
+def test_help_is_quick_and_names_every_command() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "from hil.cli import main; main()", "--help"],
+        capture_output=True, text=True, cwd=ROOT, check=True, timeout=20,
+    )  # fmt: skip
+    for name in ("doctor", "boards", "graph", "generate", "measure", "calibrate", "estimate", "report", "bench"):
+        assert name in done.stdout
