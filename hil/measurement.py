@@ -96,10 +96,15 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """Inputs verified against the reference kernels, and how many of their outputs differed."""
+    """Inputs verified, and how many of their outputs differed from what the runtime's kernels must compute.
+
+    That is LiteRT's reference kernels, bit for bit. Only TFLM rounds dense layers otherwise (hil/tflm/reference.py);
+    `litert_mismatched` says on how many inputs that shows.
+    """
 
     checked: int
     mismatched: int
+    litert_mismatched: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,108 @@
+"""One measured sample: what the store keeps of it, and its JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from hil.errors import StoreError
+from hil.fit import Observation
+from hil.fit_memory import Image
+from hil.measurement import Measurement, Outputs, measurement_from_json
+from hil.runtime import Deployment
+from hil.sample import Sample, sample_from_json
+from hil.store import Result
+from munas.estimate import table_bytes, weights_bytes, works_of
+from munas.kernels import Path, Work
+
+_WORK_FIELDS = tuple(item.name for item in fields(Work))
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A sample with its measurement. `works` is parallel to the measurement's layers. Planned figures in bytes."""
+
+    sample: Sample
+    measurement: Measurement
+    works: tuple[Work, ...]
+    lower_bound: int
+    weights: int
+    tables: int
+
+    @property
+    def observation(self) -> Observation:
+        """For the latency fit."""
+        times = tuple(layer.median for layer in self.measurement.layers)
+        return Observation(self.sample.index, self.works, times, self.measurement.latency.median)
+
+    @property
+    def image(self) -> Image:
+        """For the memory fit; its constants are predicted from the architecture, not read from the plan."""
+        works = works_of(self.sample.graph(), dense_per_channel=self.sample.dense_per_channel)
+        constants = weights_bytes(works) + table_bytes(works)
+        return Image(frozenset(work.path for work in works), constants, self.measurement.memory)
+
+
+def to_result(sample: Sample, measurement: Measurement, plan: Deployment) -> Result:
+    """What the store keeps of a sample that ran. A network whose outputs differ from the reference has failed."""
+    outputs = measurement.outputs
+    record = {
+        "measurement": measurement.to_json(),
+        "works": [_work_to_json(step.work) for step in plan.steps],
+        "lower_bound": plan.lower_bound_bytes,
+        "weights": plan.weights_bytes,
+        "tables": plan.table_bytes,
+    }
+    error = f"{outputs.mismatched} of {outputs.checked} outputs differ from the reference kernels"
+    return Result(
+        sample.index,
+        "failed" if outputs.mismatched else "ok",
+        sample.to_json(),
+        measurement.sha256,
+        error if outputs.mismatched else "",
+        record,
+    )
+
+
+def from_result(result: Result) -> Record:
+    """Inverse of `to_result`. Raises StoreError when the stored record is not one."""
+    try:
+        document: Mapping[str, Any] = result.record
+        measurement = measurement_from_json(document["measurement"])
+        works = tuple(_work_from_json(item) for item in document["works"])
+        if len(works) != len(measurement.layers):
+            raise ValueError(f"{len(works)} works for {len(measurement.layers)} layers")
+        return Record(
+            sample_from_json(result.architecture),
+            measurement,
+            works,
+            int(document["lower_bound"]),
+            int(document["weights"]),
+            int(document["tables"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise StoreError(
+            f"sample {result.sample} in the store is not a measurement: {type(error).__name__}: {error};"
+            " use another run folder"
+        ) from error
+
+
+def outputs_of(results: Iterable[Result]) -> Outputs:
+    """Outputs checked and mismatched over all samples that ran, those that failed by a mismatch included."""
+    checked = mismatched = 0
+    for result in results:
+        outputs = result.record.get("measurement", {}).get("outputs", {})
+        checked += outputs.get("checked", 0)
+        mismatched += outputs.get("mismatched", 0)
+    return Outputs(checked, mismatched)
+
+
+def _work_to_json(work: Work) -> dict[str, Any]:
+    """Without zeros: most counts of most kernels are zero."""
+    return {key: value for key, value in asdict(work).items() if value}
+
+
+def _work_from_json(document: Mapping[str, Any]) -> Work:
+    values = {name: document.get(name, 0) for name in _WORK_FIELDS}
+    return Work(**{**values, "path": Path(document["path"])})

@@ -1,0 +1,190 @@
+"""Estimates and the calibration file: exact round trip, strict reading, same figure for graph and plan."""
+
+from __future__ import annotations
+
+import time
+import tomllib
+from pathlib import Path as FilePath
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hil.model import parse_model
+from hil.plan import make_plan
+from munas.calibration import (
+    Calibration,
+    CalibrationError,
+    CodePart,
+    Latency,
+    MemoryModel,
+    load_calibration,
+    parse_calibration,
+    write_calibration,
+)
+from munas.estimate import arena_bytes, estimate, estimate_works, table_bytes, weights_bytes, works_of
+from munas.flatbuffer import write_tflite
+from munas.graph import build_graph
+from munas.kernels import Path, Work
+from munas.loops import loop_names
+from munas.space import random_cnn
+
+IDENTITY = {"board": "mps2-an386", "clock_hz": 25_000_000, "simulated": True, "compiler": 'gcc "12"\\\n é'}
+SHAPE = (28, 28, 1)
+
+
+def calibration(paths: tuple[Path, ...] = tuple(Path)) -> Calibration:
+    rng = np.random.default_rng(0)
+    costs = {path: tuple(map(float, 10 * rng.random(len(loop_names(path))))) for path in paths}
+    latency = Latency("instructions", 2.5, 1234.5, 400.0, -3.25, costs, 0.95, -0.04, 0.05)
+    parts = tuple(CodePart(frozenset({path}), 100 + index) for index, path in enumerate(paths))
+    parts += (CodePart(frozenset({Path.ADD, Path.ADD_PADDED}), 64),)
+    return Calibration(IDENTITY, 150, 7, latency, MemoryModel(5000, parts, 220, 1536, 612))
+
+
+@pytest.fixture
+def document() -> dict[str, Any]:
+    return tomllib.loads(write_calibration(calibration()))
+
+
+def test_the_file_reads_back_as_it_was_written(tmp_path: FilePath) -> None:
+    file = tmp_path / "calibration.toml"
+    file.write_text(write_calibration(calibration()), encoding="utf-8")
+    assert load_calibration(file) == calibration()
+    assert write_calibration(load_calibration(file)) == file.read_text(encoding="utf-8")
+
+
+@given(st.text(), st.floats(-1e9, 1e9), st.integers(0, 2**40))
+def test_any_text_and_number_survives_the_file(text: str, number: float, size: int) -> None:
+    original = calibration((Path.FC,))
+    latency = Latency(text, 0.0, number, number, number, original.latency.paths, 0.9, -0.5, 0.5)
+    changed = Calibration({"board": text}, size, size, latency, MemoryModel(size, (), size, size, size))
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return
+    assert parse_calibration(tomllib.loads(write_calibration(changed))) == changed
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("format",), 2, "format is 2"),
+        (("format",), None, "format is missing"),
+        (("samples",), -1, "samples = -1 is not an integer"),
+        (("samples",), True, "samples = True is not an integer"),
+        (("surprise",), 1, "unknown key surprise"),
+        (("latency",), 3, "latency is not a table"),
+        (("latency", "fixd"), 3.0, "unknown key latency.fixd"),
+        (("latency", "fixed"), "x", "latency.fixed = 'x' is not a number"),
+        (("latency", "fixed"), float("nan"), "latency.fixed = nan"),
+        (("latency", "mac_only", "slope"), float("inf"), "latency.mac_only.slope = inf"),
+        (("latency", "mac_only", "slope"), -1.0, "latency.mac_only.slope = -1.0"),
+        (("latency", "interval", "level"), 2.0, "latency.interval.level = 2.0"),
+        (("latency", "paths", "fc", "calls"), -0.5, "latency.paths.fc.calls = -0.5"),
+        (("latency", "paths", "fc", "calls"), None, "latency.paths.fc.calls is missing"),
+        (("latency", "paths", "fc", "rws"), 1.0, "unknown key latency.paths.fc.rws"),
+        (("latency", "paths", "warp"), {}, "latency.paths.warp: unknown kernel path"),
+        (("memory", "flash_base"), 1.5, "memory.flash_base = 1.5 is not an integer"),
+        (("memory", "flash_parts", "fc"), -8, "memory.flash_parts.fc = -8"),
+        (("memory", "flash_parts", "fc+warp"), 8, "memory.flash_parts.warp: unknown kernel path"),
+        (("identity", "board"), [1], "identity.board"),
+    ],
+)
+def test_a_bad_file_is_refused_by_key(
+    document: dict[str, Any], path: tuple[str, ...], value: object, message: str
+) -> None:
+    table = document
+    for key in path[:-1]:
+        table = table[key]
+    if value is None:
+        del table[path[-1]]
+    else:
+        table[path[-1]] = value
+    with pytest.raises(CalibrationError) as caught:
+        parse_calibration(document)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff\xfe", b"[" * 5000, b"a = 1", b"x" * (2 << 20), b"format = 1\nformat = 1"]
+)
+def test_a_file_that_is_no_calibration_is_refused(tmp_path: FilePath, content: bytes) -> None:
+    file = tmp_path / "calibration.toml"
+    file.write_bytes(content)
+    with pytest.raises(CalibrationError, match=r"calibration\.toml"):
+        load_calibration(file)
+
+
+def test_a_missing_file_says_what_to_do(tmp_path: FilePath) -> None:
+    with pytest.raises(CalibrationError, match="run calibrate first"):
+        load_calibration(tmp_path / "calibration.toml")
+
+
+@settings(max_examples=200)
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+                    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=4),
+                    max_leaves=12),
+       st.sampled_from(["identity", "latency", "memory", "samples", "format"]))  # fmt: skip
+def test_no_value_gets_past_the_reader_as_another_exception(value: object, key: str) -> None:
+    document = {**tomllib.loads(write_calibration(calibration())), key: value}
+    try:
+        parse_calibration(document)
+    except CalibrationError:
+        return
+    assert key in ("identity", "samples", "format")
+
+
+def test_unknown_kernels_are_named_and_do_not_fit() -> None:
+    known = calibration((Path.CONV_IM2COL,))
+    works = [
+        Work(Path.CONV_IM2COL, macs=270, outputs=15, inputs=90, pixels=5, rows=3, columns=18, copies=45),
+        Work(Path.SOFTMAX, macs=0, outputs=10, inputs=30, rows=10),
+    ]
+    found = estimate_works(works, known, arena=100, weights=100, tables=10)
+    assert found.uncalibrated == (Path.SOFTMAX,)
+    assert not found.fits(1 << 20, 1 << 20)
+    assert found.latency.layers[1] > 0
+    assert estimate_works(works[:1], known, arena=100, weights=100, tables=10).fits(1 << 20, 1 << 20)
+
+
+@pytest.mark.parametrize(("flash_slack", "ram_slack", "fits"), [(0, 0, True), (-1, 0, False), (0, -1, False)])
+def test_fitting_is_exact_to_the_byte(flash_slack: int, ram_slack: int, fits: bool) -> None:
+    found = estimate(build_graph(random_cnn(np.random.default_rng(3)), SHAPE, 10), calibration())
+    assert found.ram_total == found.arena + 220 + 1536
+    assert found.fits(found.flash_total + flash_slack, found.ram_total + ram_slack) is fits
+
+
+@pytest.mark.parametrize("dense_per_channel", [True, False])
+def test_graph_and_plan_give_the_same_estimate(dense_per_channel: bool) -> None:
+    rng = np.random.default_rng(21)
+    for index in range(25):
+        shape = [(28, 28, 1), (32, 32, 3), (49, 40, 1)][index % 3]
+        graph = build_graph(random_cnn(rng), shape, 2 + 8 * (index % 2))
+        plan = make_plan(parse_model(write_tflite(graph, index, dense_per_channel=dense_per_channel), "x"))
+        from_graph = estimate(graph, calibration(), dense_per_channel=dense_per_channel)
+        works = tuple(step.work for step in plan.steps)
+        from_plan = estimate_works(
+            works, calibration(), arena=plan.arena_bytes, weights=plan.weights_bytes, tables=plan.table_bytes
+        )
+        assert sorted(map(repr, works)) == sorted(map(repr, works_of(graph, dense_per_channel=dense_per_channel)))
+        assert from_graph.latency.latency == pytest.approx(from_plan.latency.latency, rel=1e-12)
+        assert from_graph.macs == from_plan.macs == graph.macs
+        assert from_graph.flash_total == from_plan.flash_total
+        assert weights_bytes(works) == plan.weights_bytes
+        assert table_bytes(works) == plan.table_bytes
+        assert from_graph.arena == from_plan.arena == arena_bytes(graph)
+
+
+@pytest.mark.slow
+def test_a_thousand_estimates_a_second() -> None:
+    rng = np.random.default_rng(2)
+    architectures = [random_cnn(rng) for _ in range(300)]
+    known = calibration()
+    started = time.process_time()
+    for architecture in architectures:
+        estimate(build_graph(architecture, SHAPE, 10), known)
+    rate = len(architectures) / (time.process_time() - started)
+    assert rate > 300  # measured alone: see the closing note; the margin is for busy machines

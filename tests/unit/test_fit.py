@@ -1,0 +1,216 @@
+"""Fits on times made of known loop costs: the costs come back, and errors are what they should be."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from hil.errors import UsageError
+from hil.fit import Observation, fit_latency, fit_once, folds_of, metrics, path_errors, relative_nnls, spearman
+from hil.fit_memory import Image, fit_memory
+from hil.measurement import Memory
+from munas.estimate import works_of
+from munas.graph import build_graph
+from munas.kernels import Path, Work
+from munas.loops import family, loop_counts, loop_names
+from munas.space import random_cnn
+
+NOISE = 0.002
+
+
+def cost(path: Path) -> np.ndarray:
+    """Invented instructions for each loop of a path; the same in every run."""
+    rng = np.random.default_rng(sorted(Path).index(min(family(path))))
+    return 3.0 + 20.0 * rng.random(len(loop_names(path)))
+
+
+def observe(index: int, rng: np.random.Generator, noise: float = 0.0) -> Observation:
+    """A random network on a device that costs exactly `cost` (and some noise), 90 for each step, 500 in all."""
+    shape = [(28, 28, 1), (32, 32, 3), (49, 40, 1)][index % 3]
+    works = works_of(build_graph(random_cnn(rng), shape, 10), dense_per_channel=bool(index % 2))
+    times = [float(cost(work.path) @ loop_counts(work)) * (1 + noise * rng.standard_normal()) for work in works]
+    return Observation(index, works, tuple(times), 500.0 + 90.0 * len(works) + sum(times))
+
+
+@pytest.fixture(scope="module")
+def observations() -> list[Observation]:
+    rng = np.random.default_rng(11)
+    return [observe(index, rng, NOISE) for index in range(150)]
+
+
+def test_known_costs_come_back() -> None:
+    rng = np.random.default_rng(4)
+    latency = fit_once([observe(index, rng) for index in range(120)], "instructions")
+    assert latency.fixed == pytest.approx(500, rel=1e-3)
+    assert latency.per_step == pytest.approx(90, rel=1e-3)
+    unseen = [observe(index, rng) for index in range(40)]
+    for network in unseen:
+        prediction = latency.predict(network.works)
+        if not prediction.uncalibrated:
+            assert prediction.latency == pytest.approx(network.total, rel=0.01)
+            assert prediction.layers == pytest.approx(network.times, rel=0.05)
+
+
+def test_validation_is_by_network_and_tells_the_fits_apart(observations: list[Observation]) -> None:
+    fit = fit_latency(observations, "instructions", seed=1)
+    assert fit.per_operator.mape < 0.01
+    assert fit.per_operator.within_10pct == 1.0
+    assert fit.per_operator.r2 > 0.999
+    assert fit.mac_only.mape > 5 * fit.per_operator.mape
+    assert fit.mac_only.spearman < fit.per_operator.spearman
+    assert 0.9 <= fit.coverage <= 1.0
+    assert len(fit.held) == len(observations)
+    assert {held.fold for held in fit.held} == set(range(10))
+    assert fit.latency.low < 0 < fit.latency.high
+    assert fit_latency(observations, "instructions", seed=1) == fit
+    assert fit_latency(observations, "instructions", seed=2).held != fit.held
+
+
+def test_a_held_out_network_does_not_influence_its_own_prediction(observations: list[Observation]) -> None:
+    fit = fit_latency(observations, "instructions", seed=1)
+    victim = observations[7]
+    spoilt = [replace(item, total=item.total * 5, times=tuple(5 * t for t in item.times)) if item is victim else item
+              for item in observations]  # fmt: skip
+    again = fit_latency(spoilt, "instructions", seed=1)
+    assert again.held[7].per_operator == fit.held[7].per_operator
+    assert again.held[7].mac_only == fit.held[7].mac_only
+
+
+def test_the_interval_covers_what_it_says() -> None:
+    rng = np.random.default_rng(8)
+    everything = [observe(index, rng, 0.05) for index in range(260)]
+    latency = fit_latency(everything[:200], "instructions", seed=1).latency
+    inside = []
+    for network in everything[200:]:
+        prediction = latency.predict(network.works)
+        inside.append(prediction.low <= network.total <= prediction.high)
+    assert np.mean(inside) >= 0.85
+
+
+def test_path_errors_add_up(observations: list[Observation]) -> None:
+    fit = fit_latency(observations, "instructions", seed=1)
+    errors = path_errors(observations, fit.held)
+    assert sum(error.time_share for error in errors) == pytest.approx(1.0)
+    assert sum(error.layers for error in errors) == sum(len(item.works) for item in observations)
+    assert [error.time_share for error in errors] == sorted((error.time_share for error in errors), reverse=True)
+
+
+def test_coefficients_are_never_negative_and_errors_are_relative() -> None:
+    rng = np.random.default_rng(0)
+    counts = rng.random((400, 5)) * [1, 10, 1e3, 1e5, 1e6]
+    times = counts @ np.array([2.0, 0.0, 3.0, 1.0, 0.5]) * (1 + 0.01 * rng.standard_normal(400))
+    found = relative_nnls(counts, times)
+    assert (found >= 0).all()
+    assert np.abs(counts @ found / times - 1).mean() < 0.012
+    huge = times.copy()
+    huge[0] *= 1.5  # one outlier among large times must not bend the small ones
+    assert np.median(np.abs(counts @ relative_nnls(counts, huge) / times - 1)) < 0.02
+    assert (relative_nnls(np.zeros((3, 2)), np.ones(3)) == 0).all()
+
+
+def test_metrics_by_hand() -> None:
+    measured = np.array([100.0, 200.0, 400.0, 1000.0])
+    predicted = np.array([105.0, 180.0, 404.0, 700.0])
+    found = metrics(measured, predicted)
+    assert found.mape == pytest.approx((0.05 + 0.1 + 0.01 + 0.3) / 4)
+    assert found.max_ape == pytest.approx(0.3)
+    assert found.within_10pct == 0.75
+    assert found.spearman == 1.0
+    assert found.r2 == pytest.approx(1 - (25 + 400 + 16 + 90000) / ((measured - 425) ** 2).sum())
+
+
+def test_spearman_shares_ranks_between_ties() -> None:
+    assert spearman(np.array([1.0, 2.0, 3.0]), np.array([9.0, 5.0, 1.0])) == -1.0
+    assert spearman(np.array([1.0, 1.0, 2.0]), np.array([1.0, 1.0, 7.0])) == pytest.approx(1.0)
+    assert spearman(np.array([1.0, 2.0]), np.array([4.0, 4.0])) == 0.0
+    from scipy.stats import spearmanr
+
+    rng = np.random.default_rng(1)
+    first, second = rng.integers(0, 20, 200).astype(float), rng.integers(0, 20, 200).astype(float)
+    assert spearman(first, second) == pytest.approx(spearmanr(first, second).statistic)
+
+
+def test_too_few_networks_is_a_usage_error(observations: list[Observation]) -> None:
+    with pytest.raises(UsageError, match="19 networks"):
+        fit_latency(observations[:19], "instructions", seed=1)
+
+
+def test_folds_are_even() -> None:
+    sizes = np.bincount(folds_of(103, 5))
+    assert len(sizes) == 10
+    assert sizes.max() - sizes.min() <= 1
+
+
+# -- memory --
+
+CODE = {Path.CONV_IM2COL: 900, Path.CONV_1X1: 700, Path.DW_3X3: 1300, Path.FC: 400, Path.MAX_POOL: 500, Path.ADD: 300}
+
+
+def image(paths: set[Path], extra: int = 0) -> Image:
+    code = 5000 + sum(CODE[path] for path in paths) + extra
+    if paths & {Path.CONV_IM2COL, Path.CONV_1X1}:
+        code += 248  # shared by the two
+    memory = Memory(100, 100, 300, 1024, 200 + extra, 1324, 1000, code, 1000 + code)
+    return Image(frozenset(paths), 1000, memory)
+
+
+def combinations(seed: int, count: int) -> list[Image]:
+    rng = np.random.default_rng(seed)
+    everything = sorted(CODE)
+    return [
+        image({path for path in everything if rng.random() < 0.6} | {Path.FC}, int(rng.integers(0, 3)) * 4)
+        for _ in range(count)
+    ]
+
+
+def test_code_is_never_undershot_and_hardly_overshot() -> None:
+    seen, unseen = combinations(1, 80), combinations(2, 200)
+    model = fit_memory(seen)
+    for item in seen:
+        assert 0 <= model.code(item.paths) - item.code <= 64
+    assert max(model.code(item.paths) - item.code for item in unseen) <= 128
+    assert model.static_ram == max(item.memory.static_ram for item in seen)
+    assert model.ram(5000) == 5000 + model.static_ram + 1024
+
+
+def test_a_kernel_that_was_never_linked_is_unknown() -> None:
+    model = fit_memory([image({Path.FC}), image({Path.FC, Path.ADD})])
+    assert model.unknown([Path.FC, Path.SOFTMAX, Path.ADD]) == (Path.SOFTMAX,)
+    assert model.unknown([Path.FC]) == ()
+
+
+def test_a_kernel_whose_code_cannot_be_told_apart_is_still_known() -> None:
+    model = fit_memory([image({Path.FC, Path.ADD}), image({Path.FC, Path.ADD})])
+    assert model.unknown([Path.FC, Path.ADD]) == ()
+    assert model.code([Path.FC, Path.ADD]) >= image({Path.FC, Path.ADD}).code
+
+
+def test_no_image_is_a_usage_error() -> None:
+    with pytest.raises(UsageError, match="no network"):
+        fit_memory([])
+
+
+def test_loop_counts_of_a_convolution_by_hand() -> None:
+    # 5 pixels, 3 rows, 18 columns (3x3x2): tiles of 2 x 2, one odd row, one odd pixel.
+    work = Work(Path.CONV_IM2COL, macs=270, outputs=15, inputs=90, pixels=5, rows=3, columns=18, copies=45)
+    counts = dict(zip(loop_names(Path.CONV_IM2COL), loop_counts(work), strict=True))
+    assert counts == {
+        "calls": 1, "pixels": 5, "copies": 45,
+        "copy_quads": 0, "copy_rests": 90, "copy_quads_entries": 0, "copy_rests_entries": 45,
+        "tiles": 2, "tile_quads": 8, "tile_rests": 4, "tile_rests_entries": 2,
+        "half_tiles": 2, "half_tile_quads": 8, "half_tile_rests": 4,
+        "odd_pixel": 3, "odd_pixel_quads": 12, "odd_pixel_rests": 6,
+    }  # fmt: skip
+    products = counts["tile_quads"] * 16 + counts["tile_rests"] * 4 + counts["half_tile_quads"] * 8
+    products += counts["half_tile_rests"] * 2 + counts["odd_pixel_quads"] * 4 + counts["odd_pixel_rests"]
+    assert products == work.macs
+
+
+@pytest.mark.parametrize("path", list(Path))
+def test_every_path_has_a_name_for_every_count(path: Path) -> None:
+    work = Work(path, macs=36, outputs=36, inputs=36, pixels=9, rows=4, columns=9, copies=9, blocks=36, setup_loops=18)
+    assert len(loop_counts(work)) == len(loop_names(path))
+    assert len(set(loop_names(path))) == len(loop_names(path))
+    assert min(loop_counts(work)) >= 0
