@@ -33,8 +33,10 @@ def activation_quantization(raw: RawTensor, operator: RawOperator, what: str) ->
     return Quantization(raw.scales, raw.zero_points)
 
 
-def constant_quantization(raw: RawTensor, operator: RawOperator, what: str, axis: int) -> Quantization:
-    """Quantisation of weights or bias: zero points 0, one positive scale, or one for each index along `axis`."""
+def constant_quantization(
+    raw: RawTensor, operator: RawOperator, what: str, axis: int, least: float = _SMALLEST_NORMAL
+) -> Quantization:
+    """Quantisation of weights or bias: zero points 0; scales of `least` or more, one or as many as along `axis`."""
     count = len(raw.scales)
     if count == 0:
         raise operator.refuse(f"{what} has no scale; only int8 networks are supported")
@@ -44,7 +46,7 @@ def constant_quantization(raw: RawTensor, operator: RawOperator, what: str, axis
         )
     if any(raw.zero_points):
         raise operator.refuse(f"{what} has a zero point other than 0")
-    if not all(_SMALLEST_NORMAL <= scale < math.inf for scale in raw.scales):
+    if not all(least <= scale < math.inf for scale in raw.scales):
         raise operator.refuse(f"{what} has a scale that is not a positive number")
     return Quantization(raw.scales, raw.zero_points, axis if count > 1 else 0)
 

@@ -96,7 +96,9 @@ class CoreTensors:
             raise operator.refuse(f"its bias has {len(raw.scales)} scales; supported: 1 or {channels}")
         # The axis of a bias is not looked at by anybody, and old converters wrote that of the weights.
         flat = RawTensor(raw.name, (channels,), raw.type, raw.data, raw.scales, raw.zero_points, 0)
-        return self._constant(operator, 2, DType.INT32, constant_quantization(flat, operator, "its bias", 0))
+        # A dead channel has weights of the smallest scale that there is; times the input's it is 0, or not normal.
+        quantization = constant_quantization(flat, operator, "its bias", 0, least=0.0)
+        return self._constant(operator, 2, DType.INT32, quantization)
 
     def integers(self, operator: RawOperator, position: int, limit: int) -> tuple[int, ...]:
         """Input `position` as constant int32 or int64 values, at most `limit` of them. Raises ModelError."""

@@ -85,7 +85,8 @@ def test_a_missing_compiler_names_the_install_command(monkeypatch: pytest.Monkey
 def test_a_compiler_that_fails_is_a_build_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     real = find_toolchain().gcc
     broken = tmp_path / "arm-none-eabi-gcc"
-    broken.write_text(f'#!/bin/sh\ncase " $* " in *" -c "*) echo "cc1: fatal error: out of memory" >&2; exit 1;; esac\nexec {real} "$@"\n')
+    fails = 'case " $* " in *" -c "*) echo "cc1: fatal error: out of memory" >&2; exit 1;; esac'
+    broken.write_text(f'#!/bin/sh\n{fails}\nexec {real} "$@"\n')
     broken.chmod(broken.stat().st_mode | stat.S_IXUSR)
     os.symlink(find_toolchain().ar, tmp_path / "arm-none-eabi-gcc-ar")
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
@@ -167,11 +168,9 @@ def test_rendering_is_deterministic(tmp_path: Path) -> None:
 def test_a_different_weight_is_a_different_build(tmp_path: Path) -> None:
     rng = np.random.default_rng(5)
     graph = build_graph(random_cnn(rng), (12, 12, 1), 10)
-    builds = [
-        render(
-            make_plan(parse_model(write_tflite(graph, seed), "same")),
-            load_board("mps2-an386"), "qemu", find_cmsis(), tmp_path / str(seed),
-        ).build_id  # fmt: skip
-        for seed in (1, 2)
-    ]
-    assert builds[0] != builds[1]
+    board, cmsis = load_board("mps2-an386"), find_cmsis()
+    plans = [make_plan(parse_model(write_tflite(graph, seed), "same")) for seed in (1, 2)]
+    first, second = (
+        render(plan, board, "qemu", cmsis, tmp_path / str(seed)).build_id for seed, plan in enumerate(plans)
+    )
+    assert first != second

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import re
 import subprocess
 import sys
@@ -169,10 +170,10 @@ def test_every_error_has_its_status(
     assert capsys.readouterr().err.count("\n") == 1
 
 
-@pytest.mark.parametrize("error", [BudgetError("m", {"RAM": 4}), ToolMissing("t", "i"), TargetFaultError("m", {"pc": 2})])
+@pytest.mark.parametrize(
+    "error", [BudgetError("m", {"RAM": 4}), ToolMissing("t", "i"), TargetFaultError("m", {"pc": 2})]
+)
 def test_errors_travel_between_processes(error: HilError) -> None:
-    import pickle
-
     copy = pickle.loads(pickle.dumps(error))
     assert (type(copy), str(copy), vars(copy)) == (type(error), str(error), vars(error))
 

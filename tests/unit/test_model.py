@@ -25,6 +25,7 @@ from hil.model import (
     load_model,
     parse_model,
 )
+from hil.reference import Reference
 from munas.tflite_file import (
     Code,
     Element,
@@ -172,6 +173,18 @@ def test_bias_may_be_absent_but_not_of_a_convolution() -> None:
         assert model.ops[0].inputs[2] == -1
     with pytest.raises(ModelError, match=r"operator 0 \(CONV_2D\)"):
         parse_model(convolution((1, 4, 4, 2), (3, 1, 1, 2), (1, 4, 4, 3), conv_options(), bias=False), "x")
+
+
+def test_a_dead_channel_has_next_to_no_scale() -> None:
+    file = TfliteFile()
+    x, y = file.activation("x", (1, 2), UNIT), file.activation("y", (1, 2), UNIT)
+    w = file.constant("w", np.array([[0, 0], [5, 7]], np.int8), [2.0**-126, 0.01])
+    b = file.constant("b", np.array([0, 3], np.int32), [2.0**-132, UNIT * 0.01])
+    file.operator(Code.FULLY_CONNECTED, [x, w, b], y, dense_options(), version=12)
+    data = file.finish([x], [y])
+    model = parse_model(data, "dead")
+    assert model.tensors[model.ops[0].inputs[1]].quant.scales[0] == 2.0**-126
+    assert Reference(data, model).run([np.array([[3, 4]], np.int8)])[0][0, 0] == 0
 
 
 # --- refusals -----------------------------------------------------------------------------------------------------

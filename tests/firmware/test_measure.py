@@ -1,0 +1,138 @@
+"""The loop on real images under QEMU: bit-exact, deterministic, the promised JSON, errors that say what happened."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import hil.measure
+from hil.board import load_board
+from hil.build import Image
+from hil.errors import ModelError, ProtocolError, TargetFaultError, UsageError
+from hil.link import Device
+from hil.measure import Options, Rig, measure_files
+from hil.measurement import measurement_from_json
+from hil.reference import Reference
+from hil.wire import MemoryReport
+from munas.flatbuffer import write_tflite
+from tests.networks import every_operator, small_network
+
+pytestmark = [pytest.mark.firmware, pytest.mark.qemu]
+
+DESIGN_KEYS = {
+    "model", "sha256", "board", "runtime", "via", "simulated", "timer", "clock_hz", "latency", "layers", "memory",
+    "outputs", "build",
+}  # fmt: skip
+MEMORY_KEYS = {
+    "arena_planned", "arena_used", "stack_used", "static_ram", "ram_total", "flash_weights", "flash_code",
+    "flash_total",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=["mps2-an386", "mps2-an500", "nucleo-f746zg"])
+def rig(request: pytest.FixtureRequest) -> Rig:
+    return Rig(load_board(request.param))
+
+
+def test_every_operator_bit_for_bit(rig: Rig) -> None:
+    measured = rig.measure(write_tflite(every_operator(), 3), "every-operator")
+    found = measured.measurement
+    assert (found.outputs.checked, found.outputs.mismatched) == (8, 0)
+    assert found.memory.arena_used == found.memory.arena_planned == measured.plan.arena_bytes
+    assert 0 < found.memory.stack_used < found.memory.stack_reserved
+    assert len(found.layers) == len(measured.plan.steps)
+    # A profile runs other inputs than the samples do: max pools and clamps differ by a little, nothing else does.
+    assert sum(layer.median for layer in found.layers) == pytest.approx(found.latency.median, rel=0.02)
+
+
+def test_two_measurements_are_the_same_to_the_instruction() -> None:
+    rig = Rig(load_board("mps2-an386"))
+    first, second = (rig.measure(small_network(4), "twice").measurement for _ in range(2))
+    assert first.latency == second.latency
+    assert first.layers == second.layers
+    assert first.memory == second.memory
+    assert first.build == second.build
+
+
+def test_the_json_is_that_of_the_design(tmp_path: Path) -> None:
+    path = tmp_path / "a.tflite"
+    path.write_bytes(small_network(5, dense_per_channel=False))
+    (measured,) = measure_files([path], load_board("mps2-an386"), Options())
+    document = json.loads(json.dumps(measured.measurement.to_json()))
+    assert set(document) >= DESIGN_KEYS
+    assert set(document["memory"]) >= MEMORY_KEYS
+    assert set(document["latency"]) >= {"unit", "samples", "min", "median", "max"}
+    assert set(document["layers"][0]) == {"index", "op", "name", "median"}
+    assert set(document["build"]) >= {"id", "compiler", "flags", "kernels"}
+    assert (document["latency"]["unit"], document["timer"]) == ("instructions", "icount-instructions")
+    assert document["simulated"] is True
+    assert measurement_from_json(document) == measured.measurement
+
+
+def test_a_wrong_output_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Reference.run
+
+    def off_by_one(self: Reference, inputs: list[np.ndarray]) -> list[np.ndarray]:  # type: ignore[type-arg]
+        return [np.bitwise_xor(output, np.int8(1)) for output in real(self, inputs)]
+
+    monkeypatch.setattr(Reference, "run", off_by_one)
+    outputs = Rig(load_board("mps2-an386")).measure(small_network(6), "wrong").measurement.outputs
+    assert (outputs.checked, outputs.mismatched) == (8, 8)
+
+
+def test_a_stale_image_is_never_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The first network's image is kept and booted for the second one as well, as a failed flash would do."""
+    real, stale = hil.measure.link, tmp_path / "stale.elf"
+
+    def linked(*arguments: Any) -> Image:
+        image = real(*arguments)
+        if not stale.exists():
+            stale.write_bytes(image.elf.read_bytes())
+        return dataclasses.replace(image, elf=stale)
+
+    monkeypatch.setattr(hil.measure, "link", linked)
+    rig = Rig(load_board("mps2-an386"))
+    rig.measure(small_network(1), "first")
+    with pytest.raises(ProtocolError, match="the device runs build"):
+        rig.measure(small_network(2), "second")
+
+
+def test_an_overrun_arena_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Device, "memory", lambda self: MemoryReport(1 << 20, 100, 100))
+    with pytest.raises(TargetFaultError, match="behind its arena"):
+        Rig(load_board("mps2-an386")).measure(small_network(1), "overrun")
+
+
+def test_models_that_cannot_be(tmp_path: Path) -> None:
+    board = load_board("mps2-an386")
+    with pytest.raises(ModelError, match="cannot be read"):
+        measure_files([tmp_path / "missing.tflite"], board, Options())
+    (tmp_path / "text.tflite").write_text("this is no model, but it is long enough to look like one" * 4)
+    with pytest.raises(ModelError):
+        measure_files([tmp_path / "text.tflite"], board, Options())
+    with pytest.raises(UsageError, match="at least 8 inputs"):
+        Rig(board, Options(inputs=7))
+
+
+@pytest.mark.slow
+def test_the_real_models(shared: Path) -> None:
+    """All seven, with a budget that holds the larger ones."""
+    board = load_board("mps2-an386").with_budget(1 << 20, 1 << 20)
+    results = measure_files(sorted((shared / "models").glob("*.tflite")), board, Options())
+    assert len(results) == 7
+    assert [item.measurement.outputs.mismatched for item in results] == [0] * 7
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("board", ["mps2-an386", "mps2-an500"])
+def test_random_networks_bit_for_bit(board: str) -> None:
+    rig = Rig(load_board(board))
+    for seed in range(10, 30):
+        found = rig.measure(small_network(seed, dense_per_channel=bool(seed % 2)), f"net{seed}").measurement
+        assert found.outputs.mismatched == 0
+        assert found.memory.arena_used == found.memory.arena_planned
