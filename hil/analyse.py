@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from statistics import fmean
 
 from hil.fit import FOLDS, Held, LatencyFit, fit_latency, folds_of, named_coefficients
-from hil.fit_memory import fit_memory
+from hil.fit_memory import Image, fit_memory
+from hil.forecast import Forecast, forecast
 from hil.measurement import Identity
 from hil.plan import Plan
 from hil.record import Record
@@ -22,7 +23,6 @@ from hil.result import (
 )
 from hil.sample import describe
 from munas.calibration import Calibration, MemoryModel
-from munas.estimate import arena_bytes
 from munas.kernels import Path
 
 WORST = 20
@@ -46,35 +46,33 @@ def analyse(records: Sequence[Record], identity: Identity, seed: int) -> Analysi
     unit = records[0].measurement.latency.unit if records else ""
     observations = [record.observation for record in records]
     latency = fit_latency(observations, unit, seed)
-    images = [record.image for record in records]
+    forecasts = [forecast(record.sample, identity.runtime) for record in records]
+    images = [record.image(predicted) for record, predicted in zip(records, forecasts, strict=True)]
     memory = fit_memory(images)
-    held_out = _held_out_models(records, seed, memory)
+    held_out = _held_out_models(images, seed, memory)
     samples = tuple(
-        _sample_result(record, held, model)
-        for record, held, model in zip(records, latency.held, held_out, strict=True)
+        _sample_result(record, predicted, held, model)
+        for record, predicted, held, model in zip(records, forecasts, latency.held, held_out, strict=True)
     )
     calibration = Calibration(asdict(identity), len(records), seed, latency.latency, memory)
     return Analysis(calibration, latency, samples, _memory_errors(samples))
 
 
-def _held_out_models(records: Sequence[Record], seed: int, everything: MemoryModel) -> list[MemoryModel]:
-    """For each record a memory model that did not see it; the final one where it is the only user of a kernel."""
-    fold_of = folds_of(len(records), seed)
-    images = [record.image for record in records]
-    models = []
-    for fold in range(min(FOLDS, len(records))):
-        others = [image for image, its in zip(images, fold_of, strict=True) if its != fold]
-        models.append(fit_memory(others or images))
-    chosen = []
-    for image, fold in zip(images, fold_of, strict=True):
-        model = models[fold]
-        chosen.append(everything if model.unknown(sorted(image.paths)) else model)
-    return chosen
+def _held_out_models(images: Sequence[Image], seed: int, everything: MemoryModel) -> list[MemoryModel]:
+    """For each image a memory model that did not see it; the final one where it is the only user of a kernel."""
+    fold_of = folds_of(len(images), seed)
+    models = [
+        fit_memory([image for image, its in zip(images, fold_of, strict=True) if its != fold]) for fold in range(FOLDS)
+    ]
+    return [
+        everything if models[fold].unknown(image.paths) else models[fold]
+        for image, fold in zip(images, fold_of, strict=True)
+    ]
 
 
-def _sample_result(record: Record, held: Held, model: MemoryModel) -> SampleResult:
-    sample, measurement, image = record.sample, record.measurement, record.image
-    memory, arena = measurement.memory, arena_bytes(sample.graph())
+def _sample_result(record: Record, predicted: Forecast, held: Held, model: MemoryModel) -> SampleResult:
+    sample, measurement = record.sample, record.measurement
+    memory, paths = measurement.memory, {work.path for work in predicted.works}
     return SampleResult(
         index=sample.index,
         model=sample.name,
@@ -91,9 +89,9 @@ def _sample_result(record: Record, held: Held, model: MemoryModel) -> SampleResu
         low=held.low,
         high=held.high,
         **asdict(memory),
-        predicted_arena=arena,
-        predicted_flash=model.code(image.paths) + image.constants,
-        predicted_ram=model.ram(arena),
+        predicted_arena=predicted.arena,
+        predicted_flash=model.code(paths) + predicted.constants,
+        predicted_ram=model.ram(predicted.arena),
     )
 
 
@@ -125,7 +123,10 @@ def code_sizes(memory: MemoryModel) -> tuple[CodeSize, ...]:
 
 
 def _part_name(paths: frozenset[Path]) -> str:
-    return " or ".join(sorted(paths))
+    if len(paths) == 1:
+        return next(iter(paths)).value
+    kinds = dict.fromkeys(path.value.partition("-")[0] for path in sorted(paths))
+    return f"shared: {', '.join(kinds)}"
 
 
 def worst_misses(samples: Sequence[SampleResult]) -> tuple[int, ...]:

@@ -1,7 +1,8 @@
 """Boards as data: one TOML file a board, strictly validated, in ``boards/``.
 
 A board has one or two *targets*, the places its firmware can run: ``hardware`` (the real thing) and ``qemu`` (the
-machine with the same core). Both have their own memory map and port; the budget is the same for both.
+machine with the same core). Both have their own memory map and port; the budget is the same for both. Renode runs the
+hardware's target, with a timer of its own.
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from hil.errors import BoardError
+from hil.files import read_regular
 
 Via = Literal["hardware", "renode", "qemu"]
 
 KIB = 1024
-_SIZE = re.compile(r"^\s*(\d+)\s*([kKmM]?)(?:i?[bB])?\s*$")
+MAX_FILE_BYTES = 1 << 20
+_SIZE = re.compile(r"^\s*([0-9]{1,12})\s*([kKmM]?)(?:i?[bB])?\s*$")
 _FACTORS = {"": 1, "k": KIB, "m": KIB * KIB}
 
 # Compiler flags a core is built with. The float ABI is part of the identity: two ABIs are two builds.
@@ -68,12 +71,13 @@ class Region(_Strict):
 
 
 class Target(_Strict):
-    """Where an image can run: memory map, port file, timer."""
+    """Where an image can run: memory map, port file, timer (`tick_ns`: the emulated timer's tick)."""
 
     port: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
     flash: Region
     sram: Region
-    timer: Literal["dwt-cycles", "icount-instructions"]
+    timer: Literal["dwt-cycles", "icount-instructions", "renode-instructions"]
+    tick_ns: Annotated[int, Field(gt=0)] = 40
     machine: Annotated[str, Field(pattern=r"^[a-z0-9-]+$")] | None = None
     defines: dict[Annotated[str, Field(pattern=r"^HIL_[A-Z0-9_]+$")], int] = {}
 
@@ -97,10 +101,18 @@ class Uart(_Strict):
 
 
 class Usb(_Strict):
-    """How the board's probe shows up on USB."""
+    """How the board's probe shows up on USB; `mbed` are its names in Mbed's board database."""
 
     vendor_id: Annotated[int, Field(ge=0, lt=2**16)]
     product_ids: tuple[Annotated[int, Field(ge=0, lt=2**16)], ...]
+    mbed: tuple[Annotated[str, Field(pattern=r"^[A-Z0-9_]+$")], ...] = ()
+
+
+class Probe(_Strict):
+    """What the flashing programs call the chip: pyOCD's target, OpenOCD's configuration file."""
+
+    pyocd: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
+    openocd: Annotated[str, Field(pattern=r"^[a-z0-9_/.-]+\.cfg$")]
 
 
 class Budget(_Strict):
@@ -121,6 +133,7 @@ class Board(_Strict):
     budget: Budget = Budget()
     uart: Uart | None = None
     usb: Usb | None = None
+    probe: Probe | None = None
     hardware: Target | None = None
     qemu: Target | None = None
     tflm_root: str | None = None  # folder of TensorFlow Lite Micro; $TFLM_ROOT where absent
@@ -135,10 +148,19 @@ class Board(_Strict):
         found = {"hardware": self.hardware, "renode": self.hardware, "qemu": self.qemu}[via]
         if found is None:
             raise BoardError(f"board {self.name} has no target for --via {via}")
+        if via == "renode":
+            return found.model_copy(
+                update={"timer": "renode-instructions", "defines": {**found.defines, "HIL_RENODE": 1}}
+            )
         return found
 
     def with_budget(self, flash: int | None, sram: int | None) -> Board:
-        """A copy with another budget in bytes; None keeps the board's own."""
+        """A copy with another budget in bytes; None keeps the board's own. Raises BoardError for one it cannot have."""
+        targets = [target for target in (self.hardware, self.qemu) if target is not None]
+        for region, wanted in (("flash", flash), ("sram", sram)):
+            most = max(getattr(target, region).length for target in targets)
+            if wanted is not None and wanted > most:
+                raise BoardError(f"board {self.name} has {most} bytes of {region} at most, not {wanted}")
         update = {"flash": flash or self.budget.flash, "sram": sram or self.budget.sram}
         return self.model_copy(update={"budget": Budget(**update)})
 
@@ -201,10 +223,10 @@ def load_board(name: str, directory: Path | None = None) -> Board:
 def read_board(path: Path) -> Board:
     """The board in the TOML file `path`. Raises BoardError."""
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        raw = tomllib.loads(read_regular(path, MAX_FILE_BYTES).decode())
     except FileNotFoundError as error:
         raise BoardError(f"board file {path} does not exist") from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: no UTF-8, no TOML, an endless number
         raise BoardError(f"board file {path} cannot be read: {error}") from error
     try:
         return Board.model_validate(raw)
@@ -233,7 +255,7 @@ def _describe(item: Mapping[str, Any]) -> _Problem:
 def _fields_at(loc: tuple[Any, ...]) -> list[str]:
     """Field names of the model at `loc`, for suggestions."""
     tables: dict[str, type[BaseModel]] = {
-        "budget": Budget, "uart": Uart, "usb": Usb, "hardware": Target, "qemu": Target,
+        "budget": Budget, "uart": Uart, "usb": Usb, "probe": Probe, "hardware": Target, "qemu": Target,
         "flash": Region, "sram": Region,
     }  # fmt: skip
     names = [part for part in loc if part in tables]

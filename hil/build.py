@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hil.cache import cached_folder, digest
-from hil.elf import Sizes, read_sizes
+from hil.elf import Sizes, read_functions, read_sizes
 from hil.errors import BudgetError
 from hil.render import Project
 from hil.sources import Group, Library
@@ -22,11 +22,12 @@ _COMPILE_JOBS = 2
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """A linked firmware. `sha256` is over the ELF file."""
+    """A linked firmware. `sha256` is over the ELF file; `functions` are bytes of flash by name, weights left out."""
 
     elf: Path
     sha256: str
     sizes: Sizes
+    functions: dict[str, int]
 
 
 def build_library(library: Library, toolchain: Toolchain) -> Path:
@@ -82,7 +83,7 @@ def link(project: Project, model_object: Path, archive: Path, toolchain: Toolcha
     except BudgetError:
         elf.unlink(missing_ok=True)
         raise
-    return Image(elf, hashlib.sha256(elf.read_bytes()).hexdigest(), read_sizes(elf))
+    return Image(elf, hashlib.sha256(elf.read_bytes()).hexdigest(), read_sizes(elf), read_functions(elf))
 
 
 def flags_text(library: Library) -> str:

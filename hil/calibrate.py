@@ -10,31 +10,28 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
 from hil.analyse import Analysis, analyse, arena_map, code_sizes, example, fits_of, mean_stages, worst_misses
-from hil.board import KIB, Board
+from hil.board import Board
 from hil.campaign import Progress, Summary, run_campaign
 from hil.errors import CheckFailed, InfrastructureError, StoreError, TargetFaultError, UsageError
 from hil.fit import MIN_OBSERVATIONS, path_errors
+from hil.forecast import RESERVES, tflite_of
 from hil.measurement import Identity, Measurement, Outputs
 from hil.model import parse_model
 from hil.plan import make_plan
 from hil.record import Record, from_result, outputs_of, to_result
 from hil.result import ArenaMap, CalibrationResult, Failure
 from hil.runtime import Deployment
-from hil.sample import Limits, Sample, describe, draw_sample
+from hil.sample import Limits, describe, draw_sample
 from hil.store import Result, Run, Store
 from munas.calibration import Calibration, CalibrationError, load_calibration, write_calibration
-from munas.flatbuffer import write_tflite
 
-# Before there is a calibration: what is kept free for code, and for static RAM and stack, generously.
-CODE_RESERVE_BYTES = 21 * KIB
-RAM_RESERVE_BYTES = 4 * KIB
 SAMPLER_VERSION = 1  # raise it when `draw_sample` draws other networks: old results are then another run
 
 
@@ -46,6 +43,9 @@ class Measured(Protocol):
 
     @property
     def plan(self) -> Deployment: ...
+
+    @property
+    def functions(self) -> Mapping[str, int]: ...
 
 
 Measurer = Callable[[bytes, str], Measured]
@@ -70,8 +70,8 @@ class Request:
     @property
     def limits(self) -> Limits:
         """What a sampled network may need."""
-        budget = self.board.budget
-        return Limits(budget.flash - CODE_RESERVE_BYTES, budget.sram - RAM_RESERVE_BYTES)
+        budget, reserve = self.board.budget, RESERVES[self.identity.runtime]
+        return Limits(budget.flash - reserve.flash, budget.sram - reserve.sram)
 
     @property
     def run(self) -> Run:
@@ -83,11 +83,16 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class SampleJobFactory:
-    """Makes, inside a worker, the job that draws, writes and measures one sample."""
+    """Makes, inside a worker, the job that draws, writes and measures one sample.
+
+    With an `identity`, a measurement of another one is an InfrastructureError: a worker that started after sources or
+    toolchain were changed must not add to the run.
+    """
 
     measurer: MeasurerFactory
     seed: int
     limits: Limits
+    identity: Identity | None = None
 
     def __call__(self) -> Callable[[int], Result]:
         measure = self.measurer()
@@ -102,15 +107,12 @@ class SampleJobFactory:
                 measured = measure(data, sample.name)
             except (UsageError, CheckFailed, TargetFaultError) as error:
                 return Result(index, "failed", sample.to_json(), error=str(error))
+            if self.identity is not None and measured.measurement.identity != self.identity:
+                raise InfrastructureError("sources or toolchain changed while calibrating; run the same command again")
             measurement = replace(measured.measurement, seconds=seconds | measured.measurement.seconds)
-            return to_result(sample, measurement, measured.plan)
+            return to_result(sample, measurement, measured.plan, measured.functions)
 
         return job
-
-
-def tflite_of(sample: Sample) -> bytes:
-    """The int8 .tflite of a sample."""
-    return write_tflite(sample.graph(), sample.weight_seed, dense_per_channel=sample.dense_per_channel)
 
 
 def calibrate(request: Request, progress: Progress | None = None) -> CalibrationResult:
@@ -125,7 +127,7 @@ def calibrate(request: Request, progress: Progress | None = None) -> Calibration
         request.folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InfrastructureError(f"run folder {request.folder}: {error.strerror}; name another folder") from error
-    factory = SampleJobFactory(request.measurer, request.seed, request.limits)
+    factory = SampleJobFactory(request.measurer, request.seed, request.limits, request.identity)
     with Store(request.folder / "store.sqlite") as store:
         run_id = store.run_id(request.run)
         indices = range(request.samples)
@@ -193,8 +195,8 @@ def _result(
 
 def _example_arena(records: Sequence[Record]) -> ArenaMap | None:
     record = example(records)
-    if record is None:
-        return None
+    if record is None or record.measurement.identity.runtime != "cmsis-nn":
+        return None  # TFLM plans its arena on the device
     plan = make_plan(parse_model(tflite_of(record.sample), record.sample.name))
     return arena_map(record, plan)
 

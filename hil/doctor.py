@@ -8,8 +8,10 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 
+from hil.board import CORE_FLAGS
 from hil.cache import cache_dir
 from hil.errors import HilError
+from hil.tflm.detect import ADVICE, find_tflm
 from hil.toolchain import INSTALL_GCC, find_toolchain
 
 INSTALL_QEMU = "apt-get install qemu-system-arm"
@@ -36,6 +38,7 @@ def examine() -> tuple[Check, ...]:
         _package("bakenn", "CMSIS-NN 4.0.0 kernels and CMSIS-Core headers"),
         _cache(),
         _program("cmake", "builds what `generate` writes", INSTALL_CMAKE, needed=False),
+        _tflm(),
         _program("renode", "second emulator", "Renode's release page; it is in no package registry", needed=False),
     )
 
@@ -69,6 +72,19 @@ def _package(name: str, purpose: str) -> Check:
         return Check(name, True, importlib.metadata.version(name), needed=True)
     except importlib.metadata.PackageNotFoundError:
         return Check(name, False, purpose, needed=True, install=f"pip install {name} (or: make install)")
+
+
+def _tflm() -> Check:
+    """TFLM for each core that there are boards for; complete only when all of them have a library."""
+    what, found, objections = "TensorFlow Lite Micro", [], []
+    for core in CORE_FLAGS:
+        try:
+            found.append(f"{core}: {find_tflm(core).version}")
+        except HilError as error:
+            objections.append(str(error).removesuffix(f"; install it with: {ADVICE}"))
+    if objections:
+        return Check(what, False, f"for --runtime tflm; {objections[0]}", needed=False, install=ADVICE)
+    return Check(what, True, ", ".join(found), needed=False)
 
 
 def _cache() -> Check:

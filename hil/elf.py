@@ -55,6 +55,28 @@ def read_sizes(path: Path) -> Sizes:
     return Sizes(flash, weights, code, static, arena, stack, ram)
 
 
+def read_functions(path: Path) -> dict[str, int]:
+    """Bytes of every function and constant in flash that is not weights, by name (of several with one name, all).
+
+    What the linker kept of the library for one network. Raises BuildError when it is not a readable ELF.
+    """
+    found: dict[str, int] = {}
+    edges = read_symbols(path)
+    try:
+        with path.open("rb") as file:
+            for section in ELFFile(file).iter_sections():
+                if not isinstance(section, SymbolTableSection):
+                    continue
+                for symbol in section.iter_symbols():
+                    address, size = int(symbol["st_value"]) & ~1, int(symbol["st_size"])
+                    code = edges["_text_start"] <= address < edges["_flash_start"] + edges["_flash_used"]
+                    if size and code and not edges["_weights_start"] <= address < edges["_weights_end"]:
+                        found[symbol.name] = found.get(symbol.name, 0) + size
+    except (OSError, ELFError, KeyError) as error:
+        raise BuildError(f"{path} is not an image of ours: {error}") from error
+    return found
+
+
 def _loaded_bytes(path: Path) -> int:
     """Bytes that a programmer writes: file sizes of all PT_LOAD segments."""
     with path.open("rb") as file:

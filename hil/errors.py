@@ -5,11 +5,15 @@
      │    ├── BoardError                   board file or board name
      │    ├── ModelError                   the .tflite cannot be used
      │    ├── BudgetError                  the network does not fit the flash or SRAM budget
+     │    ├── DeviceAmbiguous              several boards of that name are connected
      │    └── CalibrationMismatch          calibration or record of another identity
      ├── InfrastructureError           3   the surroundings failed, not the network
      │    ├── ToolMissing                  a program or package is not installed
      │    ├── BuildError                   the toolchain failed
      │    ├── RunnerError                  emulator or probe failed
+     │    │    ├── DeviceMissing           no such board is connected
+     │    │    ├── DeviceBusy              another session uses the board
+     │    │    └── FlashError              the image did not get onto the board
      │    ├── LinkError                    the serial link failed
      │    │    ├── LinkTimeout             nothing (or too little) came back in time
      │    │    └── ProtocolError           what came back is not the protocol
@@ -57,6 +61,10 @@ class BudgetError(UsageError):
         return type(self), (str(self), self.shortfall_bytes)
 
 
+class DeviceAmbiguous(UsageError):
+    """Several boards of that name are connected and none was chosen; the message lists their ids."""
+
+
 class CalibrationMismatch(UsageError):
     """Two identities differ that must be equal; the message names the difference."""
 
@@ -83,6 +91,18 @@ class BuildError(InfrastructureError):
 
 class RunnerError(InfrastructureError):
     """The emulator or the probe failed or died."""
+
+
+class DeviceMissing(RunnerError):
+    """No board of that name (or no device of that id) is connected."""
+
+
+class DeviceBusy(RunnerError):
+    """Another session, perhaps of another process, holds the board's lock."""
+
+
+class FlashError(RunnerError):
+    """The image did not get onto the board: what the drive or the flashing program said."""
 
 
 class LinkError(InfrastructureError):

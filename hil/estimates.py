@@ -9,21 +9,23 @@ from pathlib import Path
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from hil.board import Board
 from hil.calibrate import calibration_for
 from hil.errors import ModelError
-from hil.measure import read_model
-from hil.measurement import Identity
-from hil.model import parse_model
-from hil.plan import make_plan
+from hil.measure import Rig, read_model
+from hil.terminal import printable
 from munas.calibration import Calibration
 from munas.estimate import Estimate, estimate_works
 
 
 @dataclass(frozen=True, slots=True)
 class ModelEstimate:
-    """The estimate of one file; the interval holds for a part `level` of networks, `fits` says whether it fits the board's budget."""
+    """The estimate of one file; the interval holds for a part `level` of networks.
+
+    `fits` says whether it fits the board's budget.
+    """
 
     model: str
     sha256: str
@@ -52,15 +54,15 @@ class ModelEstimate:
         }  # fmt: skip
 
 
-def estimate_files(paths: Sequence[Path], board: Board, calibration: Path, identity: Identity) -> list[ModelEstimate]:
-    """Estimates of the models at `paths` for `identity`. Raises CalibrationMismatch, UsageError, ModelError."""
-    known = calibration_for(calibration, identity)
-    return [_estimate(path, board, known) for path in paths]
+def estimate_files(paths: Sequence[Path], board: Board, calibration: Path, rig: Rig) -> list[ModelEstimate]:
+    """Estimates of the models at `paths` for `rig`. Raises CalibrationMismatch, UsageError, ModelError."""
+    known = calibration_for(calibration, rig.identity)
+    return [_estimate(path, board, known, rig) for path in paths]
 
 
-def _estimate(path: Path, board: Board, calibration: Calibration) -> ModelEstimate:
+def _estimate(path: Path, board: Board, calibration: Calibration, rig: Rig) -> ModelEstimate:
     data = read_model(path)
-    plan = make_plan(parse_model(data, path.stem))
+    plan = rig.deploy(data, path.stem)
     works = [step.work for step in plan.steps]
     found = estimate_works(
         works, calibration, arena=plan.arena_bytes, weights=plan.weights_bytes, tables=plan.table_bytes
@@ -87,6 +89,6 @@ def estimate_table(estimates: Sequence[ModelEstimate]) -> Table:
         sizes = (found.arena, found.ram_total, found.flash_weights, found.flash_code, found.flash_total)
         interval = f"{latency.low:,.0f} .. {latency.high:,.0f}"
         cells = (f"{found.macs:,}", f"{latency.latency:,.0f}", interval, *(f"{size:,}" for size in sizes))
-        table.add_row(item.model, *cells, "yes" if item.fits else "[red]no[/]")
-    table.caption = f"time in {estimates[0].unit}, sizes in bytes" if estimates else None
+        table.add_row(printable(item.model), *cells, Text("yes") if item.fits else Text("no", "red"))
+    table.caption = f"time in {printable(estimates[0].unit)}, sizes in bytes" if estimates else None
     return table

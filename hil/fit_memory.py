@@ -1,89 +1,81 @@
 """Fit of the memory model: what the image holds besides weights, tables and arena. Never too small.
 
-The linker drops what a network does not use, so code is a base plus parts that come with kernel paths. The parts are
-found by linear programming: the smallest worst overshoot among all models that undershoot no measured image.
+The linker drops what a network does not use, so code is a base plus functions that come with kernel paths. Which path
+brings which function is read from the images: a function belongs to every path whose images all have it. A path that
+needs a function is always among them, so the code of a network is never undershot, also for combinations of paths that
+no image had; one that is never seen without its neighbours may be charged for a function of theirs.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-
-import numpy as np
-from numpy.typing import NDArray
-from scipy.optimize import linprog
 
 from hil.errors import UsageError
 from hil.measurement import Memory
 from munas.calibration import CodePart, MemoryModel
-from munas.kernels import Path
+from munas.kernels import Path, align
 
-Array = NDArray[np.float64]
+_WORD_BYTES = 4  # the linker may align each function to it
 
-# Paths that share code besides their own: a part for each that is present at all.
-SHARED = (
-    frozenset({Path.CONV_1X1, Path.CONV_1X1_STRIDED}),
-    frozenset({Path.CONV_IM2COL, Path.DW_IM2COL}),
-    frozenset({Path.CONV_1X1, Path.CONV_1X1_STRIDED, Path.CONV_IM2COL}),
-    frozenset({Path.DW_3X3, Path.DW_IM2COL, Path.DW_MULT4, Path.DW_GENERIC}),
-    frozenset({Path.MAX_POOL, Path.AVG_POOL}),
-    frozenset({Path.MAX_POOL, Path.CONV_IM2COL, Path.DW_IM2COL}),
-    frozenset({Path.ADD, Path.ADD_PADDED}),
-)
-_ROUND_TO = 4
+_Parts = dict[frozenset[Path], int]
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """One linked network: `constants` are its weights and tables as predicted, bytes."""
+    """One linked network: `constants` are its weights and tables as predicted, bytes; `functions` bytes by name."""
 
     paths: frozenset[Path]
     constants: int
     memory: Memory
+    functions: Mapping[str, int]
 
     @property
     def code(self) -> int:
         """Measured flash besides the constants, bytes."""
         return self.memory.flash_total - self.constants
 
+    @property
+    def static_ram(self) -> int:
+        """Measured RAM besides arena and stack, alignment included, bytes."""
+        return self.memory.ram_total - self.memory.arena_planned - self.memory.stack_reserved
+
 
 def fit_memory(images: Sequence[Image]) -> MemoryModel:
-    """The model with the smallest worst overshoot of flash. Raises UsageError without images."""
+    """The memory model of `images`. Raises UsageError without images."""
     if not images:
         raise UsageError("no network was measured, so there is nothing to fit the memory model on")
-    # Images with the same paths have the same code but for alignment: the largest speaks for all.
-    largest: dict[frozenset[Path], int] = {}
-    for image in images:
-        largest[image.paths] = max(image.code, largest.get(image.paths, 0))
-    present = frozenset[Path]().union(*largest)
-    groups = [frozenset({path}) for path in sorted(present)]
-    groups += [shared for shared in SHARED if len(shared & present) > 1]
-    sizes = _envelope(groups, largest)
-    parts = tuple(CodePart(group, size) for group, size in zip(groups, sizes[1:], strict=True) if size)
-    missing = present - frozenset[Path]().union(*(part.paths for part in parts))
-    parts += tuple(CodePart(frozenset({path}), 0) for path in sorted(missing))
+    parts = _parts(images)
+    present = frozenset[Path]().union(*(image.paths for image in images))
+    for path in present - frozenset[Path]().union(*parts):
+        parts[frozenset({path})] = 0  # all its code is in the base: known, and free
+    # What is no function of a kernel: vectors, runtime, strings, alignment. It varies by a few bytes of alignment, and
+    # may do so by as much again in an image that was not seen.
+    rest = [image.code - sum(size for paths, size in parts.items() if paths & image.paths) for image in images]
     return MemoryModel(
-        flash_base=sizes[0],
-        parts=parts,
-        static_ram=max(image.memory.static_ram for image in images),
+        flash_base=align(2 * max(rest) - min(rest), _WORD_BYTES),
+        parts=tuple(CodePart(paths, size) for paths, size in sorted(parts.items(), key=lambda item: sorted(item[0]))),
+        static_ram=max(image.static_ram for image in images),
         stack_reserved=max(image.memory.stack_reserved for image in images),
         stack_used=max(image.memory.stack_used for image in images),
     )
 
 
-def _envelope(groups: Sequence[frozenset[Path]], largest: dict[frozenset[Path], int]) -> list[int]:
-    """Base and a size for each group, whole words, so that no image of `largest` is larger than its sum."""
-    rows = np.array([[1.0, *(float(bool(group & paths)) for group in groups)] for paths in largest])
-    code = np.array(list(largest.values()), dtype=np.float64)
-    width = rows.shape[1]
-    # Variables: sizes >= 0, then the worst overshoot. Minimise that, then (a little) the sum of all overshoots.
-    cost = np.append(rows.sum(axis=0) * 1e-3 / len(code), 1.0)
-    above = np.hstack([-rows, np.zeros((len(code), 1))])
-    below = np.hstack([rows, -np.ones((len(code), 1))])
-    solution = linprog(
-        cost, A_ub=np.vstack([above, below]), b_ub=np.concatenate([-code, code]), bounds=[(0, None)] * (width + 1)
-    )
-    if not solution.success:  # cannot happen: a large base satisfies every row
-        raise UsageError(f"the memory model cannot be fitted: {solution.message}")
-    return [_ROUND_TO * math.ceil(round(float(value), 3) / _ROUND_TO) for value in solution.x[:width]]
+def _parts(images: Sequence[Image]) -> _Parts:
+    """Bytes of the functions that come with the same paths, by these paths. What every image has is not among them."""
+    sizes: dict[str, int] = {}
+    for image in images:
+        for name, size in image.functions.items():
+            sizes[name] = max(size, sizes.get(name, 0))
+    common: dict[Path, set[str]] = {}
+    for image in images:
+        for path in image.paths:
+            common[path] = common[path] & image.functions.keys() if path in common else set(image.functions)
+    parts: _Parts = {}
+    for name, size in sizes.items():
+        if all(name in image.functions for image in images):
+            continue
+        paths = frozenset(path for path, names in common.items() if name in names)
+        if paths:  # else its user is not a kernel; what it adds is in the base
+            parts[paths] = parts.get(paths, 0) + align(size, _WORD_BYTES)
+    return parts

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hil.errors import UsageError
+from hil.files import read_regular
 from munas.graph import Mode, describe, graph_of_entry
 
 MAX_FILE_BYTES = 64 * 1024 * 1024
@@ -30,10 +31,8 @@ def describe_file(path: Path, mode: str) -> list[dict[str, Any]]:
 
 def _read(path: Path) -> Any:
     try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise UsageError(f"{path} is larger than {MAX_FILE_BYTES >> 20} MiB; split it")
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        return json.loads(read_regular(path, MAX_FILE_BYTES).decode())
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: no UTF-8, no JSON, a number of 5000 digits
         raise UsageError(f"{path} cannot be read as JSON: {error}") from error
 
 

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,15 +14,16 @@ import numpy as np
 
 from hil.board import Board, Via
 from hil.build import Image, build_library, compile_model, flags_text, link
-from hil.errors import BudgetError, InfrastructureError, ModelError, ProtocolError, UsageError
+from hil.detect import Connected
+from hil.errors import BudgetError, InfrastructureError, ModelError, ProtocolError, TargetFaultError, UsageError
 from hil.link import Device
 from hil.measurement import UNITS, Build, Identity, Latency, LayerTime, Measurement, Memory, Outputs
 from hil.model import parse_model
+from hil.place import make_runner
 from hil.reference import Reference
 from hil.render import Options as ProjectOptions
 from hil.render import Project
 from hil.runners.base import Runner, Session
-from hil.runners.qemu import QemuRunner
 from hil.runtime import DEFAULT_RUNTIME, RUNTIMES, Deployment, Expected, Runtime
 from hil.toolchain import Toolchain, find_toolchain
 from hil.wire import DeviceIdentity, Pattern, verification_patterns
@@ -33,24 +34,43 @@ MIN_INPUTS = 8
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to measure: `inputs` are verified and timed one by one; `seed` makes the random ones among them."""
+    """How to measure: `inputs` are verified and timed one by one; `seed` makes the random ones among them.
+
+    `devices` are the boards to use via hardware, whichever is free.
+    """
 
     via: Via = "qemu"
     inputs: int = MIN_INPUTS
     seed: int = 0
     runtime: str = DEFAULT_RUNTIME
+    devices: tuple[Connected, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
     """A measurement and the plan that the firmware was generated from; layers and steps correspond one to one.
 
-    `answers` are the device's outputs, one an input: two runtimes are compared by them.
+    `answers` are the device's outputs, one an input: two runtimes are compared by them. `functions` is the code that
+    was linked: bytes of flash by name.
     """
 
     measurement: Measurement
     plan: Deployment
     answers: tuple[bytes, ...] = ()
+    functions: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A network's firmware on a booted device that has proved to run it, and what it must compute.
+
+    `own` is what the runtime's kernels compute where they round otherwise than LiteRT's reference kernels.
+    """
+
+    device: Device
+    plan: Deployment
+    litert: Expected
+    own: Expected | None
 
 
 @dataclass(slots=True)
@@ -81,7 +101,7 @@ class Rig:
         self.board = board
         self.options = options
         self._toolchain: Toolchain = find_toolchain()
-        self._runner: Runner = _runner(options.via)
+        self._runner: Runner = make_runner(options.via, options.devices)
         self._runtime = make_runtime(board, options)
         self._library = self._runtime.library
         self._archive = build_library(self._library, self._toolchain)
@@ -104,6 +124,10 @@ class Rig:
             firmware=self._library.digest()[:16],
         )
 
+    def deploy(self, data: bytes, name: str) -> Deployment:
+        """The network as it would be measured. Raises ModelError."""
+        return self._runtime.deploy(data, name)
+
     def measure(self, data: bytes, name: str) -> Measured:
         """Measure the .tflite `data`; `name` is for people. Raises HilError; BudgetError when it does not fit."""
         clock = StageClock()
@@ -114,7 +138,7 @@ class Rig:
             with clock.stage("boot"), contextlib.ExitStack() as opened:
                 session = opened.enter_context(self._runner.open(image.elf, self.board))
                 device = Device(session.port, session.timeouts)
-                device.wait_ready()
+                _refuse_complaints(device.wait_ready(), name, self.board)
                 running = opened.pop_all()
             with running:
                 exchange = _Exchange(session, device, plan, project, image)
@@ -134,7 +158,20 @@ class Rig:
             ),
             seconds=clock.seconds,
         )
-        return Measured(measurement, plan, figures.answers)
+        return Measured(measurement, plan, figures.answers, image.functions)
+
+    @contextlib.contextmanager
+    def running(self, data: bytes, name: str) -> Iterator[Running]:
+        """Build and boot the .tflite `data`, for whoever talks to the device himself. Raises HilError."""
+        plan = self.deploy(data, name)
+        litert, own = Reference(data, parse_model(data, name)), self._runtime.reference(plan)
+        with tempfile.TemporaryDirectory(prefix="munas-hil-") as folder:
+            project, image = self._build(plan, Path(folder), StageClock())
+            with self._runner.open(image.elf, self.board) as session:
+                device = Device(session.port, session.timeouts)
+                _refuse_complaints(device.wait_ready(), name, self.board)
+                _Exchange(session, device, plan, project, image).check(device.identity())
+                yield Running(device, plan, litert, own)
 
     def _verify(self, data: bytes, plan: Deployment, answers: Sequence[bytes]) -> Outputs:
         patterns = verification_patterns(self.options.inputs, self.options.seed)
@@ -192,13 +229,18 @@ class _Exchange:
     def figures(self, options: Options, clock: StageClock) -> _Figures:
         """Time the layers, then run every input, timing each, and read the memory."""
         device = self.device
-        self._check(device.identity())
+        self.check(device.identity())
         patterns = verification_patterns(options.inputs, options.seed)
         with clock.stage("run"):
             device.fill(patterns[0])
             layers = device.profile()  # also the warm-up
-            runs = [self._run(pattern) for pattern in patterns]
+            runs = [device.answer(pattern) for pattern in patterns]
             memory = device.memory()
+        if memory.arena_used > self.plan.arena_bytes:
+            raise TargetFaultError(
+                f"BUG: an inference of {self.plan.model_name} wrote {memory.arena_used - self.plan.arena_bytes} bytes "
+                f"behind its arena of {self.plan.arena_bytes}; no figure of it can be trusted, report this"
+            )
         units = self.session.ticks_to_units
         sizes = self.image.sizes
         return _Figures(
@@ -218,7 +260,7 @@ class _Exchange:
             answers=tuple(output for _, output in runs),
         )
 
-    def _check(self, found: DeviceIdentity) -> None:
+    def check(self, found: DeviceIdentity) -> None:
         """That the device runs this very build, with the timer that its figures will be labelled with."""
         if found.build_id != self.project.build_id:
             raise ProtocolError(
@@ -226,10 +268,18 @@ class _Exchange:
             )
         if found.timer != self.session.timer:
             raise InfrastructureError(f"the device times with {found.timer}, {self.session.timer} was expected")
+        if self.session.ticks_hz not in (None, found.ticks_hz):
+            raise InfrastructureError(
+                f"the device's clock runs at {found.ticks_hz} Hz instead of {self.session.ticks_hz}: its clock tree "
+                "did not start (oscillator or clock bridge); cycles at that clock are not the board's"
+            )
 
-    def _run(self, pattern: Pattern) -> tuple[int, bytes]:
-        reply = self.device.run(pattern)
-        return reply.ticks, self.device.download() if reply.output is None else reply.output
+
+def _refuse_complaints(said: Sequence[str], name: str, board: Board) -> None:
+    """What a runtime says while it sets the network up is about something that keeps it from running."""
+    complaints = [line.removeprefix("e-[").removesuffix("]") for line in said if line.startswith("e-[")]
+    if complaints:
+        raise InfrastructureError(f"{name} on {board.name}: the firmware cannot set it up: {'; '.join(complaints)}")
 
 
 def _different(
@@ -255,12 +305,6 @@ def make_runtime(board: Board, options: Options) -> Runtime:
     if maker is None:
         raise UsageError(f"unknown runtime {options.runtime!r} (known: {', '.join(RUNTIMES)})")
     return maker(board, options.via)
-
-
-def _runner(via: Via) -> Runner:
-    if via == "qemu":
-        return QemuRunner()
-    raise UsageError(f"--via {via} is not supported yet; use qemu")
 
 
 def read_model(path: Path) -> bytes:

@@ -8,10 +8,11 @@ from typing import Any, Literal
 
 from hil.errors import CalibrationMismatch
 
-TimerKind = Literal["dwt-cycles", "icount-instructions", "modelled-cycles"]
+TimerKind = Literal["dwt-cycles", "icount-instructions", "renode-instructions", "modelled-cycles"]
 UNITS: dict[str, str] = {
     "dwt-cycles": "cycles",
     "icount-instructions": "instructions",
+    "renode-instructions": "instructions",
     "modelled-cycles": "cycles",
 }
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from hil.fold import Folded, Node, fold
+from hil.fold import Folded, Node, Size, fold
 from hil.layer import Layer, Lowered
 from hil.lower import lower
 from hil.model import Model, OpKind
@@ -56,7 +56,8 @@ class Port:
 class Step:
     """One layer, in execution order. `op_index` counts in the file. `name` is the file's own: for reports, never for C.
 
-    `inputs` and `output` are storage numbers (see `Plan.offset_of`). Byte counts are flash.
+    `inputs` and `output` are storage numbers (see `Plan.offset_of`); sizes are height, width, channels. Byte counts are
+    flash.
     """
 
     index: int
@@ -66,7 +67,9 @@ class Step:
     path: Path
     work: Work
     inputs: tuple[int, ...]
+    in_sizes: tuple[Size, ...]
     output: int
+    out_size: Size
     scratch_offset: int | None
     in_place: bool
     layer: Layer
@@ -171,7 +174,9 @@ def _step(position: int, node: Node, low: Lowered, numbers: dict[int, int], layo
         path=low.work.path,
         work=low.work,
         inputs=tuple(numbers[storage] for storage in node.inputs),
+        in_sizes=node.sizes,
         output=numbers[node.output],
+        out_size=node.out_size,
         scratch_offset=layout.scratch_offsets.get(index) if low.work.scratch_bytes else None,
         in_place=index in layout.taken_over,
         layer=low.layer.renumbered(numbers),

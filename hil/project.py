@@ -15,6 +15,7 @@ import numpy as np
 
 from hil.board import Board, Via
 from hil.errors import InfrastructureError
+from hil.fold import Size
 from hil.layer import Arena, Constant, ConstantOf, Value
 from hil.plan import Plan, Step
 from hil.render import (
@@ -83,17 +84,22 @@ def _model(plan: Plan) -> dict[str, Any]:
 
 
 def _step(step: Step, offsets: dict[int, int]) -> dict[str, Any]:
-    work = step.work
     return {
         "index": step.index,
         "kind": step.kind.value,
         "path": step.path.value,
-        "shapes": f"{work.outputs} outputs, {work.macs} MACs" + (", in place" if step.in_place else ""),
+        "shapes": " + ".join(map(_size, step.in_sizes)) + f" -> {_size(step.out_size)}",
+        "macs": step.work.macs,
+        "in_place": step.in_place,
         "kernel": step.layer.kernel,
         "table": step.layer.table,
         "fields": [(name, _value(value, step, offsets)) for name, value in step.layer.fields],
         "parts": [(offsets[storage], size) for storage, size in step.layer.parts],
     }
+
+
+def _size(size: Size) -> str:
+    return "x".join(str(extent) for extent in size)
 
 
 def _value(value: Value, step: Step, offsets: dict[int, int]) -> str:

@@ -9,11 +9,11 @@ from typing import Any
 from hil.errors import StoreError
 from hil.fit import Observation
 from hil.fit_memory import Image
+from hil.forecast import Forecast
 from hil.measurement import Measurement, Outputs, measurement_from_json
 from hil.runtime import Deployment
 from hil.sample import Sample, sample_from_json
 from hil.store import Result
-from munas.estimate import table_bytes, weights_bytes, works_of
 from munas.kernels import Path, Work
 
 _WORK_FIELDS = tuple(item.name for item in fields(Work))
@@ -21,7 +21,10 @@ _WORK_FIELDS = tuple(item.name for item in fields(Work))
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A sample with its measurement. `works` is parallel to the measurement's layers. Planned figures in bytes."""
+    """A sample with its measurement. `works` is parallel to the measurement's layers. Planned figures in bytes.
+
+    `functions` is the code that was linked: bytes of flash by name.
+    """
 
     sample: Sample
     measurement: Measurement
@@ -29,6 +32,7 @@ class Record:
     lower_bound: int
     weights: int
     tables: int
+    functions: Mapping[str, int]
 
     @property
     def observation(self) -> Observation:
@@ -36,15 +40,15 @@ class Record:
         times = tuple(layer.median for layer in self.measurement.layers)
         return Observation(self.sample.index, self.works, times, self.measurement.latency.median)
 
-    @property
-    def image(self) -> Image:
+    def image(self, predicted: Forecast) -> Image:
         """For the memory fit; its constants are predicted from the architecture, not read from the plan."""
-        works = works_of(self.sample.graph(), dense_per_channel=self.sample.dense_per_channel)
-        constants = weights_bytes(works) + table_bytes(works)
-        return Image(frozenset(work.path for work in works), constants, self.measurement.memory)
+        paths = frozenset(work.path for work in predicted.works)
+        return Image(paths, predicted.constants, self.measurement.memory, self.functions)
 
 
-def to_result(sample: Sample, measurement: Measurement, plan: Deployment) -> Result:
+def to_result(
+    sample: Sample, measurement: Measurement, plan: Deployment, functions: Mapping[str, int]
+) -> Result:
     """What the store keeps of a sample that ran. A network whose outputs differ from the reference has failed."""
     outputs = measurement.outputs
     record = {
@@ -53,6 +57,7 @@ def to_result(sample: Sample, measurement: Measurement, plan: Deployment) -> Res
         "lower_bound": plan.lower_bound_bytes,
         "weights": plan.weights_bytes,
         "tables": plan.table_bytes,
+        "functions": dict(functions),
     }
     error = f"{outputs.mismatched} of {outputs.checked} outputs differ from the reference kernels"
     return Result(
@@ -80,8 +85,9 @@ def from_result(result: Result) -> Record:
             int(document["lower_bound"]),
             int(document["weights"]),
             int(document["tables"]),
+            {str(name): int(size) for name, size in document["functions"].items()},
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise StoreError(
             f"sample {result.sample} in the store is not a measurement: {type(error).__name__}: {error};"
             " use another run folder"

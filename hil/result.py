@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from hil.errors import UsageError
+from hil.files import read_regular
 from hil.measurement import Identity
 
 RESULT_VERSION = 1
+MAX_FILE_BYTES = 256 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +264,7 @@ def read_result(path: Path) -> CalibrationResult:
     """The result in the ``result.json`` at `path` (or in the run folder `path`). Raises UsageError."""
     file = path / "result.json" if path.is_dir() else path
     try:
-        return result_from_json(json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        document = json.loads(read_regular(file, MAX_FILE_BYTES).decode())
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{file} cannot be read as a calibration result: {error}") from error
+    return result_from_json(document)

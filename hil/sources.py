@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hil.board import Board, Target
-from hil.errors import ToolMissing, UsageError
+from hil.errors import BoardError, ToolMissing, UsageError
 
 CMSIS_NN_VERSION = "4.0.0"
 INSTALL_CMSIS = "pip install bakenn==1.0.0"
@@ -98,7 +98,8 @@ class Library:
                 _feed(state, [path.name, path.read_bytes()])
         for path in self.archives:
             _feed(state, [path.name, path.read_bytes()])
-        for folder in (*self.includes, *self.system_includes):
+        beside = (path.parent for group in self.groups for path in group.files)  # a port's header lies beside it
+        for folder in dict.fromkeys((*self.includes, *self.system_includes, *beside)):
             for path in sorted(folder.glob("*.h")):
                 _feed(state, [path.name, path.read_bytes()])
         _feed(state, [self.linker_script.read_bytes(), *self.core_flags, *self.defines, *LINK_FLAGS])
@@ -152,9 +153,12 @@ def _root(variable: str, packaged: Path | None, needed: Iterable[str]) -> Path:
 def library(board: Board, target: Target, cmsis: CmsisRoots, firmware: Path | None = None) -> Library:
     """Everything that a firmware for `target` of `board` is compiled from, besides its model.c.
 
-    `firmware` is another copy of our firmware folder (that of a generated project).
+    `firmware` is another copy of our firmware folder (that of a generated project). Raises BoardError without a port.
     """
     root = firmware or firmware_dir()
+    port = root / "port" / f"{target.port}.c"
+    if not port.is_file():
+        raise BoardError(f"board {board.name} needs the port firmware/port/{target.port}.c, which does not exist yet")
     fast, small = ((*LANGUAGE_FLAGS, level) for level in (FAST, SMALL))
     upstream = tuple(cmsis.nn / name for name in _CMSIS_NN_SOURCES)
     return Library(
@@ -162,7 +166,7 @@ def library(board: Board, target: Target, cmsis: CmsisRoots, firmware: Path | No
             Group("kernels", _sources(root / "kernels"), (*fast, *WARNING_FLAGS, *CMSIS_DEFINES)),
             Group("cmsis-nn", upstream, (*fast, *CMSIS_FLAGS)),
             Group("runtime", _sources(root / "runtime"), (*small, *WARNING_FLAGS)),
-            Group("port", (root / "port" / f"{target.port}.c",), (*small, *WARNING_FLAGS)),
+            Group("port", (port,), (*small, *WARNING_FLAGS)),
         ),
         includes=(root / "runtime", root / "kernels"),
         system_includes=(cmsis.nn / "Include", cmsis.core / "Include"),

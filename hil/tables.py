@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from hil.measurement import Measurement
+from hil.terminal import printable
 
 
 def measurement_table(measurements: Sequence[Measurement]) -> Table:
@@ -25,5 +26,5 @@ def measurement_table(measurements: Sequence[Measurement]) -> Table:
             memory.flash_weights, memory.flash_code, memory.flash_total,
         )  # fmt: skip
         verdict = f"{outputs.checked - outputs.mismatched}/{outputs.checked} equal"
-        table.add_row(item.model, f"{item.latency.median:,.0f}", *(f"{size:,}" for size in sizes), verdict)
+        table.add_row(printable(item.model), f"{item.latency.median:,.0f}", *(f"{size:,}" for size in sizes), verdict)
     return table

@@ -30,6 +30,9 @@ from munas.space import (
 INPUT = -1
 """Producer index that stands for the network's input."""
 
+MAX_EXTENT = 2**31 - 1  # of anything that a file gives: far above any network, and figures stay printable
+MAX_RANK = 4
+
 Shape: TypeAlias = tuple[int, ...]
 """(H, W, C) or (N,), in elements; the batch of one is implied."""
 
@@ -248,8 +251,8 @@ def build_graph(
         raise ArchitectureError(f"input_shape: {error}") from None
     if mode not in ("faithful", "reference"):
         raise ValueError(f"mode {mode!r} is not one of faithful, reference")
-    if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 2:
-        raise ArchitectureError(f"num_classes {num_classes!r} is not an integer of 2 or more")
+    if isinstance(num_classes, bool) or not isinstance(num_classes, int) or not 2 <= num_classes <= MAX_EXTENT:
+        raise ArchitectureError(f"num_classes {_short(num_classes)} is not an integer from 2 to {MAX_EXTENT}")
     builder = _Builder(shape, mode)
     if isinstance(architecture, MlpArchitecture):
         source = INPUT
@@ -264,11 +267,25 @@ def build_graph(
 
 
 def _checked_shape(shape: object) -> Shape:
-    if not isinstance(shape, Sequence) or isinstance(shape, str):
-        raise ValueError(f"{shape!r} is not a list of positive integers")
-    if not shape or any(isinstance(size, bool) or not isinstance(size, int) or size < 1 for size in shape):
-        raise ValueError(f"{list(shape)} is not a list of positive integers")
+    if not isinstance(shape, Sequence) or isinstance(shape, str) or not 1 <= len(shape) <= MAX_RANK:
+        raise ValueError(f"{_short(shape)} is not a list of 1 to {MAX_RANK} positive integers")
+    for size in shape:
+        _checked_integer(size, "size", 1)
     return tuple(shape)
+
+
+def _checked_integer(value: object, what: str, low: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= MAX_EXTENT:
+        raise ValueError(f"{what} {_short(value)} is not an integer from {low} to {MAX_EXTENT}")
+    return value
+
+
+def _short(value: object) -> str:
+    """A value of somebody's file, for one line of a message."""
+    if isinstance(value, int) and abs(value) > MAX_EXTENT:
+        return "of many digits"
+    text = "a list" if isinstance(value, Sequence) and not isinstance(value, str) and len(value) > MAX_RANK else repr(value)
+    return text[:60]
 
 
 def _build_cnn(builder: _Builder, architecture: Architecture) -> int:
@@ -312,7 +329,7 @@ def graph_from_layers(layers: object, mode: Mode = "reference") -> Graph:
 
 
 def _parse_operator(layer: Mapping[str, Any], index_of: Mapping[str, int]) -> Operator:
-    pool = layer.get("pool_size")
+    pool = layer["pool_size"] if layer["op"] == Kind.POOL else layer.get("pool_size")
     inputs = tuple(index_of[name] for name in layer["inputs"])
     in_shapes = tuple(_checked_shape(shape[1:]) for shape in layer["in_shapes"])
     if len(inputs) != len(in_shapes) or not inputs:
@@ -323,9 +340,9 @@ def _parse_operator(layer: Mapping[str, Any], index_of: Mapping[str, int]) -> Op
         inputs,
         in_shapes,
         _checked_shape(layer["out_shape"][1:]),
-        kernel=int(layer.get("kernel_size", 0)),
-        stride=int(layer.get("stride", 1)),
-        pool=None if pool is None else (int(pool[0]), int(pool[1])),
+        kernel=_checked_integer(layer.get("kernel_size", 0), "kernel_size", 0),
+        stride=_checked_integer(layer.get("stride", 1), "stride", 1),
+        pool=None if pool is None else (_checked_integer(pool[0], "pool_size", 1), _checked_integer(pool[1], "pool_size", 1)),
         pool_type=None if pool is None else PoolType(layer["type"]).value,
         activation="relu" if layer.get("activation") == "relu" else None,
         batch_norm=bool(layer.get("batch_norm", False)),

@@ -1,8 +1,17 @@
 """Which int8 kernel an operator takes on a Cortex-M with the DSP extension, and the work that it does there.
 
-The paths are those of CMSIS-NN 4.0.0 without MVE, as the bakenn wheel packages it, and of firmware/kernels for what
-the wheel lacks. `Work` counts loop trips exactly as those sources run them, so that a time can be explained by it.
-The same functions serve the search (`work_of` on a graph's operator) and the planner of a .tflite (explicit geometry).
+conv-im2col and dw-* are CMSIS-NN 4.0.0 without MVE, as the bakenn wheel packages it. The other paths are our kernels
+(firmware/kernels): CMSIS-NN lacks one, rounds otherwise than the reference (fully connected), or takes so much code
+that 16 KiB would not do (1x1, pools). `Work` counts loop trips exactly as those sources run them, so that a time can be
+explained by it. The same functions serve the search (`work_of`) and the planner of a .tflite.
+
+Trips of the kernels of ours, all in pairs with the last one of an odd number computed twice:
+- conv-1x1: `setup_loops` pairs of rows (a strided one: for each output row); `blocks` tiles of 2 pixels x 2 rows, each
+  with 4 requantisations; `vector_loops` of 16 products (4 columns), `scalar_loops` of 4.
+- fc, fc-per-channel: `blocks` pairs of rows; `vector_loops` of 8 products, `scalar_loops` of 2; `outputs` rescalings.
+- max-pool, avg-pool: `blocks` windows walked (for 4 channels at once, or for a single one; the average always singly),
+  each of `setup_loops` / `blocks` rows; `vector_loops` and `scalar_loops` positions in them.
+- add, add-padded: `outputs` sums in `blocks` runs; add-padded looks at `pixels` pixels (axes merged: `merge_axes`).
 """
 
 from __future__ import annotations

@@ -19,7 +19,6 @@ from munas.problem import Problem, Schedule, order_peak, walk
 SEARCH_NODES = 50_000
 """Nodes of the branch and bound search before it gives up: a fraction of a second."""
 
-SHRINK_NODES = 1_000
 MAX_SHARINGS = 12
 MAX_ORDERS = 40
 
@@ -72,20 +71,21 @@ def place(problem: Problem, order: Sequence[int], nodes: int = SEARCH_NODES) -> 
     assert best is not None
     if len(order) > MAX_STEPS_TO_SEARCH:
         return best
+    budget = nodes
     for sharing, buffers in attempts:
-        nodes //= 2  # the first way is as good a guess as any, so it may look longest
-        found = _search(buffers, lower_bound, nodes)
+        budget //= 2  # the first way is as good a guess as any, so it may look longest
+        found = _search(buffers, lower_bound, budget)
         if found is not None:
             return _layout(lower_bound, buffers, found, sharing)
-    return _shrink(best, *attempts[0])
+    return _shrink(best, *attempts[0], nodes // 50)
 
 
-def _shrink(best: Layout, sharing: dict[int, int], buffers: Sequence[_Buffer]) -> Layout:
+def _shrink(best: Layout, sharing: dict[int, int], buffers: Sequence[_Buffer], nodes: int) -> Layout:
     """A layout with the smallest arena that bisection finds between the lower bound and the best so far."""
     too_small = best.lower_bound
     while best.arena - too_small > 1:
         arena = (best.arena + too_small) // 2
-        found = _search(buffers, arena, SHRINK_NODES)
+        found = _search(buffers, arena, nodes)
         if found is None:
             too_small = arena
         else:

@@ -1,8 +1,9 @@
 """Loop counts that explain the time of each kernel path.
 
 A kernel's instruction count is a sum over its loops: trips times the length of the body. The loops below are those of
-CMSIS-NN 4.0.0 without MVE and of firmware/kernels: two pixels by two rows at a time, four columns in the SIMD loop,
-what is left over one by one. The lengths of the bodies depend on compiler and core; calibration measures them.
+firmware/kernels (1x1 convolutions, dense layers, pools, additions) and of CMSIS-NN 4.0.0 without MVE (the others): two
+pixels by two rows at a time, four columns in the SIMD loop, what is left over one by one. The lengths of the bodies
+depend on compiler and core; calibration measures them.
 """
 
 from __future__ import annotations
@@ -46,20 +47,17 @@ def _conv_im2col(work: Work) -> Counts:
 
 
 def _conv_1x1(work: Work) -> Counts:
-    pixels, rows, columns = work.pixels, work.rows, work.columns
-    twins, odd_row = divmod(rows, 2)
-    calls = max(1, work.setup_loops // (twins * columns)) if twins else 1
-    pairs, odd_pixel = divmod(pixels // calls, 2)
-    blocks, rest = divmod(columns, 16)
-    quads, single = divmod(rest, 4)
-    tiles, halves, lone = calls * twins * pairs, calls * twins * odd_pixel, odd_row * pixels
+    # firmware/kernels: an odd last pixel or row is computed as a pair, so there are tiles of one kind only.
+    tiles = work.blocks
     return (
-        1, calls, calls * odd_row, calls * twins, work.setup_loops,
-        tiles, tiles * blocks, _entries(tiles, blocks), tiles * quads, _entries(tiles, quads),
-        tiles * single, _entries(tiles, single),
-        halves, halves * blocks, _entries(halves, blocks), halves * quads, _entries(halves, quads),
-        halves * single, _entries(halves, single),
-        lone, lone * columns,
+        1, work.setup_loops, tiles, work.vector_loops, work.scalar_loops, _entries(tiles, work.columns % 4),
+    )  # fmt: skip
+
+
+def _dense(work: Work) -> Counts:
+    (quads, rest), pairs = divmod(work.columns, 4), work.blocks
+    return (
+        1, pairs, work.vector_loops, _entries(pairs, quads), work.scalar_loops, _entries(pairs, rest), work.rows,
     )  # fmt: skip
 
 
@@ -89,33 +87,15 @@ def _dw_im2col(work: Work) -> Counts:
     )  # fmt: skip
 
 
-def _fully_connected(work: Work) -> Counts:
-    pairs, odd = divmod(work.rows, 2)
-    quads, rest = divmod(work.columns, 4)
-    return (1, pairs, pairs * quads, pairs * rest, _entries(pairs, rest), odd, odd * quads, odd * rest)
-
-
-def _fully_connected_per_channel(work: Work) -> Counts:
-    # firmware/kernels: an odd last row is computed as a pair.
-    pairs, rest = work.blocks, work.columns % 4
-    return (1, pairs, work.vector_loops, work.scalar_loops, _entries(pairs, rest), work.rows)
-
-
 def _max_pool(work: Work) -> Counts:
-    channels, more = work.rows, work.blocks - work.pixels
-    words, single = divmod(work.outputs, 4)
-    quads, rest = divmod(channels, 4)
-    copied_words, copied_rest = work.pixels * quads, work.pixels * rest  # memcpy of one pixel's channels
-    return (
-        1, work.pixels, work.blocks,
-        work.vector_loops, _entries(more, quads), work.scalar_loops, _entries(more, rest),
-        copied_words, _entries(work.pixels, quads), copied_rest, _entries(work.pixels, rest),
-        words, single,
-    )  # fmt: skip
+    (quads, rest), pixels = divmod(work.rows, 4), work.pixels
+    height = work.setup_loops // work.blocks  # of the window: setup_loops counts its rows for every block
+    four, one = pixels * quads, pixels * rest
+    return (1, pixels, four, four * height, work.vector_loops, one, one * height, work.scalar_loops)
 
 
 def _avg_pool(work: Work) -> Counts:
-    return (1, work.pixels, work.blocks, work.scalar_loops, work.outputs)
+    return (1, work.pixels, work.blocks, work.setup_loops, work.scalar_loops)
 
 
 def _add(work: Work) -> Counts:
@@ -133,48 +113,39 @@ _PRODUCT_NAMES = (
     "half_tiles", "half_tile_quads", "half_tile_rests",
     "odd_pixel", "odd_pixel_quads", "odd_pixel_rests",
 )  # fmt: skip
-_ONE_BY_ONE_NAMES = (
-    "calls", "products", "odd_row", "row_pairs", "offset_sums",
-    "tiles", "tile_blocks", "tile_blocks_entries", "tile_quads", "tile_quads_entries",
-    "tile_rests", "tile_rests_entries",
-    "half_tiles", "half_tile_blocks", "half_tile_blocks_entries", "half_tile_quads", "half_tile_quads_entries",
-    "half_tile_rests", "half_tile_rests_entries",
-    "single_rows", "single_row_columns",
+_CONV_1X1_NAMES = ("calls", "row_pairs", "tiles", "tile_quads", "tile_rests", "tile_rests_entries")
+_DENSE_NAMES = (
+    "calls", "row_pairs", "pair_quads", "pair_quads_entries", "pair_rests", "pair_rests_entries", "rows",
 )  # fmt: skip
 _DW_IM2COL_NAMES = (
     *_COPY_NAMES, "quads", "quads_entries", "quad_tap_pairs", "quad_odd_taps", "rests", "rests_entries", "rest_taps",
 )  # fmt: skip
-_DENSE_NAMES = (
-    "calls", "row_pairs", "pair_quads", "pair_rests", "pair_rests_entries", "odd_row", "odd_row_quads",
-    "odd_row_rests",
-)  # fmt: skip
 _MAX_POOL_NAMES = (
-    "calls", "pixels", "positions", "quads", "quads_entries", "rests", "rests_entries",
-    "copied_words", "copied_words_entries", "copied_rest", "copied_rest_entries", "clamped_words", "clamped_rest",
+    "calls", "pixels", "quads", "quad_rows", "quad_positions", "rests", "rest_rows", "rest_positions",
 )  # fmt: skip
 
 _LOOPS: dict[Path, tuple[tuple[str, ...], Callable[[Work], Counts]]] = {
     Path.CONV_IM2COL: ((*_COPY_NAMES, *_PRODUCT_NAMES), _conv_im2col),
-    Path.CONV_1X1: (_ONE_BY_ONE_NAMES, _conv_1x1),
-    Path.CONV_1X1_STRIDED: (_ONE_BY_ONE_NAMES, _conv_1x1),
+    Path.CONV_1X1: (_CONV_1X1_NAMES, _conv_1x1),
+    Path.CONV_1X1_STRIDED: (_CONV_1X1_NAMES, _conv_1x1),
     Path.DW_3X3: (
         ("calls", "pixels", "quad_taps", "quads_entries", "rest_taps", "rests_entries"),
         _dw_3x3,
     ),
     Path.DW_IM2COL: (_DW_IM2COL_NAMES, _dw_im2col),
-    Path.FC: (_DENSE_NAMES, _fully_connected),
-    Path.FC_PER_CHANNEL: (
-        ("calls", "row_pairs", "pair_quads", "pair_rests", "pair_rests_entries", "rows"),
-        _fully_connected_per_channel,
-    ),
+    Path.FC: (_DENSE_NAMES, _dense),
+    Path.FC_PER_CHANNEL: (_DENSE_NAMES, _dense),
     Path.MAX_POOL: (_MAX_POOL_NAMES, _max_pool),
-    Path.AVG_POOL: (("calls", "pixels", "positions", "sums", "outputs"), _avg_pool),
+    Path.AVG_POOL: (("calls", "pixels", "outputs", "rows", "positions"), _avg_pool),
     Path.ADD: (("calls", "pixels", "blocks", "outputs", "inputs"), _add),
     Path.ADD_PADDED: (("calls", "pixels", "blocks", "outputs", "inputs"), _add),
 }
 
 
-FAMILIES: tuple[frozenset[Path], ...] = (frozenset({Path.CONV_1X1, Path.CONV_1X1_STRIDED}),)
+FAMILIES: tuple[frozenset[Path], ...] = (
+    frozenset({Path.CONV_1X1, Path.CONV_1X1_STRIDED}),
+    frozenset({Path.FC, Path.FC_PER_CHANNEL}),
+)
 """Paths that run the same loops at the same cost and are therefore fitted together."""
 
 

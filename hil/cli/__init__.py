@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
+import traceback
 from types import FrameType
 from typing import NoReturn
 
 import typer
 
-from hil.cli import device, inspect, loop  # noqa: F401 (they register their commands)
+from hil.cli import compare, device, inspect, loop, verify  # noqa: F401 (they register their commands)
 from hil.cli.app import app
-from hil.errors import HilError
+from hil.errors import HilError, InfrastructureError
+from hil.terminal import printable
 
 _INTERRUPTED = 130
 
@@ -36,16 +39,21 @@ def main() -> None:
         _fail("interrupted", _INTERRUPTED)
     except typer.Exit as stop:
         sys.exit(stop.exit_code)
+    except OSError as error:
+        _fail(f"{error}; check the disk and standard output", InfrastructureError.exit_status)
     except Exception as error:
-        if not hasattr(error, "format_message"):  # not click's usage error: a bug of ours, with its traceback
-            raise
-        _fail(error.format_message(), getattr(error, "exit_code", 2))
+        if hasattr(error, "format_message"):  # click's usage error
+            _fail(error.format_message(), getattr(error, "exit_code", 2))
+        # Not 1, which Python would make of it: that status says that a check failed.
+        traceback.print_exc()
+        _fail(f"BUG: {type(error).__name__}: {error}; report this", InfrastructureError.exit_status)
     if status == _INTERRUPTED:  # what typer makes of Ctrl-C
         _fail("interrupted", _INTERRUPTED)
     sys.exit(status if isinstance(status, int) else 0)
 
 
 def _fail(message: str, status: int) -> NoReturn:
-    line = " ".join(message.split())
-    print(f"munas-hil: {line}", file=sys.stderr)
+    line = printable(" ".join(message.split()))
+    with contextlib.suppress(OSError):  # the status still says it when standard error is full or gone
+        print(f"munas-hil: {line}", file=sys.stderr, flush=True)
     sys.exit(status)

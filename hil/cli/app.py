@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from rich.console import Console
 
 from hil.board import Board, Via, load_board, parse_size_bytes
-from hil.errors import UsageError
+from hil.errors import InfrastructureError, UsageError
+
+if TYPE_CHECKING:
+    from hil.place import Place
 
 app = typer.Typer(
     add_completion=False,
@@ -20,11 +25,23 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Measure neural networks on (emulated) microcontrollers and calibrate µNAS's estimators with it.",
 )
-console = Console(stderr=True)
+LOG_COLUMNS = 160  # of a table in a log, which nobody can widen
+
+
+def _console() -> Console:
+    """Standard error. Without markup: names of files and what is in them may hold brackets."""
+    is_log = sys.stderr is None or not sys.stderr.isatty()
+    return Console(stderr=True, markup=False, width=LOG_COLUMNS if is_log and "COLUMNS" not in os.environ else None)
+
+
+console = _console()
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 BoardOption = Annotated[str, typer.Option("--board", "-b", help="Board name, or a board's .toml file.")]
-ViaOption = Annotated[str, typer.Option("--via", help="Where to run: auto or qemu.")]
+ViaOption = Annotated[str, typer.Option("--via", help="Where to run: auto, hardware, renode or qemu.")]
+DeviceOption = Annotated[
+    str | None, typer.Option("--device", metavar="ID", help="Which of several connected boards: serial number or port.")
+]
 RuntimeOption = Annotated[str, typer.Option("--runtime", help="What executes the network: cmsis-nn or tflm.")]
 FlashOption = Annotated[str | None, typer.Option("--flash", help="Flash budget, e.g. 64K or 1M.")]
 SramOption = Annotated[str | None, typer.Option("--sram", help="SRAM budget, e.g. 64K or 1M.")]
@@ -51,16 +68,36 @@ def _budget_bytes(option: str, text: str | None) -> int | None:
     return size_bytes
 
 
+def chosen_place(board: Board, via: str, device: str | None = None, *, several: bool = False) -> Place:
+    """Where firmware will run, for commands that run it; told on stderr. Raises what `choose_place` does."""
+    from hil.place import choose_place
+
+    place = choose_place(board, via, device, several=several)
+    kind = "simulated" if place.simulated else "hardware"
+    console.print(f"running {board.name} via {place.via} ({kind}; {place.reason})", highlight=False, markup=False)
+    return place
+
+
 def chosen_via(board: Board, via: str) -> Via:
-    """The place to run at. Raises UsageError for one that does not exist or is not supported yet."""
-    if via not in ("auto", "qemu"):
-        raise UsageError(f"--via {via}: this version runs firmware under QEMU only (auto or qemu)")
-    board.target("qemu")
-    return "qemu"
+    """The place that `via` stands for, for commands that run nothing. Raises UsageError, BoardError."""
+    from hil.place import VIAS, choose_place
+
+    if via == "auto" or via not in VIAS:
+        return choose_place(board, via, several=True).via
+    board.target(cast("Via", via))
+    return cast("Via", via)
 
 
 def emit_json(document: Any) -> None:
-    """One JSON document on standard output."""
-    json.dump(document, sys.stdout, indent=2, allow_nan=False)
-    sys.stdout.write("\n")
-    sys.stdout.flush()
+    """One JSON document on standard output. Raises InfrastructureError when that is closed or full."""
+    text = json.dumps(document, indent=2, allow_nan=False)
+    try:
+        if sys.stdout is None:
+            raise OSError(errno.EBADF, "it is closed")
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader has seen enough: click ends quietly
+        raise
+    except OSError as error:
+        sys.stdout = None  # what is still in its buffer would fail again at exit
+        raise InfrastructureError(f"standard output cannot be written: {error.strerror}") from error

@@ -11,6 +11,7 @@ from hil.cli.app import (
     DEFAULT_BOARD,
     DEFAULT_RUNTIME,
     BoardOption,
+    DeviceOption,
     FlashOption,
     JsonOption,
     ModelsArgument,
@@ -19,6 +20,7 @@ from hil.cli.app import (
     ViaOption,
     app,
     chosen_board,
+    chosen_place,
     chosen_via,
     console,
     emit_json,
@@ -54,6 +56,7 @@ def measure(
     models: ModelsArgument,
     board: BoardOption = DEFAULT_BOARD,
     via: ViaOption = "auto",
+    device: DeviceOption = None,
     runtime: Annotated[str, typer.Option("--runtime", help="cmsis-nn, tflm, or both side by side.")] = DEFAULT_RUNTIME,
     flash: FlashOption = None,
     sram: SramOption = None,
@@ -66,8 +69,8 @@ def measure(
     from hil.tables import measurement_table
 
     chosen = chosen_board(board, flash, sram)
-    options = Options(via=chosen_via(chosen, via), seed=seed, runtime=runtime)
-    console.print(f"running {chosen.name} via {options.via} (simulated)", highlight=False)
+    place = chosen_place(chosen, via, device)
+    options = Options(via=place.via, seed=seed, runtime=runtime, devices=place.devices)
     if runtime == BOTH:
         pairs = measure_pairs(models, chosen, options)
         emit_json(pairs_json(pairs)) if as_json else console.print(*pair_tables(pairs))

@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from hil.board import board_names, load_board
 from hil.cli.app import JsonOption, app, console, emit_json
+from hil.terminal import printable
 
 
 @app.command()
@@ -24,7 +26,8 @@ def doctor(as_json: JsonOption = False) -> None:
     else:
         table = Table("", "what", "found / install with", box=None)
         for check in checks:
-            mark = "[green]ok[/]" if check.found else ("[red]missing[/]" if check.needed else "absent")
+            absent = Text("missing", "red") if check.needed else Text("absent")
+            mark = Text("ok", "green") if check.found else absent
             table.add_row(mark, check.name, check.detail if check.found else f"{check.detail}; {check.install}")
         console.print(table)
     if any(check.needed and not check.found for check in checks):
@@ -34,10 +37,14 @@ def doctor(as_json: JsonOption = False) -> None:
 @app.command()
 def boards(
     name: Annotated[str | None, typer.Argument(help="Board to show; all when absent.")] = None,
+    detect: Annotated[bool, typer.Option("--detect", help="Show what is connected instead.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """List the boards, or show one."""
-    chosen = [load_board(item) for item in ([name] if name else board_names())]
+    """List the boards, or show one, or those that are connected."""
+    if detect:
+        _show_connected(name, as_json)
+        return
+    chosen = [load_board(item) for item in (board_names() if name is None else [name])]
     if as_json:
         documents = [board.model_dump(mode="json", exclude_none=True) for board in chosen]
         emit_json(documents[0] if name else documents)
@@ -47,9 +54,33 @@ def boards(
         places = [via for via, target in (("hardware", board.hardware), ("qemu", board.qemu)) if target]
         budget = f"{board.budget.flash // 1024}K/{board.budget.sram // 1024}K"
         table.add_row(
-            board.name, board.core, f"{board.clock_hz / 1e6:g}", ", ".join(places), budget, board.description
+            board.name, board.core, f"{board.clock_hz / 1e6:g}", ", ".join(places), budget, printable(board.description)
         )  # fmt: skip
     console.print(table)
+
+
+def _show_connected(name: str | None, as_json: bool) -> None:
+    from hil.detect import connected_devices
+
+    wanted = load_board(name).name if name else None
+    devices = [item for item in connected_devices() if wanted is None or wanted in item.boards]
+    if as_json:
+        emit_json(
+            [
+                {"serial_number": item.serial_number, "boards": list(item.boards), "port": item.port,
+                 "drives": [str(drive) for drive in item.drives], "flash": item.flash, "baud": item.baud,
+                 "source": item.source}
+                for item in devices
+            ]
+        )  # fmt: skip
+        return
+    table = Table("serial number", "board", "port", "drive", "flashed by", "known from", box=None)
+    for item in devices:
+        drives = ", ".join(map(str, item.drives))
+        table.add_row(
+            item.serial_number, " or ".join(item.boards), item.port or "", drives, item.flash, item.source
+        )  # fmt: skip
+    console.print(table if devices else "no board is connected", highlight=False)
 
 
 @app.command()

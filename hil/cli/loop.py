@@ -13,6 +13,7 @@ from hil.cli.app import (
     DEFAULT_BOARD,
     DEFAULT_RUNTIME,
     BoardOption,
+    DeviceOption,
     FlashOption,
     JsonOption,
     ModelsArgument,
@@ -21,6 +22,7 @@ from hil.cli.app import (
     ViaOption,
     app,
     chosen_board,
+    chosen_place,
     chosen_via,
     console,
     emit_json,
@@ -30,7 +32,12 @@ from hil.errors import CheckFailed, UsageError
 SamplesOption = Annotated[int, typer.Option("--samples", "-n", min=1, help="Networks to measure.")]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of the sampled networks.")]
 WorkersOption = Annotated[int | None, typer.Option("--workers", min=1, help="Worker processes; default: cores.")]
-FolderOption = Annotated[Path | None, typer.Option("--output", "-o", help="Run folder; default runs/BOARD-RUNTIME-VIA.")]
+FolderOption = Annotated[
+    Path | None, typer.Option("--output", "-o", help="Run folder; default runs/BOARD-RUNTIME-VIA.")
+]
+ReportOption = Annotated[
+    Path | None, typer.Option("--output", "-o", help="HTML file; default: report.html in the run folder.")
+]
 
 DEFAULT_SAMPLES = 200
 
@@ -46,6 +53,7 @@ def calibrate(
     samples: SamplesOption = DEFAULT_SAMPLES,
     seed: SeedOption = 1,
     via: ViaOption = "auto",
+    device: DeviceOption = None,
     runtime: RuntimeOption = DEFAULT_RUNTIME,
     flash: FlashOption = None,
     sram: SramOption = None,
@@ -53,7 +61,7 @@ def calibrate(
     output: FolderOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Sample the search space, measure, fit, validate; write the calibration and the report. Goes on where it stopped."""
+    """Sample the search space, measure, fit, validate; write calibration and report. Goes on where it stopped."""
     from hil.calibrate import Request
     from hil.calibrate import calibrate as run_calibration
     from hil.measure import Options, Rig, RigFactory
@@ -61,8 +69,8 @@ def calibrate(
     from hil.report.summary import render_text_summary
 
     chosen = chosen_board(board, flash, sram)
-    options = Options(via=chosen_via(chosen, via), runtime=runtime)
-    console.print(f"calibrating {chosen.name} via {options.via} (simulated)", highlight=False)
+    place = chosen_place(chosen, via, device, several=True)
+    options = Options(via=place.via, runtime=runtime, devices=place.devices)
     rig = Rig(chosen, options)
     request = Request(
         board=chosen,
@@ -71,7 +79,7 @@ def calibrate(
         folder=output or run_folder(chosen, options.runtime, options.via),
         samples=samples,
         seed=seed,
-        workers=workers or os.cpu_count() or 1,
+        workers=workers or len(place.devices) or os.cpu_count() or 1,
     )
     result = run_calibration(request, CampaignProgress(console, "measuring"))
     if as_json:
@@ -81,6 +89,8 @@ def calibrate(
         console.print(f"calibration: {result.calibration_path}\nreport:      {result.report_path}", highlight=False)
     if result.outputs_mismatched:
         raise CheckFailed(f"{result.outputs_mismatched} outputs differ from the LiteRT reference kernels")
+    if result.failed:
+        raise CheckFailed(f"{len(result.failed)} networks could not be measured; the report lists them")
 
 
 @app.command()
@@ -105,7 +115,7 @@ def estimate(
         raise UsageError(
             f"there is no calibration at {path}; make one with: munas-hil calibrate --board {chosen.name}"
         )
-    estimates = estimate_files(models, chosen, path, Rig(chosen, options).identity)
+    estimates = estimate_files(models, chosen, path, Rig(chosen, options))
     if as_json:
         emit_json([item.to_json() for item in estimates])
     else:
@@ -115,7 +125,7 @@ def estimate(
 @app.command()
 def report(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of a calibration, or its result.json.")],
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="HTML file; default: report.html beside it.")] = None,
+    output: ReportOption = None,
 ) -> None:
     """Render the HTML report of a calibration again."""
     from hil.calibrate import relocated, write_text

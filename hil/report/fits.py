@@ -187,7 +187,7 @@ def _spread_range(views: Sequence[View]) -> tuple[float, float]:
     errors = [np.abs(view.error) for view in views]
     low = min(float(np.quantile(error, 0.05)) for error in errors) / 10
     high = max(float(error.max()) for error in errors) * 1.5
-    return min(max(low, LEAST_SPREAD), TOLERANCE / 10), min(max(high, TOLERANCE * 3), MOST_ERROR)
+    return min(max(low, LEAST_SPREAD), TOLERANCE / 10), min(max(high, TOLERANCE * 8), MOST_ERROR)
 
 
 def _plain_percent(value: float) -> str:
@@ -210,12 +210,12 @@ def _curve_labels(area: Panel, views: Sequence[View]) -> list[Markup]:
     """The better fit's label is above its curve at the left, the other's above its own where the tolerance is."""
     at = area.x(TOLERANCE)
     ranked = sorted(views, key=lambda view: float(np.median(np.abs(view.error))))
-    parts = []
+    parts = [svg.text(at + 6, area.bottom - 7, "within 10 %", "note halo")]
     for view, better in zip(ranked, (True, False), strict=True):
         part = float((np.abs(view.error) <= TOLERANCE).mean())
         x, y = (area.left + 10, area.top + 22) if better else (at - 8, max(area.y(part) - 26, area.top + 22))
         anchor = "start" if better else "end"
         parts.append(svg.tag("circle", cx=at, cy=area.y(part), r=3.4, class_=f"knob {view.key}"))
         parts.append(svg.text(x, y, view.title, f"strong halo {view.key}-ink", anchor))
-        parts.append(svg.text(x, y + 16, f"{numbers.share(part)} within 10 %", f"halo {view.key}-ink", anchor))
+        parts.append(svg.text(x, y + 16, numbers.share(part), f"halo {view.key}-ink", anchor))
     return parts

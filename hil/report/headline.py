@@ -11,6 +11,7 @@ from hil.result import CalibrationResult
 
 TIMERS = {
     "icount-instructions": "instructions retired, counted by the emulator",
+    "renode-instructions": "virtual time of Renode at one instruction a cycle",
     "dwt-cycles": "cycles of the core's own counter (DWT)",
     "modelled-cycles": "cycles of a timing model, not of a core",
 }
@@ -184,6 +185,11 @@ def _time_note(result: CalibrationResult) -> str:
             "and the same in every run. It is not a time: on boards, one instruction has been seen to take 1.28 to "
             "1.70 cycles (Cortex-M4) or 0.74 to 0.93 (Cortex-M7), depending on the network, flash wait states and "
             "caches. Ratios between networks carry over roughly, milliseconds do not."
+        )
+    if timer == "renode-instructions":
+        return (
+            "Renode's virtual time, which advances by one cycle an instruction, the median of several inferences. It "
+            "is neither a time nor quite a count: its maintainers say that it is not 1:1."
         )
     if timer == "modelled-cycles":
         return (

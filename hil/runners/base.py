@@ -17,7 +17,8 @@ from hil.measurement import TimerKind
 class Session:
     """A running image. The device boots now or has just booted: its boot message is still to be read from `port`.
 
-    `ticks_per_unit` converts the device's timer: ticks for one instruction or cycle.
+    `ticks_per_unit` converts the device's timer: ticks for one instruction or cycle. `ticks_hz` is what the timer has
+    to run at, where that is known: a core whose clock tree did not start counts cycles too, but not the board's.
     """
 
     port: SerialPort
@@ -26,6 +27,7 @@ class Session:
     timer: TimerKind
     ticks_per_unit: Fraction = Fraction(1)
     timeouts: Timeouts = field(default_factory=Timeouts)
+    ticks_hz: int | None = None
 
     def ticks_to_units(self, ticks: int) -> int:
         """The nearest whole number of instructions or cycles."""

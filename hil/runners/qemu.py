@@ -27,16 +27,13 @@ from hil.board import Board
 from hil.errors import HilError, LinkError, LinkTimeout, RunnerError, TargetFaultError, ToolMissing
 from hil.link import POLL_S, Timeouts
 from hil.runners.base import Session
+from hil.runners.process import GUARD, GUARD_INSTALL
 
 QEMU = "qemu-system-arm"
 START_TIMEOUT_S = 20.0  # for QEMU itself; it takes 0.05 s on an idle machine
 ICOUNT_SHIFT = 10  # an instruction takes 2^10 ns of virtual time
-TICK_NS = 40  # of the 25 MHz counter in firmware/port/mps2.c
 EMULATED = Timeouts(host_per_device=0.5)  # a virtual second is a million instructions: far less than a second of ours
 
-# Killed with us, even by kill -9. The shell closes the gap before the request: when the parent (its own pid is $0) is
-# gone already, nobody will send the signal.
-_GUARD = ("setpriv", "--pdeathsig", "KILL", "sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"')
 _LOCKUP = re.compile(r"qemu: fatal: (Lockup[^\n]*)")
 _REGISTER = re.compile(r"\bR(\d\d)=([0-9a-f]{8})")
 
@@ -60,9 +57,8 @@ class QemuRunner:
         try:
             port = _open_port(emulator.pty())
             emulator.execute("x-exit-preconfig")
-            yield Session(
-                port, "qemu", True, "icount-instructions", Fraction(2**ICOUNT_SHIFT, TICK_NS), self._timeouts
-            )  # fmt: skip
+            ticks_per_instruction = Fraction(2**ICOUNT_SHIFT, target.tick_ns)
+            yield Session(port, "qemu", True, "icount-instructions", ticks_per_instruction, self._timeouts)
         except LinkError as error:
             better = emulator.explain(error)
             if better is error:
@@ -79,10 +75,10 @@ class QemuRunner:
         program = shutil.which(self._program)
         if program is None:
             raise ToolMissing(self._program, "sudo apt-get install qemu-system-arm")
-        if shutil.which(_GUARD[0]) is None:
-            raise ToolMissing(_GUARD[0], "sudo apt-get install util-linux")
+        if shutil.which(GUARD[0]) is None:
+            raise ToolMissing(GUARD[0], GUARD_INSTALL)
         return [
-            *_GUARD, str(os.getpid()), program,
+            *GUARD, str(os.getpid()), program,
             "-M", machine, "-kernel", str(image), "-icount", f"shift={ICOUNT_SHIFT}",
             "-nodefaults", "-no-user-config", "-display", "none", "-nic", "none",
             "-chardev", "pty,id=uart", "-serial", "chardev:uart", "-qmp", "stdio", "-preconfig",

@@ -108,14 +108,16 @@ class Bench:
         subprocess.run([GCC, *flags, "-c", str(source), "-o", str(result)], check=True, cwd=self.folder)
         return result
 
+    def compile_model(self, plan: Plan, index: int) -> Path:
+        """The object file of a plan's model.c, its symbols numbered so that several can be linked."""
+        project = render(plan, self.board, "qemu", self.cmsis, self.folder / f"case{index}")
+        numbered = [f"-D{name}={name}_{index}" for name in ("hil_model", "hil_steps", "hil_arena")]
+        flags = [*project.library.model_flags(project.folder), *numbered]
+        return self._compile(project.folder / "model.c", flags, f"model{index}")
+
     def _link(self, cases: Sequence[Case]) -> Path:
-        renamed = ("hil_model", "hil_steps", "hil_arena")
-        objects, flags = [], self.library.compile_flags(self.library.groups[0])
-        for index, item in enumerate(cases):
-            project = render(item.plan, self.board, "qemu", self.cmsis, self.folder / f"case{index}")
-            defines = [f"-D{name}={name}_{index}" for name in renamed]
-            model = project.folder / "model.c"
-            objects.append(self._compile(model, [*flags, *defines, f"-I{project.folder}"], f"model{index}"))
+        flags = self.library.compile_flags(self.library.groups[0])
+        objects = [self.compile_model(item.plan, index) for index, item in enumerate(cases)]
         objects.append(self._compile(self._write_cases(cases), flags, "bench_cases"))
         objects.append(self._compile(HERE / "bench.c", flags, "bench"))
         self.folder.joinpath("inputs.bin").write_bytes(b"".join(item.inputs.tobytes() for item in cases))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
 
-from munas.tflite_file import Code, Fused
+from munas.tflite_file import ABSENT, QUANTIZE_OPTIONS, Code, Fused, dense_options
 from tests.firmware.operators import Network, Pair
 
 FUSED = (Fused.NONE, Fused.RELU, Fused.RELU6, Fused.RELU_N1_TO_1)
@@ -97,6 +98,18 @@ def dense_per_channel(n: Network) -> int:
     return n.dense(n.input, int(rng.integers(2, 24)), bias=bool(rng.random() < 0.8), fused=_fused(rng))
 
 
+def dense_ties(n: Network) -> int:
+    """Scales whose ratio is a small fraction: sums fall on halves, exactly or but for the last bit of a double."""
+    depth, units = math.prod(n.shapes[n.input]), int(n.rng.integers(1, 9))
+    source = n.activation(n.shapes[n.input], 1.0, int(n.rng.integers(-128, 128)))
+    n.file.operator(Code.QUANTIZE, [n.input], source, QUANTIZE_OPTIONS)
+    values = n.rng.integers(-3, 4, (units, depth)).astype(np.int8)
+    output = n.activation((units,), float(n.rng.choice([2, 6, 14, 49, 96, 98])))
+    operands = [source, n.file.constant("w", values, [float(n.rng.choice([1, 3, 7]))]), ABSENT]
+    n.file.operator(Code.FULLY_CONNECTED, operands, output, dense_options())
+    return output
+
+
 def _pool(n: Network, average: bool) -> int:
     kernel, stride, same = _window(n.rng, n.shapes[n.input])
     return n.pool(n.input, kernel, stride, average=average, same=same, fused=_fused(n.rng))
@@ -158,7 +171,7 @@ def mean(n: Network) -> int:
 def softmax(n: Network) -> int:
     scale = float(np.exp(n.rng.uniform(-9, 3)))
     source = n.activation(n.shapes[n.input], scale)
-    n.file.operator(Code.QUANTIZE, [n.input], source, None)
+    n.file.operator(Code.QUANTIZE, [n.input], source, QUANTIZE_OPTIONS)
     return n.softmax(source, float(n.rng.choice([1.0, 0.5, 2.0])))
 
 
@@ -179,7 +192,8 @@ def concat(n: Network) -> int:
 
 KINDS: tuple[Callable[[Network], int], ...] = (
     conv, conv_dilated, conv_pointwise, depthwise, depthwise_3x3, depthwise_multiplier, depthwise_dilated, dense,
-    dense_per_channel, max_pool, avg_pool, add, add_padded, pad, pad_conv, mean, softmax, relu, requantize, concat,
+    dense_per_channel, dense_ties, max_pool, avg_pool, add, add_padded, pad, pad_conv, mean, softmax, relu, requantize,
+    concat,
 )  # fmt: skip
 
 

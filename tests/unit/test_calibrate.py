@@ -35,6 +35,7 @@ class Ran:
 
     measurement: Measurement
     plan: Plan
+    functions: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Device:
             Build("b" * 32, "e" * 64, "gcc 12", "-O2", "k"),
             {"plan": 0.1, "run": 0.2},
         )
-        return Ran(measurement, plan)
+        return Ran(measurement, plan, {str(path): 200 for path in plan.paths})
 
 
 def request(folder: Path, device: Device = Device(), samples: int = 40) -> Request:
@@ -176,6 +177,14 @@ def test_failed_samples_are_told_and_left_out(tmp_path: Path) -> None:
     assert {4, 9}.isdisjoint(sample.index for sample in result.samples)
     with Store(tmp_path / "store.sqlite") as store:
         assert sum(status == "failed" for status in store.samples(1).values()) == 2
+
+
+def test_a_worker_that_measures_with_another_build_is_stopped(tmp_path: Path) -> None:
+    other = replace(IDENTITY, firmware="changed meanwhile")
+    with pytest.raises(InfrastructureError, match="changed while calibrating"):
+        calibrate(replace(request(tmp_path), identity=other))
+    with Store(tmp_path / "store.sqlite") as store:
+        assert store.samples(1) == {}
 
 
 def test_too_few_samples_are_a_usage_error(tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def test_any_text_and_number_survives_the_file(text: str, number: float, size: i
         (("latency", "interval", "level"), 2.0, "latency.interval.level = 2.0"),
         (("latency", "paths", "fc", "calls"), -0.5, "latency.paths.fc.calls = -0.5"),
         (("latency", "paths", "fc", "calls"), None, "latency.paths.fc.calls is missing"),
-        (("latency", "paths", "fc", "rws"), 1.0, "unknown key latency.paths.fc.rws"),
+        (("latency", "paths", "fc", "lines"), 1.0, "unknown key latency.paths.fc.lines"),
         (("latency", "paths", "warp"), {}, "latency.paths.warp: unknown kernel path"),
         (("memory", "flash_base"), 1.5, "memory.flash_base = 1.5 is not an integer"),
         (("memory", "flash_parts", "fc"), -8, "memory.flash_parts.fc = -8"),

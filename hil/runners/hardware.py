@@ -1,0 +1,117 @@
+"""Runs an image on a connected board: lock, flash, open the serial port, reset.
+
+No board is attached where this project is developed. Here it runs with an emulator behind the serial port; the probes
+themselves are only what their programs and drives are documented to do, so this file is kept thin.
+"""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from fractions import Fraction
+from pathlib import Path
+
+import serial
+
+from hil.board import Board
+from hil.detect import Connected
+from hil.errors import DeviceMissing, LinkError, RunnerError
+from hil.flash import Flasher, flasher_for
+from hil.link import POLL_S, ReconnectingPort, Timeouts
+from hil.locks import any_device
+from hil.runners.base import Session
+
+LOCK_WAIT_S = 600.0  # a campaign hands its jobs to whichever board is free
+OPEN_TIMEOUT_S = 10.0  # a probe's port comes back a moment after its drive
+RECONNECT_S = 10.0  # how long the port may be gone during a session: a probe that resets takes it along
+QUIET_S = 0.15  # of silence before the reset: the boot message of flashing's own reset is over
+QUIET_TIMEOUT_S = 5.0
+_RETRY_S = 0.1
+
+
+class HardwareRunner:
+    """Runner for connected boards: a session takes whichever of `devices` is free."""
+
+    def __init__(
+        self,
+        devices: Sequence[Connected],
+        *,
+        flasher: Callable[[Connected, Board], Flasher] = flasher_for,
+        timeouts: Timeouts | None = None,
+        lock_wait_s: float = LOCK_WAIT_S,
+        reconnect_s: float = RECONNECT_S,
+    ) -> None:
+        self._devices = {device.serial_number: device for device in devices}
+        self._flasher = flasher
+        self._timeouts = timeouts or Timeouts()
+        self._lock_wait_s = lock_wait_s
+        self._reconnect_s = reconnect_s
+
+    @contextmanager
+    def open(self, image: Path, board: Board) -> Iterator[Session]:
+        """See `Runner.open`. Raises FlashError before any serial port is opened, DeviceBusy, RunnerError."""
+        target = board.target("hardware")
+        if not self._devices:
+            raise DeviceMissing(f"no device was chosen to run {board.name} on; see: munas-hil boards --detect")
+        if not image.is_file():
+            raise RunnerError(f"the image {image.name} does not exist")
+        with any_device(tuple(self._devices), self._lock_wait_s) as serial_number:
+            device = self._devices[serial_number]
+            flasher = self._flasher(device, board)
+            flasher.flash(image)
+            first = _open_port(device)
+            port = ReconnectingPort(_opener(device, first), self._reconnect_s)
+            try:
+                _until_quiet(first, device)
+                flasher.reset(first)
+                yield Session(
+                    port, "hardware", False, target.timer, Fraction(1), self._timeouts, board.clock_hz
+                )  # fmt: skip
+            except LinkError as error:
+                raise type(error)(f"{error} (device {device.describe()})") from error
+            finally:
+                with suppress(OSError, serial.SerialException):
+                    port.close()
+
+
+def _serial(device: Connected) -> serial.Serial:
+    return serial.Serial(device.port, device.baud, timeout=POLL_S, write_timeout=OPEN_TIMEOUT_S)
+
+
+def _opener(device: Connected, first: serial.Serial) -> Callable[[], serial.Serial]:
+    """What opens the port: `first`, which is open already, and new ones when it has vanished."""
+    unused = [first]
+    return lambda: unused.pop() if unused else _serial(device)
+
+
+def _open_port(device: Connected) -> serial.Serial:
+    if device.port is None:
+        raise RunnerError(f"device {device.serial_number} has no serial port; name it in the bench file")
+    deadline = time.monotonic() + OPEN_TIMEOUT_S
+    while True:
+        try:
+            return _serial(device)
+        except (serial.SerialException, OSError, ValueError) as error:
+            if time.monotonic() > deadline or getattr(error, "errno", None) == errno.EACCES:
+                raise _unopened(device, error) from error
+            time.sleep(_RETRY_S)
+
+
+def _unopened(device: Connected, error: Exception) -> RunnerError:
+    return RunnerError(f"the serial port {device.port} of {device.serial_number} cannot be opened: {error}")
+
+
+def _until_quiet(port: serial.Serial, device: Connected) -> None:
+    """Drop what flashing made the device say, so that the next boot message is the one of our reset."""
+    deadline = time.monotonic() + QUIET_TIMEOUT_S
+    try:
+        quiet_since = time.monotonic()
+        while time.monotonic() - quiet_since < QUIET_S:
+            if port.read(max(1, port.in_waiting)):
+                quiet_since = time.monotonic()
+            if time.monotonic() > deadline:
+                raise RunnerError(f"device {device.describe()} does not stop talking after it was flashed")
+    except (serial.SerialException, OSError) as error:
+        raise RunnerError(f"the serial port {device.port} died after flashing: {error}") from error

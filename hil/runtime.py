@@ -1,0 +1,132 @@
+"""What executes a network in the firmware: the seam between generated code and an interpreter.
+
+The firmware sees hil_model.h only; the host sees a `Runtime`. Both implementations pass tests/contract/test_runtime.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from hil.board import Board, Via
+from hil.model import OpKind, parse_model
+from hil.plan import Plan, Port, make_plan
+from hil.project import render
+from hil.reference import Int8Array
+from hil.render import Options, Project
+from hil.sources import CMSIS_NN_VERSION, Library, find_cmsis, library
+from munas.kernels import Work
+
+
+class Step(Protocol):
+    """One layer that the device marks, in execution order; `name` is for reports only."""
+
+    @property
+    def index(self) -> int: ...
+
+    @property
+    def kind(self) -> OpKind: ...
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def work(self) -> Work: ...
+
+
+class Deployment(Protocol):
+    """A network as a runtime will execute it. Byte counts of flash leave out code."""
+
+    @property
+    def model_name(self) -> str: ...
+
+    @property
+    def arena_bytes(self) -> int: ...
+
+    @property
+    def lower_bound_bytes(self) -> int: ...
+
+    @property
+    def weights_bytes(self) -> int: ...
+
+    @property
+    def table_bytes(self) -> int: ...
+
+    @property
+    def input(self) -> Port: ...
+
+    @property
+    def output(self) -> Port: ...
+
+    @property
+    def steps(self) -> Sequence[Step]: ...
+
+
+class Expected(Protocol):
+    """What the device must answer: outputs of the int8 core for inputs of the int8 core."""
+
+    def run(self, inputs: Sequence[Int8Array]) -> list[Int8Array]: ...
+
+
+class Runtime(Protocol):
+    """One way to execute networks on one board. Making one raises ToolMissing when something it needs is absent."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def kernels(self) -> str:
+        """Kernels with their version: part of a measurement's identity."""
+        ...
+
+    @property
+    def library(self) -> Library:
+        """What every firmware of this runtime is linked with. Raises ToolMissing or BuildError."""
+        ...
+
+    def deploy(self, data: bytes, name: str) -> Deployment:
+        """Import and plan the .tflite `data`. Raises ModelError."""
+        ...
+
+    def render(self, deployment: Deployment, folder: Path, options: Options) -> Project:
+        """Write the project of a deployment that this runtime made. Raises InfrastructureError."""
+        ...
+
+    def reference(self, deployment: Deployment) -> Expected | None:
+        """What the runtime's kernels must compute where they round otherwise than LiteRT's; None when they do not."""
+        ...
+
+
+class CmsisNn:
+    """A static call graph into CMSIS-NN kernels and ours, planned on the host."""
+
+    name = "cmsis-nn"
+    kernels = f"CMSIS-NN {CMSIS_NN_VERSION}"
+
+    def __init__(self, board: Board, via: Via) -> None:
+        self._board, self._via = board, via
+        self._cmsis = find_cmsis()
+        self.library = library(board, board.target(via), self._cmsis)
+
+    def deploy(self, data: bytes, name: str) -> Plan:
+        """See `Runtime.deploy`."""
+        return make_plan(parse_model(data, name))
+
+    def render(self, deployment: Deployment, folder: Path, options: Options) -> Project:
+        """See `Runtime.render`."""
+        assert isinstance(deployment, Plan)
+        return render(deployment, self._board, self._via, self._cmsis, folder, options)
+
+    def reference(self, deployment: Deployment) -> None:
+        """See `Runtime.reference`: all kernels are bit-equal to LiteRT's."""
+
+
+def _tflm(board: Board, via: Via) -> Runtime:
+    from hil.tflm.runtime import Tflm  # builds on this module's types
+
+    return Tflm(board, via)
+
+
+RUNTIMES: Mapping[str, Callable[[Board, Via], Runtime]] = {"cmsis-nn": CmsisNn, "tflm": _tflm}
+DEFAULT_RUNTIME = "cmsis-nn"

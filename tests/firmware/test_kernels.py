@@ -1,0 +1,117 @@
+"""Every kernel on an emulated core, bit for bit against LiteRT's reference kernels."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hil.plan import Plan
+from munas.flatbuffer import write_tflite
+from munas.graph import build_graph
+from munas.kernels import Path as KernelPath
+from munas.space import random_cnn
+from tests.firmware import random_networks
+from tests.firmware.bench import BOARDS, Bench, Case, case
+from tests.networks import every_operator
+
+pytestmark = [pytest.mark.firmware, pytest.mark.qemu]
+
+SEEDS = {"cortex-m4": range(12), "cortex-m7": range(100, 104)}
+FIRST_SEED = {kind.__name__: 1000 * index for index, kind in enumerate(random_networks.KINDS)}
+
+
+@pytest.fixture(scope="module", params=sorted(BOARDS))
+def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """Kernels compiled for a core."""
+    for tool in ("arm-none-eabi-gcc", "qemu-system-arm"):
+        if shutil.which(tool) is None:
+            pytest.skip(f"{tool} is not installed")
+    return Bench(tmp_path_factory.mktemp(request.param), request.param)
+
+
+def cases_of(kind: str, core: str) -> list[Case]:
+    build = next(item for item in random_networks.KINDS if item.__name__ == kind)
+    seeds = [FIRST_SEED[kind] + seed for seed in SEEDS[core]]
+    return [case(f"{kind} {seed}", random_networks.network(build, seed), seed) for seed in seeds]
+
+
+@pytest.mark.parametrize("kind", FIRST_SEED)
+def test_a_kernel_is_bit_equal_to_the_reference(bench: Bench, kind: str) -> None:
+    cases = cases_of(kind, bench.board.core)
+    assert bench.mismatches(cases) == []
+    outputs = np.concatenate([item.expected().reshape(-1) for item in cases])
+    assert len(np.unique(outputs)) > 16, "a comparison of constants proves nothing"
+
+
+def test_the_cases_take_every_path() -> None:
+    paths = {path for kind in FIRST_SEED for item in cases_of(kind, "cortex-m4") for path in item.plan.paths}
+    assert paths == set(KernelPath)
+
+
+def test_the_cases_run_in_place_and_not() -> None:
+    steps = [step for kind in ("add", "add_padded") for item in cases_of(kind, "cortex-m4") for step in item.plan.steps]
+    sums = [step.in_place for step in steps if step.path in (KernelPath.ADD, KernelPath.ADD_PADDED)]
+    assert any(sums)
+    assert not all(sums)
+
+
+def test_networks_of_the_search_space_are_bit_equal(bench: Bench) -> None:
+    """Branches, partial sums in place, buffers that move about: what single operators do not show."""
+    cases = [case("every operator", write_tflite(every_operator(), 1))]
+    rng = np.random.default_rng(4)
+    while len(cases) < 8:
+        graph = build_graph(random_cnn(rng), (16, 15, 3), 10)
+        if 50_000 < graph.macs < 1_000_000 and graph.model_size < 30_000:
+            data = write_tflite(graph, len(cases), dense_per_channel=len(cases) % 2 == 0)
+            cases.append(case(f"network {len(cases)}", data))
+    assert bench.mismatches(cases) == []
+
+
+def symbols(path: Path) -> dict[str, int]:
+    """Sizes of the defined symbols of an object file, in bytes."""
+    text = subprocess.run(["arm-none-eabi-nm", "-S", str(path)], check=True, capture_output=True, text=True).stdout
+    rows = [line.split() for line in text.splitlines()]
+    return {row[3]: int(row[1], 16) for row in rows if len(row) == 4}
+
+
+def undefined(path: Path) -> set[str]:
+    text = subprocess.run(["arm-none-eabi-nm", "-u", str(path)], check=True, capture_output=True, text=True).stdout
+    return {line.split()[-1] for line in text.splitlines()}
+
+
+def assert_sizes(plan: Plan, found: dict[str, int]) -> None:
+    weights = sum(size for name, size in found.items() if name.startswith(("weights_", "channels_")))
+    tables = sum(size for name, size in found.items() if name.startswith(("layer_", "parts_", "hil_steps")))
+    assert weights == plan.weights_bytes
+    assert tables == plan.table_bytes
+    assert next(size for name, size in found.items() if name.startswith("hil_arena")) == plan.arena_bytes
+
+
+@pytest.mark.parametrize("kind", FIRST_SEED)
+def test_the_plan_says_what_the_object_file_takes(bench: Bench, kind: str) -> None:
+    for index, item in enumerate(cases_of(kind, bench.board.core)[:3]):
+        assert_sizes(item.plan, symbols(bench.compile_model(item.plan, index)))
+
+
+def test_inner_loops_call_nothing(bench: Bench) -> None:
+    """GCC that calls memcpy for each word of CMSIS-NN's inner loops makes a network 3.5 times slower."""
+    allowed = {
+        "arm_nn_mat_mult_kernel_s8_s16": set(),
+        "arm_q7_to_q15_with_offset": set(),
+        "arm_depthwise_conv_3x3_s8": set(),
+        "arm_depthwise_conv_s8": set(),
+        "arm_depthwise_conv_s8_opt": {"arm_q7_to_q15_with_offset", "memset"},
+        "arm_convolve_s8": {"arm_nn_mat_mult_kernel_s8_s16", "arm_q7_to_q15_with_offset", "memset"},
+        "pointwise": {"hil_scaled"},
+        "dense": set(),
+        "pool": set(),
+        "add": {"hil_scaled"},
+        "scale": set(),
+        "memory": set(),
+    }
+    found = {path.stem: undefined(path) for path in bench.objects}
+    assert {name: found[name] - calls for name, calls in allowed.items() if found[name] - calls} == {}

@@ -1,0 +1,110 @@
+"""A network as TFLM gets it: the int8 core as a file of its own, its text in C and C++, and what is refused."""
+
+from __future__ import annotations
+
+import re
+import struct
+
+import numpy as np
+import pytest
+
+from hil.errors import ModelError
+from hil.model import OpKind, parse_model
+from hil.reference import Reference
+from hil.tflite.container import read_container
+from hil.tflm.extract import core_of, extract
+from hil.tflm.network import make_network
+from hil.tflm.project import texts
+from munas.tflite_file import Code, Element, concat_options
+from tests import tflite_samples
+from tests.networks import small_network
+from tests.tflite_samples import Chain
+from tests.tflm import every_operator
+
+
+def test_a_network_with_int8_ports_is_given_to_tflm_as_it_is() -> None:
+    data = small_network(1)
+    assert make_network(data, "net").flatbuffer is data
+
+
+@pytest.mark.parametrize("edge", [Element.FLOAT32, Element.UINT8])
+def test_edges_are_cut_off_and_the_core_computes_the_same(edge: Element) -> None:
+    whole = tflite_samples.every_operator(edge)
+    model = parse_model(whole, "net")
+    core = core_of(whole, model)
+    cut = parse_model(core, "net")
+    assert [op.kind for op in cut.ops] == [op.kind for op in model.ops]
+    assert len(read_container(core).tensors) == len(read_container(whole).tensors) - 2
+    values = np.random.default_rng(1).integers(-128, 128, (1, 12, 10, 2), np.int8)
+    expected, found = (Reference(*pair).run([values])[0] for pair in ((whole, model), (core, cut)))
+    assert found.tobytes() == expected.tobytes()
+
+
+def test_the_parts_of_a_network_compute_what_it_computes() -> None:
+    data = every_operator()
+    container = read_container(data)
+    cut = 7
+    made = {operator.outputs[0] for operator in container.operators[:cut]}
+    read = dict.fromkeys(tensor for operator in container.operators[cut:] for tensor in operator.inputs)
+    between_them = [tensor for tensor in read if tensor in made]
+    first = extract(data, range(cut), container.inputs, between_them)
+    second = extract(data, range(cut, len(container.operators)), between_them, container.outputs)
+    values = np.random.default_rng(2).integers(-128, 128, (1, 12, 10, 2), np.int8)
+    between = Reference(first, parse_model(first, "first")).run([values])
+    found = Reference(second, parse_model(second, "second")).run(between)[0]
+    assert found.tobytes() == Reference(data, parse_model(data, "all")).run([values])[0].tobytes()
+
+
+def test_exactly_the_operators_used_are_registered_int8_only_where_tflm_has_it() -> None:
+    network = make_network(every_operator(), "net")
+    operators = dict(texts(network))["operators.cc"]
+    added = re.findall(r"operators->Add(\w+)\((?:tflite::Register_(\w+)\(\))?\)", operators)
+    assert len(added) == len(network.operators) == 14
+    assert "MicroMutableOpResolver<14>" in operators
+    assert dict(added) == {
+        "Add": "ADD_INT8", "AveragePool2D": "AVERAGE_POOL_2D_INT8", "Concatenation": "", "Conv2D": "CONV_2D_INT8",
+        "DepthwiseConv2D": "DEPTHWISE_CONV_2D_INT8", "FullyConnected": "FULLY_CONNECTED_INT8",
+        "MaxPool2D": "MAX_POOL_2D_INT8", "Mean": "", "Pad": "PAD_INT8", "Quantize": "", "Relu": "", "Relu6": "",
+        "Reshape": "", "Softmax": "SOFTMAX_INT8",
+    }  # fmt: skip
+
+
+def test_the_words_in_c_are_the_file() -> None:
+    data = small_network(2) + b"xyz"  # not a whole number of words
+    network = make_network(small_network(2), "net")
+    object.__setattr__(network, "flatbuffer", data)
+    header = dict(texts(network))["model_data.h"]
+    words = [int(word, 16) for word in re.findall(r"0x([0-9a-f]{8})", header)]
+    assert b"".join(struct.pack("<I", word) for word in words)[: len(data)] == data
+    assert f"hil_flatbuffer[{len(words)}]" in header
+    assert "aligned(16)" in header
+
+
+def test_texts_are_deterministic_and_hold_nothing_of_the_models_names() -> None:
+    data = every_operator()
+    once, again = dict(texts(make_network(data, "one"))), dict(texts(make_network(data, "two")))
+    assert once == again
+    for text in once.values():
+        assert text.isascii()
+        assert "image" not in text
+
+
+def test_layers_are_the_files_operators_with_their_work() -> None:
+    network = make_network(every_operator(), "net")
+    kinds = [operator.kind for operator in network.container.operators]
+    assert [step.kind for step in network.steps] == kinds
+    assert OpKind.RESHAPE in kinds
+    assert all(step.work.outputs > 0 for step in network.steps)
+
+
+def test_a_relu6_that_changes_the_scale_is_refused_because_tflm_ignores_it() -> None:
+    with pytest.raises(ModelError, match=r"operator 7 \(RELU6\).*quantised differently.*--runtime cmsis-nn"):
+        make_network(tflite_samples.every_operator(), "net")
+
+
+def test_more_inputs_than_tflms_concatenation_takes_are_refused() -> None:
+    chain = Chain()
+    entry = chain.tensor((1, 4, 4, 2))
+    joined = chain.same_scale(Code.CONCATENATION, [entry] * 11, (1, 4, 4, 22), concat_options(-1), 1 / 64, 3)
+    with pytest.raises(ModelError, match=r"CONCATENATION.*11 inputs.*at most 10"):
+        make_network(chain.file.finish([entry], [joined]), "net")
