@@ -1,0 +1,66 @@
+"""Watches the images that QEMU runs: command line words before, counters after."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from hil.errors import RunnerError
+from hil.timing.config import Core, Memories, Timing, engine_options
+from hil.timing.plugin import find_plugin
+from hil.timing.record import InferenceRecord, RecordReader
+from hil.timing.regions import Regions, find_regions
+
+
+class TimingObserver:
+    """For one board and one emulator at a time. Making one raises what `find_plugin` raises.
+
+    Use as a context manager: the records live in a temporary folder. Give `arguments(image)` to QEMU, then ask for
+    `new_records()` after each inference; the plugin writes a record before the device can answer.
+    """
+
+    def __init__(self, timing: Timing | None, core: Core, target: Memories, program: str) -> None:
+        self.timing = timing or Timing()
+        self._core: Core = core
+        self._target = target
+        self._plugin = find_plugin(program)
+        self._folder = tempfile.TemporaryDirectory(prefix="munas-hil-timing-")
+        self._runs = 0
+        self._reader: RecordReader | None = None
+        self._regions: Regions | None = None
+
+    def arguments(self, image: Path) -> list[str]:
+        """Words for the command line that runs `image`. Raises BuildError when `image` is not our firmware."""
+        self._regions = find_regions(image)
+        self._runs += 1
+        records = Path(self._folder.name) / f"records-{self._runs}"
+        self._reader = RecordReader(records)
+        return self._plugin.arguments(engine_options(self.timing, self._core, self._target, self._regions), records)
+
+    def new_records(self) -> list[InferenceRecord]:
+        """Inferences finished since the last call. Raises RunnerError, also when code was met that is unknown."""
+        if self._reader is None:
+            return []
+        found = self._reader.read_new()
+        unknown = sum(record.total.unknown for record in found)
+        if unknown:
+            raise RunnerError(f"the timing model met {unknown} instructions it does not know; report this")
+        return found
+
+    def layer_name(self, function: int) -> str:
+        """Name of a layer's function, by its address."""
+        return self._regions.layers.get(function, "?") if self._regions else "?"
+
+    def close(self) -> None:
+        """Remove the records."""
+        self._folder.cleanup()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()

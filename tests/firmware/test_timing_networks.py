@@ -1,0 +1,121 @@
+"""The timing model on whole networks: counts that the device confirms, layers, place of weights, determinism, speed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from hil.errors import BuildError
+from hil.timing.config import CodeLines, DataLines, Timing
+from hil.timing.model import board_cycles
+from hil.timing.regions import find_regions
+from tests.firmware import timing_objdump as objdump
+from tests.firmware.test_timing_decoder import compare
+from tests.firmware.timing_networks import deploy, infer, roomy
+
+pytestmark = [pytest.mark.firmware, pytest.mark.qemu]
+
+L4R5 = Timing(scale=1.09, code=CodeLines(lines=32), data=DataLines(lines=8, miss_cycles=14.3))
+F746 = Timing(
+    scale=1.05,
+    code=CodeLines(lines=128, ways=2),
+    data=DataLines(lines=128, ways=4, miss_cycles=11.2, cached_ram_from=65536),
+)
+BOARDS = {"nucleo-l4r5zi": L4R5, "nucleo-f746zg": F746}
+
+
+@pytest.fixture(scope="module")
+def keyword_spotting(shared: Path) -> bytes:
+    return (shared / "models" / "kws_ref_model.tflite").read_bytes()
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_counts_are_those_of_the_device(name: str, keyword_spotting: bytes, tmp_path: Path) -> None:
+    board = roomy(name)
+    plan, image = deploy(keyword_spotting, board, tmp_path)
+    for observed in infer(image, board, BOARDS[name]):
+        total, layers = observed.record.total, observed.record.layers
+        assert total.instructions == observed.device_instructions
+        groups = ("alu", "multiply", "divide", "load", "store", "branch", "float", "other")
+        assert sum(getattr(total, group) for group in groups) == total.instructions
+        assert total.unknown == 0
+        assert len(layers) == len(plan.steps)
+        rest = total.instructions - sum(layer.counters.instructions for layer in layers)
+        assert 0 <= rest < 20  # from the last layer to the return
+        regions = find_regions(image.elf)
+        assert {regions.layers[layer.function] for layer in layers} == set(regions.layers.values())
+        assert all(name.startswith("hil_") for name in regions.layers.values())
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_every_run_counts_the_same(name: str, keyword_spotting: bytes, tmp_path: Path) -> None:
+    """Three boots, and other work of the runtime before the second inference: not one count differs.
+
+    QEMU cuts blocks where its instruction budget runs out, several times an inference, each time elsewhere.
+    """
+    board = roomy(name)
+    _, image = deploy(keyword_spotting, board, tmp_path)
+    runs = [[item.record for item in infer(image, board, BOARDS[name])] for _ in range(3)]
+    assert runs[0] == runs[1] == runs[2]
+
+
+def test_weights_in_ram_miss_no_lines(keyword_spotting: bytes, tmp_path: Path) -> None:
+    """The same objects, linked twice. What is left of the misses is multipliers, tables and literals."""
+    board = roomy("nucleo-l4r5zi")
+    found = {}
+    for where in ("flash", "ram"):
+        (tmp_path / where).mkdir()
+        _, image = deploy(keyword_spotting, board, tmp_path / where, weights_in_ram=where == "ram")
+        found[where] = infer(image, board, L4R5, inputs=1)[0].record.total
+    flash, ram = found["flash"], found["ram"]
+    assert abs(flash.instructions - ram.instructions) < 0.001 * flash.instructions
+    assert ram.data_misses < 0.02 * flash.data_misses
+    assert board_cycles(L4R5, ram) < 0.9 * board_cycles(L4R5, flash)
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_every_instruction_of_the_firmware_is_known(name: str, keyword_spotting: bytes, tmp_path: Path) -> None:
+    _, image = deploy(keyword_spotting, roomy(name), tmp_path)
+    count, wrong = compare(objdump.disassemble(image.elf))
+    assert wrong == []
+    assert count > 3000
+
+
+def test_another_elf_is_refused(tmp_path: Path) -> None:
+    other = tmp_path / "other.elf"
+    other.write_bytes(b"not an ELF at all")
+    with pytest.raises(BuildError, match="not a readable ELF"):
+        find_regions(other)
+
+
+@pytest.mark.slow
+def test_at_most_three_times_slower(keyword_spotting: bytes, tmp_path: Path) -> None:
+    """Processor time of QEMU for a whole session with eight inferences, with the plugin and without."""
+    from hil.link import Device
+    from hil.runners.qemu import QemuRunner
+    from hil.wire import verification_patterns
+
+    board = roomy("nucleo-l4r5zi")
+    _, image = deploy(keyword_spotting, board, tmp_path)
+
+    def children_s() -> float:
+        times = os.times()
+        return times.children_user + times.children_system
+
+    def plain() -> None:
+        with QemuRunner().open(image.elf, board) as session:
+            device = Device(session.port, session.timeouts)
+            device.wait_ready()
+            for pattern in verification_patterns(8, 0):
+                device.fill(pattern)
+                device.run()
+
+    infer(image, board, L4R5, inputs=1)  # compiles the plugin
+    started = children_s()
+    plain()
+    without = children_s() - started
+    started = children_s()
+    infer(image, board, L4R5, inputs=8)
+    assert children_s() - started < 3 * without + 0.1

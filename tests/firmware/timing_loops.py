@@ -1,0 +1,93 @@
+"""Runs a few lines of hand-written assembly under QEMU with the timing plugin."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+from hil.board import CORE_FLAGS
+from hil.timing.options import EngineOptions
+from hil.timing.plugin import find_plugin
+from hil.timing.record import InferenceRecord, RecordReader
+
+QEMU = "qemu-system-arm"
+MACHINES = {4: ("cortex-m4", "mps2-an386"), 7: ("cortex-m7", "mps2-an500")}
+FLASH, RAM = (0x0, 0x400000), (0x20000000, 0x400000)
+
+# The loop is called twice, so that the second record shows that nothing is left over from the first. Semihosting's
+# exit ends QEMU.
+_FRAME = """
+    .syntax unified
+    .cpu {cpu}
+    .fpu fpv4-sp-d16
+    .thumb
+    .section .vectors, "a"
+    .word 0x20001000, reset + 1, fault + 1, fault + 1
+    .text
+    .align 2
+    .global reset
+    .thumb_func
+reset:
+    ldr r0, =0xe000ed88
+    ldr r1, =0x00f00000
+    str r1, [r0]
+    dsb
+    isb
+    bl inference
+    bl inference
+    movs r0, #0x18
+    ldr r1, =0x20026
+    bkpt 0xab
+fault:
+    b fault
+    .align 4
+    .global inference
+    .thumb_func
+inference:
+{body}
+    .align 4
+    .pool
+    .align 5
+table: .fill 256, 4, 0x01020304
+    .bss
+    .align 5
+buffer: .space 1024
+"""
+
+
+def build(body: str, core: int, folder: Path) -> tuple[Path, dict[str, int]]:
+    """An image whose `inference` is `body`, and its symbols (Thumb bits cleared)."""
+    cpu = MACHINES[core][0]
+    source, elf = folder / "loop.s", folder / "loop.elf"
+    source.write_text(_FRAME.format(cpu=cpu, body=body), encoding="ascii")
+    subprocess.run(
+        ["arm-none-eabi-gcc", *CORE_FLAGS[cpu], "-nostdlib", "-Wl,-Ttext=0x100", "-Wl,--section-start=.vectors=0",
+         "-Wl,-Tbss=0x20000000", "-Wl,-e,reset", "-Wl,--build-id=none", str(source), "-o", str(elf)],
+        check=True,
+    )  # fmt: skip
+    listed = subprocess.run(["arm-none-eabi-nm", str(elf)], capture_output=True, text=True, check=True).stdout
+    rows = [row.split() for row in listed.splitlines() if len(row.split()) == 3]
+    return elf, {name: int(value, 16) & ~1 for value, _, name in rows}
+
+
+def run(body: str, folder: Path, core: int = 4, layers: tuple[str, ...] = (), **options: object) -> InferenceRecord:
+    """The record of `body`; both calls have to give the same one. `layers` are labels in it."""
+    elf, symbols = build(body, core, folder)
+    engine = EngineOptions(
+        core=core, inference=symbols["inference"], layers=tuple(symbols[name] for name in layers), flash=FLASH, ram=RAM,
+        **options,  # type: ignore[arg-type]
+    )  # fmt: skip
+    records = folder / "records"
+    records.unlink(missing_ok=True)
+    observed = find_plugin(QEMU).arguments(engine, records)
+    subprocess.run(
+        [QEMU, "-M", MACHINES[core][1], "-kernel", str(elf), "-icount", "shift=10", "-nodefaults", "-display", "none",
+         "-nic", "none", "-semihosting-config", "enable=on,target=native", *observed],
+        check=True, timeout=60, stdin=subprocess.DEVNULL, env={**os.environ, "LC_ALL": "C"},
+    )  # fmt: skip
+    first, second = RecordReader(records).read_new()
+    assert first.total == second.total
+    assert [layer.counters for layer in first.layers] == [layer.counters for layer in second.layers]
+    assert first.total.unknown == 0
+    return first
