@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 BOARD ?= nucleo-f746zg
 CALIBRATE_ARGS ?=
 
-.PHONY: install system calibrate bench test test-fast lint clean
+.PHONY: install system calibrate bench test test-fast faults lint clean
 
 install: $(STAMP)
 
@@ -34,6 +34,9 @@ test: lint
 
 test-fast: install
 	$(BIN)/pytest -n 2 -m "not slow"
+
+faults: install
+	$(BIN)/python -m tests.faults.table $(FAULTS_ARGS)
 
 clean:
 	rm -rf $(VENV) build runs

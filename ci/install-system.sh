@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Install the system packages that munas-hil needs (Debian, Ubuntu): cross compiler, newlib, QEMU, venv, CMake.
+# Install the system packages that munas-hil needs (Debian, Ubuntu): cross compiler, newlib, QEMU, venv, CMake, cc.
 # Does nothing, and needs no network, when they are there. Exit status 3 when it cannot install.
 set -euo pipefail
 
@@ -16,6 +16,7 @@ need qemu-system-arm command -v qemu-system-arm
 need python3-venv python3 -c 'import venv, ensurepip'
 need cmake command -v cmake
 need gcc command -v gcc
+need libc6-dev test -e /usr/include/stdio.h
 
 [ ${#wanted[@]} -eq 0 ] && exit 0
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from statistics import fmean
 
 from hil.fit import FOLDS, Held, LatencyFit, fit_latency, folds_of, named_coefficients
-from hil.fit_memory import Image, fit_memory
+from hil.fit_memory import Image, KernelCode, fit_memory
 from hil.forecast import Forecast, forecast
 from hil.measurement import Identity
 from hil.plan import Plan
@@ -39,7 +39,9 @@ class Analysis:
     memory: MemoryErrors
 
 
-def analyse(records: Sequence[Record], identity: Identity, seed: int) -> Analysis:
+def analyse(
+    records: Sequence[Record], identity: Identity, seed: int, code: KernelCode | None = None
+) -> Analysis:
     """Fit and validate on `records`. Raises UsageError for too few, CalibrationMismatch for one of another identity."""
     for record in records:
         identity.require_same(record.measurement.identity, f"sample {record.sample.index} in the store")
@@ -48,8 +50,8 @@ def analyse(records: Sequence[Record], identity: Identity, seed: int) -> Analysi
     latency = fit_latency(observations, unit, seed)
     forecasts = [forecast(record.sample, identity.runtime) for record in records]
     images = [record.image(predicted) for record, predicted in zip(records, forecasts, strict=True)]
-    memory = fit_memory(images)
-    held_out = _held_out_models(images, seed, memory)
+    memory = fit_memory(images, code)
+    held_out = _held_out_models(images, seed, memory, code)
     samples = tuple(
         _sample_result(record, predicted, held, model)
         for record, predicted, held, model in zip(records, forecasts, latency.held, held_out, strict=True)
@@ -58,11 +60,14 @@ def analyse(records: Sequence[Record], identity: Identity, seed: int) -> Analysi
     return Analysis(calibration, latency, samples, _memory_errors(samples))
 
 
-def _held_out_models(images: Sequence[Image], seed: int, everything: MemoryModel) -> list[MemoryModel]:
+def _held_out_models(
+    images: Sequence[Image], seed: int, everything: MemoryModel, code: KernelCode | None
+) -> list[MemoryModel]:
     """For each image a memory model that did not see it; the final one where it is the only user of a kernel."""
     fold_of = folds_of(len(images), seed)
     models = [
-        fit_memory([image for image, its in zip(images, fold_of, strict=True) if its != fold]) for fold in range(FOLDS)
+        fit_memory([image for image, its in zip(images, fold_of, strict=True) if its != fold], code)
+        for fold in range(FOLDS)
     ]
     return [
         everything if models[fold].unknown(image.paths) else models[fold]

@@ -20,6 +20,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from hil.errors import BoardError
 from hil.files import read_regular
+from hil.timing.config import CodeLines, DataLines, Evidence, Pipeline, Timing
 
 Via = Literal["hardware", "renode", "qemu"]
 
@@ -136,6 +137,7 @@ class Board(_Strict):
     probe: Probe | None = None
     hardware: Target | None = None
     qemu: Target | None = None
+    timing: Timing | None = None  # what modelled cycles become on this board
     tflm_root: str | None = None  # folder of TensorFlow Lite Micro; $TFLM_ROOT where absent
 
     @property
@@ -256,7 +258,8 @@ def _fields_at(loc: tuple[Any, ...]) -> list[str]:
     """Field names of the model at `loc`, for suggestions."""
     tables: dict[str, type[BaseModel]] = {
         "budget": Budget, "uart": Uart, "usb": Usb, "probe": Probe, "hardware": Target, "qemu": Target,
-        "flash": Region, "sram": Region,
+        "flash": Region, "sram": Region, "timing": Timing, "pipeline": Pipeline, "code": CodeLines, "data": DataLines,
+        "evidence": Evidence,
     }  # fmt: skip
     names = [part for part in loc if part in tables]
     model: type[BaseModel] = tables[names[-1]] if names else Board

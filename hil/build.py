@@ -5,15 +5,16 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from hil.cache import cached_folder, digest
-from hil.elf import Sizes, read_functions, read_sizes
+from hil.elf import Sizes, read_functions, read_kept, read_sizes
 from hil.errors import BudgetError
 from hil.render import Project
-from hil.sources import Group, Library
+from hil.sources import LINK_FLAGS, Group, Library
 from hil.toolchain import Toolchain, run_tool
 
 ARCHIVE = "libhil.a"
@@ -84,6 +85,15 @@ def link(project: Project, model_object: Path, archive: Path, toolchain: Toolcha
         elf.unlink(missing_ok=True)
         raise
     return Image(elf, hashlib.sha256(elf.read_bytes()).hexdigest(), read_sizes(elf), read_functions(elf))
+
+
+def kernel_functions(kernel: str, library: Library, archive: Path, toolchain: Toolchain) -> dict[str, int]:
+    """What the linker keeps of the library for the function `kernel` alone: bytes of flash by name."""
+    with tempfile.TemporaryDirectory(prefix="munas-hil-") as folder:
+        elf = Path(folder) / "kernel.elf"
+        entry = (f"-Wl,-e,{kernel}", f"-Wl,-u,{kernel}")
+        run_tool([toolchain.gcc, *library.core_flags, *LINK_FLAGS, *entry, archive, "-o", elf])
+        return read_kept(elf)
 
 
 def flags_text(library: Library) -> str:

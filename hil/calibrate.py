@@ -21,6 +21,7 @@ from hil.board import Board
 from hil.campaign import Progress, Summary, run_campaign
 from hil.errors import CheckFailed, InfrastructureError, StoreError, TargetFaultError, UsageError
 from hil.fit import MIN_OBSERVATIONS, path_errors
+from hil.fit_memory import KernelCode
 from hil.forecast import RESERVES, tflite_of
 from hil.measurement import Identity, Measurement, Outputs
 from hil.model import parse_model
@@ -57,7 +58,10 @@ MeasurerFactory = Callable[[], Measurer]
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What to calibrate: `identity` is that of the board and build that `measurer` measures with."""
+    """What to calibrate: `identity` is that of the board and build that `measurer` measures with.
+
+    `code` is what the linker keeps for each kernel path, where it is known.
+    """
 
     board: Board
     identity: Identity
@@ -66,6 +70,7 @@ class Request:
     samples: int = 200
     seed: int = 0
     workers: int = 2
+    code: KernelCode | None = None
 
     @property
     def limits(self) -> Limits:
@@ -146,7 +151,7 @@ def _conclude(request: Request, summary: Summary, results: Sequence[Result]) -> 
     if len(records) < MIN_OBSERVATIONS:
         cause = f"; the first failure is: {failures[0].error}" if failures else ""
         raise InfrastructureError(f"only {len(records)} of {request.samples} networks could be measured{cause}")
-    analysis = analyse(records, request.identity, request.seed)
+    analysis = analyse(records, request.identity, request.seed, request.code)
     result = _result(request, summary, records, failures, analysis, outputs_of(results))
     write_text(request.folder / "calibration.toml", write_calibration(analysis.calibration))
     write_result(request.folder, result)
@@ -219,6 +224,8 @@ def write_result(folder: Path, result: CalibrationResult) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Replace `path` in one step: a reader, or a full disk, never leaves half a file."""
+    if path.exists() and not path.is_file():
+        raise StoreError(f"{path} exists and is not a file, so it is not replaced; name another one")
     scratch: str | None = None
     try:
         handle, scratch = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
@@ -240,8 +247,10 @@ def calibration_for(path: Path, identity: Identity) -> Calibration:
     try:
         calibration = load_calibration(path)
         theirs = Identity(**calibration.identity)  # type: ignore[arg-type]
-    except (CalibrationError, TypeError) as error:
-        raise UsageError(f"{error}") from error
+    except CalibrationError as error:
+        raise UsageError(f"{error}; calibrate again if another version wrote it") from error
+    except TypeError as error:
+        raise UsageError(f"{path}: its identity has other fields than this version's; calibrate again") from error
     identity.require_same(theirs, f"calibration {path}")
     return calibration
 

@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from hil.errors import CalibrationMismatch, UsageError
+from hil.files import read_regular
 from hil.measurement import UNITS, Identity, Measurement, Memory, measurement_from_json
 from hil.store import Store
 
 MAX_FILE_BYTES = 256 << 20
 MODEL = "model"  # declared when the networks themselves are what differs
-NEVER = ("timer", "simulated")
+NEVER = ("timer", "simulated", "cycle_model")
 DECLARABLE = (MODEL, *(item.name for item in fields(Identity) if item.name not in NEVER))
 METRICS = ("latency", *(item.name for item in fields(Memory)))
 DEFAULT_LIMITS = {"latency": "1%", "ram_total": 0, "flash_total": "1%"}
@@ -38,7 +39,7 @@ class Limit:
         return after <= before * (1.0 + self.fraction) + self.absolute
 
     def __str__(self) -> str:
-        return f"{self.fraction:.6g} of it" if self.fraction else f"{self.absolute:g}"
+        return f"{100 * self.fraction:g} %" if self.fraction else f"{self.absolute:g}"
 
 
 def parse_limit(value: Any, where: str) -> Limit:
@@ -77,8 +78,7 @@ class Policy:
 def load_policy(path: Path) -> Policy:
     """Read a policy: keys ``differing``, ``allow_missing``, tables ``[model]`` and ``[total]``. Raises UsageError."""
     try:
-        with path.open("rb") as file:
-            document = tomllib.load(file)
+        document = tomllib.loads(read_regular(path, MAX_FILE_BYTES).decode("utf-8"))
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -134,9 +134,7 @@ def read_run(path: Path) -> list[Measurement]:
 
 def _written(path: Path) -> list[Any]:
     try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise UsageError(f"{path} is larger than {MAX_FILE_BYTES >> 20} MiB")
-        document = json.loads(path.read_bytes())
+        document = json.loads(read_regular(path, MAX_FILE_BYTES))
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:

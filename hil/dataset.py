@@ -49,6 +49,8 @@ def load_dataset(path: Path, takes: Port, classes: int, limit: int | None = None
     if classes < 2:
         raise UsageError(f"the network has {classes} output: there are no classes whose accuracy could be measured")
     try:
+        if path.exists() and not path.is_file():
+            raise UsageError(f"{path} is not a regular file")
         if path.stat().st_size > MAX_FILE_BYTES:
             raise UsageError(f"{path} is larger than {MAX_FILE_BYTES >> 30} GiB")
         with path.open("rb") as file:

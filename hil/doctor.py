@@ -12,6 +12,7 @@ from hil.board import CORE_FLAGS
 from hil.cache import cache_dir
 from hil.errors import HilError
 from hil.tflm.detect import ADVICE, find_tflm
+from hil.timing.native import INSTALL_CC
 from hil.toolchain import INSTALL_GCC, find_toolchain
 
 INSTALL_QEMU = "apt-get install qemu-system-arm"
@@ -37,6 +38,7 @@ def examine() -> tuple[Check, ...]:
         _package("ai-edge-litert", "reference kernels"),
         _package("bakenn", "CMSIS-NN 4.0.0 kernels and CMSIS-Core headers"),
         _cache(),
+        _program("cc", "compiles the timing model of modelled cycles", INSTALL_CC, needed=False),
         _program("cmake", "builds what `generate` writes", INSTALL_CMAKE, needed=False),
         _tflm(),
         _program("renode", "second emulator", "Renode's release page; it is in no package registry", needed=False),
@@ -89,7 +91,8 @@ def _tflm() -> Check:
 
 def _cache() -> Check:
     folder = cache_dir()
-    writable = os.access(_existing_parent(folder), os.W_OK)
+    parent = _existing_parent(folder)
+    writable = os.path.isdir(parent) and os.access(parent, os.W_OK)
     return Check("cache folder", writable, str(folder), needed=True, install="set MUNAS_HIL_CACHE to a folder you own")
 
 

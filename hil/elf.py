@@ -16,7 +16,10 @@ _SYMBOLS = ("_flash_used", "_weights_size", "_code_size", "_static_size", "_aren
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """All in bytes. `code` is all flash that is not weights; `ram_total` = stack + static + arena with alignment."""
+    """All in bytes. `ram_total` = stack + static + arena with alignment.
+
+    `weights` is the network: weights, biases, multipliers and layer tables; `code` is all other flash.
+    """
 
     flash_total: int
     weights: int
@@ -74,6 +77,20 @@ def read_functions(path: Path) -> dict[str, int]:
                         found[symbol.name] = found.get(symbol.name, 0) + size
     except (OSError, ELFError, KeyError) as error:
         raise BuildError(f"{path} is not an image of ours: {error}") from error
+    return found
+
+
+def read_kept(path: Path) -> dict[str, int]:
+    """Bytes of every function and constant in an ELF without a layout of ours, by name. Raises BuildError."""
+    found: dict[str, int] = {}
+    try:
+        with path.open("rb") as file:
+            tables = (item for item in ELFFile(file).iter_sections() if isinstance(item, SymbolTableSection))
+            for symbol in (symbol for table in tables for symbol in table.iter_symbols()):
+                if symbol["st_size"] and symbol["st_info"]["type"] in ("STT_FUNC", "STT_OBJECT"):
+                    found[symbol.name] = found.get(symbol.name, 0) + int(symbol["st_size"])
+    except (OSError, ELFError) as error:
+        raise BuildError(f"{path} is not a readable ELF image: {error}") from error
     return found
 
 

@@ -1,4 +1,4 @@
-"""Reading files that somebody else named: regular files of a sane size only, so that no read waits or grows for ever."""
+"""Reading files that somebody else named: regular ones of a sane size, so that no read waits or grows for ever."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def read_regular(path: Path, limit_bytes: int) -> bytes:
-    """The bytes of the regular file at `path`. Raises OSError; also for a pipe, a device, or more than `limit_bytes`."""
+    """The bytes of the regular file at `path`. Raises OSError, also for a pipe, a device, or too many bytes."""
     if path.exists() and not path.is_dir() and not path.is_file():
         raise OSError(errno.EINVAL, "not a regular file")
     with path.open("rb") as file:

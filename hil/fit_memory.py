@@ -1,9 +1,10 @@
 """Fit of the memory model: what the image holds besides weights, tables and arena. Never too small.
 
 The linker drops what a network does not use, so code is a base plus functions that come with kernel paths. Which path
-brings which function is read from the images: a function belongs to every path whose images all have it. A path that
-needs a function is always among them, so the code of a network is never undershot, also for combinations of paths that
-no image had; one that is never seen without its neighbours may be charged for a function of theirs.
+brings which function is asked of the linker, kernel by kernel, where it can tell (`KernelCode`). Else it is read from
+the images: a function belongs to every path whose images all have it. A path that needs a function is always among them, so
+the code of a network is never undershot, also for combinations of paths that no image had; one that is never seen
+without its neighbours may be charged for a function of theirs.
 """
 
 from __future__ import annotations
@@ -16,7 +17,17 @@ from hil.measurement import Memory
 from munas.calibration import CodePart, MemoryModel
 from munas.kernels import Path, align
 
+# Paths that one kernel serves: what is known of the code of one is known of the other's (hil/lower.py; a test agrees).
+SAME_KERNEL = (
+    frozenset({Path.CONV_1X1, Path.CONV_1X1_STRIDED}),
+    frozenset({Path.DW_MULT4, Path.DW_GENERIC}),
+    frozenset({Path.FC, Path.FC_PER_CHANNEL}),
+)
+
 _WORD_BYTES = 4  # the linker may align each function to it
+
+KernelCode = Mapping[Path, Mapping[str, int]]
+"""What the linker keeps for each path alone: bytes of functions by name. Empty when it is not known."""
 
 _Parts = dict[frozenset[Path], int]
 
@@ -41,12 +52,12 @@ class Image:
         return self.memory.ram_total - self.memory.arena_planned - self.memory.stack_reserved
 
 
-def fit_memory(images: Sequence[Image]) -> MemoryModel:
-    """The memory model of `images`. Raises UsageError without images."""
+def fit_memory(images: Sequence[Image], code: KernelCode | None = None) -> MemoryModel:
+    """The memory model of `images`, with what is known of the kernels' `code`. Raises UsageError without images."""
     if not images:
         raise UsageError("no network was measured, so there is nothing to fit the memory model on")
-    parts = _parts(images)
-    present = frozenset[Path]().union(*(image.paths for image in images))
+    parts = _parts(images, code or _code_of(images))
+    present = frozenset[Path]().union(*(_kernel(path) for image in images for path in image.paths))
     for path in present - frozenset[Path]().union(*parts):
         parts[frozenset({path})] = 0  # all its code is in the base: known, and free
     # What is no function of a kernel: vectors, runtime, strings, alignment. It varies by a few bytes of alignment, and
@@ -61,21 +72,27 @@ def fit_memory(images: Sequence[Image]) -> MemoryModel:
     )
 
 
-def _parts(images: Sequence[Image]) -> _Parts:
+def _parts(images: Sequence[Image], code: KernelCode) -> _Parts:
     """Bytes of the functions that come with the same paths, by these paths. What every image has is not among them."""
-    sizes: dict[str, int] = {}
-    for image in images:
-        for name, size in image.functions.items():
-            sizes[name] = max(size, sizes.get(name, 0))
-    common: dict[Path, set[str]] = {}
-    for image in images:
-        for path in image.paths:
-            common[path] = common[path] & image.functions.keys() if path in common else set(image.functions)
+    everywhere = set.intersection(*(set(image.functions) for image in images))
     parts: _Parts = {}
-    for name, size in sizes.items():
-        if all(name in image.functions for image in images):
-            continue
-        paths = frozenset(path for path, names in common.items() if name in names)
-        if paths:  # else its user is not a kernel; what it adds is in the base
-            parts[paths] = parts.get(paths, 0) + align(size, _WORD_BYTES)
+    for name in sorted({name for functions in code.values() for name in functions} - everywhere):
+        paths = frozenset(path for path, functions in code.items() if name in functions)
+        size = max(functions.get(name, 0) for functions in code.values())
+        parts[paths] = parts.get(paths, 0) + align(size, _WORD_BYTES)
     return parts
+
+
+def _code_of(images: Sequence[Image]) -> KernelCode:
+    """For each path the functions that all of its kernel's images have."""
+    common: dict[Path, dict[str, int]] = {}
+    for image in images:
+        for path in frozenset[Path]().union(*map(_kernel, image.paths)):
+            known = common.get(path, image.functions)
+            common[path] = {name: size for name, size in known.items() if name in image.functions}
+    return common
+
+
+def _kernel(path: Path) -> frozenset[Path]:
+    """All paths of the kernel that serves `path`."""
+    return next((paths for paths in SAME_KERNEL if path in paths), frozenset({path}))

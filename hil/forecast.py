@@ -35,7 +35,7 @@ class Reserve:
 
 
 RESERVES: Mapping[str, Reserve] = {
-    "cmsis-nn": Reserve(flash=17 * KIB, sram=4 * KIB),  # code, 16 KB at most, tables not included; static RAM and stack
+    "cmsis-nn": Reserve(flash=17 * KIB, sram=4 * KIB),  # code is 16 KB at most; static RAM and stack
     "tflm": Reserve(flash=108 * KIB, sram=48 * KIB),  # code, shapes and scales; interpreter, and a looser arena
 }
 

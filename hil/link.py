@@ -1,70 +1,50 @@
-"""A device at the other end of an open serial port: commands out, checked replies in, time-outs.
+"""A device at the other end of an open serial port: commands out, checked replies in, retried where that is safe.
 
 Nothing here knows what the port leads to: pyserial's object for a real board, an emulator's pty, or a test's own.
+
+Every command of the extension may be repeated, and is when its reply is damaged, late or lost. Its seal makes sure that
+the device runs no damaged command and that no reply to another one is taken for its own. What a device that reset in
+between has forgotten, its input, is recognised by its CRC and sent again.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol, TypeVar
-
-from serial import SerialException
+from contextlib import suppress
+from typing import TypeVar
 
 from hil import wire
+from hil.channel import POLL_S, Channel, Endless, Found, ReconnectingPort, SerialPort, Timeouts
 from hil.errors import LinkError, LinkTimeout, ProtocolError
+from hil.mlperf_wire import BaseTiming, bracketed, parse_base_reply, parse_buffer
 from hil.wire import DeviceIdentity, MemoryMap, MemoryReport, Pattern, RunReply
 
-POLL_S = 0.05  # how long one read may block; time-outs are kept with this precision
-ATTEMPTS = 3  # for a command whose reply arrives damaged; every command of the extension may be repeated
+__all__ = ["POLL_S", "BaseTiming", "Device", "ReconnectingPort", "SerialPort", "Timeouts"]
+
+ATTEMPTS = 10  # for one command: getting back in step and giving the input again can fail as well
+MAX_LONG = 3  # among them of those that take long: time-outs and floods
+PINGS = 2  # that a device may leave unanswered before it counts as dead
+PING_S = 2.0  # at most: a device that is ready answers at once
+QUIET_S = 0.02  # how long nothing must arrive before the second attempt; doubled for further ones
+MAX_DOUBLINGS = 4
 GET_BYTES = 256  # output bytes asked for at once
 
+_LONG = (LinkTimeout, Endless)
 Parsed = TypeVar("Parsed")
 
 
-class SerialPort(Protocol):
-    """The part of pyserial's `Serial` that is used."""
-
-    timeout: float | None
-
-    @property
-    def in_waiting(self) -> int: ...
-
-    def read(self, size: int = 1, /) -> bytes: ...
-
-    def write(self, data: bytes, /) -> int | None: ...
-
-    def close(self) -> None: ...
+class _Refused(ProtocolError):
+    """The device answered ``e-[...]``."""
 
 
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """Seconds of silence after which a device counts as lost.
-
-    `inference_s` covers an inference whose length nobody knows yet; afterwards the device announces its own estimate,
-    which counts twice. `host_per_device` is how many seconds of the host a second of the device's clock may take.
-    """
-
-    boot_s: float = 10.0
-    command_s: float = 5.0
-    inference_s: float = 30.0
-    host_per_device: float = 1.0
-
-    def silence_s(self, announced_us: int) -> float:
-        """Time-out for a silence that the device announced as `announced_us` microseconds of its clock (0: unknown)."""
-        if announced_us == 0:
-            return self.inference_s
-        return self.command_s + 2e-6 * announced_us * self.host_per_device
+class _InputLost(ProtocolError):
+    """The device has another input than the one it was given, or none."""
 
 
-@dataclass(frozen=True, slots=True)
-class BaseTiming:
-    """What MLPerf's own `infer` answers: `iterations` inferences took `elapsed_us` microseconds; the last's results."""
-
-    iterations: int
-    elapsed_us: int
-    results: tuple[float, ...]
+class _InputRefused(_InputLost, _Refused):
+    """... and says so."""
 
 
 class Device:
@@ -72,109 +52,152 @@ class Device:
 
     def __init__(self, port: SerialPort, timeouts: Timeouts | None = None) -> None:
         self.timeouts = timeouts or Timeouts()
-        self._port = port
-        self._pending = bytearray()
+        self.retries = 0  # commands that had to be sent again, for reports
+        self._channel = Channel(port, self.timeouts)
         self._identity: tuple[DeviceIdentity, MemoryMap] | None = None
-        if port.timeout != POLL_S:
-            port.timeout = POLL_S
+        self._present: Pattern | bytes | None = None
+        self._astray = False  # what comes next may answer a former command
+        self._lost = False  # the device has forgotten its input
+        self._another = False  # the port was away: another device may have come back
+        # Replies to a former session at this port must not fit either.
+        self._tag = (os.getpid() ^ time.monotonic_ns() >> 20) & 0xFFFF
 
     def close(self) -> None:
         """Close the port."""
-        self._port.close()
+        self._channel.port.close()
 
     # --- lines --------------------------------------------------------------------------------------------------
 
     def wait_ready(self) -> list[str]:
-        """Lines up to ``m-ready`` after a reset.
+        """Lines up to ``m-ready`` after a reset, or those so far of a device that has long been ready.
 
         Raises LinkTimeout, TargetFaultError for a fault at start-up, LinkError when the port dies.
         """
-        return self._until_ready(self.timeouts.boot_s, "the boot message")
+        reply = self._channel.reply(self.timeouts.boot_s, "the boot message")
+        if reply.timeout is not None:
+            self._ping(QUIET_S, reply.timeout)
+        return reply.lines
 
     def command(self, text: str, silence_s: float | None = None) -> list[str]:
-        """Send `text` and return the reply's lines without ``m-ready``.
+        """Send `text` once, as it is, and return the reply's lines without ``m-ready``: nothing is verified.
 
         `silence_s` is the time-out until the first line and between lines (default: that of a plain command).
         Raises LinkError, LinkTimeout, ProtocolError and TargetFaultError.
         """
-        self._write(text)
-        return self._until_ready(silence_s or self.timeouts.command_s, f"{text[:40]!r}")
+        if self._astray:
+            self.synchronise()
+        self._channel.send(text)
+        self._astray = True
+        reply = self._channel.reply(silence_s or self.timeouts.command_s, f"{text[:40]!r}")
+        if reply.timeout is not None:
+            raise reply.timeout
+        self._astray = False
+        return reply.lines
 
-    def synchronise(self) -> None:
-        """Get in step with a device that booted long ago or holds half a command."""
-        self._write("")
-        self._until_ready(self.timeouts.command_s, "an empty command")
+    def synchronise(self, quiet_s: float = QUIET_S) -> None:
+        """Get in step with a device that booted long ago, holds half a command or has more to say."""
+        self._ping(quiet_s, None)
 
-    def _write(self, text: str) -> None:
-        try:
-            self._port.write(f"{text}{wire.TERMINATOR}".encode("ascii"))
-        except (SerialException, OSError) as error:
-            raise LinkError(f"the serial port died while sending {text[:40]!r}: {error}") from error
-
-    def _until_ready(self, silence_s: float, what: str) -> list[str]:
-        lines: list[str] = []
-        received = 0
-        while True:
-            line = self._line(silence_s, what)
-            received += len(line)
-            if wire.is_fault(line):
-                raise wire.fault_error(line)
-            if line == wire.READY:
-                return lines
-            if received > wire.MAX_REPLY_BYTES:
-                raise ProtocolError(f"the device does not stop talking after {what}")
-            if line:
-                lines.append(line)
-                silence_s = self._announced(line) or silence_s
-
-    def _announced(self, line: str) -> float | None:
-        """The time-out that a silence line asks for, None for any other or a damaged line."""
-        if not line.startswith(f"m-hil-{wire.KEYS['SILENCE']}-"):
-            return None
-        try:
-            parsed = wire.parse_extension(line)
-            return self.timeouts.silence_s(int(parsed[1][0])) if parsed else None
-        except (ProtocolError, ValueError):
-            return None
-
-    def _line(self, silence_s: float, what: str) -> str:
-        deadline = time.monotonic() + silence_s
-        while (end := self._pending.find(b"\n")) < 0:
-            if len(self._pending) > wire.MAX_REPLY_BYTES:
-                raise ProtocolError(f"the device answers {what} with a line without end")
-            chunk = self._read()
-            self._pending += chunk
-            if not chunk and time.monotonic() > deadline:
-                got = f", only {bytes(self._pending[:60])!r}" if self._pending else ""
-                raise LinkTimeout(f"no complete reply to {what} within {silence_s:.1f} s{got}")
-        line = bytes(self._pending[:end]).rstrip(b"\r").decode("latin-1")
-        del self._pending[: end + 1]
-        return line
-
-    def _read(self) -> bytes:
-        try:
-            return self._port.read(max(1, self._port.in_waiting))
-        except (SerialException, OSError) as error:
-            raise LinkError(f"the serial port died while waiting for the device: {error}") from error
+    def _ping(self, quiet_s: float, dead: LinkTimeout | None) -> None:
+        """Be in step. A device that does not answer is dead, for the reason `dead` if there is one."""
+        for attempt in range(PINGS):
+            self._channel.drain(quiet_s)
+            self._channel.send("")
+            reply = self._channel.reply(min(self.timeouts.command_s, PING_S), "an empty command")
+            if reply.timeout is None:
+                break
+            if attempt == PINGS - 1:
+                raise dead or reply.timeout
+        self._channel.drain(quiet_s)
+        self._astray = False
 
     # --- extension ----------------------------------------------------------------------------------------------
 
     def has_extension(self) -> bool:
         """Whether this is firmware of ours; stock MLPerf firmware does not know the word ``hil``."""
-        errors = [wire.parse_error(line) or "" for line in self.command(wire.hil_command("ID"))]
-        return not any(text.startswith(wire.UNKNOWN_COMMAND) for text in errors)
+        stranger = f"{wire.UNKNOWN_COMMAND}hil"
+        try:
+            self._known()
+        except _Refused as error:
+            if str(error).endswith(stranger):
+                return False
+            raise
+        return True
 
-    def _ask(self, text: str, parse: Callable[[list[tuple[str, list[str]]]], Parsed], silence_s: float = 0.0) -> Parsed:
-        """Send an extension command; `parse` gets (key, fields) of each line. Damaged replies are asked for again."""
-        for attempt in range(ATTEMPTS):
-            lines = self.command(text, silence_s or None)
+    def _ask(self, text: str, parse: Callable[[Found], Parsed], silence_s: float = 0.0) -> Parsed:
+        """Send an extension command until `parse` accepts the verified lines of the reply (it raises ProtocolError)."""
+        failures: list[LinkError] = []
+        while True:
             try:
-                _refuse_errors(lines, text)  # a refusal may be of a damaged command, so it is tried again as well
-                return parse([found for line in lines if (found := wire.parse_extension(line)) is not None])
-            except ProtocolError as error:
-                if attempt == ATTEMPTS - 1:
-                    raise ProtocolError(f"{error} (after {ATTEMPTS} attempts)") from error
-        raise AssertionError("unreachable")
+                self._recover(failures)
+                return self._attempt(text, parse, silence_s or self.timeouts.command_s)
+            except LinkError as error:
+                self._astray = True
+                self._lost = self._lost or isinstance(error, _InputLost)
+                self.retries += 1
+                _give_up(error, failures)
+                failures.append(error)
+
+    def _attempt(self, text: str, parse: Callable[[Found], Parsed], silence_s: float) -> Parsed:
+        self._tag = self._tag % 0xFFFF + 1
+        self._channel.send(wire.seal(text, self._tag))
+        self._astray = True
+
+        def complete(found: Found) -> bool:
+            try:
+                parse(found)
+            except ProtocolError:
+                return False
+            return True
+
+        reply = self._channel.reply(silence_s, f"{text[:40]!r}", self._tag, complete)
+        try:
+            value = parse(reply.found)
+        except ProtocolError as error:
+            if reply.timeout is not None:
+                raise reply.timeout from error
+            _refuse_errors(reply.lines, text)
+            if isinstance(error, _InputLost) or reply.damaged is None:
+                raise
+            raise reply.damaged from error
+        self._astray = reply.timeout is not None or reply.damaged is not None
+        return value
+
+    def _recover(self, failures: Sequence[LinkError]) -> None:
+        """Undo what the last failure may have left behind."""
+        last = failures[-1] if failures else None
+        if last is not None and not isinstance(last, (LinkTimeout, ProtocolError)):
+            if not self._channel.reopen():
+                raise last
+            self._another = self._identity is not None
+        if self._astray:
+            doublings = min(max(len(failures) - 1, 0), MAX_DOUBLINGS)
+            self._ping(QUIET_S * 2**doublings, last if isinstance(last, LinkTimeout) else None)
+        if self._another:
+            self._recognise()
+        if self._lost:
+            self._restore()
+
+    def _recognise(self) -> None:
+        """That the device at the port that was away is the one that it was."""
+        self._another = False  # for the question itself
+        try:
+            if self._identify() != self._identity:
+                raise ProtocolError("another firmware answers at the port after it was gone; flash again")
+        except LinkError:
+            self._another = True
+            raise
+
+    def _restore(self) -> None:
+        present, self._lost = self._present, False  # giving it is a command of its own
+        try:
+            if isinstance(present, Pattern):
+                self.fill(present)
+            elif present is not None:
+                self.upload(present)
+        except LinkError:
+            self._present, self._lost = present, True
+            raise
 
     def identity(self) -> DeviceIdentity:
         """Who answers; asked for once."""
@@ -186,38 +209,63 @@ class Device:
 
     def _known(self) -> tuple[DeviceIdentity, MemoryMap]:
         if self._identity is None:
-            self._identity = self._ask(
-                wire.hil_command("ID"),
-                lambda found: (
-                    wire.parse_identity(_one(found, "ID")),
-                    wire.parse_map(_one(found, "MAP")),
-                ),
-            )
+            self._identity = self._identify()
         return self._identity
 
-    def fill(self, pattern: Pattern) -> int:
-        """Make `pattern` the present input; returns its CRC-32. Raises ProtocolError when the device made another."""
-        command = wire.hil_command("FILL", pattern.seed, int(pattern.kind))
-        crc = self._ask(command, lambda found: wire.parse_input(_one(found, "INPUT"))[1])
-        self._check_input(pattern, crc)
+    def _identify(self) -> tuple[DeviceIdentity, MemoryMap]:
+        return self._ask(
+            wire.hil_command("ID"),
+            lambda found: (wire.parse_identity(_one(found, "ID")), wire.parse_map(_one(found, "MAP"))),
+        )
+
+    def _input(self, found: Found) -> int:
+        """CRC-32 of the input that a reply is about. Raises _InputLost when it is not what the device was given."""
+        size, crc = wire.parse_input(_one(found, "INPUT"))
+        return self._present_crc(size, crc, _InputLost)
+
+    def _present_crc(self, size: int, crc: int, otherwise: type[ProtocolError]) -> int:
+        present, identity = self._present, self.identity()
+        if isinstance(present, Pattern):
+            present = present.data(identity.input_bytes, identity.input_zero_point)
+        if present is not None and (size, crc) != (len(present), wire.crc32(present)):
+            raise otherwise("the device's input differs from the host's")
         return crc
 
-    def _check_input(self, pattern: Pattern, crc: int) -> None:
-        identity = self.identity()
-        if wire.crc32(pattern.data(identity.input_bytes, identity.input_zero_point)) != crc:
-            raise ProtocolError(f"the device's input for {pattern} differs from the host's")
+    def fill(self, pattern: Pattern) -> int:
+        """Make `pattern` the present input; returns its CRC-32. Raises ProtocolError when the device makes another."""
+        self.identity()
+        self._present = pattern
+
+        def parse(found: Found) -> int:
+            return self._present_crc(*wire.parse_input(_one(found, "INPUT")), ProtocolError)
+
+        return self._ask(wire.hil_command("FILL", pattern.seed, int(pattern.kind)), parse)
 
     def upload(self, data: bytes) -> None:
         """Make `data` (int8, all of the input) the present input, checked by CRC-32."""
         size = self.identity().input_bytes
         if len(data) != size:
             raise ValueError(f"the input has {size} bytes, not {len(data)}")
-        for offset in range(0, size, wire.CHUNK_BYTES):
-            chunk = data[offset : offset + wire.CHUNK_BYTES]
-            self._ask(wire.put_command(offset, chunk), lambda found: _one(found, "PUT"))
-        arrived = self._ask(wire.hil_command("INPUT"), lambda found: wire.parse_input(_one(found, "INPUT")))
-        if arrived != (size, wire.crc32(data)):
-            raise ProtocolError("the uploaded input has another CRC on the device")
+        self._present = None  # so that nothing is restored in the middle
+        for attempt in range(ATTEMPTS):
+            for offset in range(0, size, wire.CHUNK_BYTES):
+                self._put(offset, data[offset : offset + wire.CHUNK_BYTES])
+            with suppress(_Refused):  # "incomplete": it reset, and what came before is lost
+                arrived = self._ask(wire.hil_command("INPUT"), lambda found: wire.parse_input(_one(found, "INPUT")))
+                if arrived == (size, wire.crc32(data)):
+                    break
+            if attempt == ATTEMPTS - 1:
+                raise ProtocolError(f"the uploaded input has another CRC on the device (after {ATTEMPTS} attempts)")
+        self._present = data
+
+    def _put(self, offset: int, chunk: bytes) -> None:
+        wanted = [str(offset), str(len(chunk))]
+
+        def parse(found: Found) -> None:
+            if _one(found, "PUT") != wanted:
+                raise ProtocolError("another part of the input was acknowledged")
+
+        self._ask(wire.put_command(offset, chunk), parse)
 
     def download(self) -> bytes:
         """The int8 output of the last inference."""
@@ -229,42 +277,54 @@ class Device:
         return b"".join(parts)
 
     def run(self, pattern: Pattern | None = None) -> RunReply:
-        """One timed inference of `pattern`, or of the present input. The input's CRC is checked for a pattern."""
-        size = self.identity().output_bytes
-        command = wire.hil_command("RUN", *([] if pattern is None else [pattern.seed, int(pattern.kind)]))
-        reply = self._ask(
-            command, lambda found: wire.parse_run(_one(found, "RUN"), size), self.timeouts.inference_s
-        )  # fmt: skip
+        """One timed inference of `pattern`, or of the present input, whose CRC is checked."""
+        identity = self.identity()
         if pattern is not None:
-            self._check_input(pattern, reply.input_crc)
-        return reply
+            self._present = pattern
+        command = wire.hil_command("RUN", *([] if pattern is None else [pattern.seed, int(pattern.kind)]))
+
+        def parse(found: Found) -> RunReply:
+            reply = wire.parse_run(_one(found, "RUN"), identity.output_bytes)
+            self._present_crc(identity.input_bytes, reply.input_crc, ProtocolError if pattern else _InputLost)
+            return reply
+
+        return self._ask(command, parse, self.timeouts.inference_s)
+
+    def answer(self, pattern: Pattern | None = None) -> tuple[int, bytes]:
+        """Ticks and output of one inference, as `run`: the output is that of this inference, however long it is."""
+        for attempt in range(ATTEMPTS):
+            reply = self.run(pattern)
+            if reply.output is not None:
+                return reply.ticks, reply.output
+            try:
+                output = self.download()
+            except _Refused:  # "no output": it reset
+                if attempt == ATTEMPTS - 1:
+                    raise
+                continue
+            if wire.crc32(output) == reply.output_crc:
+                return reply.ticks, output
+        raise ProtocolError(f"the output does not have the CRC that the device computed (after {ATTEMPTS} attempts)")
 
     def infer(self, count: int, warmup: int) -> list[int]:
         """Ticks of `count` single inferences of the present input, after `warmup` that are not counted."""
 
-        def parse(found: list[tuple[str, list[str]]]) -> list[int]:
-            ticks = [tick for fields in _all(found, "TICKS") for tick in wire.parse_ticks(fields)]
-            if len(ticks) != count:
-                raise ProtocolError(f"{len(ticks)} samples came back instead of {count}")
-            return ticks
+        def parse(found: Found) -> list[int]:
+            self._input(found)
+            return wire.parse_series("ticks", _all(found, "TICKS"), count)
 
         if count < 1 or warmup < 0:
             raise ValueError(f"count {count} and warmup {warmup} make no measurement")
+        self.identity()
         return self._ask(wire.hil_command("INFER", count, warmup), parse, self.timeouts.inference_s)
 
     def profile(self) -> list[int]:
         """Ticks of each layer in one inference (in as many as it takes when there are more than PROFILE_SLOTS)."""
         layers = self.identity().layers
 
-        def parse(found: list[tuple[str, list[str]]]) -> list[int]:
-            ticks: list[int] = []
-            for fields in _all(found, "LAYERS"):
-                first, more = wire.parse_layers(fields)
-                if first != len(ticks):
-                    raise ProtocolError(f"layer {len(ticks)} is missing from the profile")
-                ticks += more
-            if len(ticks) != layers:
-                raise ProtocolError(f"the profile has {len(ticks)} layers instead of {layers}")
+        def parse(found: Found) -> list[int]:
+            self._input(found)
+            ticks = wire.parse_series("layers", _all(found, "LAYERS"), layers)
             if max(ticks) >= 2**32 - 1:
                 raise ProtocolError("a layer took longer than the 2^32 ticks that a profile can hold")
             return ticks
@@ -283,14 +343,15 @@ class Device:
 
     def name(self) -> str:
         """Vendor string of ``name%``."""
-        return _bracketed(self.command("name"), "m-name-dut-[")
+        return bracketed(self.command("name"), "m-name-dut-[")
 
     def model(self) -> str:
         """Model id of ``profile%``, such as ``kws01``."""
-        return _bracketed(self.command("profile"), "m-model-[")
+        return bracketed(self.command("profile"), "m-model-[")
 
     def load(self, data: bytes) -> None:
         """Load `data` in the form that the model takes through ``db`` (no checksum exists there)."""
+        self._present = None
         lines: list[str] = []
         for text in wire.db_commands(data):
             lines = self.command(text)
@@ -298,18 +359,29 @@ class Device:
         if "m-load-done" not in lines:
             raise ProtocolError(f"the device did not acknowledge {len(data)} bytes of `db load`")
 
-    def base_infer(self, count: int, warmup: int) -> BaseTiming:
+    def buffer(self) -> bytes | None:
+        """What was loaded, as the device shows it; None when it does not."""
+        return parse_buffer(self.command("db print"))
+
+    def base_infer(self, count: int, warmup: int, silence_s: float | None = None) -> BaseTiming:
         """`count` inferences between two time stamps, as MLPerf Tiny measures."""
         text = f"infer {count} {warmup}"
-        lines = self.command(text, self.timeouts.inference_s * (count + warmup))
+        lines = self.command(text, silence_s or self.timeouts.inference_s * (count + warmup))
         _refuse_errors(lines, text)
-        try:
-            laps = [int(line.removeprefix("m-lap-us-")) for line in lines if line.startswith("m-lap-us-")]
-            start, stop = laps
-            results = tuple(float(value) for value in _bracketed(lines, "m-results-[").split(","))
-        except ValueError as error:
-            raise ProtocolError(f"the reply to {text!r} is not what MLPerf firmware answers: {lines[:8]}") from error
-        return BaseTiming(count, stop - start, results)
+        return parse_base_reply(lines, count, warmup)
+
+
+def _give_up(error: LinkError, failures: Sequence[LinkError]) -> None:
+    """Raise `error` unless another attempt may do better; `failures` are those before it."""
+    last = failures[-1] if failures else None
+    if error is last:
+        raise error  # no answer to a ping either, or a port that cannot be opened again
+    if isinstance(error, _Refused) and str(error) == str(last) and not str(error).endswith(wire.DAMAGED):
+        raise error  # a refusal that comes twice is meant
+    if isinstance(error, _LONG) and sum(isinstance(item, _LONG) for item in failures) == MAX_LONG - 1:
+        raise error
+    if len(failures) == ATTEMPTS - 1:
+        raise type(error)(f"{error} (after {ATTEMPTS} attempts)") from error
 
 
 def _all(found: Sequence[tuple[str, list[str]]], name: str) -> list[list[str]]:
@@ -325,8 +397,8 @@ def _one(found: Sequence[tuple[str, list[str]]], name: str) -> list[str]:
     return lines[0]
 
 
-def _data_parser(offset: int, count: int) -> Callable[[list[tuple[str, list[str]]]], bytes]:
-    def parse(found: list[tuple[str, list[str]]]) -> bytes:
+def _data_parser(offset: int, count: int) -> Callable[[Found], bytes]:
+    def parse(found: Found) -> bytes:
         fields = _one(found, "DATA")
         if len(fields) != 2 or fields[0] != str(offset):
             raise ProtocolError(f"output bytes from {offset} on did not come back")
@@ -338,12 +410,6 @@ def _data_parser(offset: int, count: int) -> Callable[[list[tuple[str, list[str]
 def _refuse_errors(lines: Sequence[str], text: str) -> None:
     for line in lines:
         if (refusal := wire.parse_error(line)) is not None:
-            raise ProtocolError(f"the device refused {text[:40]!r}: {refusal}")
-
-
-def _bracketed(lines: Sequence[str], prefix: str) -> str:
-    """What stands between `prefix` and ``]`` in the line that starts with it. Raises ProtocolError."""
-    for line in lines:
-        if line.startswith(prefix) and line.endswith("]"):
-            return line[len(prefix) : -1]
-    raise ProtocolError(f"no line {prefix}...] in the reply, which starts with {list(lines[:4])}")
+            if refusal.startswith(wire.INPUT_LOST):
+                raise _InputRefused(f"the device refused {text[:40]!r}: {refusal}")
+            raise _Refused(f"the device refused {text[:40]!r}: {refusal}")

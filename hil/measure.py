@@ -9,13 +9,16 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from hil.board import Board, Via
-from hil.build import Image, build_library, compile_model, flags_text, link
+from hil.build import Image, build_library, compile_model, flags_text, kernel_functions, link
 from hil.detect import Connected
 from hil.errors import BudgetError, InfrastructureError, ModelError, ProtocolError, TargetFaultError, UsageError
+from hil.files import read_regular
+from hil.fit_memory import KernelCode
 from hil.link import Device
 from hil.measurement import UNITS, Build, Identity, Latency, LayerTime, Measurement, Memory, Outputs
 from hil.model import parse_model
@@ -25,6 +28,8 @@ from hil.render import Options as ProjectOptions
 from hil.render import Project
 from hil.runners.base import Runner, Session
 from hil.runtime import DEFAULT_RUNTIME, RUNTIMES, Deployment, Expected, Runtime
+from hil.timing.modelled import TIMER, ModelledLatency, constants_id, modelled_latency
+from hil.timing.record import InferenceRecord
 from hil.toolchain import Toolchain, find_toolchain
 from hil.wire import DeviceIdentity, Pattern, verification_patterns
 
@@ -36,7 +41,8 @@ MIN_INPUTS = 8
 class Options:
     """How to measure: `inputs` are verified and timed one by one; `seed` makes the random ones among them.
 
-    `devices` are the boards to use via hardware, whichever is free.
+    `devices` are the boards to use via hardware, whichever is free. `modelled`: whether a timing model watches, and
+    its cycles stand beside the timer's figures, or in their place ("timer").
     """
 
     via: Via = "qemu"
@@ -44,6 +50,7 @@ class Options:
     seed: int = 0
     runtime: str = DEFAULT_RUNTIME
     devices: tuple[Connected, ...] = ()
+    modelled: Literal["off", "beside", "timer"] = "off"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +108,7 @@ class Rig:
         self.board = board
         self.options = options
         self._toolchain: Toolchain = find_toolchain()
-        self._runner: Runner = make_runner(options.via, options.devices)
+        self._runner: Runner = make_runner(options.via, options.devices, modelled=options.modelled != "off")
         self._runtime = make_runtime(board, options)
         self._library = self._runtime.library
         self._archive = build_library(self._library, self._toolchain)
@@ -110,29 +117,45 @@ class Rig:
     def identity(self) -> Identity:
         """What every measurement of this rig carries."""
         board, via = self.board, self.options.via
+        is_modelled = self.options.modelled == "timer"
         return Identity(
             board=board.name,
             core=board.core,
             runtime=self._runtime.name,
             via=via,
             simulated=via != "hardware",
-            timer=board.target(via).timer,
+            timer=TIMER if is_modelled else board.target(via).timer,
             clock_hz=board.clock_hz,
             compiler=self._toolchain.version,
             flags=flags_text(self._library),
             kernels=self._runtime.kernels,
             firmware=self._library.digest()[:16],
+            cycle_model=constants_id(board.timing, board.core) if is_modelled else "",
         )
 
+    def kernel_code(self) -> KernelCode:
+        """What the linker keeps of the library for each kernel path alone. Takes under a second. Raises BuildError."""
+        entered = self._runtime.kernel_symbols
+        kept = {
+            name: kernel_functions(name, self._library, self._archive, self._toolchain)
+            for name in sorted(set(entered.values()))
+        }
+        return {path: kept[name] for path, name in entered.items()}
+
     def deploy(self, data: bytes, name: str) -> Deployment:
-        """The network as it would be measured. Raises ModelError."""
-        return self._runtime.deploy(data, name)
+        """The network as it would be measured. Raises ModelError, which names it."""
+        try:
+            return self._runtime.deploy(data, name)
+        except ModelError as error:
+            if str(error).startswith(name):
+                raise
+            raise ModelError(f"{name}: {error}") from error
 
     def measure(self, data: bytes, name: str) -> Measured:
         """Measure the .tflite `data`; `name` is for people. Raises HilError; BudgetError when it does not fit."""
         clock = StageClock()
         with clock.stage("plan"):
-            plan = self._runtime.deploy(data, name)
+            plan = self.deploy(data, name)
         with tempfile.TemporaryDirectory(prefix="munas-hil-") as folder:
             project, image = self._build(plan, Path(folder), clock)
             with clock.stage("boot"), contextlib.ExitStack() as opened:
@@ -145,20 +168,33 @@ class Rig:
                 figures = exchange.figures(self.options, clock)
             with clock.stage("verify"):
                 outputs = self._verify(data, plan, figures.answers)
+        modelled = self._modelled(figures.records, len(plan.steps))
+        timed = modelled if modelled is not None and self.options.modelled == "timer" else figures
         measurement = Measurement(
             model=name,
             sha256=hashlib.sha256(data).hexdigest(),
             identity=self.identity,
-            latency=Latency(UNITS[self.identity.timer], figures.samples),
-            layers=_layers(plan, figures.layers),
+            latency=Latency(UNITS[self.identity.timer], timed.samples),
+            layers=_layers(plan, timed.layers),
             memory=figures.memory,
             outputs=outputs,
             build=Build(
                 project.build_id, image.sha256, self._toolchain.version, self.identity.flags, self.identity.kernels
             ),
             seconds=clock.seconds,
+            modelled=modelled,
         )
         return Measured(measurement, plan, figures.answers, image.functions)
+
+    def _modelled(self, records: Sequence[InferenceRecord], layers: int) -> ModelledLatency | None:
+        if self.options.modelled == "off":
+            return None
+        if len(records) != self.options.inputs:
+            raise InfrastructureError(
+                f"BUG: the timing plugin recorded {len(records)} of {self.options.inputs} inferences; report this"
+            )
+        board = self.board
+        return modelled_latency(board.timing, board.core, board.clock_hz, records, layers)
 
     @contextlib.contextmanager
     def running(self, data: bytes, name: str) -> Iterator[Running]:
@@ -214,6 +250,7 @@ class _Figures:
     layers: tuple[int, ...]
     memory: Memory
     answers: tuple[bytes, ...]
+    records: tuple[InferenceRecord, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +271,8 @@ class _Exchange:
         with clock.stage("run"):
             device.fill(patterns[0])
             layers = device.profile()  # also the warm-up
-            runs = [device.answer(pattern) for pattern in patterns]
+            self.session.new_records()  # of that one
+            runs, records = self._answers(patterns)
             memory = device.memory()
         if memory.arena_used > self.plan.arena_bytes:
             raise TargetFaultError(
@@ -258,7 +296,18 @@ class _Exchange:
                 flash_total=sizes.flash_total,
             ),
             answers=tuple(output for _, output in runs),
+            records=records,
         )
+
+    def _answers(
+        self, patterns: Sequence[Pattern]
+    ) -> tuple[list[tuple[int, bytes]], tuple[InferenceRecord, ...]]:
+        """Ticks and output for each pattern; and the timing model's record, where there is one."""
+        runs, records = [], list[InferenceRecord]()
+        for pattern in patterns:
+            runs.append(self.device.answer(pattern))
+            records += self.session.new_records()[-1:]  # a command that was sent again has also run again
+        return runs, tuple(records)
 
     def check(self, found: DeviceIdentity) -> None:
         """That the device runs this very build, with the timer that its figures will be labelled with."""
@@ -310,9 +359,7 @@ def make_runtime(board: Board, options: Options) -> Runtime:
 def read_model(path: Path) -> bytes:
     """The bytes of a .tflite file. Raises ModelError."""
     try:
-        if path.stat().st_size > MAX_MODEL_BYTES:
-            raise ModelError(f"{path} is larger than {MAX_MODEL_BYTES >> 20} MiB; no microcontroller holds it")
-        return path.read_bytes()
+        return read_regular(path, MAX_MODEL_BYTES)
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror or error}") from error
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 from hil.errors import CalibrationMismatch
+from hil.timing.modelled import ModelledLatency, modelled_from_json
 
 TimerKind = Literal["dwt-cycles", "icount-instructions", "renode-instructions", "modelled-cycles"]
 UNITS: dict[str, str] = {
@@ -32,6 +33,7 @@ class Identity:
     flags: str
     kernels: str
     firmware: str  # hash of runtime, port, kernels wrapper and linker script sources
+    cycle_model: str = ""  # timer modelled-cycles: hash of the timing model and the board's constants
 
     def require_same(self, other: Identity, what: str) -> None:
         """Raise CalibrationMismatch naming every difference between self and `other`; `what` names `other`."""
@@ -82,7 +84,11 @@ class LayerTime:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """All in bytes. `ram_total` = static_ram + arena_planned + stack_reserved, what the linker places."""
+    """All in bytes. `ram_total` = static_ram + arena_planned + stack_reserved, what the linker places.
+
+    `flash_weights` is the network: weights, biases, multipliers and layer tables (or a whole .tflite, where that is
+    interpreted); `flash_code` is all other flash.
+    """
 
     arena_planned: int
     arena_used: int
@@ -121,7 +127,7 @@ class Build:
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """One network on one board."""
+    """One network on one board. `modelled` is there where a timing model watched, whatever the timer is."""
 
     model: str
     sha256: str
@@ -132,6 +138,7 @@ class Measurement:
     outputs: Outputs
     build: Build
     seconds: dict[str, float] = field(default_factory=dict)  # host time per stage, for `make bench`
+    modelled: ModelledLatency | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The document of `measure --json` for one model (shared design: keys and order)."""
@@ -142,12 +149,13 @@ class Measurement:
             "clock_hz": identity.clock_hz, "latency": self.latency.to_json(),
             "layers": [asdict(layer) for layer in self.layers], "memory": asdict(self.memory),
             "outputs": asdict(self.outputs), "build": asdict(self.build), "identity": asdict(identity),
-            "seconds": dict(self.seconds),
+            "seconds": dict(self.seconds), "modelled": None if self.modelled is None else self.modelled.to_json(),
         }  # fmt: skip
 
 
 def measurement_from_json(document: dict[str, Any]) -> Measurement:
     """Inverse of `Measurement.to_json`. Raises KeyError, TypeError or ValueError on a foreign document."""
+    modelled = document.get("modelled")
     return Measurement(
         model=document["model"],
         sha256=document["sha256"],
@@ -158,4 +166,5 @@ def measurement_from_json(document: dict[str, Any]) -> Measurement:
         outputs=Outputs(**document["outputs"]),
         build=Build(**document["build"]),
         seconds=dict(document.get("seconds", {})),
+        modelled=None if modelled is None else modelled_from_json(modelled),
     )

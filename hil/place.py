@@ -36,7 +36,7 @@ def choose_place(
     device: str | None = None,
     *,
     several: bool = False,
-    connected: Callable[[], tuple[Connected, ...]] = connected_devices,
+    connected: Callable[[], tuple[Connected, ...]] | None = None,
     renode: Callable[[], object] = find_renode,
 ) -> Place:
     """The place for `board`. `device` is a serial number or port; `several` allows all boards of that kind at once.
@@ -44,6 +44,7 @@ def choose_place(
     auto: a connected board, else Renode where it is installed, else QEMU. Raises UsageError, BoardError,
     DeviceMissing, DeviceAmbiguous, ToolMissing.
     """
+    connected = connected or connected_devices
     if via not in VIAS:
         raise UsageError(f"--via {via} does not exist (known: {', '.join(VIAS)})")
     if device is not None and via not in ("auto", "hardware"):
@@ -95,11 +96,16 @@ def _auto(
         return Place("qemu", f"{why}; Renode is not installed or does not know the board")
 
 
-def make_runner(via: Via, devices: tuple[Connected, ...] = ()) -> Runner:
-    """The runner for a place. Without devices, the one for hardware raises DeviceMissing when it is to open."""
+def make_runner(via: Via, devices: tuple[Connected, ...] = (), *, modelled: bool = False) -> Runner:
+    """The runner for a place. Without devices, the one for hardware raises DeviceMissing when it is to open.
+
+    `modelled`: with the timing model, which only QEMU has. Raises UsageError for it elsewhere.
+    """
+    if modelled and via != "qemu":
+        raise UsageError(f"modelled cycles need --via qemu: --via {via} has a timer of its own and no timing model")
     makers: Mapping[Via, Callable[[], Runner]] = {
         "hardware": lambda: HardwareRunner(devices),
         "renode": RenodeRunner,
-        "qemu": QemuRunner,
+        "qemu": lambda: QemuRunner(modelled=modelled),
     }
     return makers[via]()

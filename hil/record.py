@@ -76,6 +76,8 @@ def from_result(result: Result) -> Record:
         document: Mapping[str, Any] = result.record
         measurement = measurement_from_json(document["measurement"])
         works = tuple(_work_from_json(item) for item in document["works"])
+        if min(measurement.latency.samples, default=0) <= 0:
+            raise ValueError("a time is not positive")
         if len(works) != len(measurement.layers):
             raise ValueError(f"{len(works)} works for {len(measurement.layers)} layers")
         return Record(

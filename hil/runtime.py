@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Protocol
 
 from hil.board import Board, Via
+from hil.layer import KERNELS
 from hil.model import OpKind, parse_model
 from hil.plan import Plan, Port, make_plan
 from hil.project import render
 from hil.reference import Int8Array
 from hil.render import Options, Project
 from hil.sources import CMSIS_NN_VERSION, Library, find_cmsis, library
+from munas.kernels import Path as KernelPath
 from munas.kernels import Work
 
 
@@ -85,6 +87,11 @@ class Runtime(Protocol):
         """What every firmware of this runtime is linked with. Raises ToolMissing or BuildError."""
         ...
 
+    @property
+    def kernel_symbols(self) -> Mapping[KernelPath, str]:
+        """The function that each kernel path enters; empty when the linker cannot tell the paths' code apart."""
+        ...
+
     def deploy(self, data: bytes, name: str) -> Deployment:
         """Import and plan the .tflite `data`. Raises ModelError."""
         ...
@@ -103,6 +110,7 @@ class CmsisNn:
 
     name = "cmsis-nn"
     kernels = f"CMSIS-NN {CMSIS_NN_VERSION}"
+    kernel_symbols: Mapping[KernelPath, str] = {path: names[0] for path, names in KERNELS.items()}
 
     def __init__(self, board: Board, via: Via) -> None:
         self._board, self._via = board, via

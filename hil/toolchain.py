@@ -15,7 +15,7 @@ from hil.errors import BudgetError, BuildError, ToolMissing
 
 INSTALL_GCC = "apt-get install gcc-arm-none-eabi libnewlib-arm-none-eabi"
 _TIMEOUT_S = 300.0
-_OVERFLOW = re.compile(r"region [`'](\w+)' overflowed by (\d+) bytes")
+_OVERFLOW = re.compile(r"region [`'](\w+)' overflowed by (\d+) bytes?")  # "1 byte"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,15 +29,18 @@ class Toolchain:
 
 def find_toolchain() -> Toolchain:
     """The cross compiler on the PATH (or ``$MUNAS_HIL_GCC``). Raises ToolMissing or BuildError."""
-    return _probe(os.environ.get("MUNAS_HIL_GCC", "arm-none-eabi-gcc"), os.environ.get("PATH", ""))
+    return _probe(os.environ.get("MUNAS_HIL_GCC") or "arm-none-eabi-gcc", os.environ.get("PATH", ""))
 
 
 @functools.lru_cache(maxsize=8)
 def _probe(name: str, path: str) -> Toolchain:
     gcc = shutil.which(name, path=path)
-    ar = gcc and shutil.which(gcc.removesuffix("gcc") + "gcc-ar", path=path)
-    if not gcc or not ar:
+    if not gcc:
         raise ToolMissing(name, INSTALL_GCC)
+    archiver = gcc.removesuffix("gcc") + "gcc-ar"
+    ar = shutil.which(archiver, path=path)
+    if not ar:
+        raise ToolMissing(archiver, INSTALL_GCC)
     first_line = run_tool([gcc, "--version"]).splitlines()
     if not first_line:
         raise BuildError(f"{gcc} --version printed nothing; reinstall it with: {INSTALL_GCC}")
@@ -59,7 +62,7 @@ def run_tool(command: Sequence[str | Path], cwd: Path | None = None) -> str:
     try:
         done = subprocess.run(
             words, cwd=cwd, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT_S,
-            stdin=subprocess.DEVNULL, env={**os.environ, "LC_ALL": "C"}, check=False,
+            stdin=subprocess.DEVNULL, env=_environment(words), check=False,
         )  # fmt: skip
     except FileNotFoundError as error:
         raise ToolMissing(words[0], INSTALL_GCC) from error
@@ -73,13 +76,26 @@ def run_tool(command: Sequence[str | Path], cwd: Path | None = None) -> str:
 def _failure(tool: str, status: int, stderr: str) -> BudgetError | BuildError:
     shortfall = {region: int(number) for region, number in _OVERFLOW.findall(stderr)}
     if shortfall:
-        missing = ", ".join(f"{region} by {number} bytes" for region, number in sorted(shortfall.items()))
+        missing = ", ".join(f"{region} by {_bytes(number)}" for region, number in sorted(shortfall.items()))
         return BudgetError(
             f"the network does not fit the budget: it overflows {missing}; use a smaller network or a larger "
             "--flash/--sram",
             shortfall,
         )
-    lines = [line for line in stderr.splitlines() if line.strip()]
+    # collect2 only says that the linker failed; what failed is on another line, with or without the word error.
+    lines = [line for line in stderr.splitlines() if line.strip() and not line.startswith("collect2:")]
     errors = [line for line in lines if "error" in line.lower() or "ERROR" in line or "BUG" in line]
     detail = (errors or lines or ["no message"])[0]
     return BuildError(f"{Path(tool).name} failed with status {status}: {detail.strip()}")
+
+
+def _bytes(number: int) -> str:
+    return "1 byte" if number == 1 else f"{number} bytes"
+
+
+def _environment(words: Sequence[str]) -> dict[str, str]:
+    """Messages in English. Temporary files beside the output: a killed compiler cannot delete them, its caller does."""
+    environment = {**os.environ, "LC_ALL": "C"}
+    if "-o" in words[:-1]:
+        environment["TMPDIR"] = os.path.dirname(os.path.abspath(words[words.index("-o") + 1]))
+    return environment

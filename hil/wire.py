@@ -6,7 +6,11 @@ word ``hil``. Everything that host and firmware must agree on is declared here o
 
     m-hil-KEY-[FIELD,FIELD,...]-XXXXXXXX
 
-whose last part is the CRC-32 (IEEE, hexadecimal) of all the characters before its dash.
+whose last part is the CRC-32 (IEEE, hexadecimal) of all the characters before its dash. A host that must not take an
+old reply for a new one, or a damaged command for another one, seals its commands: `` #TTTTCCCCCCCC`` behind the text is
+a tag of its choice and the CRC-32 of the text, started from the tag. The device refuses a command whose seal does not
+fit, and starts the CRC-32 of its reply lines from the tag as well, so that they fit no other command. Tag 0 is that of
+commands without a seal.
 """
 
 from __future__ import annotations
@@ -21,7 +25,7 @@ import numpy as np
 
 from hil.errors import ProtocolError, TargetFaultError
 
-VERSION = 1  # of the extension; the device says its own in `hil id`
+VERSION = 2  # of the extension; the device says its own in `hil id`
 TERMINATOR = "%"
 READY = "m-ready"
 LINE_MAX = 319  # characters of a command without its `%`; MLPerf's own host needs 79
@@ -33,10 +37,14 @@ ARENA_GUARD_BYTES = 64  # watched behind the arena, where there is memory behind
 MAX_REPLY_BYTES = 1 << 20  # a device that talks for longer than this is not one of ours
 UNKNOWN_COMMAND = "Unknown command: "
 FAULT = "fault"
+SEAL = "#"
+DAMAGED = "Damaged command"  # the refusal of a command whose seal does not fit
+INPUT_LOST = ("Input incomplete", "Input spent")  # refusals that end when the input is sent again
 
 _EXTENSION = re.compile(r"m-hil-([a-z]+)-\[([^\]]*)\]-([0-9a-f]{8})\Z")
 _ERROR = re.compile(r"e-\[(.*)\]\Z")
 _FAULT_FIELD = re.compile(r"([a-z]+)=([0-9a-f]{1,8})\b")
+_FAULT_CRC = re.compile(r" crc=([0-9a-f]{8})\]\Z")
 
 # Every command and reply key of the extension: name of the C macro -> text on the wire.
 COMMANDS = {
@@ -168,6 +176,25 @@ def hil_command(name: str, *arguments: int | str) -> str:
     return " ".join(["hil", COMMANDS[name], *map(str, arguments)])
 
 
+def seal(text: str, tag: int) -> str:
+    """`text` with its seal; `tag` is a number of 16 bits, not 0."""
+    if not 0 < tag < 1 << 16:
+        raise ValueError(f"{tag} is no tag")
+    return f"{text} {SEAL}{tag:04x}{zlib.crc32(text.encode('ascii'), tag):08x}"
+
+
+def unseal(text: str) -> tuple[str, int] | None:
+    """The command and its tag (0 without a seal), as the device takes them; None when the seal does not fit."""
+    body, mark, found = text.rpartition(f" {SEAL}")
+    if not mark:
+        return text, 0
+    try:
+        tag = int(found[:4], 16)
+    except ValueError:
+        return None
+    return (body, tag) if tag and seal(body, tag) == text else None
+
+
 def put_command(offset: int, data: bytes) -> str:
     """Upload of at most CHUNK_BYTES bytes to `offset` of the input, with the CRC-32 of the bytes."""
     if not 0 < len(data) <= CHUNK_BYTES:
@@ -184,20 +211,23 @@ def db_commands(data: bytes, step: int = 31) -> list[str]:
 # --- replies ----------------------------------------------------------------------------------------------------
 
 
-def extension_line(key: str, *values: int | str) -> str:
-    """The line a device sends for `values` under `key` (for tests and fake devices)."""
+def extension_line(key: str, *values: int | str, tag: int = 0) -> str:
+    """The line a device sends for `values` under `key` to a command with that tag (for tests and fake devices)."""
     body = f"m-hil-{key}-[{','.join(map(str, values))}]"
-    return f"{body}-{crc32(body.encode()):08x}"
+    return f"{body}-{zlib.crc32(body.encode(), tag):08x}"
 
 
-def parse_extension(line: str) -> tuple[str, list[str]] | None:
-    """Key and fields of an extension line, None for any other line. Raises ProtocolError when its CRC is wrong."""
+def parse_extension(line: str, tag: int = 0) -> tuple[str, list[str]] | None:
+    """Key and fields of an extension line, None for any other line.
+
+    Raises ProtocolError when it is damaged, or answers a command with another tag: its CRC is wrong then.
+    """
     if not line.startswith("m-hil-"):
         return None
     match = _EXTENSION.match(line)
     if match is None:
         raise ProtocolError(f"malformed reply {line[:80]!r}")
-    if crc32(line[:-9].encode("latin-1")) != int(match[3], 16):
+    if zlib.crc32(line[:-9].encode("latin-1"), tag) != int(match[3], 16):
         raise ProtocolError(f"reply {line[:80]!r} arrived with a wrong CRC")
     return match[1], match[2].split(",")
 
@@ -214,7 +244,14 @@ def is_fault(line: str) -> bool:
 
 
 def fault_error(line: str) -> TargetFaultError:
-    """The error for a fault line; its registers are those of the line (pc, lr, sp, cfsr, hfsr, bfar, mmfar, stack)."""
+    """The error for a fault line; its registers are those of the line (pc, lr, sp, cfsr, hfsr, bfar, mmfar, stack).
+
+    When the line was damaged on its way (its `crc` is wrong) it has none.
+    """
+    sent = _FAULT_CRC.search(line)
+    if sent is None or crc32(line[: sent.start()].encode("latin-1", "replace")) != int(sent[1], 16):
+        return TargetFaultError("the firmware faulted; what it said of where and why arrived damaged")
+    line = line[: sent.start()]
     registers = {name: int(value, 16) for name, value in _FAULT_FIELD.findall(line)}
     overflow = registers.pop("stack", 0) == 1
     what = "the stack overflowed (reserve more with _stack_size)" if overflow else fault_name(registers)
@@ -256,6 +293,8 @@ def parse_identity(values: Sequence[str]) -> DeviceIdentity:
     if len(values) != len(fields(DeviceIdentity)):
         raise ProtocolError(f"the device speaks another version of the extension: {values[:1]} instead of {VERSION}")
     version, *rest = _integers("id", [values[0], *values[4:]])
+    if version != VERSION:
+        raise ProtocolError(f"the device speaks another version of the extension: {version} instead of {VERSION}")
     return DeviceIdentity(version, values[1], values[2], values[3], *rest)
 
 
@@ -282,17 +321,17 @@ def parse_run(values: Sequence[str], output_bytes: int) -> RunReply:
     return RunReply(ticks, input_crc, output_crc, output)
 
 
-def parse_ticks(values: Sequence[str]) -> list[int]:
-    """Figures of a ``ticks`` line."""
-    return _integers("ticks", values)
-
-
-def parse_layers(values: Sequence[str]) -> tuple[int, list[int]]:
-    """Index of the first layer, and the ticks from it on, of a ``layers`` line."""
-    numbers = _integers("layers", values)
-    if len(numbers) < 2:
-        raise ProtocolError("reply 'layers' has no figures")
-    return numbers[0], numbers[1:]
+def parse_series(key: str, lines: Sequence[Sequence[str]], count: int) -> list[int]:
+    """The `count` figures of all ``ticks`` or ``layers`` lines; each begins with the index of its first figure."""
+    figures: list[int] = []
+    for values in lines:
+        numbers = _integers(key, values)
+        if len(numbers) < 2 or numbers[0] != len(figures):
+            raise ProtocolError(f"a line of {key!r} is missing: figure {len(figures)} did not follow the one before it")
+        figures += numbers[1:]
+    if len(figures) != count:
+        raise ProtocolError(f"{len(figures)} figures of {key!r} came back instead of {count}")
+    return figures
 
 
 def parse_input(values: Sequence[str]) -> tuple[int, int]:
@@ -333,6 +372,8 @@ def render_header() -> str:
         f'#define HIL_WIRE_READY "{READY}"',
         f'#define HIL_WIRE_UNKNOWN_COMMAND "{UNKNOWN_COMMAND}"',
         f'#define HIL_WIRE_FAULT "{FAULT}"',
+        f"#define HIL_WIRE_SEAL '{SEAL}'",
+        f'#define HIL_WIRE_DAMAGED "{DAMAGED}"',
         "",
         *(f'#define HIL_WIRE_CMD_{name} "{text}"' for name, text in COMMANDS.items()),
         "",

@@ -314,6 +314,8 @@ def _latency(table: _Reader) -> Latency:
     )
     for reader in (mac_only, interval, table):
         reader.finish()
+    if latency.low > latency.high:
+        raise CalibrationError(f"latency.interval.low = {latency.low} is above high = {latency.high}")
     return latency
 
 

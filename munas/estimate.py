@@ -20,7 +20,10 @@ ARENA_ALIGNMENT = 4  # bytes; tensors and scratch start at a word
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Everything in bytes but `macs` and `latency`. `flash_code` is all flash that is not weights."""
+    """Everything in bytes but `macs` and `latency`.
+
+    `flash_weights` holds all that a network consists of, layer tables too; `flash_code` is all other flash.
+    """
 
     macs: int
     latency: Prediction
@@ -94,7 +97,7 @@ def estimate_works(
         latency=latency,
         arena=arena,
         ram_total=memory.ram(arena),
-        flash_weights=weights,
-        flash_code=memory.code(paths) + tables,
+        flash_weights=weights + tables,
+        flash_code=memory.code(paths),
         uncalibrated=tuple(dict.fromkeys((*latency.uncalibrated, *memory.unknown(paths)))),
     )

@@ -280,12 +280,18 @@ def _checked_integer(value: object, what: str, low: int) -> int:
     return value
 
 
+def _window(size: Sequence[object]) -> tuple[int, int]:
+    rows, columns = (_checked_integer(extent, "pool_size", 1) for extent in size)
+    return rows, columns
+
+
 def _short(value: object) -> str:
     """A value of somebody's file, for one line of a message."""
     if isinstance(value, int) and abs(value) > MAX_EXTENT:
         return "of many digits"
-    text = "a list" if isinstance(value, Sequence) and not isinstance(value, str) and len(value) > MAX_RANK else repr(value)
-    return text[:60]
+    if isinstance(value, Sequence) and not isinstance(value, str) and len(value) > MAX_RANK:
+        return f"of {len(value)} elements"
+    return repr(value)[:60]
 
 
 def _build_cnn(builder: _Builder, architecture: Architecture) -> int:
@@ -329,7 +335,7 @@ def graph_from_layers(layers: object, mode: Mode = "reference") -> Graph:
 
 
 def _parse_operator(layer: Mapping[str, Any], index_of: Mapping[str, int]) -> Operator:
-    pool = layer["pool_size"] if layer["op"] == Kind.POOL else layer.get("pool_size")
+    pool = layer["pool_size"] if layer.get("op") == Kind.POOL else layer.get("pool_size")
     inputs = tuple(index_of[name] for name in layer["inputs"])
     in_shapes = tuple(_checked_shape(shape[1:]) for shape in layer["in_shapes"])
     if len(inputs) != len(in_shapes) or not inputs:
@@ -342,7 +348,7 @@ def _parse_operator(layer: Mapping[str, Any], index_of: Mapping[str, int]) -> Op
         _checked_shape(layer["out_shape"][1:]),
         kernel=_checked_integer(layer.get("kernel_size", 0), "kernel_size", 0),
         stride=_checked_integer(layer.get("stride", 1), "stride", 1),
-        pool=None if pool is None else (_checked_integer(pool[0], "pool_size", 1), _checked_integer(pool[1], "pool_size", 1)),
+        pool=None if pool is None else _window(pool),
         pool_type=None if pool is None else PoolType(layer["type"]).value,
         activation="relu" if layer.get("activation") == "relu" else None,
         batch_norm=bool(layer.get("batch_norm", False)),

@@ -5,9 +5,10 @@ conv-im2col and dw-* are CMSIS-NN 4.0.0 without MVE, as the bakenn wheel package
 that 16 KiB would not do (1x1, pools). `Work` counts loop trips exactly as those sources run them, so that a time can be
 explained by it. The same functions serve the search (`work_of`) and the planner of a .tflite.
 
-Trips of the kernels of ours, all in pairs with the last one of an odd number computed twice:
-- conv-1x1: `setup_loops` pairs of rows (a strided one: for each output row); `blocks` tiles of 2 pixels x 2 rows, each
-  with 4 requantisations; `vector_loops` of 16 products (4 columns), `scalar_loops` of 4.
+Trips of the kernels of ours, all in pairs; the last one of an odd number costs a pair as well:
+- conv-1x1: `rows` / 2 pairs of rows, in `setup_loops` image rows (a strided one: for each output row; else one);
+  `blocks` tiles of 2 pixels x 2 rows, each with 4 requantisations; `vector_loops` of 16 products (4 columns),
+  `scalar_loops` of 4.
 - fc, fc-per-channel: `blocks` pairs of rows; `vector_loops` of 8 products, `scalar_loops` of 2; `outputs` rescalings.
 - max-pool, avg-pool: `blocks` windows walked (for 4 channels at once, or for a single one; the average always singly),
   each of `setup_loops` / `blocks` rows; `vector_loops` and `scalar_loops` positions in them.

@@ -38,9 +38,8 @@ static void on_id(const uint32_t *numbers)
     hil_reply_end();
 }
 
-static void reply_input(void)
+void hil_reply_input(void)
 {
-    hil_input_place();
     hil_reply(HIL_WIRE_KEY_INPUT);
     hil_field_u64(hil_model.input_size);
     hil_field_u64(hil_input_crc());
@@ -50,14 +49,16 @@ static void reply_input(void)
 static void on_fill(const uint32_t *numbers)
 {
     hil_input_pattern(numbers[1], numbers[0]);
-    reply_input();
+    hil_input_place();
+    hil_reply_input();
 }
 
 static void on_input(const uint32_t *numbers)
 {
     (void)numbers;
     if (hil_input_ready(1)) {
-        reply_input();
+        hil_input_place();
+        hil_reply_input();
     }
 }
 
@@ -113,6 +114,8 @@ static void on_infer(const uint32_t *numbers)
     if (!hil_input_ready(count > 1u || warmup > 0u ? 2u : 1u)) {
         return;
     }
+    hil_input_place();
+    hil_reply_input();
     for (uint32_t i = 0; i < warmup; i++) {
         announce_silence(1);
         hil_input_place();
@@ -127,6 +130,7 @@ static void on_infer(const uint32_t *numbers)
             }
             announce_silence(HIL_WIRE_SAMPLES_PER_LINE);
             hil_reply(HIL_WIRE_KEY_TICKS);
+            hil_field_u64(i);
         }
         hil_input_place();
         if (!hil_infer(&ticks)) {

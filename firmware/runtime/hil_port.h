@@ -23,7 +23,7 @@ uint64_t hil_port_ticks(void);
 /* Ticks in a second. */
 uint32_t hil_port_ticks_hz(void);
 
-/* What a tick counts: "dwt-cycles", "icount-instructions" or "modelled-cycles". */
+/* What a tick counts: "dwt-cycles", "icount-instructions", "renode-instructions" or "modelled-cycles". */
 extern const char hil_port_timer_kind[];
 
 #endif

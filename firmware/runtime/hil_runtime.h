@@ -41,7 +41,8 @@ void hil_text_end(void); /* CR LF */
 void hil_error(const char *text);
 void hil_error_at(const char *text, const char *what);
 void hil_error_number(const char *text, uint32_t number);
-void hil_reply(const char *key); /* m-hil-KEY-[ */
+void hil_reply_tag(uint32_t tag); /* of the command that the next replies answer */
+void hil_reply(const char *key);  /* m-hil-KEY-[ */
 void hil_field_i32(int32_t value);
 void hil_field_u64(uint64_t value);
 void hil_field_text(const char *text);
@@ -49,6 +50,9 @@ void hil_field_bytes(const uint8_t *data, uint32_t size);
 void hil_reply_end(void); /* ]-CRC */
 bool hil_same(const char *a, const char *b); /* strcmp: newlib's is 700 bytes of speed */
 uint32_t hil_crc32(const uint8_t *data, uint32_t size);
+uint32_t hil_crc32_from(uint32_t start, const uint8_t *data, uint32_t size);
+void hil_line_crc_start(uint32_t start);
+uint32_t hil_line_crc(void);
 uint64_t hil_divide(uint64_t dividend, uint32_t divisor, uint32_t *remainder);
 
 /* input.c: the present input, by name (a pattern) or as bytes. */
@@ -62,6 +66,7 @@ bool hil_input_ready(uint32_t runs); /* false, and an e-[...], when the input wo
 void hil_input_place(void);          /* into the arena, before each inference */
 void hil_input_spent(void);          /* an inference has run on it */
 uint32_t hil_input_crc(void);        /* of the input in the arena */
+void hil_reply_input(void);          /* the same as a reply, with its size */
 
 /* measure.c */
 void hil_measure_init(void);

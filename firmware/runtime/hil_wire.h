@@ -2,7 +2,7 @@
 #ifndef HIL_WIRE_H
 #define HIL_WIRE_H
 
-#define HIL_WIRE_VERSION 1u
+#define HIL_WIRE_VERSION 2u
 #define HIL_WIRE_LINE_MAX 319u
 #define HIL_WIRE_CHUNK_BYTES 128u
 #define HIL_WIRE_SAMPLES_PER_LINE 16u
@@ -14,6 +14,8 @@
 #define HIL_WIRE_READY "m-ready"
 #define HIL_WIRE_UNKNOWN_COMMAND "Unknown command: "
 #define HIL_WIRE_FAULT "fault"
+#define HIL_WIRE_SEAL '#'
+#define HIL_WIRE_DAMAGED "Damaged command"
 
 #define HIL_WIRE_CMD_ID "id"
 #define HIL_WIRE_CMD_FILL "fill"

@@ -120,6 +120,9 @@ void hil_profile(void)
     }
     for (profile.first = 0; profile.first < layers; profile.first += HIL_WIRE_PROFILE_SLOTS) {
         hil_input_place();
+        if (profile.first == 0u) {
+            hil_reply_input();
+        }
         if (!infer(mark_layer, &ticks)) {
             return;
         }

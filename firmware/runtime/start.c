@@ -210,11 +210,16 @@ __attribute__((noreturn, used)) void hil_fault(const uint32_t *frame, uint32_t e
         mmfar, overflow,
     };
     static const char names[][8] = {" pc=", " lr=", " sp=", " cfsr=", " hfsr=", " bfar=", " mmfar=", " stack="};
-    hil_text("\r\ne-[" HIL_WIRE_FAULT);
+    hil_text("\r\n");
+    hil_line_crc_start(0);
+    hil_text("e-[" HIL_WIRE_FAULT);
     for (uint32_t i = 0; i < sizeof values / sizeof values[0]; i++) {
         hil_text(names[i]);
         hil_text_hex(values[i], 8);
     }
+    const uint32_t crc = hil_line_crc();
+    hil_text(" crc=");
+    hil_text_hex(crc, 8);
     hil_text("]\r\n");
     hil_port_flush();
     for (;;) {

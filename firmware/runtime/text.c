@@ -3,6 +3,7 @@
 #include "hil_runtime.h"
 
 static uint32_t line_crc;
+static uint32_t reply_tag;
 static bool first_field;
 static bool in_line; /* something has been sent since the last line end */
 
@@ -18,13 +19,28 @@ static uint32_t crc_step(uint32_t crc, uint8_t byte)
     return (crc >> 4) ^ table[crc & 15u];
 }
 
-uint32_t hil_crc32(const uint8_t *data, uint32_t size)
+uint32_t hil_crc32_from(uint32_t start, const uint8_t *data, uint32_t size)
 {
-    uint32_t crc = 0xFFFFFFFFu;
+    uint32_t crc = ~start;
     while (size-- > 0u) {
         crc = crc_step(crc, *data++);
     }
     return ~crc;
+}
+
+uint32_t hil_crc32(const uint8_t *data, uint32_t size)
+{
+    return hil_crc32_from(0, data, size);
+}
+
+void hil_line_crc_start(uint32_t start)
+{
+    line_crc = ~start;
+}
+
+uint32_t hil_line_crc(void)
+{
+    return ~line_crc;
 }
 
 static void put(char c)
@@ -145,9 +161,14 @@ void hil_error(const char *text)
     hil_error_at(text, "");
 }
 
+void hil_reply_tag(uint32_t tag)
+{
+    reply_tag = tag;
+}
+
 void hil_reply(const char *key)
 {
-    line_crc = 0xFFFFFFFFu;
+    hil_line_crc_start(reply_tag);
     first_field = true;
     hil_text("m-hil-");
     hil_text(key);
@@ -192,7 +213,7 @@ void hil_field_bytes(const uint8_t *data, uint32_t size)
 void hil_reply_end(void)
 {
     put(']');
-    const uint32_t crc = ~line_crc;
+    const uint32_t crc = hil_line_crc();
     put('-');
     hil_text_hex(crc, 8);
     hil_text_end();

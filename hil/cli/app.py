@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 from rich.console import Console
@@ -45,6 +45,9 @@ DeviceOption = Annotated[
 RuntimeOption = Annotated[str, typer.Option("--runtime", help="What executes the network: cmsis-nn or tflm.")]
 FlashOption = Annotated[str | None, typer.Option("--flash", help="Flash budget, e.g. 64K or 1M.")]
 SramOption = Annotated[str | None, typer.Option("--sram", help="SRAM budget, e.g. 64K or 1M.")]
+TimerOption = Annotated[
+    str | None, typer.Option("--timer", help="modelled-cycles (via qemu); default: the place's own timer.")
+]
 ModelsArgument = Annotated[list[Path], typer.Argument(metavar="MODEL...", help="int8 .tflite files.")]
 
 DEFAULT_BOARD = "nucleo-f746zg"
@@ -86,6 +89,36 @@ def chosen_via(board: Board, via: str) -> Via:
         return choose_place(board, via, several=True).via
     board.target(cast("Via", via))
     return cast("Via", via)
+
+
+def chosen_watch(board: Board, via: Via, asked: bool | None) -> Literal["off", "beside"]:
+    """Whether modelled cycles stand beside the timer's figures: by default where the board has constants for them.
+
+    Where they cannot be had, stderr says why, and the timer's figures are what is left. Raises UsageError for modelled
+    cycles that are asked for where there is no model.
+    """
+    if asked and via != "qemu":
+        raise UsageError(f"--timing needs --via qemu; --via {via} has a timer of its own")
+    if via != "qemu" or not (board.timing is not None if asked is None else asked):
+        return "off"
+    from hil.runners.qemu import QEMU
+    from hil.timing.plugin import unavailable_reason
+
+    reason = unavailable_reason(QEMU)
+    if reason is not None:
+        console.print(f"no modelled cycles, instruction counts only: {reason}", highlight=False, soft_wrap=True)
+    return "beside" if reason is None else "off"
+
+
+def chosen_timer(board: Board, via: Via, timer: str | None) -> Literal["off", "timer"]:
+    """Whether modelled cycles take the place of the timer's figures. Raises UsageError."""
+    from hil.timing.modelled import TIMER
+
+    own = board.target(via).timer
+    if timer not in (None, own, TIMER) or (timer == TIMER and via != "qemu"):
+        known = f"{own}, {TIMER}" if via == "qemu" else own
+        raise UsageError(f"--timer {timer} does not exist via {via} (known: {known})")
+    return "timer" if timer == TIMER else "off"
 
 
 def emit_json(document: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +15,6 @@ from hil.cli.app import (
     DeviceOption,
     FlashOption,
     JsonOption,
-    ModelsArgument,
     RuntimeOption,
     SramOption,
     ViaOption,
@@ -22,6 +22,7 @@ from hil.cli.app import (
     chosen_board,
     chosen_place,
     chosen_via,
+    chosen_watch,
     console,
     emit_json,
 )
@@ -53,7 +54,7 @@ def generate(
 
 @app.command()
 def measure(
-    models: ModelsArgument,
+    models: Annotated[list[Path] | None, typer.Argument(metavar="MODEL...", help="int8 .tflite files.")] = None,
     board: BoardOption = DEFAULT_BOARD,
     via: ViaOption = "auto",
     device: DeviceOption = None,
@@ -61,16 +62,30 @@ def measure(
     flash: FlashOption = None,
     sram: SramOption = None,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the verification inputs.")] = 0,
+    protocol: Annotated[str, typer.Option("--protocol", help="hil, or mlperf: MLPerf Tiny's commands only.")] = "hil",
+    port: Annotated[str | None, typer.Option("--port", help="With mlperf: a device that runs its firmware.")] = None,
+    timing: Annotated[
+        bool | None,
+        typer.Option("--timing/--no-timing", help="Modelled cycles too; default: via qemu if the board has [timing]."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure networks, and verify their outputs bit for bit against LiteRT's reference kernels."""
+    from hil.cli.mlperf import measure_at_port, measure_by_base_protocol
     from hil.measure import Options, measure_files
     from hil.sidebyside import BOTH, measure_pairs, pair_tables, pairs_json
     from hil.tables import measurement_table
 
+    if port is not None or not models:
+        measure_at_port(models or [], protocol, port, seed, as_json)
+        return
     chosen = chosen_board(board, flash, sram)
     place = chosen_place(chosen, via, device)
     options = Options(via=place.via, seed=seed, runtime=runtime, devices=place.devices)
+    if protocol != "hil":
+        measure_by_base_protocol(models, chosen, options, protocol, as_json)
+        return
+    options = replace(options, modelled=chosen_watch(chosen, place.via, timing))
     if runtime == BOTH:
         pairs = measure_pairs(models, chosen, options)
         emit_json(pairs_json(pairs)) if as_json else console.print(*pair_tables(pairs))

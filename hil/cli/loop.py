@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,15 +19,20 @@ from hil.cli.app import (
     ModelsArgument,
     RuntimeOption,
     SramOption,
+    TimerOption,
     ViaOption,
     app,
     chosen_board,
     chosen_place,
+    chosen_timer,
     chosen_via,
     console,
     emit_json,
 )
 from hil.errors import CheckFailed, UsageError
+
+if TYPE_CHECKING:
+    from hil.measure import Options
 
 SamplesOption = Annotated[int, typer.Option("--samples", "-n", min=1, help="Networks to measure.")]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of the sampled networks.")]
@@ -42,9 +47,10 @@ ReportOption = Annotated[
 DEFAULT_SAMPLES = 200
 
 
-def run_folder(board: Board, runtime: str, via: str) -> Path:
+def run_folder(board: Board, options: Options) -> Path:
     """Where a board's calibration is kept unless the user names another folder."""
-    return Path("runs") / f"{board.name}-{runtime}-{via}"
+    modelled = "-modelled" if options.modelled == "timer" else ""
+    return Path("runs") / f"{board.name}-{options.runtime}-{options.via}{modelled}"
 
 
 @app.command()
@@ -58,6 +64,7 @@ def calibrate(
     flash: FlashOption = None,
     sram: SramOption = None,
     workers: WorkersOption = None,
+    timer: TimerOption = None,
     output: FolderOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -67,26 +74,34 @@ def calibrate(
     from hil.measure import Options, Rig, RigFactory
     from hil.progress import CampaignProgress
     from hil.report.summary import render_text_summary
+    from hil.runners.qemu import QEMU
+    from hil.timing.plugin import find_plugin
 
     chosen = chosen_board(board, flash, sram)
     place = chosen_place(chosen, via, device, several=True)
-    options = Options(via=place.via, runtime=runtime, devices=place.devices)
+    options = Options(
+        via=place.via, runtime=runtime, devices=place.devices, modelled=chosen_timer(chosen, place.via, timer)
+    )
+    if options.modelled != "off":
+        find_plugin(QEMU)  # rather than in every worker
     rig = Rig(chosen, options)
     request = Request(
         board=chosen,
         identity=rig.identity,
         measurer=RigFactory(chosen, options),
-        folder=output or run_folder(chosen, options.runtime, options.via),
+        folder=output or run_folder(chosen, options),
         samples=samples,
         seed=seed,
         workers=workers or len(place.devices) or os.cpu_count() or 1,
+        code=rig.kernel_code(),
     )
     result = run_calibration(request, CampaignProgress(console, "measuring"))
     if as_json:
         emit_json(result.summary_json())
     else:
         console.print(render_text_summary(result))
-        console.print(f"calibration: {result.calibration_path}\nreport:      {result.report_path}", highlight=False)
+        text = f"calibration: {result.calibration_path}\nreport:      {result.report_path}"
+        console.print(text, highlight=False, soft_wrap=True)
     if result.outputs_mismatched:
         raise CheckFailed(f"{result.outputs_mismatched} outputs differ from the LiteRT reference kernels")
     if result.failed:
@@ -102,6 +117,7 @@ def estimate(
     flash: FlashOption = None,
     sram: SramOption = None,
     calibration: Annotated[Path | None, typer.Option("--calibration", help="calibration.toml to use.")] = None,
+    timer: TimerOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Predict time and memory of networks, with an interval, from a calibration; nothing is built or run."""
@@ -109,8 +125,9 @@ def estimate(
     from hil.measure import Options, Rig
 
     chosen = chosen_board(board, flash, sram)
-    options = Options(via=chosen_via(chosen, via), runtime=runtime)
-    path = calibration or run_folder(chosen, options.runtime, options.via) / "calibration.toml"
+    place = chosen_via(chosen, via)
+    options = Options(via=place, runtime=runtime, modelled=chosen_timer(chosen, place, timer))
+    path = calibration or run_folder(chosen, options) / "calibration.toml"
     if not path.is_file():
         raise UsageError(
             f"there is no calibration at {path}; make one with: munas-hil calibrate --board {chosen.name}"
@@ -134,8 +151,15 @@ def report(
 
     folder = run if run.is_dir() else run.parent
     target = output or folder / "report.html"
-    write_text(target, render(relocated(read_result(run), folder)))
-    console.print(f"report: {target}", highlight=False)
+    if target.exists() and not target.is_file():
+        raise UsageError(f"{target} is not a regular file; name an HTML file with --output")
+    result = relocated(read_result(run), folder)
+    try:
+        page = render(result)
+    except (TypeError, ValueError, AttributeError, ArithmeticError, LookupError) as error:
+        raise UsageError(f"{run} has a figure that cannot be shown ({error}); calibrate again") from error
+    write_text(target, page)
+    console.print(f"report: {target}", highlight=False, soft_wrap=True)
 
 
 @app.command()

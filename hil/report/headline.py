@@ -70,9 +70,10 @@ def provenance(result: CalibrationResult) -> str:
     identity = result.identity
     if not identity.simulated:
         return f"Measured on the board itself: {TIMERS.get(identity.timer, identity.timer)}."
+    worth = "are as good as the evidence for it" if identity.cycle_model else "say nothing about milliseconds"
     return (
         f"No board was involved. {via_name(identity.via)} ran the firmware for {identity.board}; times are "
-        f"{TIMERS.get(identity.timer, identity.timer)}, and say nothing about milliseconds."
+        f"{TIMERS.get(identity.timer, identity.timer)}, and {worth}."
     )
 
 
@@ -133,6 +134,7 @@ def facts(result: CalibrationResult) -> tuple[Fact, ...]:
         Fact("Board", (identity.board,)), Fact("Core", (identity.core,)), Fact("Via", (via_name(identity.via),)),
         Fact("Simulated", ("yes, no board was involved" if identity.simulated else "no",)),
         Fact("Timer", (identity.timer,), code=True),
+        *([Fact("Timing model", (identity.cycle_model,), code=True)] if identity.cycle_model else []),
         Fact("Clock", (f"{clock}, not used here" if identity.simulated else clock,)),
         Fact("Runtime", (identity.runtime,)), Fact("Kernels", tuple(identity.kernels.split())),
         Fact("Budget", (f"{numbers.size(result.budget_flash)} flash,", f"{numbers.size(result.budget_sram)} SRAM")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -11,6 +12,12 @@ from typing import Protocol
 from hil.board import Board, Via
 from hil.link import SerialPort, Timeouts
 from hil.measurement import TimerKind
+from hil.timing.record import InferenceRecord
+
+
+def no_records() -> Sequence[InferenceRecord]:
+    """What a place without a timing model has to say."""
+    return ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +26,7 @@ class Session:
 
     `ticks_per_unit` converts the device's timer: ticks for one instruction or cycle. `ticks_hz` is what the timer has
     to run at, where that is known: a core whose clock tree did not start counts cycles too, but not the board's.
+    `new_records` gives the timing model's counts of all inferences since it was last asked.
     """
 
     port: SerialPort
@@ -28,6 +36,7 @@ class Session:
     ticks_per_unit: Fraction = Fraction(1)
     timeouts: Timeouts = field(default_factory=Timeouts)
     ticks_hz: int | None = None
+    new_records: Callable[[], Sequence[InferenceRecord]] = no_records
 
     def ticks_to_units(self, ticks: int) -> int:
         """The nearest whole number of instructions or cycles."""

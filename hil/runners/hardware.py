@@ -32,7 +32,10 @@ _RETRY_S = 0.1
 
 
 class HardwareRunner:
-    """Runner for connected boards: a session takes whichever of `devices` is free."""
+    """Runner for connected boards: a session takes whichever of `devices` is free.
+
+    `reconnect_s` is how long a port that vanishes during a session is waited for; at 0 it is lost at once.
+    """
 
     def __init__(
         self,
@@ -62,7 +65,7 @@ class HardwareRunner:
             flasher = self._flasher(device, board)
             flasher.flash(image)
             first = _open_port(device)
-            port = ReconnectingPort(_opener(device, first), self._reconnect_s)
+            port = ReconnectingPort(_opener(device, first), self._reconnect_s) if self._reconnect_s > 0 else first
             try:
                 _until_quiet(first, device)
                 flasher.reset(first)

@@ -16,7 +16,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import IO, Any
@@ -26,8 +26,9 @@ import serial
 from hil.board import Board
 from hil.errors import HilError, LinkError, LinkTimeout, RunnerError, TargetFaultError, ToolMissing
 from hil.link import POLL_S, Timeouts
-from hil.runners.base import Session
+from hil.runners.base import Session, no_records
 from hil.runners.process import GUARD, GUARD_INSTALL
+from hil.timing.observer import TimingObserver
 
 QEMU = "qemu-system-arm"
 START_TIMEOUT_S = 20.0  # for QEMU itself; it takes 0.05 s on an idle machine
@@ -41,33 +42,48 @@ _REGISTER = re.compile(r"\bR(\d\d)=([0-9a-f]{8})")
 class QemuRunner:
     """Runner for boards with a [qemu] target. `timeouts` replaces the defaults that sessions suggest.
 
+    With `modelled`, sessions have the timing model's records, by the board's [timing] table. Opening one then also
+    raises what `hil.timing.plugin.find_plugin` does.
+
     A session must end in the thread that opened it: Linux ties the kill-with-parent to that thread.
     """
 
-    def __init__(self, program: str = QEMU, timeouts: Timeouts = EMULATED) -> None:
+    def __init__(self, program: str = QEMU, timeouts: Timeouts = EMULATED, *, modelled: bool = False) -> None:
         self._program = program
         self._timeouts = timeouts
+        self._modelled = modelled
 
     @contextmanager
     def open(self, image: Path, board: Board) -> Iterator[Session]:
         """See `Runner.open`. Raises ToolMissing, RunnerError, BoardError; within the context also TargetFaultError."""
         target = board.target("qemu")
-        emulator = _Emulator(self._command(image, str(target.machine)), f"{image.name} on {board.name}")
-        port: serial.Serial | None = None
-        try:
-            port = _open_port(emulator.pty())
-            emulator.execute("x-exit-preconfig")
+        command = self._command(image, str(target.machine))
+        with self._observer(board) as observer:
+            what = f"{image.name} on {board.name}"
+            emulator = _Emulator(command if observer is None else [*command, *observer.arguments(image)], what)
             ticks_per_instruction = Fraction(2**ICOUNT_SHIFT, target.tick_ns)
-            yield Session(port, "qemu", True, "icount-instructions", ticks_per_instruction, self._timeouts)
-        except LinkError as error:
-            better = emulator.explain(error)
-            if better is error:
-                raise
-            raise better from error
-        finally:
-            emulator.stop()
-            if port is not None:
-                port.close()
+            port: serial.Serial | None = None
+            try:
+                port = _open_port(emulator.pty())
+                emulator.execute("x-exit-preconfig")
+                yield Session(
+                    port, "qemu", True, "icount-instructions", ticks_per_instruction, self._timeouts,
+                    new_records=no_records if observer is None else observer.new_records,
+                )  # fmt: skip
+            except LinkError as error:
+                better = emulator.explain(error)
+                if better is error:
+                    raise
+                raise better from error
+            finally:
+                emulator.stop()
+                if port is not None:
+                    port.close()
+
+    def _observer(self, board: Board) -> AbstractContextManager[TimingObserver | None]:
+        if not self._modelled:
+            return nullcontext()
+        return TimingObserver(board.timing, board.core, board.target("qemu"), self._program)
 
     def _command(self, image: Path, machine: str) -> list[str]:
         if not image.is_file():
@@ -146,7 +162,10 @@ class _Emulator:
             if newline:
                 self._pending = rest
                 if line.startswith(b"{"):
-                    return dict(json.loads(line))
+                    try:
+                        return dict(json.loads(line))
+                    except ValueError as error:
+                        raise RunnerError(f"QEMU's control protocol is broken at {command}: {line[:80]!r}") from error
                 continue
             wait_s = deadline - time.monotonic()
             if wait_s <= 0 or not select.select([stdout], [], [], wait_s)[0]:

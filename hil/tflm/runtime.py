@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from pathlib import Path
 
 from hil.board import Board, Target, Via
@@ -15,6 +16,7 @@ from hil.tflm.network import Network, make_network
 from hil.tflm.project import OPERATORS, texts
 from hil.tflm.reference import TflmReference
 from hil.toolchain import find_toolchain, run_tool
+from munas.kernels import Path as KernelPath
 
 INSTALL_CXX = "apt-get install libstdc++-arm-none-eabi-newlib"
 
@@ -31,6 +33,7 @@ class Tflm:
     """See hil.runtime.Runtime. TFLM is looked for when it is first needed: emission does without it."""
 
     name = "tflm"
+    kernel_symbols: Mapping[KernelPath, str] = {}  # operators share code in ways that only whole images show
 
     def __init__(self, board: Board, via: Via) -> None:
         self._board, self._via = board, via

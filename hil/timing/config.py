@@ -5,12 +5,14 @@ Without the table a board gets the core's cycles at zero wait states, and no mil
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from hil.timing.options import EngineOptions, Lines
-from hil.timing.regions import Regions
+
+if TYPE_CHECKING:
+    from hil.timing.regions import Regions
 
 Core = Literal["cortex-m4", "cortex-m7"]
 Base = Literal["cycles", "instructions"]

@@ -11,7 +11,7 @@ from hil.errors import RunnerError
 from hil.timing.config import Core, Memories, Timing, engine_options
 from hil.timing.plugin import find_plugin
 from hil.timing.record import InferenceRecord, RecordReader
-from hil.timing.regions import Regions, find_regions
+from hil.timing.regions import find_regions
 
 
 class TimingObserver:
@@ -29,15 +29,14 @@ class TimingObserver:
         self._folder = tempfile.TemporaryDirectory(prefix="munas-hil-timing-")
         self._runs = 0
         self._reader: RecordReader | None = None
-        self._regions: Regions | None = None
 
     def arguments(self, image: Path) -> list[str]:
         """Words for the command line that runs `image`. Raises BuildError when `image` is not our firmware."""
-        self._regions = find_regions(image)
         self._runs += 1
         records = Path(self._folder.name) / f"records-{self._runs}"
         self._reader = RecordReader(records)
-        return self._plugin.arguments(engine_options(self.timing, self._core, self._target, self._regions), records)
+        options = engine_options(self.timing, self._core, self._target, find_regions(image))
+        return self._plugin.arguments(options, records)
 
     def new_records(self) -> list[InferenceRecord]:
         """Inferences finished since the last call. Raises RunnerError, also when code was met that is unknown."""
@@ -48,10 +47,6 @@ class TimingObserver:
         if unknown:
             raise RunnerError(f"the timing model met {unknown} instructions it does not know; report this")
         return found
-
-    def layer_name(self, function: int) -> str:
-        """Name of a layer's function, by its address."""
-        return self._regions.layers.get(function, "?") if self._regions else "?"
 
     def close(self) -> None:
         """Remove the records."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hil.errors import InfrastructureError
+from hil.timing.model import Milliseconds
 from hil.timing.native import timing_dir
 
 # The board of ours that has the same chip at the same clock, by words in the published board's name.
@@ -45,14 +46,12 @@ class Modelled:
     sha256: str
     board: str
     runtime: str
-    milliseconds: float
-    low: float
-    high: float
+    milliseconds: Milliseconds
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A published figure beside ours. `ratio` is model / published; None when there is nothing to divide.
+    """A published figure beside ours, `modelled`, which is None where we have none.
 
     `comparable` is true when chip, clock, network and kernel library are the same; `why` says what differs then still,
     or what rules the comparison out.
@@ -61,19 +60,30 @@ class Row:
     published: Published
     board: str | None
     runtime: str | None
-    model_milliseconds: float | None
-    ratio: float | None
+    modelled: Milliseconds | None
     comparable: bool
     why: str
 
+    @property
+    def ratio(self) -> float | None:
+        """Model / published."""
+        return None if self.modelled is None else self.modelled.estimate / self.published.milliseconds
+
+    @property
+    def inside(self) -> bool | None:
+        """Whether the published figure is inside of the model's interval."""
+        time = self.modelled
+        return None if time is None else time.low <= self.published.milliseconds <= time.high
+
     def to_json(self) -> dict[str, Any]:
         """One row of `timing validate --json`."""
-        figure = self.published
+        figure, time = self.published, self.modelled
         return {
             "model": figure.model, "sha256": figure.sha256, "published_board": figure.board, "mhz": figure.mhz,
             "published_ms": figure.milliseconds, "submitter": figure.submitter, "published_runtime": figure.runtime,
             "compiler": figure.compiler, "source": figure.source, "board": self.board, "runtime": self.runtime,
-            "model_ms": self.model_milliseconds, "ratio": self.ratio, "comparable": self.comparable, "why": self.why,
+            "model_ms": None if time is None else {"value": time.estimate, "low": time.low, "high": time.high},
+            "ratio": self.ratio, "inside": self.inside, "comparable": self.comparable, "why": self.why,
         }  # fmt: skip
 
 
@@ -113,6 +123,11 @@ def validate(published: Iterable[Published], modelled: Iterable[Modelled]) -> tu
     return tuple(rows)
 
 
+def modelled_boards() -> tuple[str, ...]:
+    """Our boards that figures have been published for, by name."""
+    return tuple(ours for _, _, ours in _SAME_CHIP)
+
+
 def our_board(figure: Published) -> str | None:
     """The board with the same chip at the same clock, None when we model none."""
     name = figure.board.lower().replace("_", "-")
@@ -145,11 +160,10 @@ def _difference(figure: Published, runtime: str) -> str:
 
 
 def _row(figure: Published, board: str | None, item: Modelled) -> Row:
-    ratio = item.milliseconds / figure.milliseconds
     comparable = _same_kernels(figure, item.runtime)
-    return Row(figure, board, item.runtime, item.milliseconds, ratio, comparable, _difference(figure, item.runtime))
+    return Row(figure, board, item.runtime, item.milliseconds, comparable, _difference(figure, item.runtime))
 
 
 def _unmatched(figure: Published, board: str | None) -> Row:
     missing = "no board of ours has this chip at this clock" if board is None else f"not run on {board} here"
-    return Row(figure, board, None, None, None, False, missing)
+    return Row(figure, board, None, None, False, missing)

@@ -38,7 +38,7 @@ def test_the_elf_is_what_the_plan_says(tmp_path: Path) -> None:
         project = render(plan, rig.board, "qemu", find_cmsis(), tmp_path / str(seed))
         image = link(project, compile_model(project, find_toolchain()), _archive(), find_toolchain())
         assert image.sizes.arena == plan.arena_bytes
-        assert image.sizes.weights == plan.weights_bytes
+        assert image.sizes.weights == plan.weights_bytes + plan.table_bytes
         assert image.sizes.flash_total == image.sizes.weights + image.sizes.code
         padding = image.sizes.ram_total - image.sizes.arena - image.sizes.static_ram - image.sizes.stack_reserved
         assert 0 <= padding < 32
@@ -152,7 +152,7 @@ def test_the_generated_folder_builds_alone(tmp_path: Path) -> None:
     assert len(images) == 1
     sizes = read_sizes(images[0])
     plan = make_plan(parse_model(small_network(2), "alone"))
-    assert (sizes.arena, sizes.weights) == (plan.arena_bytes, plan.weights_bytes)
+    assert (sizes.arena, sizes.weights) == (plan.arena_bytes, plan.weights_bytes + plan.table_bytes)
 
 
 def test_rendering_is_deterministic(tmp_path: Path) -> None:

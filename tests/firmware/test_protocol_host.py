@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from hil import wire
+from hil.errors import ProtocolError
 from tests.firmware.images import FIRMWARE
 
 PARTS = ("text", "input", "measure", "command", "extension")
@@ -39,6 +40,17 @@ def parser(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return program
 
 
+TAG = 0xBEEF  # of all sealed commands
+
+
+def extension(line: str) -> tuple[str, list[str]] | None:
+    """An extension line that answers a command with TAG, or one without a seal."""
+    try:
+        return wire.parse_extension(line, TAG)
+    except ProtocolError:
+        return wire.parse_extension(line)
+
+
 def dialogue(parser: Path, sent: bytes) -> list[str]:
     """Lines that the firmware answers; it must end well."""
     run = subprocess.run([parser], input=sent, capture_output=True, timeout=120, check=False)
@@ -58,7 +70,8 @@ def random_command(rng: random.Random) -> bytes:
         f"hil get {offset} {rng.randrange(12)}", wire.put_command(offset, data), " ".join(["hil"] * rng.randrange(12)),
         "x" * rng.randrange(700),
     ]  # fmt: skip
-    command = bytearray(rng.choice(choices).encode())
+    text = rng.choice(choices)
+    command = bytearray((wire.seal(text, TAG) if rng.random() < 0.5 else text).encode())
     if rng.random() < 0.3 and command and b"infer" not in command:
         for _ in range(rng.randrange(1, 4)):
             command[rng.randrange(len(command))] = rng.choice([rng.randrange(256), 0x20, 0])
@@ -74,7 +87,7 @@ def test_random_commands_are_answered_in_step(parser: Path, seed: int) -> None:
     assert lines.count(wire.READY) == sent.count(b"%") + 1
     assert lines[-1] == wire.READY
     for line in lines:
-        if wire.parse_extension(line) is None:
+        if extension(line) is None:
             assert LINE.fullmatch(line), line
 
 
@@ -90,7 +103,31 @@ def test_dialogue_of_this_test_reaches_every_command(parser: Path) -> None:
     for seed in range(4):
         rng = random.Random(seed)
         lines += dialogue(parser, b"".join(random_command(rng) for _ in range(400)))
-    keys = {found[0] for line in lines if (found := wire.parse_extension(line)) is not None}
+    keys = {found[0] for line in lines if (found := extension(line)) is not None}
     assert keys == set(wire.KEYS.values())
-    assert {"m-load-done", "m-infer-done"} <= set(lines)
+    assert {"m-load-done", "m-infer-done", f"e-[{wire.DAMAGED}]"} <= set(lines)
     assert any(line.startswith("m-results-[") for line in lines)
+
+
+def test_replies_carry_the_tag_of_their_command(parser: Path) -> None:
+    sent = f"hil id%{wire.seal('hil id', 1)}%hil id%{wire.seal('hil id', 0xFFFF)}%".encode()
+    lines = [line for line in dialogue(parser, sent) if line.startswith("m-hil-id-")]
+    for line, tag in zip(lines, (0, 1, 0, 0xFFFF), strict=True):
+        assert wire.parse_extension(line, tag) is not None
+    sealed = wire.seal("hil run 5 0", 77)
+    for place in range(len(sealed)):
+        for bit in range(7):
+            damaged = sealed[:place] + chr(ord(sealed[place]) ^ 1 << bit) + sealed[place + 1 :]
+            if "%" not in damaged and damaged.lower() != sealed:  # a digit in upper case is the same digit
+                lines = dialogue_lines(damaged, parser)
+                assert not any(line.startswith("m-hil-") for line in lines), damaged
+
+
+def dialogue_lines(command: str, parser: Path) -> list[str]:
+    """What is answered to one command."""
+    return dialogue(parser, command.encode() + b"%")[4:]
+
+
+def test_the_refusals_that_ask_for_the_input_again_are_the_firmwares(parser: Path) -> None:
+    said = (FIRMWARE / "runtime" / "input.c").read_text()
+    assert all(f'hil_error("{text}' in said for text in wire.INPUT_LOST)

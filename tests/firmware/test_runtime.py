@@ -99,14 +99,19 @@ def test_an_overwritten_input_is_put_back(build: Build, boot: Boot) -> None:
         assert device.base_infer(3, 2).results == tuple((value - 5) * 0.5 for value in add(data))
 
 
-def test_without_spare_memory_an_upload_lasts_for_one_inference(build: Build, boot: Boot) -> None:
+def test_without_spare_memory_an_upload_lasts_for_one_inference_and_is_repeated(build: Build, boot: Boot) -> None:
     data = bytes(range(100))
     image = build(header(**OVERLAP) + ADDER, memory=images.memory_x(physical_end=None, ram="3100"))
     with boot(image) as (_, device):
         assert device.memory_map().spare_bytes < 100
         device.upload(data)
-        assert device.run().output == add(data)
-        for action in (device.run, lambda: device.infer(1, 0), device.memory, device.profile):
+        assert device.retries == 0
+        for _ in range(2):
+            assert device.run().output == add(data)
+        assert len(device.infer(1, 0)) == 1
+        assert len(device.profile()) == 3
+        assert device.retries == 3  # each time the host has sent the input again
+        for action in (lambda: device.infer(2, 0), device.memory):
             with pytest.raises(ProtocolError, match="Input spent"):
                 action()
         device.upload(data)
@@ -288,6 +293,10 @@ def test_mlperf_dialogue(build: Build, boot: Boot) -> None:
         ("db 0g", "e-[Bad hex]"),
         ("db 123", "e-[Bad hex]"),
         ("db 12", "e-[Past db load]"),
+        (wire.seal("hil input", 7)[:-1], "e-[Damaged command]"),
+        (wire.seal("hil input", 7).replace("input", "infer"), "e-[Damaged command]"),
+        ("hil input #", "e-[Damaged command]"),
+        ("hil #", "e-[Damaged command]"),
         ("x" * (wire.LINE_MAX + 1), "e-[Command too long or not text]"),
         ("x" * 2000, "e-[Command too long or not text]"),
         ("name\x01", "e-[Command too long or not text]"),
@@ -316,6 +325,6 @@ def test_line_ends_of_a_terminal_are_ignored(device_of_adder: Device) -> None:
 
 
 def test_half_a_command_is_finished_by_synchronising(device_of_adder: Device) -> None:
-    device_of_adder._port.write(b"hil run 1")
+    device_of_adder._channel.port.write(b"hil run 1")
     device_of_adder.synchronise()
     assert device_of_adder.name() == "munas-hil"

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from hil.board import load_board
 from hil.errors import BuildError
-from hil.timing.config import CodeLines, DataLines, Timing
+from hil.timing.config import Timing
 from hil.timing.model import board_cycles
 from hil.timing.regions import find_regions
 from tests.firmware import timing_objdump as objdump
@@ -17,13 +18,8 @@ from tests.firmware.timing_networks import deploy, infer, roomy
 
 pytestmark = [pytest.mark.firmware, pytest.mark.qemu]
 
-L4R5 = Timing(scale=1.09, code=CodeLines(lines=32), data=DataLines(lines=8, miss_cycles=14.3))
-F746 = Timing(
-    scale=1.05,
-    code=CodeLines(lines=128, ways=2),
-    data=DataLines(lines=128, ways=4, miss_cycles=11.2, cached_ram_from=65536),
-)
-BOARDS = {"nucleo-l4r5zi": L4R5, "nucleo-f746zg": F746}
+BOARDS = {name: load_board(name).timing for name in ("nucleo-l4r5zi", "nucleo-f746zg")}
+L4R5 = BOARDS["nucleo-l4r5zi"] or Timing()
 
 
 @pytest.fixture(scope="module")

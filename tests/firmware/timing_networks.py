@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,25 +10,12 @@ from hil.board import Board, load_board
 from hil.build import Image, build_library, compile_model, link
 from hil.link import Device
 from hil.render import Options
-from hil.runners.base import Session
-from hil.runners.qemu import QEMU, QemuRunner
+from hil.runners.qemu import QemuRunner
 from hil.runtime import RUNTIMES, Deployment
 from hil.timing.config import Timing
-from hil.timing.observer import TimingObserver
 from hil.timing.record import InferenceRecord
 from hil.toolchain import find_toolchain
 from hil.wire import verification_patterns
-
-
-class ObservedQemu(QemuRunner):
-    """QEMU with the words of an observer on its command line."""
-
-    def __init__(self, observer: TimingObserver) -> None:
-        super().__init__()
-        self._observer = observer
-
-    def _command(self, image: Path, machine: str) -> list[str]:
-        return [*super()._command(image, machine), *self._observer.arguments(image)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,25 +57,15 @@ def _moved(script: Path, folder: Path) -> Path:
     return target
 
 
-@contextmanager
-def device(image: Image, board: Board, timing: Timing | None) -> Iterator[tuple[Device, TimingObserver, Session]]:
-    """Booted, with an observer."""
-    with (
-        TimingObserver(timing, board.core, board.target("qemu"), QEMU) as observer,
-        ObservedQemu(observer).open(image.elf, board) as session,
-    ):
-        found = Device(session.port, session.timeouts)
-        found.wait_ready()
-        yield found, observer, session
-
-
 def infer(image: Image, board: Board, timing: Timing | None, inputs: int = 2) -> list[Observed]:
     """Timed inferences of the first `inputs` verification patterns."""
     observed = []
-    with device(image, board, timing) as (found, observer, session):
+    with QemuRunner(modelled=True).open(image.elf, board.model_copy(update={"timing": timing})) as session:
+        found = Device(session.port, session.timeouts)
+        found.wait_ready()
         for pattern in verification_patterns(8, 0)[:inputs]:
             found.fill(pattern)
             ticks = found.run().ticks
-            (record,) = observer.new_records()
+            (record,) = session.new_records()
             observed.append(Observed(session.ticks_to_units(ticks), record))
     return observed

@@ -58,10 +58,10 @@ class Device:
             round(sum(loop_counts(step.work)) * (12 if step.path == "dw-im2col" else 7) * (1 + 1e-3 * rng.random()))
             for step in plan.steps
         ]
-        code = BASE + 200 * len(plan.paths) + plan.table_bytes
+        weights, code = plan.weights_bytes + plan.table_bytes, BASE + 200 * len(plan.paths)
         memory = Memory(
             plan.arena_bytes, plan.arena_bytes - 4, 500, STACK, STATIC, plan.arena_bytes + STATIC + STACK,
-            plan.weights_bytes, code, plan.weights_bytes + code,
+            weights, code, weights + code,
         )  # fmt: skip
         measurement = Measurement(
             name,

@@ -173,6 +173,8 @@ def test_graph_and_plan_give_the_same_estimate(dense_per_channel: bool) -> None:
         assert from_graph.latency.latency == pytest.approx(from_plan.latency.latency, rel=1e-12)
         assert from_graph.macs == from_plan.macs == graph.macs
         assert from_graph.flash_total == from_plan.flash_total
+        assert from_graph.flash_code == from_plan.flash_code == calibration().memory.code(plan.paths)
+        assert from_graph.flash_weights == plan.weights_bytes + plan.table_bytes
         assert weights_bytes(works) == plan.weights_bytes
         assert table_bytes(works) == plan.table_bytes
         assert from_graph.arena == from_plan.arena == arena_bytes(graph)

@@ -16,14 +16,35 @@ from hil.wire import Pattern, PatternKind
 SHORT = Timeouts(boot_s=0.05, command_s=0.05, inference_s=0.1)
 BUILD = "0123456789abcdef0123456789abcdef"
 OUTPUT = bytes(range(6))
+INPUT = ("input", 40, wire.crc32(Pattern(PatternKind.RANDOM, 1).data(40, -3)))  # what a device boots with
 IDENTITY = (
     wire.extension_line("id", wire.VERSION, BUILD, "kws01", "dwt-cycles", 216_000_000, 2, 512, 40, len(OUTPUT), -3, 4),
     wire.extension_line("map", 9000, 0x20000000, 2048, 900, 0x20000C00, 0),
 )
 
 
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These ports answer at once, so that nothing is waited for before another attempt."""
+    monkeypatch.setattr("hil.link.QUIET_S", 0.0)
+
+
+def retagged(line: str, tag: int) -> str:
+    """A line as the device sends it for a command with that tag."""
+    try:
+        found = wire.parse_extension(line)
+    except ProtocolError:
+        return line  # damaged on purpose
+    return line if found is None else wire.extension_line(found[0], *found[1], tag=tag)
+
+
 class ScriptedPort:
-    """Answers each command by `answer`: the lines, or None for silence. `log` has what was sent."""
+    """Answers each command by `answer`: the lines, or None for silence. `log` has what was sent, without seals.
+
+    An empty command is answered as a device does, unless the device is `dead`.
+    """
+
+    dead = False
 
     def __init__(self, answer: Callable[[str], list[str] | None], banner: str = "") -> None:
         self.timeout: float | None = None
@@ -44,11 +65,15 @@ class ScriptedPort:
         return data
 
     def write(self, data: bytes, /) -> int:
-        command = data.decode().removesuffix(wire.TERMINATOR)
+        command, tag = wire.unseal(data.decode().removesuffix(wire.TERMINATOR)) or ("damaged", 0)
+        if not command:
+            self._out += b"" if self.dead else b"e-[Unknown command: ]\r\nm-ready\r\n"
+            return len(data)
         self.log.append(command)
         lines = self._answer(command)
         if lines is not None:
-            self._out += "".join(f"{line}\r\n" for line in [*lines, wire.READY]).encode("latin-1")
+            sent = [retagged(line, tag) for line in lines]
+            self._out += "".join(f"{line}\r\n" for line in [*sent, wire.READY]).encode("latin-1")
         return len(data)
 
     def close(self) -> None:
@@ -70,13 +95,16 @@ def test_boot_message_is_read_to_ready() -> None:
 @pytest.mark.parametrize("banner", ["", "m-timestamp-mode-performance\r\n", "m-ready"])
 def test_silence_at_boot_is_a_time_out(banner: str) -> None:
     started = time.monotonic()
+    port = ScriptedPort(lambda _: None, banner)
+    port.dead = True
     with pytest.raises(LinkTimeout, match="boot message"):
-        Device(ScriptedPort(lambda _: None, banner), SHORT).wait_ready()
+        Device(port, SHORT).wait_ready()
     assert 0.05 <= time.monotonic() - started < 1
 
 
 def test_fault_at_boot_is_a_fault() -> None:
-    banner = "\r\ne-[fault pc=00000012 lr=0 sp=0 cfsr=00010000 hfsr=0 bfar=0 mmfar=0 stack=0]\r\n"
+    said = "e-[fault pc=00000012 lr=0 sp=0 cfsr=00010000 hfsr=0 bfar=0 mmfar=0 stack=0"
+    banner = f"\r\n{said} crc={wire.crc32(said.encode()):08x}]\r\n"
     with pytest.raises(TargetFaultError, match="undefined instruction") as caught:
         Device(ScriptedPort(lambda _: None, banner), SHORT).wait_ready()
     assert caught.value.registers["pc"] == 0x12
@@ -99,9 +127,9 @@ def test_a_damaged_reply_is_asked_for_again() -> None:
 
 def test_damage_that_stays_is_a_protocol_error() -> None:
     made, port = device({"hil id": ["m-hil-id-[1]-00000000"]})
-    with pytest.raises(ProtocolError, match=r"wrong CRC.*3 attempts"):
+    with pytest.raises(ProtocolError, match=r"wrong CRC.*10 attempts"):
         made.identity()
-    assert len(port.log) == 3
+    assert len(port.log) == 10
 
 
 def test_another_version_is_named() -> None:
@@ -133,40 +161,50 @@ def test_run_checks_that_the_input_is_the_hosts() -> None:
 def test_an_announced_silence_extends_the_time_out() -> None:
     class Slow(ScriptedPort):
         started = 0.0
+        tag = 0
 
         def read(self, size: int = 1, /) -> bytes:
-            if self.log and not self.started:
+            if self.log[1:] and not self.started:
                 self.started = time.monotonic()
             if self.started and not self.in_waiting and time.monotonic() - self.started > 0.3:
-                self._out += f"{wire.extension_line('ticks', 5)}\r\nm-ready\r\n".encode()
+                lines = (wire.extension_line(*what, tag=self.tag) for what in (INPUT, ("ticks", 0, 5)))
+                self._out += "".join(f"{line}\r\n" for line in (*lines, wire.READY)).encode()
                 self.started = float("inf")
             return super().read(size)
 
         def write(self, data: bytes, /) -> int:
-            self.log.append(data.decode())
-            self._out += f"{wire.extension_line('silence', announced_us)}\r\n".encode()
+            command, self.tag = wire.unseal(data.decode()[:-1]) or ("", 0)
+            if command == "hil id":
+                return super().write(data)
+            self.log.append(command)
+            self._out += f"{wire.extension_line('silence', announced_us, tag=self.tag)}\r\n".encode()
             return len(data)
 
     announced_us = 200_000
-    assert Device(Slow(lambda _: None), SHORT).infer(1, 0) == [5]
+    assert Device(Slow(lambda _: list(IDENTITY)), SHORT).infer(1, 0) == [5]
     announced_us = 1
     with pytest.raises(LinkTimeout):
-        Device(Slow(lambda _: None), SHORT).infer(1, 0)
+        Device(Slow(lambda _: list(IDENTITY)), SHORT).infer(1, 0)
 
 
 def test_samples_over_several_lines() -> None:
-    lines = [wire.extension_line("ticks", *range(16)), wire.extension_line("ticks", 16)]
-    assert device({"hil infer 17 2": lines})[0].infer(17, 2) == list(range(17))
-    with pytest.raises(ProtocolError, match="16 samples came back instead of 17"):
-        device({"hil infer 17 2": lines[:1]})[0].infer(17, 2)
+    first, second = wire.extension_line("ticks", 0, *range(16)), wire.extension_line("ticks", 16, 16)
+    given = wire.extension_line(*INPUT)
+    assert device({"hil infer 17 2": [given, first, second]})[0].infer(17, 2) == list(range(17))
+    with pytest.raises(ProtocolError, match="16 figures of 'ticks' came back instead of 17"):
+        device({"hil infer 17 2": [given, first]})[0].infer(17, 2)
+    for damaged in ([given, first, first], [given, second], [first, second]):  # one line lost, another one doubled
+        with pytest.raises(ProtocolError, match=r"missing|instead of one"):
+            device({"hil infer 17 2": damaged})[0].infer(17, 2)
 
 
 def test_profile_must_have_every_layer_in_order() -> None:
+    given = wire.extension_line(*INPUT)
     both = [wire.extension_line("layers", 0, 10), wire.extension_line("layers", 1, 20)]
-    assert device({"hil profile": both})[0].profile() == [10, 20]
+    assert device({"hil profile": [given, *both]})[0].profile() == [10, 20]
     for damaged in (both[:1], both[::-1], [wire.extension_line("layers", 0, 10, 2**32 - 1)]):
         with pytest.raises(ProtocolError, match="layer"):
-            device({"hil profile": damaged})[0].profile()
+            device({"hil profile": [given, *damaged]})[0].profile()
 
 
 def test_upload_in_chunks_and_checked_as_a_whole() -> None:
@@ -214,7 +252,7 @@ def test_base_protocol() -> None:
 
 
 def test_endless_talk_is_ended() -> None:
-    endless, _ = device({"hil memory": ["x" * 80] * (wire.MAX_REPLY_BYTES // 80 + 1)})
+    endless, _ = device({"hil memory": ["x" * 4000] * (wire.MAX_REPLY_BYTES // 4000 + 1)})
     with pytest.raises(ProtocolError, match="does not stop talking"):
         endless.memory()
     no_lines = Device(ScriptedPort(lambda _: None, "x" * (wire.MAX_REPLY_BYTES + 2)), SHORT)
@@ -251,3 +289,37 @@ def test_close_closes_the_port() -> None:
     made, port = device({})
     made.close()
     assert port.closed
+
+
+@pytest.mark.parametrize("end", ["m-rea", "m-rxady\r\n", "\x00m-ready\r\n", ""])
+def test_a_damaged_m_ready_costs_little_and_nothing_is_asked_again(end: str) -> None:
+    class Careless(ScriptedPort):
+        def write(self, data: bytes, /) -> int:
+            size = super().write(data)
+            if b"memory" in data:
+                self._out[self._out.rindex(b"m-ready") :] = end.encode()
+            return size
+
+    report = wire.extension_line("memory", 1, 2, 3)
+    port = Careless(lambda command: list(IDENTITY) if command == "hil id" else [report])
+    made = Device(port, Timeouts(boot_s=60, command_s=60, inference_s=60))
+    started = time.monotonic()
+    assert made.memory() == wire.MemoryReport(1, 2, 3)
+    assert made.identity().build_id == BUILD
+    assert time.monotonic() - started < 5
+    assert port.log == ["hil memory", "hil id"]
+
+
+def test_a_reply_to_another_command_is_not_taken() -> None:
+    """The device answers each command with the reply to the one before, as after a time-out that came too early."""
+    late: list[str] = []
+
+    class Behind(ScriptedPort):
+        def write(self, data: bytes, /) -> int:
+            command, tag = wire.unseal(data.decode()[:-1]) or ("", 0)
+            late.append(wire.extension_line("memory", len(late), 0, 0, tag=tag) if command else "e-[x]")
+            self._out += f"{late[-2] if len(late) > 1 else 'e-[y]'}\r\nm-ready\r\n".encode()
+            return len(data)
+
+    with pytest.raises(ProtocolError):
+        Device(Behind(lambda _: None), SHORT).memory()

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from hil.errors import InfrastructureError
+from hil.timing.model import Milliseconds
 from hil.timing.validate import Modelled, load_published, our_board, published_file, validate
 
 
@@ -19,7 +20,7 @@ def test_every_figure_gets_a_row_and_a_reason() -> None:
     published = load_published(published_file())
     assert len(published) == 112
     modelled = [
-        Modelled(figure.sha256, "nucleo-l4r5zi", "cmsis-nn", 100.0, 95.0, 105.0)
+        Modelled(figure.sha256, "nucleo-l4r5zi", "cmsis-nn", Milliseconds(100, 95, 105))
         for figure in {item.sha256: item for item in published}.values()
     ]
     rows = validate(published, modelled)
@@ -34,19 +35,19 @@ def test_every_figure_gets_a_row_and_a_reason() -> None:
 
 def test_only_the_same_kernels_are_comparable() -> None:
     published = load_published(published_file())
-    modelled = [Modelled(figure.sha256, "nucleo-l4r5zi", "cmsis-nn", 100, 95, 105) for figure in published[:1]]
+    modelled = [Modelled(published[0].sha256, "nucleo-l4r5zi", "cmsis-nn", Milliseconds(100, 95, 105))]
     comparable = [row for row in validate(published, modelled) if row.comparable]
     assert {row.published.milliseconds for row in comparable} == {8.605}
     assert {row.published.submitter for row in comparable} == {"OctoML", "Krai"}
-    with_tflm = [Modelled(published[0].sha256, "nucleo-l4r5zi", "tflm", 100, 95, 105)]
+    with_tflm = [Modelled(published[0].sha256, "nucleo-l4r5zi", "tflm", Milliseconds(100, 95, 105))]
     assert not any(row.comparable for row in validate(published, with_tflm))
 
 
 def test_the_runtime_with_the_same_kernels_is_preferred() -> None:
     figure = next(item for item in load_published(published_file()) if "microtvm_cmsis" in item.board)
     both = [
-        Modelled(figure.sha256, "nucleo-l4r5zi", "tflm", 9.0, 8, 10),
-        Modelled(figure.sha256, "nucleo-l4r5zi", "cmsis-nn", 8.0, 7, 9),
+        Modelled(figure.sha256, "nucleo-l4r5zi", "tflm", Milliseconds(9, 8, 10)),
+        Modelled(figure.sha256, "nucleo-l4r5zi", "cmsis-nn", Milliseconds(8, 7, 9)),
     ]
     (row,) = validate([figure], both)
     assert (row.runtime, row.comparable) == ("cmsis-nn", True)

@@ -83,6 +83,31 @@ def test_extension_line_round_trip() -> None:
     assert wire.parse_extension("m-ready") is None
 
 
+@given(tag=st.integers(0, 0xFFFF), other=st.integers(0, 0xFFFF))
+def test_a_reply_to_another_command_never_fits(tag: int, other: int) -> None:
+    line = wire.extension_line("ticks", 0, 123456, tag=tag)
+    assert wire.parse_extension(line, tag) == ("ticks", ["0", "123456"])
+    if other != tag:
+        with pytest.raises(ProtocolError, match="wrong CRC"):
+            wire.parse_extension(line, other)
+
+
+@given(tag=st.integers(1, 0xFFFF), position=st.integers(0, 22), bit=st.integers(0, 6))
+def test_a_damaged_command_is_not_taken_for_another(tag: int, position: int, bit: int) -> None:
+    text = wire.seal("hil run 5 0", tag)
+    assert wire.unseal(text) == ("hil run 5 0", tag)
+    damaged = text[:position] + chr(ord(text[position]) ^ (1 << bit)) + text[position + 1 :]
+    found = wire.unseal(damaged)
+    assert found is None or found == (damaged, 0)  # it has lost its seal, and its reply the tag
+
+
+def test_series_must_be_whole_and_in_order() -> None:
+    assert wire.parse_series("ticks", [["0", "5", "6"], ["2", "7"]], 3) == [5, 6, 7]
+    for lines in ([["0", "5", "6"]], [["2", "7"], ["0", "5", "6"]], [["0", "5", "6"], ["0", "5", "6"]], [["0"]]):
+        with pytest.raises(ProtocolError):
+            wire.parse_series("ticks", lines, 3)
+
+
 @given(position=st.integers(0, 21), bit=st.integers(0, 6))
 def test_one_flipped_bit_is_noticed(position: int, bit: int) -> None:
     line = wire.extension_line("ticks", 123456)
@@ -104,9 +129,10 @@ def test_no_line_does_worse_than_a_protocol_error(text: str) -> None:
 @given(st.lists(st.text(max_size=8), max_size=13))
 def test_no_fields_do_worse_than_a_protocol_error(values: list[str]) -> None:
     parsers = (
-        wire.parse_identity, wire.parse_map, wire.parse_memory, wire.parse_ticks, wire.parse_layers, wire.parse_input,
+        wire.parse_identity, wire.parse_map, wire.parse_memory, wire.parse_input,
+        lambda fields: wire.parse_run(fields, 4), lambda fields: wire.parse_series("ticks", [fields, fields], 2),
     )  # fmt: skip
-    for parse in (*parsers, lambda fields: wire.parse_run(fields, 4)):
+    for parse in parsers:
         with contextlib.suppress(ProtocolError):
             parse(values)
 
@@ -122,7 +148,7 @@ def test_run_reply_checks_the_output() -> None:
     assert wire.parse_run(["99", "1", "2", ""], wire.INLINE_OUTPUT_BYTES + 1).output is None
 
 
-FAULT = "e-[fault pc={pc} lr=0000000b sp=20000010 cfsr={cfsr} hfsr=40000000 bfar=0000dead mmfar=00000000 stack={stack}]"
+FAULT = "e-[fault pc={pc} lr=0000000b sp=20000010 cfsr={cfsr} hfsr=40000000 bfar=0000dead mmfar=00000000 stack={stack}"
 
 
 @pytest.mark.parametrize(
@@ -137,7 +163,8 @@ FAULT = "e-[fault pc={pc} lr=0000000b sp=20000010 cfsr={cfsr} hfsr=40000000 bfar
     ],
 )
 def test_fault_lines_become_words_and_registers(cfsr: str, stack: int, words: str) -> None:
-    line = FAULT.format(pc="00000abc", cfsr=cfsr, stack=f"{stack:08x}")
+    said = FAULT.format(pc="00000abc", cfsr=cfsr, stack=f"{stack:08x}")
+    line = f"{said} crc={zlib.crc32(said.encode()):08x}]"
     assert wire.is_fault(line)
     error = wire.fault_error(line)
     assert words in str(error)
@@ -145,6 +172,15 @@ def test_fault_lines_become_words_and_registers(cfsr: str, stack: int, words: st
     assert error.registers == {
         "pc": 0xABC, "lr": 0xB, "sp": 0x20000010, "cfsr": int(cfsr, 16), "hfsr": 0x40000000, "bfar": 0xDEAD, "mmfar": 0,
     }  # fmt: skip
+
+
+def test_a_damaged_fault_line_has_no_registers() -> None:
+    said = FAULT.format(pc="00000abc", cfsr="00010000", stack="00000000")
+    line = f"{said} crc={zlib.crc32(said.encode()):08x}]"
+    for damaged in (line.replace("abc", "abd"), line[:-4] + "]", line[:60]):
+        error = wire.fault_error(damaged)
+        assert error.registers == {}
+        assert "damaged" in str(error)
 
 
 def test_pattern_by_name_is_pattern_by_function() -> None:

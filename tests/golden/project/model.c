@@ -7,10 +7,13 @@
 #include "plan.h"
 #include "weights.h"
 
+/* Tables are counted with the weights: they are the network, not code. */
+#define HIL_TABLE(name) __attribute__((section(".rodata.hil_weights." name), aligned(4)))
+
 int8_t hil_arena[HIL_ARENA_BYTES] __attribute__((section(".arena"), aligned(16)));
 
 /* 0: CONV_2D (conv-im2col), 5x5x2 -> 3x3x3, 486 MACs */
-static const hil_conv_t layer_0 = {
+static const hil_conv_t layer_0 HIL_TABLE("layer_0") = {
     .input = hil_arena + 72,
     .output = hil_arena + 124,
     .scratch = hil_arena + 0,
@@ -37,7 +40,7 @@ static const hil_conv_t layer_0 = {
 };
 
 /* 1: MAX_POOL_2D (max-pool), 3x3x3 -> 2x2x3, 48 MACs */
-static const hil_pool_t layer_1 = {
+static const hil_pool_t layer_1 HIL_TABLE("layer_1") = {
     .input = hil_arena + 124,
     .output = hil_arena + 0,
     .in_h = 3,
@@ -56,7 +59,7 @@ static const hil_pool_t layer_1 = {
 };
 
 /* 2: ADD (add-padded), 2x2x3 + 3x3x3 -> 3x3x3, 27 MACs, in place */
-static const hil_add_padded_t layer_2 = {
+static const hil_add_padded_t layer_2 HIL_TABLE("layer_2") = {
     .add.first = hil_arena + 0,
     .add.second = hil_arena + 124,
     .add.output = hil_arena + 124,
@@ -77,7 +80,7 @@ static const hil_add_padded_t layer_2 = {
 };
 
 /* 3: AVERAGE_POOL_2D (avg-pool), 3x3x3 -> 3x3x3, 27 MACs */
-static const hil_pool_t layer_3 = {
+static const hil_pool_t layer_3 HIL_TABLE("layer_3") = {
     .input = hil_arena + 124,
     .output = hil_arena + 56,
     .in_h = 3,
@@ -96,7 +99,7 @@ static const hil_pool_t layer_3 = {
 };
 
 /* 4: MAX_POOL_2D (max-pool), 3x3x3 -> 3x3x3, 27 MACs */
-static const hil_pool_t layer_4 = {
+static const hil_pool_t layer_4 HIL_TABLE("layer_4") = {
     .input = hil_arena + 124,
     .output = hil_arena + 84,
     .in_h = 3,
@@ -115,11 +118,11 @@ static const hil_pool_t layer_4 = {
 };
 
 /* 5: CONCATENATION (concat), 3x3x3 + 3x3x3 -> 3x3x6, 0 MACs */
-static const hil_part_t parts_5[2] = {
+static const hil_part_t parts_5[2] HIL_TABLE("parts_5") = {
     {hil_arena + 56, 3},
     {hil_arena + 84, 3},
 };
-static const hil_concat_t layer_5 = {
+static const hil_concat_t layer_5 HIL_TABLE("layer_5") = {
     .parts = parts_5,
     .output = hil_arena + 0,
     .count = 2,
@@ -127,7 +130,7 @@ static const hil_concat_t layer_5 = {
 };
 
 /* 6: FULLY_CONNECTED (fc-per-channel), 3x3x6 -> 1x1x4, 216 MACs */
-static const hil_dense_t layer_6 = {
+static const hil_dense_t layer_6 HIL_TABLE("layer_6") = {
     .input = hil_arena + 0,
     .output = hil_arena + 56,
     .weights = weights_6,
@@ -141,7 +144,7 @@ static const hil_dense_t layer_6 = {
 };
 
 /* 7: SOFTMAX (softmax), 1x1x4 -> 1x1x4, 0 MACs, in place */
-static const hil_softmax_t layer_7 = {
+static const hil_softmax_t layer_7 HIL_TABLE("layer_7") = {
     .input = hil_arena + 56,
     .output = hil_arena + 56,
     .significand = 1599105408,
@@ -151,7 +154,7 @@ static const hil_softmax_t layer_7 = {
     .columns = 4,
 };
 
-const hil_step_t hil_steps[HIL_LAYERS] = {
+const hil_step_t hil_steps[HIL_LAYERS] HIL_TABLE("hil_steps") = {
     {hil_conv_im2col, &layer_0},
     {hil_max_pool, &layer_1},
     {hil_add_padded, &layer_2},

@@ -1,0 +1,144 @@
+/* STM32H743 (RM0433) on a NUCLEO-144: 400 MHz from the 8 MHz that the ST-LINK feeds into HSE, voltage scale 1, buses at
+ * 200 and 100 MHz, 2 wait states, both L1 caches. USART3 on PD8/PD9 is the virtual COM port. */
+#include "stm32.h"
+
+#define RCC 0x58024400u
+#define RCC_CR REGISTER(RCC + 0x00u)
+#define RCC_CFGR REGISTER(RCC + 0x10u)
+#define RCC_D1CFGR REGISTER(RCC + 0x18u)
+#define RCC_D2CFGR REGISTER(RCC + 0x1Cu)
+#define RCC_D3CFGR REGISTER(RCC + 0x20u)
+#define RCC_PLLCKSELR REGISTER(RCC + 0x28u)
+#define RCC_PLLCFGR REGISTER(RCC + 0x2Cu)
+#define RCC_PLL1DIVR REGISTER(RCC + 0x30u)
+#define RCC_AHB4ENR REGISTER(RCC + 0xE0u)
+#define RCC_APB1LENR REGISTER(RCC + 0xE8u)
+#define RCC_CR_HSEON (1u << 16)
+#define RCC_CR_HSERDY (1u << 17)
+#define RCC_CR_HSEBYP (1u << 18)
+#define RCC_CR_PLL1ON (1u << 24)
+#define RCC_CR_PLL1RDY (1u << 25)
+#define RCC_CFGR_SW 7u
+#define RCC_CFGR_SW_PLL1 3u
+#define RCC_CFGR_SWS (7u << 3)
+#define RCC_CFGR_SWS_PLL1 (3u << 3)
+#define RCC_D1CFGR_FULL_SPEED (8u | 4u << 4) /* HPRE: AXI and AHB at half the core's clock; D1PPRE: half of that */
+#define RCC_D2CFGR_FULL_SPEED (4u << 4 | 4u << 8)
+#define RCC_D3CFGR_FULL_SPEED (4u << 4)
+#define RCC_PLLCKSELR_HSE 2u
+#define RCC_PLLCFGR_RGE_2_4_MHZ (1u << 2)
+#define RCC_PLLCFGR_DIVP1EN (1u << 16)
+#define RCC_PLLCFGR_PLL1 0xFu /* FRACEN, VCOSEL (clear: wide), RGE of PLL1 */
+#define RCC_AHB4ENR_GPIOD (1u << 3)
+#define RCC_APB1LENR_TIM2 (1u << 0)
+#define RCC_APB1LENR_USART3 (1u << 18)
+
+#define PWR_CSR1 REGISTER(0x58024804u)
+#define PWR_CR3 REGISTER(0x5802480Cu)
+#define PWR_D3CR REGISTER(0x58024818u)
+#define PWR_CSR1_ACTVOSRDY (1u << 13)
+#define PWR_CR3_SUPPLY 7u
+#define PWR_CR3_LDOEN 2u
+#define PWR_D3CR_VOSRDY (1u << 13)
+#define PWR_D3CR_VOS_SCALE1 (3u << 14)
+
+#define FLASH_ACR REGISTER(0x52002000u)
+#define FLASH_ACR_FULL_SPEED (2u | 2u << 4) /* LATENCY, WRHIGHFREQ for 200 MHz at scale 1 */
+
+#define GPIOD 0x58020C00u
+#define USART3 0x40004800u
+
+#define FULL_HZ 400000000u
+#define RESET_HZ 64000000u
+#define PLL_M 4u   /* 8 MHz / 4 = 2 MHz */
+#define PLL_N 400u /* 800 MHz; half of it (P) is the core's */
+#define PLL_P 2u
+
+const char hil_port_timer_kind[] = STM32_TIMER_KIND;
+
+static uint32_t core_hz = RESET_HZ;
+static uint32_t timer_shift; /* TIM2 runs at the core's clock, or at half of it */
+
+static bool start_power(void)
+{
+    /* Can be written once after power-on; until then the voltage cannot be changed. */
+    stm32_change(&PWR_CR3, PWR_CR3_SUPPLY, PWR_CR3_LDOEN);
+    if (!stm32_reaches(&PWR_CSR1, PWR_CSR1_ACTVOSRDY, PWR_CSR1_ACTVOSRDY)) {
+        return false;
+    }
+    stm32_change(&PWR_D3CR, PWR_D3CR_VOS_SCALE1, PWR_D3CR_VOS_SCALE1);
+    return stm32_reaches(&PWR_D3CR, PWR_D3CR_VOSRDY, PWR_D3CR_VOSRDY);
+}
+
+static bool start_clocks(void)
+{
+    RCC_CR |= RCC_CR_HSEBYP;
+    RCC_CR |= RCC_CR_HSEON;
+    if (!start_power() || !stm32_reaches(&RCC_CR, RCC_CR_HSERDY, RCC_CR_HSERDY)) {
+        return false;
+    }
+    RCC_PLLCKSELR = PLL_M << 4 | RCC_PLLCKSELR_HSE;
+    stm32_change(&RCC_PLLCFGR, RCC_PLLCFGR_PLL1, RCC_PLLCFGR_RGE_2_4_MHZ | RCC_PLLCFGR_DIVP1EN);
+    RCC_PLL1DIVR = (PLL_N - 1u) | (PLL_P - 1u) << 9 | 1u << 16 | 1u << 24;
+    RCC_CR |= RCC_CR_PLL1ON;
+    if (!stm32_reaches(&RCC_CR, RCC_CR_PLL1RDY, RCC_CR_PLL1RDY)) {
+        return false;
+    }
+    FLASH_ACR = FLASH_ACR_FULL_SPEED;
+    if (!stm32_reaches(&FLASH_ACR, FLASH_ACR_FULL_SPEED, FLASH_ACR_FULL_SPEED)) {
+        return false;
+    }
+    RCC_D1CFGR = RCC_D1CFGR_FULL_SPEED;
+    RCC_D2CFGR = RCC_D2CFGR_FULL_SPEED;
+    RCC_D3CFGR = RCC_D3CFGR_FULL_SPEED;
+    stm32_change(&RCC_CFGR, RCC_CFGR_SW, RCC_CFGR_SW_PLL1);
+    return stm32_reaches(&RCC_CFGR, RCC_CFGR_SWS, RCC_CFGR_SWS_PLL1);
+}
+
+void hil_port_init(void)
+{
+    uint32_t usart_hz = RESET_HZ;
+    if (start_clocks()) {
+        core_hz = FULL_HZ;
+        usart_hz = FULL_HZ / 4u;
+        timer_shift = 1;
+    } else {
+        RCC_CFGR = 0;
+        RCC_D1CFGR = 0;
+        RCC_D2CFGR = 0;
+        RCC_D3CFGR = 0;
+    }
+    stm32_caches_on();
+    RCC_AHB4ENR |= RCC_AHB4ENR_GPIOD;
+    RCC_APB1LENR |= RCC_APB1LENR_USART3 | RCC_APB1LENR_TIM2;
+    (void)RCC_APB1LENR; /* a peripheral takes two clocks to hear of its own */
+    stm32_pin(GPIOD, 8, 7);
+    stm32_pin(GPIOD, 9, 7);
+    stm32_usart_init(USART3, stm32_divisor(usart_hz, STM32_BAUD));
+    stm32_cycles_start();
+}
+
+uint8_t hil_port_getc(void)
+{
+    return stm32_usart_get(USART3);
+}
+
+void hil_port_putc(uint8_t byte)
+{
+    stm32_usart_put(USART3, byte);
+}
+
+void hil_port_flush(void)
+{
+    stm32_usart_flush(USART3);
+}
+
+uint64_t hil_port_ticks(void)
+{
+    return stm32_cycles(timer_shift);
+}
+
+uint32_t hil_port_ticks_hz(void)
+{
+    return core_hz;
+}

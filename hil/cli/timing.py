@@ -1,0 +1,49 @@
+"""Commands about the timing model: timing validate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hil.cli.app import DEFAULT_RUNTIME, JsonOption, RuntimeOption, app, console, emit_json
+from hil.errors import CheckFailed
+
+timing = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The model behind modelled cycles.")
+app.add_typer(timing, name="timing")
+
+
+@timing.callback()
+def _group() -> None:
+    """The model behind modelled cycles."""
+
+
+@timing.command()
+def validate(
+    models: Annotated[
+        Path | None,
+        typer.Option("--models", metavar="DIR", exists=True, file_okay=False, help="Folder with the .tflite files."),
+    ] = None,
+    runtime: RuntimeOption = DEFAULT_RUNTIME,
+    as_json: JsonOption = False,
+) -> None:
+    """Published latencies of MLPerf Tiny's networks beside the model's, and which of them can be compared."""
+    from hil.timing.networks import find_networks, measure_networks, modelled_of
+    from hil.timing.validate import load_published, published_file
+    from hil.timing.validate import validate as compare
+    from hil.timing.validate_tables import cycle_table, row_tables
+
+    published = load_published(published_file())
+    networks = {} if models is None else find_networks(models, published)
+    measured = measure_networks(networks, runtime, lambda text: console.print(text, highlight=False))
+    rows = compare(published, modelled_of(measured))
+    if as_json:
+        emit_json({"rows": [row.to_json() for row in rows], "measured": [item.to_json() for item in measured]})
+    else:
+        for table in [*row_tables(rows), *([cycle_table(measured)] if measured else [])]:
+            console.print(table, "")
+        if models is None:
+            console.print("nothing was run: --models DIR names a folder with the networks", highlight=False)
+    if differing := [item.model for item in measured if item.outputs.mismatched]:
+        raise CheckFailed(f"outputs differ from the reference kernels: {', '.join(differing)}")

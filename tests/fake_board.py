@@ -1,0 +1,123 @@
+"""A stand-in for a connected board: QEMU behind a serial port, programmed by a script called pyocd.
+
+`pyocd flash` loads an image into a new emulator, whose machine does not exist yet; `pyocd reset` lets it start. So the
+serial port, the start from reset and the firmware are real; probe and USB are not.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from hil.detect import Connected
+from hil.runners.qemu import ICOUNT_SHIFT, QEMU
+
+SERIAL_NUMBER = "0665FF303430"
+
+
+@dataclass(frozen=True, slots=True)
+class FakeBoard:
+    """Everything of one board lives in `folder`: its port `tty`, its control socket, the emulator's pid."""
+
+    folder: Path
+    machine: str
+
+    @property
+    def port(self) -> Path:
+        """The serial port: a link that appears with the first image."""
+        return self.folder / "tty"
+
+    @property
+    def device(self) -> Connected:
+        """How detection would list it."""
+        return Connected(SERIAL_NUMBER, ("fake",), str(self.port), flash="pyocd", source="test")
+
+    def install(self) -> Path:
+        """A folder for PATH with the script in it."""
+        binaries = self.folder / "bin"
+        binaries.mkdir(parents=True, exist_ok=True)
+        root = Path(__file__).resolve().parent.parent
+        script = binaries / "pyocd"
+        script.write_text(
+            f"#!{sys.executable}\nimport sys\nsys.path.insert(0, {str(root)!r})\n"
+            "from pathlib import Path\nfrom tests.fake_board import FakeBoard, main\n"
+            f"main(FakeBoard(Path({str(self.folder)!r}), {self.machine!r}), sys.argv[1:])\n"
+        )
+        script.chmod(script.stat().st_mode | stat.S_IXUSR)
+        return binaries
+
+    def flash(self, image: Path, *, own_session: bool = True) -> subprocess.Popen[bytes]:
+        """A new emulator with `image`; its port exists, its machine does not."""
+        self.kill()
+        control = self.folder / "qmp"
+        control.unlink(missing_ok=True)
+        emulator = subprocess.Popen(
+            [QEMU, "-M", self.machine, "-kernel", str(image), "-icount", f"shift={ICOUNT_SHIFT}", "-nodefaults",
+             "-display", "none", "-nic", "none", "-chardev", "pty,id=uart", "-serial", "chardev:uart", "-preconfig",
+             "-qmp", f"unix:{control},server=on,wait=off"],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=own_session,
+        )  # fmt: skip
+        assert emulator.stdout is not None
+        said = emulator.stdout.readline().decode()  # "char device redirected to /dev/pts/3 (label uart)"
+        deadline = time.monotonic() + 10.0
+        while not control.exists() and time.monotonic() < deadline:  # made a moment after the pty
+            time.sleep(0.01)
+        self.port.unlink(missing_ok=True)
+        self.port.symlink_to(said.split()[4])
+        (self.folder / "pid").write_text(str(emulator.pid))
+        return emulator
+
+    def reset(self) -> None:
+        """Build the machine and start it."""
+        with socket.socket(socket.AF_UNIX) as control:
+            control.settimeout(10)
+            control.connect(str(self.folder / "qmp"))
+            answers = control.makefile("r")
+            answers.readline()
+            for command in ("qmp_capabilities", "x-exit-preconfig"):
+                control.sendall(json.dumps({"execute": command}).encode())
+                answer: dict[str, object] = {}
+                while "return" not in answer:
+                    line = answers.readline()
+                    if not line:
+                        return  # killed meanwhile, which whoever waits for the device will notice
+                    answer = json.loads(line)
+                    assert "error" not in answer, answer
+
+    def pid(self) -> int | None:
+        """The emulator's process, when there is one."""
+        with suppress(FileNotFoundError, ValueError):
+            return int((self.folder / "pid").read_text())
+        return None
+
+    def kill(self) -> None:
+        """Pull the plug."""
+        pid = self.pid()
+        if pid is not None:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            (self.folder / "pid").unlink()
+
+
+def main(board: FakeBoard, arguments: list[str]) -> None:
+    """The command line of the stand-in: flash --uid ID --target T --format elf IMAGE, or reset --uid ID --target T."""
+    with (board.folder / "calls").open("a") as log:
+        log.write(" ".join(arguments) + "\n")
+    if arguments[arguments.index("--uid") + 1] != SERIAL_NUMBER:
+        sys.exit("error: no such probe")
+    if arguments[0] == "flash":
+        last, stuck = board.folder / "last.elf", board.folder / "stuck.elf"
+        shutil.copyfile(arguments[-1], last)
+        board.flash(stuck if stuck.exists() else last)  # a probe may say that it wrote what it did not
+    else:
+        board.reset()

@@ -1,0 +1,135 @@
+/* A port file compiled for the host, against a model of the chip's registers: what it writes where, and what clock that
+ * makes. The model follows the reference manuals: an oscillator or PLL is ready once it is on and its input is, a clock
+ * is only switched to when it is ready. -DPORT=... names the port file, -DFAMILY=4, 5 (L4), 7 or 8 (H7). */
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static volatile uint32_t *simulated(uint32_t address);
+#define REGISTER(address) (*simulated(address))
+#define __asm if (0) __asm
+#include PORT
+
+#define SLOTS 256
+static struct {
+    uint32_t address;
+    volatile uint32_t value;
+} slots[SLOTS];
+static uint32_t used;
+static int broken; /* 0: nothing, 1: no oscillator, 2: no PLL, 3: no power, 4: no switch */
+
+static volatile uint32_t *slot(uint32_t address)
+{
+    for (uint32_t i = 0; i < used; i++) {
+        if (slots[i].address == address) {
+            return &slots[i].value;
+        }
+    }
+    if (used == SLOTS) {
+        abort();
+    }
+    slots[used].address = address;
+    return &slots[used++].value;
+}
+
+static void follow(volatile uint32_t *where, uint32_t bit, int ready)
+{
+    *where = (*where & ~bit) | (ready ? bit : 0u);
+}
+
+#if FAMILY == 5
+#define OSC_ON (1u << 8)
+#define OSC_READY (1u << 10)
+#define SW_AT 0u
+#define SW_MASK 3u
+#define SW_PLL 3u
+#define SWS_AT 2u
+#elif FAMILY == 8
+#define OSC_ON (1u << 16)
+#define OSC_READY (1u << 17)
+#define SW_AT 0u
+#define SW_MASK 7u
+#define SW_PLL 3u
+#define SWS_AT 3u
+#else
+#define OSC_ON (1u << 16)
+#define OSC_READY (1u << 17)
+#define SW_AT 0u
+#define SW_MASK 3u
+#define SW_PLL 2u
+#define SWS_AT 2u
+#endif
+#if FAMILY == 8
+#define CFGR_AT 0x10u
+#else
+#define CFGR_AT 0x08u
+#endif
+
+/* Everything that hardware would do by itself, before the next access. */
+static void settle(void)
+{
+    volatile uint32_t *cr = slot(RCC), *cfgr = slot(RCC + CFGR_AT);
+    follow(cr, OSC_READY, (*cr & OSC_ON) != 0u && broken != 1);
+    follow(cr, 1u << 25, (*cr >> 24 & 1u) != 0u && (*cr & OSC_READY) != 0u && broken != 2);
+    if (((*cfgr >> SW_AT) & SW_MASK) != SW_PLL || ((*cr >> 25 & 1u) != 0u && broken != 4)) {
+        *cfgr = (*cfgr & ~(SW_MASK << SWS_AT)) | ((*cfgr >> SW_AT) & SW_MASK) << SWS_AT;
+    }
+#if FAMILY == 7
+    volatile uint32_t *pwr = slot(0x40007000u), *csr = slot(0x40007004u);
+    follow(csr, 1u << 16, (*pwr >> 16 & 1u) != 0u && broken != 3);
+    follow(csr, 1u << 17, (*pwr >> 17 & 1u) != 0u && (*csr >> 16 & 1u) != 0u);
+#elif FAMILY == 5
+    follow(slot(0x40007014u), 1u << 10, broken == 3);
+#elif FAMILY == 8
+    follow(slot(0x58024804u), 1u << 13, (*slot(0x5802480Cu) & 7u) == 2u && broken != 3);
+    follow(slot(0x58024818u), 1u << 13, (*slot(0x58024818u) >> 14 & 3u) == 3u);
+#endif
+}
+
+static volatile uint32_t *simulated(uint32_t address)
+{
+    settle();
+    return slot(address);
+}
+
+static void reset_values(void)
+{
+#if FAMILY == 8
+    *slot(RCC) = 0x00000005u;
+    *slot(0x5802480Cu) = 6u;
+    *slot(0x58024818u) = 1u << 14;
+#elif FAMILY == 5
+    *slot(RCC) = 0x00000063u;
+    *slot(0x40007000u) = 1u << 9;
+    *slot(0x40007080u) = 1u << 8;
+#else
+    *slot(RCC) = 0x00000083u;
+    *slot(RCC + 4u) = 0x24003010u;
+    *slot(0x40007000u) = 0xC000u;
+#endif
+}
+
+int main(int count, char **words)
+{
+    broken = count > 1 ? atoi(words[1]) : 0;
+    reset_values();
+    hil_port_init();
+    settle();
+    printf("{\"hz\": %u, \"kind\": \"%s\"", hil_port_ticks_hz(), hil_port_timer_kind);
+    for (uint32_t i = 0; i < used; i++) {
+        printf(", \"%08x\": %u", slots[i].address, slots[i].value);
+    }
+    /* Ticks: the coarse counter says how often the cycle counter has wrapped, whichever is a little ahead. */
+    *slot(TIM2 + TIM_CNT) = 1u << 20;
+    *slot(0xE0001004u) = 0;
+    printf(", \"coarse\": %llu, \"continued\": [", (unsigned long long)hil_port_ticks());
+    for (uint32_t i = 0; i < 7; i++) {
+        static const int64_t lead[7] = {0, 5, -5, 70000, -70000, 2147483647, -2147483648};
+        const uint64_t near = 3u * (1ull << 32) + (i % 2u ? 1u : 4294967290u);
+        const uint64_t want = near + (uint64_t)lead[i];
+        printf("%s%d", i ? ", " : "", stm32_continued((uint32_t)want, near) == want);
+    }
+    printf("]}\n");
+    return 0;
+}

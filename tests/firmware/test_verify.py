@@ -1,0 +1,146 @@
+"""`verify` on an emulated core: accuracy, agreement, resuming, a device that answers wrongly."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hil import cli
+from hil.board import load_board
+from hil.errors import LinkTimeout, StoreError, UsageError
+from hil.link import Device
+from hil.measure import Options, Rig
+from hil.model import parse_model
+from hil.reference import Reference
+from hil.store import Store
+from hil.verify import Request, verify
+from munas.flatbuffer import write_tflite
+from tests.firmware import images
+from tests.networks import every_operator
+
+pytestmark = [pytest.mark.firmware, pytest.mark.qemu]
+
+COUNT = 12
+
+
+@dataclass
+class Counted:
+    """Progress that remembers."""
+
+    started: list[tuple[int, int]] = field(default_factory=list)
+    advanced: int = 0
+
+    def start(self, total: int, resumed: int) -> None:
+        self.started.append((total, resumed))
+
+    def advance(self) -> None:
+        self.advanced += 1
+
+    def stop(self) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def model() -> bytes:
+    return write_tflite(every_operator(), 3)
+
+
+@pytest.fixture(scope="module")
+def rig() -> Rig:
+    images.need_toolchain()
+    return Rig(load_board("nucleo-f746zg"), Options())
+
+
+@pytest.fixture
+def request_(model: bytes, tmp_path: Path) -> Request:
+    """Inputs whose labels are LiteRT's answers, but for every fourth."""
+    network = parse_model(model, "all")
+    reference, shape = Reference(model, network), network.tensors[network.inputs[0]].shape
+    x = np.random.default_rng(1).integers(-128, 128, (COUNT, *shape[1:]), np.int8)
+    y = np.array([reference.run([values])[0].argmax() for values in x])
+    y[::4] = (y[::4] + 1) % network.tensors[network.outputs[0]].elements
+    np.savez(tmp_path / "data.npz", x=x, y=y)
+    return Request(model, "all", tmp_path / "data.npz", tmp_path / "verify.sqlite")
+
+
+def test_accuracy_and_agreement(rig: Rig, request_: Request) -> None:
+    progress = Counted()
+    result = verify(rig, request_, progress)
+    assert (result.inputs, result.device_correct, result.host_correct) == (COUNT, 9, 9)
+    assert (result.mismatched, result.litert_mismatched) == ((), ())
+    assert (progress.started, progress.advanced) == ([(COUNT, 0)], COUNT)
+    again = verify(rig, request_, progress)
+    assert (again.device_accuracy, again.host_accuracy, again.resumed) == (0.75, 0.75, COUNT)
+    assert progress.advanced == COUNT
+
+
+def test_a_wrong_output_is_reported_and_stays_reported(
+    rig: Rig, request_: Request, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer, calls = Device.answer, iter(range(1000))
+
+    def wrong(self: Device) -> tuple[int, bytes]:
+        ticks, output = answer(self)
+        return ticks, bytes([output[0] ^ 1, *output[1:]]) if next(calls) == 5 else output
+
+    monkeypatch.setattr(Device, "answer", wrong)
+    assert verify(rig, request_, Counted()).mismatched == (5,)
+    monkeypatch.undo()
+    result = verify(rig, request_, Counted())
+    assert (result.mismatched, result.litert_mismatched, result.resumed) == ((5,), (5,), COUNT)
+
+
+def test_a_device_that_dies_is_booted_again_and_nothing_is_done_twice(
+    rig: Rig, request_: Request, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload, calls = Device.upload, iter(range(1000))
+
+    def dying(self: Device, data: bytes) -> None:
+        if next(calls) in (0, 1, 6):
+            raise LinkTimeout("it is gone")
+        upload(self, data)
+
+    monkeypatch.setattr(Device, "upload", dying)
+    progress = Counted()
+    assert verify(rig, request_, progress).mismatched == ()
+    assert progress.advanced == COUNT
+    monkeypatch.setattr(Device, "upload", lambda *_: dying(*_) or (_ for _ in ()).throw(LinkTimeout("for good")))
+    other = Request(request_.model, "all", request_.data, request_.store.with_name("other.sqlite"))
+    with pytest.raises(LinkTimeout):
+        verify(rig, other, Counted())
+
+
+def test_a_foreign_record_is_a_store_error(rig: Rig, request_: Request) -> None:
+    verify(rig, Request(request_.model, "all", request_.data, request_.store, limit=1), Counted())
+    with Store(request_.store) as store:
+        (run,) = store.runs().values()
+        from hil.store import Result
+
+        store.insert(store.run_id(run), Result(1, "ok", record={"device": "00", "host": "00", "same": True}))
+    with pytest.raises(StoreError, match="not one of verify"):
+        verify(rig, Request(request_.model, "all", request_.data, request_.store, limit=2), Counted())
+
+
+def test_wrong_data_is_refused_before_anything_is_built(rig: Rig, request_: Request) -> None:
+    np.savez(request_.data, x=np.zeros((1, 3), np.int8), y=np.zeros(1, np.int8))
+    with pytest.raises(UsageError, match="the network takes"):
+        verify(rig, request_, Counted())
+
+
+def test_command(request_: Request, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    model = request_.data.with_name("all.tflite")
+    model.write_bytes(request_.model)
+    arguments = ["verify", str(model), "--data", str(request_.data), "-o", str(request_.store), "--json"]
+    monkeypatch.setattr(sys, "argv", ["munas-hil", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 0
+    document: dict[str, Any] = json.loads(capsys.readouterr().out)
+    assert document["device"] == document["host"] == {"correct": 9, "accuracy": 0.75}
+    assert document["outputs"]["checked"] == COUNT

@@ -1,0 +1,151 @@
+"""A stranger's .npz: what is taken, and that nothing else is, whatever it claims to be."""
+
+from __future__ import annotations
+
+import io
+import random
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.lib import format as npy
+
+from hil.dataset import load_dataset
+from hil.errors import UsageError
+from hil.plan import Port
+
+TAKES = Port(storage=0, offset=0, size=6, shape=(1, 2, 3, 1), scale=0.5, zero_point=10)
+X = np.arange(-12, 12, dtype=np.int8).reshape(4, 2, 3)
+Y = np.array([0, 1, 2, 1])
+
+
+def saved(path: Path, **arrays: Any) -> Path:
+    np.savez(path, **arrays)
+    return path
+
+
+def member(array: np.ndarray[Any, Any], **changes: Any) -> bytes:
+    """An .npy whose header tells something else about `array`."""
+    out = io.BytesIO()
+    npy.write_array_header_1_0(out, {**npy.header_data_from_array_1_0(array), **changes})
+    return out.getvalue() + array.tobytes()
+
+
+def zipped(path: Path, **members: bytes) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(f"{name}.npy", content)
+    return path
+
+
+def test_int8_is_taken_as_it_is(tmp_path: Path) -> None:
+    data = load_dataset(saved(tmp_path / "d.npz", x=X, y=Y), TAKES, 3)
+    assert np.array_equal(data.inputs, X.reshape(4, 6))
+    assert data.labels.tolist() == Y.tolist()
+    assert len(data.sha256) == 64
+    assert len(load_dataset(tmp_path / "d.npz", TAKES, 3, limit=2)) == 2
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_floats_are_quantised_half_away_from_zero_and_saturated(tmp_path: Path, dtype: type) -> None:
+    x = np.array([[0.0, 0.25, -0.25, 0.2, 500.0, -500.0]], dtype)
+    data = load_dataset(saved(tmp_path / "d.npz", x=x, y=np.array([[1]], np.uint8)), TAKES, 3)
+    assert data.inputs.tolist() == [[10, 11, 9, 10, 127, -128]]
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        ({"x": X}, "no arrays 'y'"),
+        ({"x": X, "y": Y[:3]}, "4 inputs and 3 labels"),
+        ({"x": X[:, :1], "y": Y}, "the network takes 2x3x1"),
+        ({"x": X[:0], "y": Y[:0]}, "has 0 inputs"),
+        ({"x": X.astype(np.uint8), "y": Y}, "is uint8; int8"),
+        ({"x": X * 1j, "y": Y}, "complex"),
+        ({"x": X.astype(np.longdouble), "y": Y}, "not of numbers"),
+        ({"x": np.where(X > 0, np.nan, 0.0), "y": Y}, "not finite"),
+        ({"x": X, "y": Y + 1}, "classes 1 to 3"),
+        ({"x": X, "y": Y - 1}, "classes -1 to 1"),
+        ({"x": X, "y": Y * 1.0}, "float64"),
+        ({"x": X, "y": np.eye(4, 3, dtype=np.int8)}, "one whole number an input"),
+        ({"x": np.int8(3), "y": Y}, "has the shape"),
+        ({"x": np.array([object()] * 4), "y": Y}, "not of numbers"),
+    ],
+)
+def test_other_arrays_are_refused(tmp_path: Path, arrays: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        load_dataset(saved(tmp_path / "d.npz", **arrays), TAKES, 3)
+
+
+def test_one_output_has_no_classes(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no classes"):
+        load_dataset(saved(tmp_path / "d.npz", x=X, y=Y), TAKES, 1)
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        member(X, shape=(1 << 40, 6)),
+        member(X, shape=(4, 2, 2)),
+        member(X, shape=(-4, 6)),
+        member(X, shape=(1,) * 20),
+        member(X)[:40],
+        member(X)[:-1],
+        member(X).replace(b"NUMPY", b"NUMPI"),
+        member(X).replace(b"'descr'", b"'descx'"),
+        b"\x93NUMPY\x09\x00" + member(X)[8:],
+        b"",
+    ],
+)
+def test_headers_that_lie_are_refused(tmp_path: Path, x: bytes) -> None:
+    with pytest.raises(UsageError):
+        load_dataset(zipped(tmp_path / "d.npz", x=x, y=member(Y)), TAKES, 3)
+
+
+def test_a_bomb_is_refused_before_it_goes_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hil.dataset.MAX_ARRAY_BYTES", 1 << 20)
+    with zipfile.ZipFile(tmp_path / "d.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("x.npy", member(np.zeros((1 << 20, 6), np.int8)))
+        archive.writestr("y.npy", member(Y))
+    assert (tmp_path / "d.npz").stat().st_size < 20_000
+    with pytest.raises(UsageError, match="larger than"):
+        load_dataset(tmp_path / "d.npz", TAKES, 3)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [lambda data, rng: data[: rng.randrange(len(data))], lambda data, rng: rng.randbytes(rng.randrange(200))],
+    ids=["truncated", "noise"],
+)
+def test_broken_files_are_refused(tmp_path: Path, damage: Callable[[bytes, random.Random], bytes]) -> None:
+    rng, whole = random.Random(1), saved(tmp_path / "d.npz", x=X, y=Y).read_bytes()
+    for _ in range(100):
+        (tmp_path / "d.npz").write_bytes(damage(whole, rng))
+        with pytest.raises(UsageError):
+            load_dataset(tmp_path / "d.npz", TAKES, 3)
+
+
+def test_flipped_bytes_are_refused_or_harmless(tmp_path: Path) -> None:
+    rng, whole = random.Random(2), saved(tmp_path / "d.npz", x=X, y=Y).read_bytes()
+    refused = 0
+    for _ in range(300):
+        damaged = bytearray(whole)
+        damaged[rng.randrange(len(damaged))] ^= 1 << rng.randrange(8)
+        (tmp_path / "d.npz").write_bytes(damaged)
+        try:
+            data = load_dataset(tmp_path / "d.npz", TAKES, 3)
+        except UsageError:
+            refused += 1
+        else:
+            assert np.array_equal(data.inputs, X.reshape(4, 6))
+            assert data.labels.tolist() == Y.tolist()
+    assert refused > 100
+
+
+def test_absent_and_unreadable_files(tmp_path: Path) -> None:
+    for path in (tmp_path / "absent.npz", tmp_path):
+        with pytest.raises(UsageError, match="cannot be read"):
+            load_dataset(path, TAKES, 3)

@@ -1,0 +1,238 @@
+"""Flashing: a folder plays the mass-storage drive, scripts play the flashing programs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import struct
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from hil.board import load_board
+from hil.detect import Connected
+from hil.errors import BoardError, FlashError, ToolMissing
+from hil.flash import MassStorage, OpenOcd, PyOcd, flasher_for
+from hil.flash.base import flat_binary, run_probe
+from hil.flash.mass_storage import FAIL_NAME, FILE_NAME
+
+ORIGIN = 0x08000000
+
+
+def elf(path: Path, segments: list[tuple[int, bytes]]) -> Path:
+    """A 32-bit Arm ELF of loadable segments (address, content); an empty one stands for RAM."""
+    header, program = 52, 32
+    offset = header + program * len(segments)
+    ident = b"\x7fELF\x01\x01\x01" + bytes(9)
+    text = ident + struct.pack(
+        "<HHIIIIIHHHHHH", 2, 40, 1, ORIGIN, header, 0, 0, header, program, len(segments), 40, 0, 0
+    )
+    body = b""
+    for address, content in segments:
+        text += struct.pack("<IIIIIIII", 1, offset + len(body), address, address, len(content), 64, 5, 4)
+        body += content
+    path.write_bytes(text + body)
+    return path
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    return elf(tmp_path / "image.elf", [(ORIGIN + 8, b"late"), (ORIGIN, b"early"), (0x20000000, b"")])
+
+
+def test_a_flat_binary_is_in_order_and_without_ram(image: Path) -> None:
+    assert flat_binary(image) == (ORIGIN, b"early\xff\xff\xfflate")
+
+
+def test_what_is_no_image(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("no ELF")
+    for path in (tmp_path / "text", tmp_path / "absent"):
+        with pytest.raises(FlashError, match=path.name):
+            flat_binary(path)
+    with pytest.raises(FlashError, match="holds nothing"):
+        flat_binary(elf(tmp_path / "empty.elf", [(0x20000000, b"")]))
+
+
+# --- the drive --------------------------------------------------------------------------------------------------------
+
+
+class Drive:
+    """A probe's drive: takes a file, goes away, comes back without it, and with FAIL.TXT when something went wrong."""
+
+    def __init__(self, folder: Path, *, says: str = "", vanishes: bool = True, old_failure: str = "") -> None:
+        self.folder, self.says, self.vanishes = folder, says, vanishes
+        self.written: list[bytes] = []
+        self.stop = threading.Event()
+        self._mount(old_failure)
+
+    def _mount(self, failure: str) -> None:
+        self.folder.mkdir(exist_ok=True)
+        (self.folder / "DETAILS.TXT").write_text("Version: 0221\n")
+        if failure:
+            (self.folder / FAIL_NAME).write_text(failure)
+
+    def run(self) -> None:
+        file = self.folder / FILE_NAME
+        while not self.stop.wait(0.01):
+            if not file.exists():
+                continue
+            time.sleep(0.1)  # being written
+            self.written.append(file.read_bytes())
+            if self.vanishes:
+                away = self.folder.with_suffix(".away")
+                self.folder.rename(away)
+                time.sleep(0.1)
+                shutil.rmtree(away)
+            else:
+                shutil.rmtree(self.folder)
+            self._mount(self.says)
+
+    @contextmanager
+    def running(self) -> Iterator[MassStorage]:
+        thread = threading.Thread(target=self.run)
+        thread.start()
+        try:
+            yield MassStorage(self.folder, timeout_s=3.0, settle_s=0.05)
+        finally:
+            self.stop.set()
+            thread.join()
+
+
+@pytest.mark.parametrize("vanishes", [True, False])
+@pytest.mark.parametrize("old_failure", ["", "the last one failed"])
+def test_the_drive_takes_the_image(tmp_path: Path, image: Path, vanishes: bool, old_failure: str) -> None:
+    """What FAIL.TXT says of an image before ours is not ours."""
+    drive = Drive(tmp_path / "drive", vanishes=vanishes, old_failure=old_failure)
+    with drive.running() as flasher:
+        flasher.flash(image)
+    assert drive.written == [b"early\xff\xff\xfflate"]
+
+
+@pytest.mark.parametrize("old_failure", ["", "SWD error\r\n", "other"])
+def test_fail_txt_is_reported(tmp_path: Path, image: Path, old_failure: str) -> None:
+    """Also when it says the same as the time before."""
+    drive = Drive(tmp_path / "drive", says="SWD error\r\n", old_failure=old_failure)
+    with drive.running() as flasher, pytest.raises(FlashError, match=r"FAIL\.TXT says: SWD error$"):
+        flasher.flash(image)
+
+
+def test_a_drive_that_does_not_come_back(tmp_path: Path, image: Path) -> None:
+    (tmp_path / "drive").mkdir()
+    started = time.monotonic()
+    with pytest.raises(FlashError, match=r"did not come back within 0\.3 s; is it remounted"):
+        MassStorage(tmp_path / "drive", timeout_s=0.3).flash(image)
+    assert time.monotonic() - started < 2
+
+
+def test_a_drive_that_is_not_mounted(tmp_path: Path, image: Path) -> None:
+    with pytest.raises(FlashError, match="is not mounted"):
+        MassStorage(tmp_path / "drive").flash(image)
+    device = Connected("1", ("nucleo-f746zg",), None, (tmp_path / "drive",))
+    with pytest.raises(FlashError, match="the drive of 1 is not mounted"):
+        flasher_for(device, load_board("nucleo-f746zg"))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_drive_that_is_read_only(tmp_path: Path, image: Path) -> None:
+    drive = tmp_path / "drive"
+    drive.mkdir(mode=0o555)
+    with pytest.raises(FlashError, match="cannot copy"):
+        MassStorage(drive).flash(image)
+
+
+def test_the_drives_reset_is_a_break(tmp_path: Path) -> None:
+    breaks: list[float] = []
+
+    class Port:
+        def send_break(self, duration: float = 0.0) -> None:
+            breaks.append(duration)
+
+    MassStorage(tmp_path).reset(Port())
+    assert breaks == [0.25]
+
+
+# --- programs ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], Path]:
+    """Puts a program on the PATH that logs its arguments, one a line, and then runs `body` (sh)."""
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
+
+    def make(name: str, body: str) -> Path:
+        (tmp_path / "bin").mkdir(exist_ok=True)
+        log, script = tmp_path / f"{name}.log", tmp_path / "bin" / name
+        script.write_text(f'#!/bin/sh\nfor word in "$@"; do echo "$word" >> {log}; done\n{body}\n')
+        script.chmod(0o755)
+        return log
+
+    return make
+
+
+def test_openocd_is_told_image_and_adapter(program: Callable[[str, str], Path], image: Path) -> None:
+    log = program("openocd", "exit 0")
+    device = Connected("066E", ("nucleo-f746zg",), "/dev/null", flash="openocd")
+    flasher = flasher_for(device, load_board("nucleo-f746zg"))
+    flasher.flash(image)
+    flasher.reset(None)  # type: ignore[arg-type]
+    assert log.read_text().splitlines() == [
+        "-f", "board/st_nucleo_f7.cfg", "-c", "adapter serial 066E", "-c", f"program {{{image}}} verify",
+        "-c", "shutdown",
+        "-f", "board/st_nucleo_f7.cfg", "-c", "adapter serial 066E", "-c", "init", "-c", "reset run", "-c", "shutdown",
+    ]  # fmt: skip
+
+
+def test_pyocd_is_told_image_target_and_probe(program: Callable[[str, str], Path], image: Path) -> None:
+    log = program("pyocd", "exit 0")
+    device = Connected("066E", ("nucleo-l4r5zi",), "/dev/null", flash="pyocd")
+    flasher_for(device, load_board("nucleo-l4r5zi")).flash(image)
+    assert log.read_text().split() == [
+        "flash", "--uid", "066E", "--target", "stm32l4r5zitx", "--format", "elf", str(image),
+    ]  # fmt: skip
+
+
+def test_a_program_that_fails_is_quoted(program: Callable[[str, str], Path], image: Path) -> None:
+    program("openocd", "echo 'Open On-Chip Debugger'; echo 'Error: no device found' >&2; echo bye; exit 1")
+    with pytest.raises(FlashError, match=r"openocd failed with status 1: Error: no device found$"):
+        OpenOcd("066E", "a.cfg").flash(image)
+
+
+def test_a_program_that_hangs_takes_its_children_along(
+    program: Callable[[str, str], Path], image: Path, tmp_path: Path
+) -> None:
+    program("pyocd", f"sleep 60 & echo $! > {tmp_path}/child; wait")
+    with pytest.raises(FlashError, match=r"did not finish within 0\.5 s"):
+        PyOcd("066E", "x", timeout_s=0.5).flash(image)
+    child = int((tmp_path / "child").read_text())
+    time.sleep(0.1)
+    stat = Path(f"/proc/{child}/stat")
+    assert not stat.exists() or stat.read_text().split()[2] == "Z"
+
+
+def test_a_program_that_is_missing(image: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ToolMissing, match="apt-get install openocd"):
+        OpenOcd("1", "a.cfg").flash(image)
+    with pytest.raises(ToolMissing, match="pip install pyocd"):
+        PyOcd("1", "x").reset(None)  # type: ignore[arg-type]
+
+
+def test_a_path_that_tcl_would_read_otherwise(tmp_path: Path) -> None:
+    with pytest.raises(FlashError, match="braces"):
+        OpenOcd("1", "a.cfg").flash(tmp_path / "a}b.elf")
+
+
+def test_a_board_without_a_probe() -> None:
+    device = Connected("1", ("mps2-an386",), None, flash="pyocd")
+    with pytest.raises(BoardError, match=r"no \[probe\] table"):
+        flasher_for(device, load_board("mps2-an386"))
+
+
+def test_a_silent_failure_is_told_too() -> None:
+    with pytest.raises(FlashError, match="it said nothing"):
+        run_probe([sys.executable, "-c", "raise SystemExit(7)"], "a test", "nothing", 10.0)

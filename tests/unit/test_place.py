@@ -1,0 +1,85 @@
+"""`--via` and `--device`: which place is taken, and that it says why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from hil.board import load_board
+from hil.detect import Connected
+from hil.errors import BoardError, DeviceAmbiguous, DeviceMissing, InfrastructureError, ToolMissing, UsageError
+from hil.place import Place, choose_place, make_runner
+from hil.runners.hardware import HardwareRunner
+from hil.runners.qemu import QemuRunner
+from hil.runners.renode import RenodeRunner
+
+NUCLEO, MPS2 = load_board("nucleo-f746zg"), load_board("mps2-an386")
+ONE, TWO = (Connected(number, (NUCLEO.name,), f"/dev/ttyACM{number}") for number in "12")
+
+
+def missing() -> object:
+    raise ToolMissing("renode", "somehow")
+
+
+def place(via: str = "auto", *devices: Connected, renode: Callable[[], object] = missing, **more: object) -> Place:
+    return choose_place(NUCLEO, via, connected=lambda: devices, renode=renode, **more)  # type: ignore[arg-type]
+
+
+def test_auto_takes_the_board_then_renode_then_qemu() -> None:
+    assert (place("auto", ONE).via, place("auto", ONE).devices) == ("hardware", (ONE,))
+    assert "1 at /dev/ttyACM1" in place("auto", ONE).reason
+    renode, qemu = place("auto", renode=list), place("auto")
+    assert (renode.via, renode.reason) == ("renode", "no such board is connected; Renode is installed")
+    assert qemu.via == "qemu"
+    assert "Renode is not installed" in qemu.reason
+    assert [item.simulated for item in (place("auto", ONE), renode, qemu)] == [False, True, True]
+
+
+def test_auto_with_a_broken_detection_says_so() -> None:
+    def broken() -> tuple[Connected, ...]:
+        raise InfrastructureError("udev is not there")
+
+    found = choose_place(NUCLEO, connected=broken, renode=missing)
+    assert found.via == "qemu"
+    assert "udev is not there" in found.reason
+
+
+def test_auto_never_asks_for_boards_that_exist_only_in_qemu() -> None:
+    def never() -> tuple[Connected, ...]:
+        raise AssertionError
+
+    assert choose_place(MPS2, connected=never, renode=never).via == "qemu"
+
+
+def test_several_boards_are_an_error_unless_all_are_wanted() -> None:
+    for via in ("auto", "hardware"):
+        with pytest.raises(DeviceAmbiguous):
+            place(via, ONE, TWO)
+        assert place(via, ONE, TWO, several=True).devices == (ONE, TWO)
+        assert place(via, ONE, TWO, several=True, device="2").devices == (TWO,)
+
+
+def test_device_means_hardware() -> None:
+    assert place("auto", ONE, TWO, device="2").devices == (TWO,)
+    with pytest.raises(UsageError, match="--device 2 is for --via hardware"):
+        place("qemu", ONE, device="2")
+
+
+def test_what_is_asked_for_is_not_replaced_by_something_else() -> None:
+    with pytest.raises(DeviceMissing):
+        place("hardware", renode=list)
+    with pytest.raises(ToolMissing):
+        place("renode", ONE)
+    assert place("qemu", ONE, renode=list).via == "qemu"
+    with pytest.raises(UsageError, match="known: auto, hardware, renode, qemu"):
+        place("simics")
+    for via in ("hardware", "renode"):
+        with pytest.raises(BoardError):
+            choose_place(MPS2, via, connected=tuple, renode=list)
+
+
+def test_runners() -> None:
+    assert isinstance(make_runner("qemu"), QemuRunner)
+    assert isinstance(make_runner("renode"), RenodeRunner)
+    assert isinstance(make_runner("hardware", (ONE,)), HardwareRunner)
