@@ -50,7 +50,7 @@ def load_dataset(path: Path, takes: Port, classes: int, limit: int | None = None
         raise UsageError(f"the network has {classes} output: there are no classes whose accuracy could be measured")
     try:
         if path.exists() and not path.is_file():
-            raise UsageError(f"{path} is not a regular file")
+            raise UsageError(f"{path} cannot be read: not a regular file")
         if path.stat().st_size > MAX_FILE_BYTES:
             raise UsageError(f"{path} is larger than {MAX_FILE_BYTES >> 30} GiB")
         with path.open("rb") as file:

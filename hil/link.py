@@ -25,7 +25,7 @@ __all__ = ["POLL_S", "BaseTiming", "Device", "ReconnectingPort", "SerialPort", "
 
 ATTEMPTS = 10  # for one command: getting back in step and giving the input again can fail as well
 MAX_LONG = 3  # among them of those that take long: time-outs and floods
-PINGS = 2  # that a device may leave unanswered before it counts as dead
+PINGS = 3  # that a device may leave unanswered before it counts as dead
 PING_S = 2.0  # at most: a device that is ready answers at once
 QUIET_S = 0.02  # how long nothing must arrive before the second attempt; doubled for further ones
 MAX_DOUBLINGS = 4

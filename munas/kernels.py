@@ -51,6 +51,9 @@ class Path(StrEnum):
     REQUANTIZE = "requantize"
 
 
+CMSIS_NN_PATHS = frozenset({Path.CONV_IM2COL, Path.DW_3X3, Path.DW_IM2COL, Path.DW_MULT4, Path.DW_GENERIC})
+"""Those that CMSIS-NN's own kernels take; the others take ours."""
+
 STEP_BYTES = 8
 """Flash that a step takes in the table of steps, besides its own table."""
 

@@ -36,8 +36,9 @@ def validate(
 
     published = load_published(published_file())
     networks = {} if models is None else find_networks(models, published)
-    measured = measure_networks(networks, runtime, lambda text: console.print(text, highlight=False))
-    rows = compare(published, modelled_of(measured))
+    results = measure_networks(networks, runtime, lambda text: console.print(text, highlight=False))
+    measured = [result.measurement for result in results]
+    rows = compare(published, modelled_of(results))
     if as_json:
         emit_json({"rows": [row.to_json() for row in rows], "measured": [item.to_json() for item in measured]})
     else:

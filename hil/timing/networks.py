@@ -8,9 +8,9 @@ from pathlib import Path
 
 from hil.board import Board, load_board
 from hil.errors import UsageError
-from hil.measure import Options, Rig, read_model
-from hil.measurement import Measurement
+from hil.measure import Measured, Options, Rig, read_model
 from hil.timing.validate import Modelled, Published, modelled_boards
+from munas.kernels import CMSIS_NN_PATHS
 
 
 def find_networks(folder: Path, published: Iterable[Published]) -> dict[str, bytes]:
@@ -30,7 +30,7 @@ def find_networks(folder: Path, published: Iterable[Published]) -> dict[str, byt
 
 def measure_networks(
     networks: dict[str, bytes], runtime: str, told: Callable[[str], None] = lambda _: None
-) -> list[Measurement]:
+) -> list[Measured]:
     """Each network on each board that we model, with modelled cycles; `told` hears what runs now. Raises HilError."""
     found = []
     for name in modelled_boards():
@@ -38,7 +38,7 @@ def measure_networks(
         rig = Rig(board, Options(runtime=runtime, modelled="beside"))
         for model, data in networks.items():
             told(f"{model} on {board.name}")
-            found.append(rig.measure(data, model.removesuffix(".tflite")).measurement)
+            found.append(rig.measure(data, model.removesuffix(".tflite")))
     return found
 
 
@@ -48,10 +48,22 @@ def _with_all_of_it(board: Board) -> Board:
     return board.with_budget(chip.flash.length, chip.sram.length)
 
 
-def modelled_of(measurements: Iterable[Measurement]) -> list[Modelled]:
+def modelled_of(results: Iterable[Measured]) -> list[Modelled]:
     """What can stand beside published figures: outputs were right, and the board has evidence."""
-    return [
-        Modelled(item.sha256, item.identity.board, item.identity.runtime, item.modelled.milliseconds)
-        for item in measurements
-        if item.modelled is not None and item.modelled.milliseconds is not None and not item.outputs.mismatched
-    ]
+    found = []
+    for result in results:
+        item, time = result.measurement, result.measurement.modelled
+        if time is None or time.milliseconds is None or item.outputs.mismatched:
+            continue
+        identity = item.identity
+        found.append(Modelled(item.sha256, identity.board, identity.runtime, time.milliseconds, _cmsis_share(result)))
+    return found
+
+
+def _cmsis_share(result: Measured) -> float:
+    """Part of the modelled cycles; all of them where an interpreter calls its library for each operator."""
+    time = result.measurement.modelled
+    if time is None or result.measurement.identity.runtime != "cmsis-nn":
+        return 1.0
+    steps = zip(result.plan.steps, time.layers, strict=True)
+    return sum(cycles for step, cycles in steps if step.work.path in CMSIS_NN_PATHS) / time.median

@@ -15,6 +15,8 @@ from hil.timing.native import timing_dir
 # The board of ours that has the same chip at the same clock, by words in the published board's name.
 _SAME_CHIP = (("l4r5zi", 120, "nucleo-l4r5zi"), ("f746", 216, "nucleo-f746zg"))
 
+_MOSTLY = 0.9  # part of the cycles that has to be in the same library's kernels
+
 # Runtimes whose kernels are not those that we run, by words in their names; the rest of the sentence.
 _OTHER_KERNELS = (
     ("x-cube-ai", "X-CUBE-AI has kernels of its own (closed)"),
@@ -41,20 +43,25 @@ class Published:
 
 @dataclass(frozen=True, slots=True)
 class Modelled:
-    """What the model says of one network with one of our runtimes (``cmsis-nn`` or ``tflm``) on one of our boards."""
+    """What the model says of one network with one of our runtimes (``cmsis-nn`` or ``tflm``) on one of our boards.
+
+    `cmsis_share` is the part of its cycles that are in CMSIS-NN's kernels; the rest is in ours, which took their place.
+    """
 
     sha256: str
     board: str
     runtime: str
     milliseconds: Milliseconds
+    cmsis_share: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
     """A published figure beside ours, `modelled`, which is None where we have none.
 
-    `comparable` is true when chip, clock, network and kernel library are the same; `why` says what differs then still,
-    or what rules the comparison out.
+    `comparable` is true when chip, clock, network and kernel library are the same, and nearly all cycles are in that
+    library's kernels; `cmsis_share` is what part, where the library is the same. `why` says what differs then still, or
+    what rules the comparison out.
     """
 
     published: Published
@@ -63,6 +70,7 @@ class Row:
     modelled: Milliseconds | None
     comparable: bool
     why: str
+    cmsis_share: float | None = None
 
     @property
     def ratio(self) -> float | None:
@@ -84,6 +92,7 @@ class Row:
             "compiler": figure.compiler, "source": figure.source, "board": self.board, "runtime": self.runtime,
             "model_ms": None if time is None else {"value": time.estimate, "low": time.low, "high": time.high},
             "ratio": self.ratio, "inside": self.inside, "comparable": self.comparable, "why": self.why,
+            "cmsis_nn_share": self.cmsis_share,
         }  # fmt: skip
 
 
@@ -143,7 +152,7 @@ def _tvm_with_cmsis(figure: Published) -> bool:
     return "microtvm" in figure.runtime.lower() and "cmsis" in board
 
 
-def _difference(figure: Published, runtime: str) -> str:
+def _difference(figure: Published, item: Modelled) -> str:
     """Why a figure and a run of ours are not of the same software, or what may still differ."""
     name = figure.runtime.lower()
     for word, text in _OTHER_KERNELS:
@@ -153,15 +162,20 @@ def _difference(figure: Published, runtime: str) -> str:
         if not _tvm_with_cmsis(figure):
             return "TVM's own generated kernels"
         compiler = figure.compiler or "an unnamed compiler"
-        return f"CMSIS-NN of TVM's version called from TVM's code, built by {compiler}; ours is {runtime} with 4.0.0"
+        ours = f"ours is {item.runtime} with 4.0.0"
+        if item.cmsis_share < _MOSTLY:
+            ours += ", and spends much of its time in kernels of our own that took the place of CMSIS-NN's"
+        return f"CMSIS-NN of TVM's version called from TVM's code, built by {compiler}; {ours}"
     if "tensorflow" in name:
         return f"an older TFLM with its kernels of that time, built by {figure.compiler or 'an unnamed compiler'}"
     return "unknown software"
 
 
 def _row(figure: Published, board: str | None, item: Modelled) -> Row:
-    comparable = _same_kernels(figure, item.runtime)
-    return Row(figure, board, item.runtime, item.milliseconds, comparable, _difference(figure, item.runtime))
+    same = _same_kernels(figure, item.runtime)
+    comparable = same and item.cmsis_share >= _MOSTLY
+    share = item.cmsis_share if same else None
+    return Row(figure, board, item.runtime, item.milliseconds, comparable, _difference(figure, item), share)
 
 
 def _unmatched(figure: Published, board: str | None) -> Row:

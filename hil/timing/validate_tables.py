@@ -30,20 +30,24 @@ def _verdict(row: Row) -> tuple[bool, str]:
 
 
 def _row_table(rows: Sequence[Row], why: str) -> Table:
-    comparable = rows[0].comparable
-    table = Table("network", "published ms", "modelled ms", "ratio", *(["inside"] if comparable else []))
-    for column in table.columns[1:4]:
-        column.justify = "right"
+    comparable, same_library = rows[0].comparable, rows[0].cmsis_share is not None
+    table = Table("network")
+    for heading in ("published ms", "modelled ms", "ratio", *(["in CMSIS-NN"] if same_library else [])):
+        table.add_column(heading, justify="right")
+    if comparable:
+        table.add_column("inside")
     table.add_column("source (who, on which board)", overflow="fold")
     table.title, table.title_justify = f"{'comparable' if comparable else 'not comparable'}: {why}", "left"
     if comparable:
-        table.caption, table.caption_justify = "inside: the published figure is in the model's interval", "left"
+        table.caption, table.caption_justify = (
+            "inside: the published figure is in the model's interval; in CMSIS-NN: part of our cycles in its kernels"
+        ), "left"
     for row in rows:
         figure = row.published
         assert row.modelled is not None
         table.add_row(
             figure.model.removesuffix(".tflite"), f"{figure.milliseconds:,.4g}", milliseconds_text(row.modelled),
-            f"{row.ratio:.2f}",
+            f"{row.ratio:.2f}", *([] if row.cmsis_share is None else [f"{row.cmsis_share:.0%}"]),
             *([Text("yes") if row.inside else Text("no", "red")] if comparable else []), figure.source,
         )  # fmt: skip
     return table

@@ -88,7 +88,7 @@ class HostDevice:
     def replies(self, commands: int, timeout_s: float = 5.0) -> bytes:
         """All that it says up to the `commands`-th m-ready."""
         said = b""
-        while said.count(wire.READY.encode()) < commands:
+        while said.count(f"{wire.READY}\r\n".encode()) < commands:
             chunk = self.read(timeout_s)
             if not chunk:
                 raise AssertionError(f"BUG in the firmware: it answered {said[-200:]!r} and fell silent")

@@ -172,7 +172,7 @@ class _Emulated:
 
     def replies(self, commands: int) -> bytes:
         said, deadline = b"", time.monotonic() + 20
-        while said.count(b"m-ready") < commands:
+        while said.count(b"m-ready\r\n") < commands:
             said += self._port.read(max(1, self._port.in_waiting))
             assert time.monotonic() < deadline, said[-200:]
         return said

@@ -40,7 +40,7 @@ def test_sizes_add_up(build: Build) -> None:
 def test_runtime_stays_small(build: Build) -> None:
     """The runtime, protocol and port; the stub network (some 100 bytes) and memcpy (308) are in the figure too."""
     image = build(header() + ADDER)
-    assert symbol(image, "_code_size") <= 7424
+    assert symbol(image, "_code_size") <= 7680
     assert symbol(image, "_static_size") <= 1024
 
 

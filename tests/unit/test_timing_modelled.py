@@ -66,7 +66,7 @@ def shown(*renderables: object) -> str:
     console = Console(file=io.StringIO(), width=200)
     for item in renderables:
         console.print(item)
-    return console.file.getvalue()  # type: ignore[attr-defined]
+    return " ".join(console.file.getvalue().split())  # type: ignore[attr-defined]
 
 
 # --- what is made of the records ----------------------------------------------------------------------------------
@@ -232,7 +232,7 @@ def test_the_table_shows_milliseconds_where_there_are_some() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(0.5, "0.500 ± 0.050"), (42.0, "42.0 ± 4.2"), (12_345.0, "12,345 ± 1,234")]
+    ("value", "text"), [(0.5, "0.500 ± 0.050"), (42.0, "42.0 ± 4.2"), (12_340.0, "12,340 ± 1,234")]
 )
 def test_decimals(value: float, text: str) -> None:
     assert milliseconds_text(Milliseconds(value, value * 0.9, value * 1.1)) == text
@@ -262,6 +262,18 @@ def test_validation_says_what_is_comparable_and_what_is_inside() -> None:
     assert "no board of ours has this chip" in text
     assert "1.15" in text
     assert "github:x@1:log" in text
+
+
+def test_kernels_of_our_own_are_no_test_of_the_model() -> None:
+    tvm = figure("microTVM", "NUCLEO_L4R5ZI_microtvm_cmsis_nn", 4.2)
+    time = Milliseconds(4, 3, 5)
+    (row,) = validate([tvm], [Modelled("sha", "nucleo-l4r5zi", "cmsis-nn", time, 0.5)])
+    assert not row.comparable
+    assert "kernels of our own" in row.why
+    assert "50%" in shown(*row_tables([row]))
+    (row,) = validate([tvm], [Modelled("sha", "nucleo-l4r5zi", "cmsis-nn", time, 0.95)])
+    assert row.comparable
+    assert row.to_json()["cmsis_nn_share"] == 0.95
 
 
 def test_where_the_cycles_go_leaves_out_what_is_nothing() -> None:
