@@ -3,8 +3,8 @@
 The linker drops what a network does not use, so code is a base plus functions that come with kernel paths. Which path
 brings which function is asked of the linker, kernel by kernel, where it can tell (`KernelCode`). Else it is read from
 the images: a function belongs to every path whose images all have it. A path that needs a function is always among
-them, so the code of a network is never undershot, also for combinations of paths that no image had; a path that is never
-seen without its neighbours may be charged for a function of theirs.
+them, so the code of a network is never undershot, also for combinations of paths that no image had; a path that is
+never seen without its neighbours may be charged for a function of theirs.
 """
 
 from __future__ import annotations
