@@ -17,11 +17,15 @@ from hil.result import (
     ArenaMap,
     ArenaStep,
     CodeSize,
+    CycleClass,
+    CycleShares,
     Fit,
+    LayerCycles,
     MemoryErrors,
     SampleResult,
 )
 from hil.sample import describe
+from hil.timing.modelled import TIMER
 from munas.calibration import Calibration, MemoryModel
 from munas.kernels import Path
 
@@ -155,6 +159,26 @@ def example(records: Sequence[Record]) -> Record | None:
         return readable, min(additions, 3), record.measurement.memory.arena_planned
 
     return max(records, key=interest, default=None)
+
+
+def cycle_shares(records: Sequence[Record]) -> CycleShares | None:
+    """Where modelled cycles go, by class and by layer of the `example`; None where another timer gave the times."""
+    timed = [(record, record.measurement.modelled) for record in records if record.measurement.identity.timer == TIMER]
+    modelled = {record.sample.index: found for record, found in timed if found is not None}
+    shown = example([record for record, found in timed if found is not None])
+    if shown is None:
+        return None
+    parts = [{name: part / found.median for name, part in found.shares.items()} for found in modelled.values()]
+    classes = []
+    for name in dict.fromkeys(name for part in parts for name in part):
+        values = [part.get(name, 0.0) for part in parts]
+        classes.append(CycleClass(name, fmean(values), min(values), max(values)))
+    whole = modelled[shown.sample.index]
+    layers = tuple(
+        LayerCycles(index, work.path.value, cycles / whole.median)
+        for index, (work, cycles) in enumerate(zip(shown.works, whole.layers, strict=True))
+    )
+    return CycleShares(len(parts), tuple(classes), shown.sample.name, describe(shown.sample), layers)
 
 
 def arena_map(record: Record, plan: Plan) -> ArenaMap:

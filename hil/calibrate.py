@@ -16,7 +16,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
-from hil.analyse import Analysis, analyse, arena_map, code_sizes, example, fits_of, mean_stages, worst_misses
+from hil.analyse import (
+    Analysis,
+    analyse,
+    arena_map,
+    code_sizes,
+    cycle_shares,
+    example,
+    fits_of,
+    mean_stages,
+    worst_misses,
+)
 from hil.board import Board
 from hil.campaign import Progress, Summary, run_campaign
 from hil.errors import CheckFailed, InfrastructureError, StoreError, TargetFaultError, UsageError
@@ -193,6 +203,7 @@ def _result(
         stage_seconds=mean_stages(records),
         arena_tight=sum(tight) / len(tight),
         arena_map=_example_arena(records),
+        cycles=cycle_shares(records),
         calibration_path=str(request.folder / "calibration.toml"),
         report_path=str(request.folder / "report.html"),
     )

@@ -157,6 +157,39 @@ class ArenaMap:
 
 
 @dataclass(frozen=True, slots=True)
+class CycleClass:
+    """Part of a network's modelled cycles that goes to one class: mean, least and most over all networks.
+
+    Fractions of the whole; a core that issues two instructions at once saves cycles, and ``pipeline`` is negative.
+    """
+
+    name: str
+    mean: float
+    least: float
+    most: float
+
+
+@dataclass(frozen=True, slots=True)
+class LayerCycles:
+    """Part of one network's modelled cycles that goes to one executed step."""
+
+    index: int
+    path: str
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class CycleShares:
+    """Where modelled cycles go: by class over `networks`, whose means add up to 1, and by layer of an example."""
+
+    networks: int
+    classes: tuple[CycleClass, ...]
+    model: str
+    summary: str
+    layers: tuple[LayerCycles, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Failure:
     """One sample that could not be measured."""
 
@@ -192,6 +225,7 @@ class CalibrationResult:
     stage_seconds: dict[str, float] = field(default_factory=dict)  # mean host seconds per model and stage
     arena_tight: float = 1.0  # part of samples whose arena equals the lower bound
     arena_map: ArenaMap | None = None
+    cycles: CycleShares | None = None  # timer modelled-cycles only
     calibration_path: str = ""
     report_path: str = ""
 
@@ -230,6 +264,14 @@ def _arena_map(document: dict[str, Any] | None) -> ArenaMap | None:
     return ArenaMap(**{**document, "steps": steps, "buffers": buffers})
 
 
+def _cycle_shares(document: dict[str, Any] | None) -> CycleShares | None:
+    if document is None:
+        return None
+    classes = tuple(CycleClass(**item) for item in document["classes"])
+    layers = tuple(LayerCycles(**item) for item in document["layers"])
+    return CycleShares(**{**document, "classes": classes, "layers": layers})
+
+
 def _sample(document: dict[str, Any]) -> SampleResult:
     return SampleResult(**{**document, "input_shape": tuple(document["input_shape"])})
 
@@ -254,6 +296,7 @@ def result_from_json(document: dict[str, Any]) -> CalibrationResult:
                 "code_sizes": tuple(CodeSize(**item) for item in values["code_sizes"]),
                 "worst": tuple(values["worst"]),
                 "arena_map": _arena_map(values["arena_map"]),
+                "cycles": _cycle_shares(values.get("cycles")),  # not in results of older versions
             }
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -17,8 +17,11 @@ from hil.result import (
     ArenaStep,
     CalibrationResult,
     CodeSize,
+    CycleClass,
+    CycleShares,
     Failure,
     Fit,
+    LayerCycles,
     MemoryErrors,
     Metrics,
     PathError,
@@ -133,6 +136,16 @@ def arena_map() -> ArenaMap:
     steps = tuple(ArenaStep(index, path.split("-")[0], path, live[index]) for index, path in enumerate(paths))
     high = max(item.offset + item.size for item in buffers)
     return ArenaMap("munas-00042", "32x32x3, 3 blocks (1 branch), 2 dense", high, high, steps, buffers)
+
+
+def cycle_shares(pipeline: float = 0.2) -> CycleShares:
+    """Shares of a run with modelled cycles; a negative `pipeline` is a core that issues two instructions at once."""
+    means = {"alu": 0.3, "multiply": 0.2, "divide": 0.001, "load": 0.2, "store": 0.04, "branch": 0.05,
+             "pipeline": pipeline, "code misses": 0.005}  # fmt: skip
+    means["data misses"] = 1 - sum(means.values())
+    classes = tuple(CycleClass(name, mean, mean - 0.01, mean + 0.01) for name, mean in means.items())
+    layers = (LayerCycles(0, "conv-im2col", 0.7), LayerCycles(1, "fc-per-channel", 0.29))
+    return CycleShares(30, classes, "munas-00042", "32x32x3, 1 block, 1 dense", layers)
 
 
 def calibration_result(count: int = 1000, seed: int = 1, failed: int = 0, **changes: Any) -> CalibrationResult:

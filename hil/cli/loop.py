@@ -32,7 +32,9 @@ from hil.cli.app import (
 from hil.errors import CheckFailed, UsageError
 
 if TYPE_CHECKING:
+    from hil.gate import Baseline
     from hil.measure import Options
+    from hil.result import CalibrationResult
 
 SamplesOption = Annotated[int, typer.Option("--samples", "-n", min=1, help="Networks to measure.")]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of the sampled networks.")]
@@ -43,6 +45,10 @@ FolderOption = Annotated[
 ReportOption = Annotated[
     Path | None, typer.Option("--output", "-o", help="HTML file; default: report.html in the run folder.")
 ]
+CheckOption = Annotated[
+    Path | None, typer.Option("--check", metavar="FILE", help="An earlier calibrate --json: exit 1 if this is worse.")
+]
+JunitOption = Annotated[Path | None, typer.Option("--junit", metavar="FILE", help="Write the checks as JUnit XML.")]
 
 DEFAULT_SAMPLES = 200
 
@@ -66,17 +72,23 @@ def calibrate(
     workers: WorkersOption = None,
     timer: TimerOption = None,
     output: FolderOption = None,
+    check: CheckOption = None,
+    junit: JunitOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Sample the search space, measure, fit, validate; write calibration and report. Goes on where it stopped."""
     from hil.calibrate import Request
     from hil.calibrate import calibrate as run_calibration
+    from hil.gate import read_baseline
     from hil.measure import Options, Rig, RigFactory
     from hil.progress import CampaignProgress
     from hil.report.summary import render_text_summary
     from hil.runners.qemu import QEMU
     from hil.timing.plugin import find_plugin
 
+    baseline = None if check is None else read_baseline(check)
+    if junit is not None and (not junit.parent.is_dir() or (junit.exists() and not junit.is_file())):
+        raise UsageError(f"--junit {junit} cannot be a file there; name another one")
     chosen = chosen_board(board, flash, sram)
     place = chosen_place(chosen, via, device, several=True)
     options = Options(
@@ -85,6 +97,8 @@ def calibrate(
     if options.modelled != "off":
         find_plugin(QEMU)  # rather than in every worker
     rig = Rig(chosen, options)
+    if baseline is not None:
+        baseline.require_same(rig.identity)
     request = Request(
         board=chosen,
         identity=rig.identity,
@@ -102,10 +116,23 @@ def calibrate(
         console.print(render_text_summary(result))
         text = f"calibration: {result.calibration_path}\nreport:      {result.report_path}"
         console.print(text, highlight=False, soft_wrap=True)
-    if result.outputs_mismatched:
-        raise CheckFailed(f"{result.outputs_mismatched} outputs differ from the LiteRT reference kernels")
-    if result.failed:
-        raise CheckFailed(f"{len(result.failed)} networks could not be measured; the report lists them")
+    _require(result, baseline, junit)
+
+
+def _require(result: CalibrationResult, baseline: Baseline | None, junit: Path | None) -> None:
+    """Raise CheckFailed with all checks that failed; under GitHub Actions they are annotations too."""
+    from hil.calibrate import write_text
+    from hil.gate import annotation, checks_of, junit_xml
+
+    checks = checks_of(result, baseline)
+    failed = [check for check in checks if not check.passed]
+    if os.environ.get("GITHUB_ACTIONS") == "true":  # which reads them from stderr as well
+        for check in failed:
+            console.print(annotation(check), highlight=False, soft_wrap=True)
+    if junit is not None:
+        write_text(junit, junit_xml(checks, result.identity, result.wall_seconds))
+    if failed:
+        raise CheckFailed("; ".join(check.message for check in failed))
 
 
 @app.command()

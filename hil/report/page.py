@@ -8,7 +8,7 @@ from functools import cache
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from hil.report import arena, fits, headline, latency, memory, numbers, tables
+from hil.report import arena, cycles, fits, headline, latency, memory, numbers, tables
 from hil.report.series import Series, by_input_shape, linear_r2, series_of
 from hil.result import ArenaMap, CalibrationResult
 
@@ -24,6 +24,7 @@ class Figures:
     spread: Markup
     memory: tuple[Markup, ...]
     arena: Markup
+    cycles: Markup | None
 
 
 def render(result: CalibrationResult) -> str:
@@ -49,6 +50,7 @@ def render(result: CalibrationResult) -> str:
         arena_text=_arena_text(result.arena_map),
         fits=tables.fits_table(result),
         paths=tables.paths_table(result),
+        cycles=None if result.cycles is None else cycles.tables_of(result.cycles),
         groups=tables.groups_table(by_input_shape(series), result.unit),
         memory=tables.memory_table(result),
         code=tables.code_table(result),
@@ -69,6 +71,7 @@ def _figures(result: CalibrationResult, series: Series, r2: float) -> Figures:
         spread=fits.spread_figure(views, series),
         memory=tuple(memory.stack_figure(stack) for stack in (memory.flash_stack(result), memory.ram_stack(result))),
         arena=arena.arena_figure(result.arena_map),
+        cycles=None if result.cycles is None else cycles.cycles_figure(result.cycles),
     )
 
 

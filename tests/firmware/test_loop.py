@@ -8,10 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
+from hil import cli, gate
 from hil.board import load_board
+from hil.compare import Limit
 from hil.measure import Rig
 from tests.networks import small_network
 
@@ -105,3 +108,53 @@ def test_the_report_can_be_rendered_again(calibrated: tuple[Path, Any]) -> None:
     before = (folder / found["report"]).read_bytes()
     munas_hil(folder, "report", str(Path(found["report"]).parent), "-o", "again.html")
     assert (folder / "again.html").read_bytes() == before
+
+
+def calibrate_again(folder: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """The finished calibration once more, in this process; its exit status."""
+    options = ("--board", "mps2-an386", "--samples", str(SAMPLES), "--seed", "3", "--json")
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", ["munas-hil", "calibrate", *options, *arguments])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    return int(stop.value.code or 0)
+
+
+def test_a_calibration_holds_against_itself(
+    calibrated: tuple[Path, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, found = calibrated
+    (folder / "before.json").write_text(json.dumps(found))
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    assert calibrate_again(folder, monkeypatch, "--check", "before.json", "--junit", "checks.xml") == 0
+    suite = ElementTree.parse(folder / "checks.xml").getroot()[0]
+    assert (suite.get("tests"), suite.get("failures"), len(suite)) == ("6", "0", 6)
+    assert "::error" not in capsys.readouterr().err
+
+
+def test_a_worse_calibration_is_status_1_and_annotated(
+    calibrated: tuple[Path, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, found = calibrated
+    (folder / "better.json").write_text(json.dumps({**found, "fits": {"per_operator": {"mape": 0}}}))
+    monkeypatch.setattr(gate, "MAPE_LIMIT", Limit())
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    assert calibrate_again(folder, monkeypatch, "--check", "better.json", "--junit", "checks.xml") == 1
+    out, err = capsys.readouterr()
+    assert json.loads(out)["fits"] == found["fits"]
+    (line,) = [line for line in err.splitlines() if line.startswith("::error")]
+    assert "per_operator mape went from 0.00 %25 to" in line
+    assert "munas-hil: per_operator mape went from 0.00 % to" in err
+    assert ElementTree.parse(folder / "checks.xml").getroot().get("failures") == "1"
+    monkeypatch.delenv("GITHUB_ACTIONS")
+    assert calibrate_again(folder, monkeypatch, "--check", "better.json") == 1
+    assert "::error" not in "".join(capsys.readouterr())
+
+
+def test_a_baseline_of_another_kind_is_refused(
+    calibrated: tuple[Path, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, found = calibrated
+    (folder / "other.json").write_text(json.dumps({**found, "timer": "dwt-cycles"}))
+    assert calibrate_again(folder, monkeypatch, "--check", "other.json") == 2
+    assert "timer is 'dwt-cycles' there and 'icount-instructions' here" in capsys.readouterr().err

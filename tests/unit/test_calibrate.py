@@ -5,21 +5,25 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from hil.analyse import cycle_shares
 from hil.board import load_board
 from hil.calibrate import Request, calibrate, calibration_for, relocated, tflite_of
 from hil.errors import BudgetError, CalibrationMismatch, InfrastructureError, LinkTimeout, UsageError
 from hil.measurement import Build, Identity, Latency, LayerTime, Measurement, Memory, Outputs
 from hil.model import parse_model
 from hil.plan import Plan, make_plan
+from hil.record import from_result
 from hil.result import CalibrationResult, read_result, result_from_json
 from hil.sample import Limits, draw_sample
-from hil.store import Store
+from hil.store import Result, Store
+from hil.timing.modelled import TIMER, ModelledLatency
+from hil.timing.record import Counters
 from munas.estimate import estimate_works
 from munas.loops import loop_counts
 
@@ -95,6 +99,44 @@ def test_the_folder_has_everything_and_it_reads_back(calibrated: tuple[Path, Cal
     assert result_from_json(json.loads(json.dumps(result.to_json()))) == result
     assert "<html" in (folder / "report.html").read_text(encoding="utf-8")
     assert relocated(result, folder) == result
+
+
+def _modelled(result: Result, cycles: int) -> Result:
+    """`result` as the timing model would have it: two thirds of `cycles` are loads, the first layer takes half."""
+    found = from_result(result)
+    layers = (cycles // 2, *(0 for _ in found.works[1:]))
+    counters = Counters(*(0 for _ in fields(Counters)))
+    shares = {"load": cycles * 2 // 3, "pipeline": cycles // 3} if result.sample else {"load": cycles}
+    modelled = ModelledLatency((cycles,), None, counters, layers, shares, "constants", None)
+    identity = replace(IDENTITY, timer=TIMER)
+    measurement = replace(found.measurement, identity=identity, modelled=modelled)
+    return replace(result, record=dict(result.record) | {"measurement": measurement.to_json()})
+
+
+def test_where_modelled_cycles_go(calibrated: tuple[Path, CalibrationResult]) -> None:
+    folder, result = calibrated
+    assert result.cycles is None
+    with Store(folder / "store.sqlite") as store:
+        results = list(store.results(store.run_id(request(folder).run)))[:6]
+    records = [from_result(_modelled(item, 3000 * (item.sample + 1))) for item in results]
+    found = cycle_shares(records)
+    assert found is not None
+    assert found.networks == 6
+    assert [item.name for item in found.classes] == ["load", "pipeline"]
+    load, pipeline = found.classes
+    assert (load.mean, load.least, load.most) == pytest.approx(((1 + 5 * 2 / 3) / 6, 2 / 3, 1))
+    assert (pipeline.mean, pipeline.least, pipeline.most) == pytest.approx((5 / 18, 0, 1 / 3))
+    assert found.layers[0].share == pytest.approx(0.5)
+    shown = next(item for item in records if item.sample.name == found.model)
+    assert [item.path for item in found.layers] == [work.path.value for work in shown.works]
+    with_cycles = replace(result, cycles=found)
+    assert result_from_json(json.loads(json.dumps(with_cycles.to_json()))) == with_cycles
+
+
+def test_results_from_before_there_were_modelled_cycles(calibrated: tuple[Path, CalibrationResult]) -> None:
+    document = calibrated[1].to_json()
+    del document["cycles"]
+    assert result_from_json(json.loads(json.dumps(document))) == calibrated[1]
 
 
 def test_the_figures_are_those_of_the_device(calibrated: tuple[Path, CalibrationResult]) -> None:

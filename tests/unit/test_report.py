@@ -26,7 +26,7 @@ from hil.report.memory import flash_stack, ram_stack
 from hil.report.scale import Scale, byte_ceiling, byte_ticks, linear_ticks, log_ticks, padded_range
 from hil.report.series import by_input_shape, linear_r2, series_of
 from hil.result import ArenaBuffer, CalibrationResult, Metrics
-from tests.calibration_results import calibration_result
+from tests.calibration_results import calibration_result, cycle_shares
 
 GOLDEN = Path(__file__).resolve().parent.parent / "golden" / "report_small.html"
 STYLE = Path(numbers.__file__).resolve().parent / "templates" / "style.css"
@@ -182,6 +182,39 @@ def test_without_arena_map() -> None:
     assert "no arena map" in assert_sound(render(calibration_result(5, arena_map=None))).visible
 
 
+def _bar(html: str) -> dict[str, tuple[float, float]]:
+    """Left end and width of every part of the bar of cycles, by its class."""
+    figure = next(item for item in drawings(html) if item.get("id") == "cycles-figure")
+    parts = [(item, "".join(item.itertext()).partition(":")[0]) for item in figure.iter("rect")]
+    return {name: (float(part.get("x", "")), float(part.get("width", ""))) for part, name in parts}
+
+
+def test_modelled_cycles_are_shown_by_class_and_layer() -> None:
+    html = render(calibration_result(5, cycles=cycle_shares()))
+    text = assert_sound(html).visible
+    assert "Cycles by class, 30 networks" in text
+    assert "alu 30.0 % 29.0 % 31.0 %" in text
+    assert "0 conv-im2col 70.0 %" in text
+    bar = _bar(html)
+    assert bar["alu"][1] / bar["store"][1] == pytest.approx(7.5, rel=0.01)
+    assert sum(width for _, width in bar.values()) == pytest.approx(956, abs=0.5)
+    assert list(bar.values()) == sorted(bar.values())
+    assert "saved again" not in text
+
+
+def test_cycles_saved_by_dual_issue_are_no_part_of_the_bar() -> None:
+    html = render(calibration_result(5, cycles=cycle_shares(pipeline=-0.25)))
+    text = assert_sound(html).visible
+    assert "pipeline" not in _bar(html)
+    assert f"pipeline {numbers.MINUS}25.0 %" in text
+    assert "saved again" in text
+
+
+def test_without_modelled_cycles_there_is_no_such_section(full_html: str) -> None:
+    assert "cycles-figure" not in full_html
+    assert 'href="#cycles"' not in full_html
+
+
 def _map(value: Any, change: Any) -> Any:
     """`value` with `change` applied to every leaf."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -195,7 +228,7 @@ def _map(value: Any, change: Any) -> Any:
 
 
 def test_hostile_text_is_text(full_html: str) -> None:
-    result = calibration_result(8, failed=2)
+    result = calibration_result(8, failed=2, cycles=cycle_shares())
     counter = iter(range(10**6))
 
     def poison(leaf: Any) -> Any:
@@ -213,7 +246,7 @@ def test_figures_that_are_no_figures(value: float) -> None:
     def spoil(leaf: Any) -> Any:
         return value if isinstance(leaf, float) else leaf
 
-    assert_sound(render(_map(calibration_result(6, failed=1), spoil)))
+    assert_sound(render(_map(calibration_result(6, failed=1, cycles=cycle_shares()), spoil)))
 
 
 @pytest.mark.parametrize("value", [0, 1, 2**31])
@@ -221,7 +254,7 @@ def test_odd_counts(value: int) -> None:
     def spoil(leaf: Any) -> Any:
         return value if isinstance(leaf, int) and not isinstance(leaf, bool) else leaf
 
-    assert_sound(render(_map(calibration_result(6), spoil)))
+    assert_sound(render(_map(calibration_result(6, cycles=cycle_shares()), spoil)))
 
 
 def test_one_broken_sample_is_left_out_and_said() -> None:
