@@ -252,6 +252,7 @@ def _worker_main(pipe: Connection, factory: JobFactory, parent: int) -> None:
     _die_with_parent(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the main process decides
     signal.signal(signal.SIGTERM, _on_sigterm)
+    signal.signal(signal.SIGHUP, _on_sigterm)
     job: Job | None = None
     while True:
         try:

@@ -156,11 +156,11 @@ class _Table:
     def _fit_frame(self, chosen: NDArray[np.bool_]) -> tuple[float, float]:
         """What one inference takes beside its layers: a fixed part and a part for each step; least relative squares.
 
-        Either may be negative: timing single layers costs time of its own, which the plain inference does not have.
+        Neither is negative, though timing single layers may cost a few units that the plain inference does not have.
         """
         totals = self.totals[chosen]
         frames, rests = self._frames[chosen] / totals[:, None], self._rests[chosen] / totals
-        solution = np.linalg.lstsq(frames, rests, rcond=None)[0]
+        solution, _ = nnls(frames, rests)
         return float(solution[0]), float(solution[1])
 
 

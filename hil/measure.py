@@ -16,7 +16,15 @@ import numpy as np
 from hil.board import Board, Via
 from hil.build import Image, build_library, compile_model, flags_text, kernel_functions, link
 from hil.detect import Connected
-from hil.errors import BudgetError, InfrastructureError, ModelError, ProtocolError, TargetFaultError, UsageError
+from hil.errors import (
+    BudgetError,
+    HilError,
+    InfrastructureError,
+    ModelError,
+    ProtocolError,
+    TargetFaultError,
+    UsageError,
+)
 from hil.files import read_regular
 from hil.fit_memory import KernelCode
 from hil.link import Device
@@ -365,15 +373,20 @@ def read_model(path: Path) -> bytes:
 
 
 def measure_files(
-    paths: Sequence[Path], board: Board, options: Options, told: Callable[[Measured], None] = lambda _: None
+    paths: Sequence[Path], board: Board, options: Options, refused: Callable[[HilError], None]
 ) -> list[Measured]:
-    """Measure each file in turn; `told` hears of each as it is done. Raises HilError at the first that fails."""
+    """Measure each file in turn. `refused` hears of each that cannot be imported, does not fit, or faults.
+
+    Raises ModelError for a file that cannot be read, before anything runs, and InfrastructureError at the first one.
+    """
     data = [read_model(path) for path in paths]  # all of them first: a wrong name is no reason to wait
     rig = Rig(board, options)
     results = []
     for path, content in zip(paths, data, strict=True):
-        results.append(rig.measure(content, path.stem))
-        told(results[-1])
+        try:
+            results.append(rig.measure(content, path.stem))
+        except (UsageError, TargetFaultError) as error:
+            refused(error)
     return results
 
 

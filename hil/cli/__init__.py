@@ -20,16 +20,17 @@ _INTERRUPTED = 130
 
 
 class _Terminated(SystemExit):
-    """SIGTERM, as an exception, so that context managers stop emulators and close ports."""
+    """SIGTERM or SIGHUP, as an exception, so that context managers stop emulators and close ports."""
 
 
-def _on_sigterm(_signal: int, _frame: FrameType | None) -> NoReturn:
-    raise _Terminated(128 + signal.SIGTERM)
+def _on_sigterm(number: int, _frame: FrameType | None) -> NoReturn:
+    raise _Terminated(128 + number)
 
 
 def main() -> None:
     """Entry point: run the command, map exceptions to one line on stderr and the exit status of the design."""
     signal.signal(signal.SIGTERM, _on_sigterm)
+    signal.signal(signal.SIGHUP, _on_sigterm)  # the terminal was closed
     command = typer.main.get_command(app)
     try:
         status = command.main(standalone_mode=False)

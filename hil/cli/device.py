@@ -26,7 +26,7 @@ from hil.cli.app import (
     console,
     emit_json,
 )
-from hil.errors import CheckFailed
+from hil.errors import CheckFailed, HilError
 
 
 @app.command()
@@ -86,14 +86,20 @@ def measure(
         measure_by_base_protocol(models, chosen, options, protocol, as_json)
         return
     options = replace(options, modelled=chosen_watch(chosen, place.via, timing))
+    refused: list[HilError] = []
     if runtime == BOTH:
         pairs = measure_pairs(models, chosen, options)
         emit_json(pairs_json(pairs)) if as_json else console.print(*pair_tables(pairs))
         results = [result for pair in pairs for result in pair.results]
     else:
-        results = measure_files(models, chosen, options)
+        results = measure_files(models, chosen, options, refused.append)
         found = [result.measurement for result in results]
-        emit_json([item.to_json() for item in found]) if as_json else console.print(measurement_table(found))
+        if found:
+            emit_json([item.to_json() for item in found]) if as_json else console.print(measurement_table(found))
     differing = [item.measurement.model for item in results if item.measurement.outputs.mismatched]
     if differing:
         raise CheckFailed(f"outputs differ from the LiteRT reference kernels: {', '.join(differing)}")
+    for error in refused[1:]:
+        console.print(f"munas-hil: {error}", highlight=False, markup=False, soft_wrap=True)
+    if refused:
+        raise refused[0]

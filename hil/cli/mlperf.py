@@ -110,7 +110,8 @@ def _opened(port: str) -> Iterator[Device]:
 
 
 def _table(rows: Sequence[Row]) -> Table:
-    table = Table("model", "device", "median us", "windows us", "iterations", "error", "input read back", box=None)
+    columns = ("model", "device", "median us of its clock", "windows us", "iterations", "error", "input read back")
+    table = Table(*columns, box=None)
     for document, found in rows:
         windows = " ".join(f"{value:,.3f}" for value in found.windows_us)
         error = "not compared" if found.error is None else f"{found.error:.4f}"

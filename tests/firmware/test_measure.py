@@ -13,7 +13,7 @@ import pytest
 import hil.measure
 from hil.board import load_board
 from hil.build import Image
-from hil.errors import ModelError, ProtocolError, TargetFaultError, UsageError
+from hil.errors import HilError, ModelError, ProtocolError, TargetFaultError, UsageError
 from hil.link import Device
 from hil.measure import Options, Rig, measure_files
 from hil.measurement import measurement_from_json
@@ -43,7 +43,8 @@ def test_every_operator_bit_for_bit(rig: Rig) -> None:
     measured = rig.measure(write_tflite(every_operator(), 3), "every-operator")
     found = measured.measurement
     assert (found.outputs.checked, found.outputs.mismatched) == (8, 0)
-    assert found.memory.arena_used == found.memory.arena_planned == measured.plan.arena_bytes
+    assert found.memory.arena_planned == measured.plan.arena_bytes
+    assert 0 <= found.memory.arena_planned - found.memory.arena_used < 4  # the last tensor's alignment
     assert 0 < found.memory.stack_used < found.memory.stack_reserved
     assert len(found.layers) == len(measured.plan.steps)
     # A profile runs other inputs than the samples do: max pools and clamps differ by a little, nothing else does.
@@ -62,7 +63,7 @@ def test_two_measurements_are_the_same_to_the_instruction() -> None:
 def test_the_json_is_that_of_the_design(tmp_path: Path) -> None:
     path = tmp_path / "a.tflite"
     path.write_bytes(small_network(5, dense_per_channel=False))
-    (measured,) = measure_files([path], load_board("mps2-an386"), Options())
+    (measured,) = measure_files([path], load_board("mps2-an386"), Options(), pytest.fail)
     document = json.loads(json.dumps(measured.measurement.to_json()))
     assert set(document) >= DESIGN_KEYS
     assert set(document["memory"]) >= MEMORY_KEYS
@@ -108,13 +109,21 @@ def test_an_overrun_arena_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
         Rig(load_board("mps2-an386")).measure(small_network(1), "overrun")
 
 
+def test_one_bad_model_costs_the_others_nothing(tmp_path: Path) -> None:
+    (tmp_path / "a.tflite").write_bytes(small_network(1))
+    (tmp_path / "text.tflite").write_text("this is no model, but it is long enough to look like one" * 4)
+    (tmp_path / "z.tflite").write_bytes(small_network(2))
+    refused: list[HilError] = []
+    paths = sorted(tmp_path.glob("*.tflite"))
+    results = measure_files(paths, load_board("mps2-an386"), Options(), refused.append)
+    assert [item.measurement.model for item in results] == ["a", "z"]
+    assert [(type(error), str(error)[:4]) for error in refused] == [(ModelError, "text")]
+
+
 def test_models_that_cannot_be(tmp_path: Path) -> None:
     board = load_board("mps2-an386")
     with pytest.raises(ModelError, match="cannot be read"):
-        measure_files([tmp_path / "missing.tflite"], board, Options())
-    (tmp_path / "text.tflite").write_text("this is no model, but it is long enough to look like one" * 4)
-    with pytest.raises(ModelError):
-        measure_files([tmp_path / "text.tflite"], board, Options())
+        measure_files([tmp_path / "missing.tflite"], board, Options(), pytest.fail)
     with pytest.raises(UsageError, match="at least 8 inputs"):
         Rig(board, Options(inputs=7))
 
@@ -123,7 +132,7 @@ def test_models_that_cannot_be(tmp_path: Path) -> None:
 def test_the_real_models(shared: Path) -> None:
     """All seven, with a budget that holds the larger ones."""
     board = load_board("mps2-an386").with_budget(1 << 20, 1 << 20)
-    results = measure_files(sorted((shared / "models").glob("*.tflite")), board, Options())
+    results = measure_files(sorted((shared / "models").glob("*.tflite")), board, Options(), pytest.fail)
     assert len(results) == 7
     assert [item.measurement.outputs.mismatched for item in results] == [0] * 7
 
@@ -135,4 +144,4 @@ def test_random_networks_bit_for_bit(board: str) -> None:
     for seed in range(10, 30):
         found = rig.measure(small_network(seed, dense_per_channel=bool(seed % 2)), f"net{seed}").measurement
         assert found.outputs.mismatched == 0
-        assert found.memory.arena_used == found.memory.arena_planned
+        assert 0 <= found.memory.arena_planned - found.memory.arena_used < 4  # the last tensor's alignment
