@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
@@ -30,15 +32,30 @@ class Sizes:
     ram_total: int
 
 
-def read_symbols(path: Path) -> dict[str, int]:
-    """Value of every named symbol of the ELF at `path`. Raises BuildError when it is not a readable ELF."""
+class _Symbol(NamedTuple):
+    name: str
+    value: int
+    size: int  # bytes
+    kind: str  # STT_FUNC, STT_OBJECT, ...
+
+
+def _symbols(path: Path) -> list[_Symbol]:
+    """All symbols of the ELF at `path`. Raises BuildError when it is not a readable ELF."""
     try:
         with path.open("rb") as file:
-            elf = ELFFile(file)
-            tables = (section for section in elf.iter_sections() if isinstance(section, SymbolTableSection))
-            return {symbol.name: int(symbol["st_value"]) for table in tables for symbol in table.iter_symbols()}
+            tables = (item for item in ELFFile(file).iter_sections() if isinstance(item, SymbolTableSection))
+            return [
+                _Symbol(item.name, int(item["st_value"]), int(item["st_size"]), str(item["st_info"]["type"]))
+                for table in tables
+                for item in table.iter_symbols()
+            ]
     except (OSError, ELFError) as error:
         raise BuildError(f"{path} is not a readable ELF image: {error}") from error
+
+
+def read_symbols(path: Path) -> dict[str, int]:
+    """Value of every named symbol of the ELF at `path`. Raises BuildError when it is not a readable ELF."""
+    return {symbol.name: symbol.value for symbol in _symbols(path)}
 
 
 def read_sizes(path: Path) -> Sizes:
@@ -63,34 +80,32 @@ def read_functions(path: Path) -> dict[str, int]:
 
     What the linker kept of the library for one network. Raises BuildError when it is not a readable ELF.
     """
-    found: dict[str, int] = {}
-    edges = read_symbols(path)
+    symbols = _symbols(path)
+    edges = {symbol.name: symbol.value for symbol in symbols}
     try:
-        with path.open("rb") as file:
-            for section in ELFFile(file).iter_sections():
-                if not isinstance(section, SymbolTableSection):
-                    continue
-                for symbol in section.iter_symbols():
-                    address, size = int(symbol["st_value"]) & ~1, int(symbol["st_size"])
-                    code = edges["_text_start"] <= address < edges["_flash_start"] + edges["_flash_used"]
-                    if size and code and not edges["_weights_start"] <= address < edges["_weights_end"]:
-                        found[symbol.name] = found.get(symbol.name, 0) + size
-    except (OSError, ELFError, KeyError) as error:
+        start, end = edges["_text_start"], edges["_flash_start"] + edges["_flash_used"]
+        weights_start, weights_end = edges["_weights_start"], edges["_weights_end"]
+    except KeyError as error:
         raise BuildError(f"{path} is not an image of ours: {error}") from error
-    return found
+    addressed = ((symbol, symbol.value & ~1) for symbol in symbols)  # bit 0 of a function's address says Thumb
+    return _bytes_by_name(
+        symbol
+        for symbol, address in addressed
+        if start <= address < end and not weights_start <= address < weights_end
+    )
 
 
 def read_kept(path: Path) -> dict[str, int]:
     """Bytes of every function and constant in an ELF without a layout of ours, by name. Raises BuildError."""
+    return _bytes_by_name(symbol for symbol in _symbols(path) if symbol.kind in ("STT_FUNC", "STT_OBJECT"))
+
+
+def _bytes_by_name(symbols: Iterable[_Symbol]) -> dict[str, int]:
+    """Sizes of the symbols that have one; those of one name are added up."""
     found: dict[str, int] = {}
-    try:
-        with path.open("rb") as file:
-            tables = (item for item in ELFFile(file).iter_sections() if isinstance(item, SymbolTableSection))
-            for symbol in (symbol for table in tables for symbol in table.iter_symbols()):
-                if symbol["st_size"] and symbol["st_info"]["type"] in ("STT_FUNC", "STT_OBJECT"):
-                    found[symbol.name] = found.get(symbol.name, 0) + int(symbol["st_size"])
-    except (OSError, ELFError) as error:
-        raise BuildError(f"{path} is not a readable ELF image: {error}") from error
+    for symbol in symbols:
+        if symbol.size:
+            found[symbol.name] = found.get(symbol.name, 0) + symbol.size
     return found
 
 

@@ -17,7 +17,7 @@ from hil.measurement import Memory
 from munas.calibration import CodePart, MemoryModel
 from munas.kernels import Path, align
 
-# Paths that one kernel serves: what is known of the code of one is known of the other's (hil/lower.py; a test agrees).
+# Paths that one kernel serves: what is known of the code of one is known of the other's (hil/layer.py; a test agrees).
 SAME_KERNEL = (
     frozenset({Path.CONV_1X1, Path.CONV_1X1_STRIDED}),
     frozenset({Path.DW_MULT4, Path.DW_GENERIC}),

@@ -9,7 +9,8 @@ import pytest
 
 from hil.errors import UsageError
 from hil.fit import Observation, fit_latency, fit_once, folds_of, metrics, path_errors, relative_nnls, spearman
-from hil.fit_memory import Image, fit_memory
+from hil.fit_memory import SAME_KERNEL, Image, fit_memory
+from hil.layer import KERNELS
 from hil.measurement import Memory
 from munas.estimate import works_of
 from munas.graph import build_graph
@@ -199,6 +200,11 @@ def test_a_kernel_that_was_never_seen_alone_is_not_undershot() -> None:
     model = fit_memory([image({Path.FC}), image({Path.FC, Path.ADD, Path.DW_3X3})])
     for unseen in ({Path.FC, Path.ADD}, {Path.FC, Path.DW_3X3}):
         assert model.code(unseen) >= image(unseen).code
+
+
+@pytest.mark.parametrize("paths", SAME_KERNEL, ids=sorted)
+def test_paths_that_are_said_to_share_a_kernel_do(paths: frozenset[Path]) -> None:
+    assert len({KERNELS[path] for path in paths}) == 1
 
 
 def test_no_image_is_a_usage_error() -> None:
