@@ -3,6 +3,9 @@
 The main process hands out sample numbers and is the only one that writes to the store. A sample is therefore either
 stored, once, or it is done again by the next run with the same key. Workers are plain processes with one pipe each, not
 a pool: a worker that dies costs the sample it was on, and is replaced.
+
+A board that does not work (DeviceLost) is no sample's fault: the sample is done again, by workers that leave that board
+alone. When none is left the campaign ends, and a resume goes on.
 """
 
 from __future__ import annotations
@@ -14,15 +17,23 @@ import multiprocessing
 import os
 import signal
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
-from hil.errors import HilError, InfrastructureError, StoreError, TargetFaultError, ToolMissing
+from hil.errors import (
+    DeviceBusy,
+    DeviceLost,
+    HilError,
+    InfrastructureError,
+    StoreError,
+    TargetFaultError,
+    ToolMissing,
+)
 from hil.store import Result, Status, Store
 
 Job = Callable[[int], Result]
@@ -32,8 +43,19 @@ becomes a failed result."""
 JobFactory = Callable[[], Job]
 """Makes the job inside a worker (must pickle: a top-level function, a partial of one, or a dataclass)."""
 
+
+@runtime_checkable
+class UsesDevices(Protocol):
+    """A JobFactory whose jobs need one of several devices."""
+
+    def without(self, device: str) -> JobFactory | None:
+        """The factory that leaves `device` alone; None when there is no other one."""
+        ...
+
+
 INFRASTRUCTURE_LIMIT = 5  # so many in a row are not bad luck: the toolchain, the disk or the emulator is gone
-_HOPELESS = (ToolMissing, StoreError)  # no use in trying another sample
+ATTEMPTS = 3  # at a sample whose errors are infrastructure's: a stored failure outlives a cable that is loose
+_HOPELESS = (ToolMissing, StoreError, DeviceBusy)  # no use in trying another sample
 STOP_GRACE_S = 5.0
 _PR_SET_PDEATHSIG = 1
 
@@ -60,6 +82,8 @@ class Progress(Protocol):
 
     def advance(self, result: Result) -> None: ...
 
+    def tell(self, message: str) -> None: ...
+
     def stop(self) -> None: ...
 
 
@@ -70,6 +94,9 @@ class Silent:
         """Nothing."""
 
     def advance(self, result: Result) -> None:
+        """Nothing."""
+
+    def tell(self, message: str) -> None:
         """Nothing."""
 
     def stop(self) -> None:
@@ -89,19 +116,23 @@ class _Outcome:
 class _Worker:
     process: BaseProcess
     pipe: Connection
+    factory: JobFactory
     sample: int | None = None
 
 
 @dataclass(slots=True)
 class _Ledger:
-    """What is still to do, and what went wrong in a row.
+    """What is still to do, by which jobs, and what went wrong in a row.
 
-    An infrastructure error need not be the sample's fault: the sample is tried once more later, and what failed in a
-    row that ends the campaign is not stored, so that a resume does it.
+    An infrastructure error need not be the sample's fault: the sample is tried again later, more than once, and what
+    failed in a row that ends the campaign is not stored, so that a resume does it.
     """
 
     todo: deque[int]
-    retried: set[int] = field(default_factory=set)
+    factory: JobFactory
+    tell: Callable[[str], None]
+    lost: set[str] = field(default_factory=set)
+    attempts: Counter[int] = field(default_factory=Counter)
     streak: int = 0
 
     def keep(self, outcome: _Outcome) -> bool:
@@ -111,14 +142,30 @@ class _Ledger:
             return True
         if isinstance(outcome.error, _HOPELESS):
             raise outcome.error
-        if outcome.sample in self.retried:
+        if isinstance(outcome.error, DeviceLost):
+            self.todo.appendleft(outcome.sample)
+            self._drop(outcome.error)
+            return False
+        self.attempts[outcome.sample] += 1
+        if self.attempts[outcome.sample] == ATTEMPTS:
             return True
         self.streak += 1
         if self.streak >= INFRASTRUCTURE_LIMIT:
             raise outcome.error
-        self.retried.add(outcome.sample)
         self.todo.append(outcome.sample)
         return False
+
+    def _drop(self, error: DeviceLost) -> None:
+        """Go on without a device. Raises its error when there is no other one."""
+        if error.device in self.lost:
+            return  # by a job that had begun before
+        self.lost.add(error.device)
+        others = self.factory.without(error.device) if isinstance(self.factory, UsesDevices) else None
+        if others is None:
+            text = f"{error}; no other board is left: see to it and run the same command again, all results are kept"
+            raise DeviceLost(error.device, text) from error
+        self.factory = others
+        self.tell(f"{error}; going on without it")
 
 
 def run_campaign(
@@ -133,19 +180,20 @@ def run_campaign(
     """Do every sample of `samples` that `run_id` does not have yet, with `workers` processes.
 
     Results are stored as they finish. A failed sample is stored with its error. Raises the worker's InfrastructureError
-    when five follow each other or a tool is missing, StoreError when the store or the disk fails, KeyboardInterrupt on
-    Ctrl-C; whatever was finished by then is stored, and the same call goes on from there.
+    when five follow each other, a tool is missing, or the last board is lost or taken by others; StoreError when the
+    store or the disk fails; KeyboardInterrupt on Ctrl-C. Whatever was finished by then is stored, and the same call
+    goes on from there.
     """
     started = time.monotonic()
     wanted = list(dict.fromkeys(samples))
     done = store.samples(run_id)
     resumed = [sample for sample in wanted if sample in done]
-    ledger = _Ledger(deque(sample for sample in wanted if sample not in done))
     shown = progress or Silent()
+    ledger = _Ledger(deque(sample for sample in wanted if sample not in done), factory, shown.tell)
     counts: dict[Status, int] = {"ok": 0, "failed": 0}
     shown.start(len(wanted), len(resumed))
     try:
-        with contextlib.closing(_outcomes(factory, ledger, max(1, min(workers, len(ledger.todo))))) as outcomes:
+        with contextlib.closing(_outcomes(ledger, max(1, min(workers, len(ledger.todo))))) as outcomes:
             for outcome in outcomes:
                 if ledger.keep(outcome) and store.insert(run_id, outcome.result):
                     counts[outcome.result.status] += 1
@@ -155,19 +203,21 @@ def run_campaign(
     return Summary(counts["ok"], counts["failed"], len(resumed), time.monotonic() - started)
 
 
-def _outcomes(factory: JobFactory, ledger: _Ledger, count: int) -> Generator[_Outcome, None, None]:
-    """Outcomes in the order in which they finish. The consumer may append to `ledger.todo` between two of them."""
+def _outcomes(ledger: _Ledger, count: int) -> Generator[_Outcome, None, None]:
+    """Outcomes in the order in which they finish. The consumer may change todo and factory between two of them."""
     crew: list[_Worker] = []
     try:
         while ledger.todo or any(worker.sample is not None for worker in crew):
+            _replace_outdated(ledger, crew)
             while len(crew) < count and sum(worker.sample is None for worker in crew) < len(ledger.todo):
-                crew.append(_hire(factory))
+                crew.append(_hire(ledger.factory))
             _hand_out(ledger, crew)
             for worker in _ready(crew):
                 outcome = _receive(worker)
                 if worker.pipe.closed:
                     crew.remove(worker)
-                _hand_out(ledger, crew)  # before the yield: storing an outcome takes as long as a disk's sync
+                if outcome is not None and outcome.error is None:
+                    _hand_out(ledger, crew)  # before the yield: storing an outcome takes as long as a disk's sync
                 if outcome is not None:
                     yield outcome
     finally:
@@ -181,13 +231,20 @@ def _hire(factory: JobFactory) -> _Worker:
     process = context.Process(target=_worker_main, args=(theirs, factory, os.getpid()), daemon=True)
     process.start()
     theirs.close()
-    return _Worker(process, ours)
+    return _Worker(process, ours, factory)
+
+
+def _replace_outdated(ledger: _Ledger, crew: list[_Worker]) -> None:
+    """Let idle workers go whose jobs use a device that is lost by now."""
+    outdated = [worker for worker in crew if worker.sample is None and worker.factory is not ledger.factory]
+    crew[:] = [worker for worker in crew if worker not in outdated]
+    _dismiss(outdated)
 
 
 def _hand_out(ledger: _Ledger, crew: list[_Worker]) -> None:
     """Give every idle worker a sample."""
     for worker in crew:
-        if worker.sample is None and ledger.todo:
+        if worker.sample is None and ledger.todo and worker.factory is ledger.factory:
             worker.sample = ledger.todo.popleft()
             with contextlib.suppress(OSError):  # it died while idle: _ready sees that next
                 worker.pipe.send(worker.sample)

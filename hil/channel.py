@@ -6,18 +6,21 @@ ones, and replies to former commands) are told apart here and never handed on as
 
 from __future__ import annotations
 
+import termios
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
-from serial import SerialException
+from serial import Serial, SerialException
 
 from hil import wire
 from hil.errors import LinkError, LinkTimeout, ProtocolError
 
 READY_S = 0.5  # for ``m-ready`` behind a complete reply
+BAUD = 115_200
+WRITE_S = 10.0  # for bytes that a port does not take
 POLL_S = 0.05  # how long one read may block; time-outs are kept with this precision
 TALK = 4  # a device may talk for this many time-outs without saying anything that can be verified
 DRAIN_S = 2.0  # ... and for this long while it is waited for to become quiet
@@ -46,6 +49,19 @@ Found = list[tuple[str, list[str]]]
 
 class Endless(ProtocolError):
     """The device does not stop talking."""
+
+
+class PortVanished(LinkError):
+    """The port is gone, and was waited for in vain."""
+
+
+def open_port(path: str, baud: int = BAUD) -> Serial:
+    """The serial port `path`, for this process alone. Raises OSError (SerialException is one) and ValueError."""
+    try:
+        # exclusive: against programs that know the port only, not the lock of the device
+        return Serial(path, baud, timeout=POLL_S, write_timeout=WRITE_S, exclusive=True)
+    except termios.error as error:  # no OSError; pyserial lets it through when the port vanishes while it is opened
+        raise SerialException(f"the port vanished while it was opened: {error}") from error
 
 
 @runtime_checkable
@@ -96,12 +112,13 @@ class ReconnectingPort:
         while True:
             try:
                 self._port = self._open()
-                self._port.timeout = timeout
+                if self._port.timeout != timeout:
+                    self._port.timeout = timeout
                 return
             except OSError as error:  # pyserial's SerialException is one
                 if time.monotonic() > deadline:
-                    raise LinkError(
-                        f"the serial port vanished and did not come back within {self._patience_s:.0f} s: {error}; "
+                    raise PortVanished(
+                        f"the serial port vanished and did not come back within {self._patience_s:g} s: {error}; "
                         "check the cable and the board's power"
                     ) from error
                 time.sleep(REOPEN_POLL_S)

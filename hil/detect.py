@@ -14,9 +14,8 @@ from pathlib import Path
 
 from hil.benchfile import Bench, FlashMethod, read_bench
 from hil.board import Board, board_names, load_board
+from hil.channel import BAUD
 from hil.errors import DeviceAmbiguous, DeviceMissing, InfrastructureError, UsageError
-
-BAUD = 115_200
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,10 +166,16 @@ def choose(board: str, devices: Sequence[Connected], wanted: str | None = None) 
 
 
 def _wanted(board: str, devices: Sequence[Connected], wanted: str) -> Connected:
+    device = named(devices, wanted)
+    if board not in device.boards:
+        raise UsageError(f"--device {wanted} is {' or '.join(device.boards)}, not {board}")
+    return device
+
+
+def named(devices: Sequence[Connected], wanted: str) -> Connected:
+    """The device of serial number (or port) `wanted`, whatever board it is. Raises DeviceMissing."""
     for device in devices:
         if wanted in (device.serial_number, device.port):
-            if board not in device.boards:
-                raise UsageError(f"--device {wanted} is {' or '.join(device.boards)}, not {board}")
             return device
     raise DeviceMissing(f"no device {wanted} is connected{_connected_text(devices)}")
 

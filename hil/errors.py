@@ -13,6 +13,7 @@
      │    ├── RunnerError                  emulator or probe failed
      │    │    ├── DeviceMissing           no such board is connected
      │    │    ├── DeviceBusy              another session uses the board
+     │    │    ├── DeviceLost              a connected board that does not work
      │    │    └── FlashError              the image did not get onto the board
      │    ├── LinkError                    the serial link failed
      │    │    ├── LinkTimeout             nothing (or too little) came back in time
@@ -99,6 +100,17 @@ class DeviceMissing(RunnerError):
 
 class DeviceBusy(RunnerError):
     """Another session, perhaps of another process, holds the board's lock."""
+
+
+class DeviceLost(RunnerError):
+    """A connected board does not work: whatever it was to run is not to blame. `device` is its serial number."""
+
+    def __init__(self, device: str, message: str) -> None:
+        super().__init__(message)
+        self.device = device
+
+    def __reduce__(self) -> tuple[type[DeviceLost], tuple[str, str]]:
+        return type(self), (self.device, str(self))
 
 
 class FlashError(RunnerError):

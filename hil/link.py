@@ -9,15 +9,14 @@ between has forgotten, its input, is recognised by its CRC and sent again.
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
 from hil import wire
-from hil.channel import POLL_S, Channel, Endless, Found, ReconnectingPort, SerialPort, Timeouts
+from hil.channel import POLL_S, Endless, Found, PortVanished, ReconnectingPort, SerialPort, Timeouts
 from hil.errors import LinkError, LinkTimeout, ProtocolError
+from hil.exchange import Exchange, InputLost, Refused, refuse_errors
 from hil.mlperf_wire import BaseTiming, bracketed, parse_base_reply, parse_buffer
 from hil.wire import DeviceIdentity, MemoryMap, MemoryReport, Pattern, RunReply
 
@@ -25,26 +24,10 @@ __all__ = ["POLL_S", "BaseTiming", "Device", "ReconnectingPort", "SerialPort", "
 
 ATTEMPTS = 10  # for one command: getting back in step and giving the input again can fail as well
 MAX_LONG = 3  # among them of those that take long: time-outs and floods
-PINGS = 3  # that a device may leave unanswered before it counts as dead
-PING_S = 2.0  # at most: a device that is ready answers at once
-QUIET_S = 0.02  # how long nothing must arrive before the second attempt; doubled for further ones
-MAX_DOUBLINGS = 4
+MAX_DIED = 5  # ... and of those with which the port was gone: it had to be waited for each time
 GET_BYTES = 256  # output bytes asked for at once
 
-_LONG = (LinkTimeout, Endless)
 Parsed = TypeVar("Parsed")
-
-
-class _Refused(ProtocolError):
-    """The device answered ``e-[...]``."""
-
-
-class _InputLost(ProtocolError):
-    """The device has another input than the one it was given, or none."""
-
-
-class _InputRefused(_InputLost, _Refused):
-    """... and says so."""
 
 
 class Device:
@@ -53,18 +36,15 @@ class Device:
     def __init__(self, port: SerialPort, timeouts: Timeouts | None = None) -> None:
         self.timeouts = timeouts or Timeouts()
         self.retries = 0  # commands that had to be sent again, for reports
-        self._channel = Channel(port, self.timeouts)
+        self._exchange = Exchange(port, self.timeouts)
         self._identity: tuple[DeviceIdentity, MemoryMap] | None = None
         self._present: Pattern | bytes | None = None
-        self._astray = False  # what comes next may answer a former command
         self._lost = False  # the device has forgotten its input
         self._another = False  # the port was away: another device may have come back
-        # Replies to a former session at this port must not fit either.
-        self._tag = (os.getpid() ^ time.monotonic_ns() >> 20) & 0xFFFF
 
     def close(self) -> None:
         """Close the port."""
-        self._channel.port.close()
+        self._exchange.port.close()
 
     # --- lines --------------------------------------------------------------------------------------------------
 
@@ -73,10 +53,7 @@ class Device:
 
         Raises LinkTimeout, TargetFaultError for a fault at start-up, LinkError when the port dies.
         """
-        reply = self._channel.reply(self.timeouts.boot_s, "the boot message")
-        if reply.timeout is not None:
-            self._ping(QUIET_S, reply.timeout)
-        return reply.lines
+        return self._exchange.wait_ready()
 
     def command(self, text: str, silence_s: float | None = None) -> list[str]:
         """Send `text` once, as it is, and return the reply's lines without ``m-ready``: nothing is verified.
@@ -84,32 +61,11 @@ class Device:
         `silence_s` is the time-out until the first line and between lines (default: that of a plain command).
         Raises LinkError, LinkTimeout, ProtocolError and TargetFaultError.
         """
-        if self._astray:
-            self.synchronise()
-        self._channel.send(text)
-        self._astray = True
-        reply = self._channel.reply(silence_s or self.timeouts.command_s, f"{text[:40]!r}")
-        if reply.timeout is not None:
-            raise reply.timeout
-        self._astray = False
-        return reply.lines
+        return self._exchange.command(text, silence_s or self.timeouts.command_s)
 
-    def synchronise(self, quiet_s: float = QUIET_S) -> None:
+    def synchronise(self) -> None:
         """Get in step with a device that booted long ago, holds half a command or has more to say."""
-        self._ping(quiet_s, None)
-
-    def _ping(self, quiet_s: float, dead: LinkTimeout | None) -> None:
-        """Be in step. A device that does not answer is dead, for the reason `dead` if there is one."""
-        for attempt in range(PINGS):
-            self._channel.drain(quiet_s)
-            self._channel.send("")
-            reply = self._channel.reply(min(self.timeouts.command_s, PING_S), "an empty command")
-            if reply.timeout is None:
-                break
-            if attempt == PINGS - 1:
-                raise dead or reply.timeout
-        self._channel.drain(quiet_s)
-        self._astray = False
+        self._exchange.synchronise()
 
     # --- extension ----------------------------------------------------------------------------------------------
 
@@ -118,7 +74,7 @@ class Device:
         stranger = f"{wire.UNKNOWN_COMMAND}hil"
         try:
             self._known()
-        except _Refused as error:
+        except Refused as error:
             if str(error).endswith(stranger):
                 return False
             raise
@@ -130,49 +86,23 @@ class Device:
         while True:
             try:
                 self._recover(failures)
-                return self._attempt(text, parse, silence_s or self.timeouts.command_s)
+                return self._exchange.ask(text, parse, silence_s or self.timeouts.command_s)
             except LinkError as error:
-                self._astray = True
-                self._lost = self._lost or isinstance(error, _InputLost)
+                self._exchange.astray = True
+                self._lost = self._lost or isinstance(error, InputLost)
                 self.retries += 1
                 _give_up(error, failures)
                 failures.append(error)
 
-    def _attempt(self, text: str, parse: Callable[[Found], Parsed], silence_s: float) -> Parsed:
-        self._tag = self._tag % 0xFFFF + 1
-        self._channel.send(wire.seal(text, self._tag))
-        self._astray = True
-
-        def complete(found: Found) -> bool:
-            try:
-                parse(found)
-            except ProtocolError:
-                return False
-            return True
-
-        reply = self._channel.reply(silence_s, f"{text[:40]!r}", self._tag, complete)
-        try:
-            value = parse(reply.found)
-        except ProtocolError as error:
-            if reply.timeout is not None:
-                raise reply.timeout from error
-            _refuse_errors(reply.lines, text)
-            if isinstance(error, _InputLost) or reply.damaged is None:
-                raise
-            raise reply.damaged from error
-        self._astray = reply.timeout is not None or reply.damaged is not None
-        return value
-
     def _recover(self, failures: Sequence[LinkError]) -> None:
         """Undo what the last failure may have left behind."""
         last = failures[-1] if failures else None
-        if last is not None and not isinstance(last, (LinkTimeout, ProtocolError)):
-            if not self._channel.reopen():
+        if last is not None and _is_death(last):
+            if not self._exchange.reopen():
                 raise last
             self._another = self._identity is not None
-        if self._astray:
-            doublings = min(max(len(failures) - 1, 0), MAX_DOUBLINGS)
-            self._ping(QUIET_S * 2**doublings, last if isinstance(last, LinkTimeout) else None)
+        if self._exchange.astray:
+            self._exchange.synchronise(max(len(failures) - 1, 0), last if isinstance(last, LinkTimeout) else None)
         if self._another:
             self._recognise()
         if self._lost:
@@ -219,9 +149,9 @@ class Device:
         )
 
     def _input(self, found: Found) -> int:
-        """CRC-32 of the input that a reply is about. Raises _InputLost when it is not what the device was given."""
+        """CRC-32 of the input that a reply is about. Raises InputLost when it is not what the device was given."""
         size, crc = wire.parse_input(_one(found, "INPUT"))
-        return self._present_crc(size, crc, _InputLost)
+        return self._present_crc(size, crc, InputLost)
 
     def _present_crc(self, size: int, crc: int, otherwise: type[ProtocolError]) -> int:
         present, identity = self._present, self.identity()
@@ -250,7 +180,7 @@ class Device:
         for attempt in range(ATTEMPTS):
             for offset in range(0, size, wire.CHUNK_BYTES):
                 self._put(offset, data[offset : offset + wire.CHUNK_BYTES])
-            with suppress(_Refused):  # "incomplete": it reset, and what came before is lost
+            with suppress(Refused):  # "incomplete": it reset, and what came before is lost
                 arrived = self._ask(wire.hil_command("INPUT"), lambda found: wire.parse_input(_one(found, "INPUT")))
                 if arrived == (size, wire.crc32(data)):
                     break
@@ -285,7 +215,7 @@ class Device:
 
         def parse(found: Found) -> RunReply:
             reply = wire.parse_run(_one(found, "RUN"), identity.output_bytes)
-            self._present_crc(identity.input_bytes, reply.input_crc, ProtocolError if pattern else _InputLost)
+            self._present_crc(identity.input_bytes, reply.input_crc, ProtocolError if pattern else InputLost)
             return reply
 
         return self._ask(command, parse, self.timeouts.inference_s)
@@ -298,7 +228,7 @@ class Device:
                 return reply.ticks, reply.output
             try:
                 output = self.download()
-            except _Refused:  # "no output": it reset
+            except Refused:  # "no output": it reset
                 if attempt == ATTEMPTS - 1:
                     raise
                 continue
@@ -355,7 +285,7 @@ class Device:
         lines: list[str] = []
         for text in wire.db_commands(data):
             lines = self.command(text)
-            _refuse_errors(lines, text)
+            refuse_errors(lines, text)
         if "m-load-done" not in lines:
             raise ProtocolError(f"the device did not acknowledge {len(data)} bytes of `db load`")
 
@@ -367,21 +297,31 @@ class Device:
         """`count` inferences between two time stamps, as MLPerf Tiny measures."""
         text = f"infer {count} {warmup}"
         lines = self.command(text, silence_s or self.timeouts.inference_s * (count + warmup))
-        _refuse_errors(lines, text)
+        refuse_errors(lines, text)
         return parse_base_reply(lines, count, warmup)
 
 
 def _give_up(error: LinkError, failures: Sequence[LinkError]) -> None:
     """Raise `error` unless another attempt may do better; `failures` are those before it."""
     last = failures[-1] if failures else None
-    if error is last:
+    if error is last or isinstance(error, PortVanished):
         raise error  # no answer to a ping either, or a port that cannot be opened again
-    if isinstance(error, _Refused) and str(error) == str(last) and not str(error).endswith(wire.DAMAGED):
+    if isinstance(error, Refused) and str(error) == str(last) and not str(error).endswith(wire.DAMAGED):
         raise error  # a refusal that comes twice is meant
-    if isinstance(error, _LONG) and sum(isinstance(item, _LONG) for item in failures) == MAX_LONG - 1:
-        raise error
+    for kind, most in ((_is_long, MAX_LONG), (_is_death, MAX_DIED)):
+        if kind(error) and sum(map(kind, failures)) == most - 1:
+            raise error
     if len(failures) == ATTEMPTS - 1:
         raise type(error)(f"{error} (after {ATTEMPTS} attempts)") from error
+
+
+def _is_long(error: LinkError) -> bool:
+    return isinstance(error, (LinkTimeout, Endless))
+
+
+def _is_death(error: LinkError) -> bool:
+    """Of the port."""
+    return not isinstance(error, (LinkTimeout, ProtocolError))
 
 
 def _all(found: Sequence[tuple[str, list[str]]], name: str) -> list[list[str]]:
@@ -405,11 +345,3 @@ def _data_parser(offset: int, count: int) -> Callable[[Found], bytes]:
         return wire.parse_hex(fields[1], count)
 
     return parse
-
-
-def _refuse_errors(lines: Sequence[str], text: str) -> None:
-    for line in lines:
-        if (refusal := wire.parse_error(line)) is not None:
-            if refusal.startswith(wire.INPUT_LOST):
-                raise _InputRefused(f"the device refused {text[:40]!r}: {refusal}")
-            raise _Refused(f"the device refused {text[:40]!r}: {refusal}")

@@ -7,7 +7,7 @@ import hashlib
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -21,25 +21,25 @@ from hil.errors import (
     HilError,
     InfrastructureError,
     ModelError,
-    ProtocolError,
     TargetFaultError,
     UsageError,
 )
 from hil.files import read_regular
 from hil.fit_memory import KernelCode
 from hil.link import Device
-from hil.measurement import UNITS, Build, Identity, Latency, LayerTime, Measurement, Memory, Outputs
+from hil.measurement import UNITS, Build, Identity, Latency, LayerTime, Measurement, Outputs
 from hil.model import parse_model
 from hil.place import make_runner
+from hil.reader import Reader
 from hil.reference import Reference
+from hil.render import DEFAULT_PROFILE, Project
 from hil.render import Options as ProjectOptions
-from hil.render import Project
-from hil.runners.base import Runner, Session
+from hil.runners.base import Runner
 from hil.runtime import DEFAULT_RUNTIME, RUNTIMES, Deployment, Expected, Runtime
 from hil.timing.modelled import TIMER, ModelledLatency, constants_id, modelled_latency
 from hil.timing.record import InferenceRecord
 from hil.toolchain import Toolchain, find_toolchain
-from hil.wire import DeviceIdentity, Pattern, verification_patterns
+from hil.wire import Pattern, verification_patterns
 
 MAX_MODEL_BYTES = 64 * 1024 * 1024
 MIN_INPUTS = 8
@@ -50,7 +50,8 @@ class Options:
     """How to measure: `inputs` are verified and timed one by one; `seed` makes the random ones among them.
 
     `devices` are the boards to use via hardware, whichever is free. `modelled`: whether a timing model watches, and
-    its cycles stand beside the timer's figures, or in their place ("timer").
+    its cycles stand beside the timer's figures, or in their place ("timer"). `profile` is the MLPerf model id that the
+    firmware answers with; it also decides in which form MLPerf's `db` gives the input.
     """
 
     via: Via = "qemu"
@@ -59,6 +60,7 @@ class Options:
     runtime: str = DEFAULT_RUNTIME
     devices: tuple[Connected, ...] = ()
     modelled: Literal["off", "beside", "timer"] = "off"
+    profile: str = DEFAULT_PROFILE
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +82,14 @@ class Running:
     """A network's firmware on a booted device that has proved to run it, and what it must compute.
 
     `own` is what the runtime's kernels compute where they round otherwise than LiteRT's reference kernels.
+    `serial_number` is that of a connected board.
     """
 
     device: Device
     plan: Deployment
     litert: Expected
     own: Expected | None
+    serial_number: str | None
 
 
 @dataclass(slots=True)
@@ -116,6 +120,7 @@ class Rig:
         self.board = board
         self.options = options
         self._toolchain: Toolchain = find_toolchain()
+        self._project = _project_options(options, self._toolchain)
         self._runner: Runner = make_runner(options.via, options.devices, modelled=options.modelled != "off")
         self._runtime = make_runtime(board, options)
         self._library = self._runtime.library
@@ -171,9 +176,9 @@ class Rig:
                 device = Device(session.port, session.timeouts)
                 _refuse_complaints(device.wait_ready(), name, self.board)
                 running = opened.pop_all()
-            with running:
-                exchange = _Exchange(session, device, plan, project, image)
-                figures = exchange.figures(self.options, clock)
+            with running, clock.stage("run"):
+                reader = Reader(session, device, plan, project, image)
+                figures = reader.figures(verification_patterns(self.options.inputs, self.options.seed))
             with clock.stage("verify"):
                 outputs = self._verify(data, plan, figures.answers)
         modelled = self._modelled(figures.records, len(plan.steps))
@@ -191,6 +196,7 @@ class Rig:
             ),
             seconds=clock.seconds,
             modelled=modelled,
+            device=session.device,
         )
         return Measured(measurement, plan, figures.answers, image.functions)
 
@@ -214,8 +220,8 @@ class Rig:
             with self._runner.open(image.elf, self.board) as session:
                 device = Device(session.port, session.timeouts)
                 _refuse_complaints(device.wait_ready(), name, self.board)
-                _Exchange(session, device, plan, project, image).check(device.identity())
-                yield Running(device, plan, litert, own)
+                Reader(session, device, plan, project, image).check(device.identity())
+                yield Running(device, plan, litert, own, session.device)
 
     def _verify(self, data: bytes, plan: Deployment, answers: Sequence[bytes]) -> Outputs:
         patterns = verification_patterns(self.options.inputs, self.options.seed)
@@ -225,8 +231,7 @@ class Rig:
 
     def _build(self, plan: Deployment, folder: Path, clock: StageClock) -> tuple[Project, Image]:
         with clock.stage("generate"):
-            options = ProjectOptions(compiler=self._toolchain.version)
-            project = self._runtime.render(plan, folder, options)
+            project = self._runtime.render(plan, folder, self._project)
         with clock.stage("compile"):
             model_object = compile_model(project, self._toolchain)
         with clock.stage("link"):
@@ -238,7 +243,7 @@ class Rig:
 
     def generate(self, data: bytes, name: str, folder: Path) -> Project:
         """Write the standalone project of the .tflite `data` into `folder`."""
-        return _generate(self._runtime, data, name, folder)
+        return _generate(self._runtime, data, name, replace(self._project, standalone=True), folder)
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,85 +256,10 @@ class RigFactory:
     def __call__(self) -> Callable[[bytes, str], Measured]:
         return Rig(self.board, self.options).measure
 
-
-@dataclass(frozen=True, slots=True)
-class _Figures:
-    samples: tuple[int, ...]
-    layers: tuple[int, ...]
-    memory: Memory
-    answers: tuple[bytes, ...]
-    records: tuple[InferenceRecord, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Exchange:
-    """The conversation with one booted device."""
-
-    session: Session
-    device: Device
-    plan: Deployment
-    project: Project
-    image: Image
-
-    def figures(self, options: Options, clock: StageClock) -> _Figures:
-        """Time the layers, then run every input, timing each, and read the memory."""
-        device = self.device
-        self.check(device.identity())
-        patterns = verification_patterns(options.inputs, options.seed)
-        with clock.stage("run"):
-            device.fill(patterns[0])
-            layers = device.profile()  # also the warm-up
-            self.session.new_records()  # of that one
-            runs, records = self._answers(patterns)
-            memory = device.memory()
-        if memory.arena_used > self.plan.arena_bytes:
-            raise TargetFaultError(
-                f"BUG: an inference of {self.plan.model_name} wrote {memory.arena_used - self.plan.arena_bytes} bytes "
-                f"behind its arena of {self.plan.arena_bytes}; no figure of it can be trusted, report this"
-            )
-        units = self.session.ticks_to_units
-        sizes = self.image.sizes
-        return _Figures(
-            samples=tuple(units(ticks) for ticks, _ in runs),
-            layers=tuple(units(ticks) for ticks in layers),
-            memory=Memory(
-                arena_planned=self.plan.arena_bytes,
-                arena_used=memory.arena_used,
-                stack_used=memory.stack_used,
-                stack_reserved=sizes.stack_reserved,
-                static_ram=sizes.static_ram,
-                ram_total=sizes.ram_total,
-                flash_weights=sizes.weights,
-                flash_code=sizes.code,
-                flash_total=sizes.flash_total,
-            ),
-            answers=tuple(output for _, output in runs),
-            records=records,
-        )
-
-    def _answers(
-        self, patterns: Sequence[Pattern]
-    ) -> tuple[list[tuple[int, bytes]], tuple[InferenceRecord, ...]]:
-        """Ticks and output for each pattern; and the timing model's record, where there is one."""
-        runs, records = [], list[InferenceRecord]()
-        for pattern in patterns:
-            runs.append(self.device.answer(pattern))
-            records += self.session.new_records()[-1:]  # a command that was sent again has also run again
-        return runs, tuple(records)
-
-    def check(self, found: DeviceIdentity) -> None:
-        """That the device runs this very build, with the timer that its figures will be labelled with."""
-        if found.build_id != self.project.build_id:
-            raise ProtocolError(
-                f"the device runs build {found.build_id}, not {self.project.build_id}: it was not flashed; flash again"
-            )
-        if found.timer != self.session.timer:
-            raise InfrastructureError(f"the device times with {found.timer}, {self.session.timer} was expected")
-        if self.session.ticks_hz not in (None, found.ticks_hz):
-            raise InfrastructureError(
-                f"the device's clock runs at {found.ticks_hz} Hz instead of {self.session.ticks_hz}: its clock tree "
-                "did not start (oscillator or clock bridge); cycles at that clock are not the board's"
-            )
+    def without(self, device: str) -> RigFactory | None:
+        """For the other devices, which do not include serial number `device`; None when there are none."""
+        others = tuple(item for item in self.options.devices if item.serial_number != device)
+        return replace(self, options=replace(self.options, devices=others)) if others else None
 
 
 def _refuse_complaints(said: Sequence[str], name: str, board: Board) -> None:
@@ -397,9 +327,16 @@ def generate_project(path: Path, board: Board, options: Options, folder: Path) -
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} exists and is not an empty folder; name another one")
-    return _generate(make_runtime(board, options), read_model(path), path.stem, folder)
+    project = replace(_project_options(options, find_toolchain()), standalone=True)
+    return _generate(make_runtime(board, options), read_model(path), path.stem, project, folder)
 
 
-def _generate(runtime: Runtime, data: bytes, name: str, folder: Path) -> Project:
-    options = ProjectOptions(standalone=True, compiler=find_toolchain().version)
+def _project_options(options: Options, toolchain: Toolchain) -> ProjectOptions:
+    try:
+        return ProjectOptions(profile=options.profile, compiler=toolchain.version)
+    except ValueError as error:
+        raise UsageError(f"--profile: {error}") from error
+
+
+def _generate(runtime: Runtime, data: bytes, name: str, options: ProjectOptions, folder: Path) -> Project:
     return runtime.render(runtime.deploy(data, name), folder, options)

@@ -127,7 +127,10 @@ class Build:
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """One network on one board. `modelled` is there where a timing model watched, whatever the timer is."""
+    """One network on one board. `modelled` is there where a timing model watched, whatever the timer is.
+
+    `device` is the serial number of a connected board. It is no part of the identity: boards of a kind may be pooled.
+    """
 
     model: str
     sha256: str
@@ -139,13 +142,14 @@ class Measurement:
     build: Build
     seconds: dict[str, float] = field(default_factory=dict)  # host time per stage, for `make bench`
     modelled: ModelledLatency | None = None
+    device: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The document of `measure --json` for one model (shared design: keys and order)."""
         identity = self.identity
         return {
             "model": self.model, "sha256": self.sha256, "board": identity.board, "runtime": identity.runtime,
-            "via": identity.via, "simulated": identity.simulated, "timer": identity.timer,
+            "via": identity.via, "device": self.device, "simulated": identity.simulated, "timer": identity.timer,
             "clock_hz": identity.clock_hz, "latency": self.latency.to_json(),
             "layers": [asdict(layer) for layer in self.layers], "memory": asdict(self.memory),
             "outputs": asdict(self.outputs), "build": asdict(self.build), "identity": asdict(identity),
@@ -167,4 +171,5 @@ def measurement_from_json(document: dict[str, Any]) -> Measurement:
         build=Build(**document["build"]),
         seconds=dict(document.get("seconds", {})),
         modelled=None if modelled is None else modelled_from_json(modelled),
+        device=document.get("device"),  # not in records of older versions
     )

@@ -9,6 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, Tim
 from rich.progress import Progress as Bar
 
 from hil.store import Result
+from hil.terminal import printable
 
 LOG_INTERVAL_S = 10.0
 
@@ -44,7 +45,8 @@ class CampaignProgress:
         self._done += 1
         self._failed += result.status == "failed"
         if result.status == "failed":
-            self._console.print(f"sample {result.sample} failed: {result.error}", highlight=False, markup=False)
+            text = f"sample {result.sample} failed: {_one_line(result.error)}"
+            self._console.print(text, highlight=False, markup=False)
         if self._bar is not None:
             self._bar.update(self._task, completed=self._done, rate=self._rate(), failed=self._failed)
         elif (now := time.monotonic()) - self._logged >= LOG_INTERVAL_S:
@@ -53,6 +55,10 @@ class CampaignProgress:
                 f"{self._title}: {self._done}/{self._total}, {self._failed} failed, {self._rate():.0f}/min",
                 highlight=False,
             )
+
+    def tell(self, message: str) -> None:
+        """Something that whoever waits should know at once."""
+        self._console.print(f"{self._title}: {_one_line(message)}", highlight=False, markup=False, soft_wrap=True)
 
     def stop(self) -> None:
         """End, however the campaign ended."""
@@ -63,3 +69,7 @@ class CampaignProgress:
     def _rate(self) -> float:
         elapsed = time.monotonic() - self._started
         return 60.0 * (self._done - self._resumed) / elapsed if elapsed > 0 else 0.0
+
+
+def _one_line(text: str) -> str:
+    return printable(" ".join(text.split()))

@@ -22,6 +22,7 @@ from hil.sources import Group, Library, firmware_dir
 STACK_BYTES = 2048
 """Reserved for the stack in thread mode: runtime and kernels together, with room for other compilers."""
 
+DEFAULT_PROFILE = "munas01"
 _PROFILE = re.compile(r"[a-z0-9]{1,16}\Z")
 _BUILD_ID_DIGITS = 32
 
@@ -45,7 +46,7 @@ class Options:
     """What shapes the generated code besides the network. `profile` is what the MLPerf command `profile%` answers."""
 
     standalone: bool = False
-    profile: str = "munas01"
+    profile: str = DEFAULT_PROFILE
     stack_bytes: int = STACK_BYTES
     compiler: str = ""
 

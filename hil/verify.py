@@ -15,13 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hil.dataset import Dataset, load_dataset
-from hil.errors import InfrastructureError, StoreError
+from hil.errors import DeviceBusy, DeviceLost, DeviceMissing, InfrastructureError, StoreError, ToolMissing
 from hil.measure import Rig, Running
 from hil.measurement import Identity
 from hil.store import Result, Run, Store
 
 SHOWN = 20  # indices of differing inputs in the report
 ATTEMPTS = 3  # boots in a row that may fail without an input done in between
+_HOPELESS = (StoreError, ToolMissing, DeviceBusy, DeviceLost, DeviceMissing)  # no use in trying again
 
 
 class Progress(Protocol):
@@ -128,7 +129,7 @@ def _stream_all(
                     del todo[0]
                     failures = 0
                     progress.advance()
-        except StoreError:
+        except _HOPELESS:
             raise
         except InfrastructureError:
             failures += 1

@@ -1,7 +1,8 @@
 """A stand-in for a connected board: QEMU behind a serial port, programmed by a script called pyocd.
 
 `pyocd flash` loads an image into a new emulator, whose machine does not exist yet; `pyocd reset` lets it start. So the
-serial port, the start from reset and the firmware are real; probe and USB are not.
+serial port, the start from reset and the firmware are real; probe and USB are not. A board may be given trouble, which
+lasts: from then on it is gone, silent, or floods its line.
 """
 
 from __future__ import annotations
@@ -15,14 +16,25 @@ import stat
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from hil.detect import Connected
 from hil.runners.qemu import ICOUNT_SHIFT, QEMU
 
 SERIAL_NUMBER = "0665FF303430"
+Trouble = Literal["gone", "silent", "floods"]
+_FLOOD = """
+import os, tty
+master, slave = os.openpty()
+tty.setraw(slave)
+print("flooding", "the", "line", "of", os.ttyname(slave), flush=True)
+while True:
+    os.write(master, b"m-noise" * 20 + b"\\r\\n")
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +43,7 @@ class FakeBoard:
 
     folder: Path
     machine: str
+    serial_number: str = SERIAL_NUMBER
 
     @property
     def port(self) -> Path:
@@ -40,35 +53,50 @@ class FakeBoard:
     @property
     def device(self) -> Connected:
         """How detection would list it."""
-        return Connected(SERIAL_NUMBER, ("fake",), str(self.port), flash="pyocd", source="test")
+        return Connected(self.serial_number, ("fake",), str(self.port), flash="pyocd", source="test")
 
     def install(self) -> Path:
         """A folder for PATH with the script in it."""
-        binaries = self.folder / "bin"
-        binaries.mkdir(parents=True, exist_ok=True)
-        root = Path(__file__).resolve().parent.parent
-        script = binaries / "pyocd"
-        script.write_text(
-            f"#!{sys.executable}\nimport sys\nsys.path.insert(0, {str(root)!r})\n"
-            "from pathlib import Path\nfrom tests.fake_board import FakeBoard, main\n"
-            f"main(FakeBoard(Path({str(self.folder)!r}), {self.machine!r}), sys.argv[1:])\n"
-        )
-        script.chmod(script.stat().st_mode | stat.S_IXUSR)
-        return binaries
+        return install([self], self.folder / "bin")
+
+    @property
+    def trouble(self) -> str:
+        """What is wrong with it, empty when nothing is."""
+        file = self.folder / "trouble"
+        return file.read_text() if file.exists() else ""
+
+    def give_trouble(self, trouble: Trouble) -> None:
+        """From now on it is broken, in the middle of whatever it does."""
+        scratch = self.folder / "trouble.new"
+        scratch.write_text(trouble)
+        scratch.rename(self.folder / "trouble")
+        if trouble == "silent" and (pid := self.pid()) is not None:
+            os.kill(pid, signal.SIGSTOP)
+        else:
+            self.kill()
+
+    def repair(self) -> None:
+        """What was wrong is over, from the next image on."""
+        (self.folder / "trouble").unlink()
 
     def flash(self, image: Path, *, own_session: bool = True) -> subprocess.Popen[bytes]:
         """A new emulator with `image`; its port exists, its machine does not."""
         self.kill()
         control = self.folder / "qmp"
         control.unlink(missing_ok=True)
+        command = [
+            QEMU, "-M", self.machine, "-kernel", str(image), "-icount", f"shift={ICOUNT_SHIFT}", "-nodefaults",
+            "-display", "none", "-nic", "none", "-chardev", "pty,id=uart", "-serial", "chardev:uart", "-preconfig",
+            "-qmp", f"unix:{control},server=on,wait=off",
+        ]  # fmt: skip
         emulator = subprocess.Popen(
-            [QEMU, "-M", self.machine, "-kernel", str(image), "-icount", f"shift={ICOUNT_SHIFT}", "-nodefaults",
-             "-display", "none", "-nic", "none", "-chardev", "pty,id=uart", "-serial", "chardev:uart", "-preconfig",
-             "-qmp", f"unix:{control},server=on,wait=off"],
+            [sys.executable, "-c", _FLOOD] if self.trouble == "floods" else command,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=own_session,
         )  # fmt: skip
         assert emulator.stdout is not None
         said = emulator.stdout.readline().decode()  # "char device redirected to /dev/pts/3 (label uart)"
+        if self.trouble == "floods":
+            control.touch()
         deadline = time.monotonic() + 10.0
         while not control.exists() and time.monotonic() < deadline:  # made a moment after the pty
             time.sleep(0.01)
@@ -79,6 +107,8 @@ class FakeBoard:
 
     def reset(self) -> None:
         """Build the machine and start it."""
+        if self.trouble:
+            return
         with socket.socket(socket.AF_UNIX) as control:
             control.settimeout(10)
             control.connect(str(self.folder / "qmp"))
@@ -106,15 +136,32 @@ class FakeBoard:
         if pid is not None:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-            (self.folder / "pid").unlink()
+            (self.folder / "pid").unlink(missing_ok=True)
 
 
-def main(board: FakeBoard, arguments: list[str]) -> None:
+def install(boards: Sequence[FakeBoard], binaries: Path) -> Path:
+    """`binaries`, a folder for PATH, with a pyocd that knows these boards."""
+    binaries.mkdir(parents=True, exist_ok=True)
+    root = Path(__file__).resolve().parent.parent
+    script = binaries / "pyocd"
+    known = [(str(board.folder), board.machine, board.serial_number) for board in boards]
+    script.write_text(
+        f"#!{sys.executable}\nimport sys\nsys.path.insert(0, {str(root)!r})\n"
+        "from pathlib import Path\nfrom tests.fake_board import FakeBoard, main\n"
+        f"main([FakeBoard(Path(folder), *rest) for folder, *rest in {known!r}], sys.argv[1:])\n"
+    )
+    script.chmod(script.stat().st_mode | stat.S_IXUSR)
+    return binaries
+
+
+def main(boards: Sequence[FakeBoard], arguments: list[str]) -> None:
     """The command line of the stand-in: flash --uid ID --target T --format elf IMAGE, or reset --uid ID --target T."""
+    wanted = arguments[arguments.index("--uid") + 1]
+    board = next((board for board in boards if board.serial_number == wanted), None)
+    if board is None or board.trouble == "gone":
+        sys.exit("error: no such probe")
     with (board.folder / "calls").open("a") as log:
         log.write(" ".join(arguments) + "\n")
-    if arguments[arguments.index("--uid") + 1] != SERIAL_NUMBER:
-        sys.exit("error: no such probe")
     if arguments[0] == "flash":
         last, stuck = board.folder / "last.elf", board.folder / "stuck.elf"
         shutil.copyfile(arguments[-1], last)

@@ -48,6 +48,9 @@ SramOption = Annotated[str | None, typer.Option("--sram", help="SRAM budget, e.g
 TimerOption = Annotated[
     str | None, typer.Option("--timer", help="modelled-cycles (via qemu); default: the place's own timer.")
 ]
+ProfileOption = Annotated[
+    str | None, typer.Option("--profile", metavar="ID", help="MLPerf model id of the firmware, e.g. kws01, ad01, ic01.")
+]
 ModelsArgument = Annotated[list[Path], typer.Argument(metavar="MODEL...", help="int8 .tflite files.")]
 
 DEFAULT_BOARD = "nucleo-f746zg"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,6 +15,7 @@ from hil.cli.app import (
     DeviceOption,
     FlashOption,
     JsonOption,
+    ProfileOption,
     RuntimeOption,
     SramOption,
     ViaOption,
@@ -26,7 +27,15 @@ from hil.cli.app import (
     console,
     emit_json,
 )
-from hil.errors import CheckFailed, HilError
+from hil.errors import CheckFailed, HilError, UsageError
+
+if TYPE_CHECKING:
+    from hil.measure import Options
+
+
+def with_profile(options: Options, profile: str | None) -> Options:
+    """`options` with the MLPerf model id of the command line, where there is one."""
+    return options if profile is None else replace(options, profile=profile)
 
 
 @app.command()
@@ -38,13 +47,15 @@ def generate(
     runtime: RuntimeOption = DEFAULT_RUNTIME,
     flash: FlashOption = None,
     sram: SramOption = None,
+    profile: ProfileOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write the firmware project of a network; it builds alone with CMake."""
     from hil.measure import Options, generate_project
 
     chosen = chosen_board(board, flash, sram)
-    project = generate_project(model, chosen, Options(via=chosen_via(chosen, via), runtime=runtime), out)
+    options = with_profile(Options(via=chosen_via(chosen, via), runtime=runtime), profile)
+    project = generate_project(model, chosen, options, out)
     files = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
     if as_json:
         emit_json({"build_id": project.build_id, "folder": str(out), "files": files})
@@ -64,6 +75,7 @@ def measure(
     seed: Annotated[int, typer.Option("--seed", help="Seed of the verification inputs.")] = 0,
     protocol: Annotated[str, typer.Option("--protocol", help="hil, or mlperf: MLPerf Tiny's commands only.")] = "hil",
     port: Annotated[str | None, typer.Option("--port", help="With mlperf: a device that runs its firmware.")] = None,
+    profile: ProfileOption = None,
     timing: Annotated[
         bool | None,
         typer.Option("--timing/--no-timing", help="Modelled cycles too; default: via qemu if the board has [timing]."),
@@ -71,17 +83,20 @@ def measure(
     as_json: JsonOption = False,
 ) -> None:
     """Measure networks, and verify their outputs bit for bit against LiteRT's reference kernels."""
-    from hil.cli.mlperf import measure_at_port, measure_by_base_protocol
+    from hil.cli.mlperf import Where, measure_by_base_protocol, measure_running
     from hil.measure import Options, measure_files
     from hil.sidebyside import BOTH, measure_pairs, pair_tables, pairs_json
     from hil.tables import measurement_table
 
     if port is not None or not models:
-        measure_at_port(models or [], protocol, port, seed, as_json)
+        if profile is not None:
+            raise UsageError("--profile is for firmware that is built from a MODEL; what runs already has its own")
+        measure_running(models or [], Where(port, device), protocol, seed, as_json)
         return
     chosen = chosen_board(board, flash, sram)
     place = chosen_place(chosen, via, device)
     options = Options(via=place.via, seed=seed, runtime=runtime, devices=place.devices)
+    options = with_profile(options, profile)
     if protocol != "hil":
         measure_by_base_protocol(models, chosen, options, protocol, as_json)
         return

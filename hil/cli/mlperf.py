@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,17 +34,54 @@ def measure_by_base_protocol(
     _show(_of_models(models, board, options, Windows()), as_json)
 
 
-def measure_at_port(models: Sequence[Path], protocol: str, port: str | None, seed: int, as_json: bool) -> None:
-    """Measure whatever firmware is running at `port` already; it may be known to run the one model."""
+@dataclass(frozen=True, slots=True)
+class Where:
+    """Where firmware is running already: at a serial port, or on the connected board of that serial number or port."""
+
+    port: str | None
+    device: str | None
+
+    @contextmanager
+    def taken(self) -> Iterator[Place]:
+        """The place, for this process alone. Raises UsageError, DeviceMissing, DeviceBusy, RunnerError."""
+        from hil.channel import BAUD
+        from hil.detect import connected_devices, named
+        from hil.locks import any_device
+
+        if self.device is None:
+            assert self.port is not None
+            yield Place(self.port, BAUD, None)
+            return
+        found = named(connected_devices(), self.device)
+        if found.port is None:
+            raise RunnerError(f"device {found.describe()} has no serial port; name it in the bench file")
+        with any_device((found.serial_number,)):
+            yield Place(found.port, found.baud, found.serial_number)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A serial port; `device` is the serial number of the board there, where it is known."""
+
+    port: str
+    baud: int
+    device: str | None
+
+
+def measure_running(models: Sequence[Path], where: Where, protocol: str, seed: int, as_json: bool) -> None:
+    """Measure whatever firmware is running already; it may be known to run the one model."""
     from hil.mlperf import Windows
 
-    if port is None:
-        raise UsageError("measure needs a MODEL, or with --protocol mlperf the --port of a device that runs firmware")
-    if protocol != "mlperf":
+    if protocol != "mlperf" and where.port is not None:
         raise UsageError("--port is for --protocol mlperf; boards of ours are named with --device")
+    if protocol != "mlperf" or where == Where(None, None):
+        raise UsageError("measure needs a MODEL, or with --protocol mlperf the --port or --device that runs firmware")
+    if where.port is not None and where.device is not None:
+        raise UsageError("--port and --device both say where; give one of them")
     if len(models) > 1:
         raise UsageError("a device at --port runs one network; name at most one MODEL")
-    _show([_at_port(port, models[0] if models else None, seed, Windows())], as_json)
+    with where.taken() as place:
+        _show([_at_place(place, models[0] if models else None, seed, Windows())], as_json)
 
 
 def _show(rows: Sequence[Row], as_json: bool) -> None:
@@ -64,41 +102,47 @@ def _of_models(models: Sequence[Path], board: Board, options: Options, windows: 
             network = Network(path.stem, plan.input, plan.output, running.own or running.litert)
             found = measure_model(running.device, network, options.seed, windows)
         require_exact(found, network)
-        where = {"board": board.name, "via": options.via, "simulated": rig.identity.simulated}
+        where = {
+            "board": board.name, "via": options.via, "device": running.serial_number,
+            "simulated": rig.identity.simulated,
+        }  # fmt: skip
         rows.append(({"model": path.stem, **where, "timer": rig.identity.timer}, found))
     return rows
 
 
-def _at_port(port: str, model: Path | None, seed: int, windows: Windows) -> Row:
+def _at_place(place: Place, model: Path | None, seed: int, windows: Windows) -> Row:
     from hil.measure import read_model
     from hil.mlperf import Network, measure_base, measure_model
     from hil.model import parse_model
     from hil.plan import make_plan
     from hil.reference import Reference
 
-    where = {"model": model.stem if model else None, "board": None, "via": "port", "simulated": None, "timer": None}
+    where = {
+        "model": model.stem if model else None, "board": None, "via": "port", "device": place.device,
+        "simulated": None, "timer": None,
+    }  # fmt: skip
     if model is None:
-        with _opened(port) as device:
+        with _opened(place) as device:
             return where, measure_base(device, None, windows)
     data = read_model(model)
     core = parse_model(data, model.stem)
     plan = make_plan(core)
-    with _opened(port) as device:
+    with _opened(place) as device:
         network = Network(model.stem, plan.input, plan.output, Reference(data, core))
         return where, measure_model(device, network, seed, windows)
 
 
 @contextmanager
-def _opened(port: str) -> Iterator[Device]:
+def _opened(place: Place) -> Iterator[Device]:
     """The device at a serial port, in step."""
-    import serial
-
-    from hil.link import POLL_S, Device, ReconnectingPort
+    from hil.channel import ReconnectingPort, open_port
+    from hil.link import Device
 
     try:
-        device = Device(ReconnectingPort(lambda: serial.Serial(port, 115_200, timeout=POLL_S)))
+        port = ReconnectingPort(lambda: open_port(place.port, place.baud))
     except OSError as error:  # pyserial's SerialException is one
-        raise RunnerError(f"the serial port {port} cannot be opened: {error}") from error
+        raise RunnerError(f"the serial port {place.port} cannot be opened: {error}") from error
+    device = Device(port)
     try:
         try:
             device.synchronise()

@@ -15,6 +15,7 @@ from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
 
 from hil.errors import FlashError, ToolMissing
+from hil.runners.process import GUARD
 
 FLASH_TIMEOUT_S = 60.0  # a megabyte takes 15 s through an ST-LINK
 BREAK_S = 0.25
@@ -47,9 +48,11 @@ def run_probe(command: Sequence[str], what: str, install: str, timeout_s: float)
     program = shutil.which(command[0])
     if program is None:
         raise ToolMissing(command[0], install)
+    # Where it can be had: a program whose owner was killed would go on flashing a board that is no longer locked.
+    guard = [*GUARD, str(os.getpid())] if shutil.which(GUARD[0]) else []
     try:
         process = subprocess.Popen(
-            [program, *command[1:]], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            [*guard, program, *command[1:]], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             text=True, errors="replace", start_new_session=True,
         )  # fmt: skip
     except OSError as error:

@@ -6,7 +6,9 @@ The drive takes the file, writes the flash, and comes back without the file; wha
 from __future__ import annotations
 
 import os
+import termios
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,7 +45,7 @@ class MassStorage:
     def flash(self, image: Path) -> None:
         """See `Flasher.flash`."""
         _, content = flat_binary(image)
-        if not self.drive.is_dir():
+        if not self._is_mounted():
             raise FlashError(f"the drive {self.drive} is not mounted")
         target = self.drive / FILE_NAME
         deadline = time.monotonic() + self.timeout_s
@@ -55,7 +57,7 @@ class MassStorage:
                 os.fsync(file.fileno())
         except OSError as error:
             # The drive may vanish while the file is being closed; only what it says afterwards counts.
-            if self.drive.is_dir() and not self._failure():
+            if self._is_mounted() and not self._failure():
                 raise FlashError(f"cannot copy the image to {self.drive}: {error.strerror or error}") from error
         self._wait_for_remount(target, before, deadline)
 
@@ -77,7 +79,14 @@ class MassStorage:
             raise FlashError(f"the probe refused the image; its FAIL.TXT says: {said}")
 
     def _is_back(self, target: Path) -> bool:
-        return self.drive.is_dir() and not target.exists() and any(self.drive.iterdir())
+        with suppress(OSError):  # a drive that goes or comes may answer anything
+            return self.drive.is_dir() and not target.exists() and any(self.drive.iterdir())
+        return False
+
+    def _is_mounted(self) -> bool:
+        with suppress(OSError):
+            return self.drive.is_dir()
+        return False
 
     def _failure(self) -> str:
         """Text of FAIL.TXT, empty without one."""
@@ -89,4 +98,7 @@ class MassStorage:
 
     def reset(self, port: Breakable) -> None:
         """See `Flasher.reset`."""
-        port.send_break(BREAK_S)
+        try:
+            port.send_break(BREAK_S)
+        except (OSError, termios.error) as error:  # the latter is what pyserial lets through
+            raise FlashError(f"the board cannot be reset by a serial break: {error}") from error

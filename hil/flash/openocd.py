@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from hil.errors import FlashError
 from hil.flash.base import FLASH_TIMEOUT_S, Breakable, run_probe
 
+_SERIAL_NUMBER = re.compile(r"[\w.:-]+", re.ASCII)
 INSTALL = "apt-get install openocd"
 
 
@@ -31,6 +33,8 @@ class OpenOcd:
         self._run("reset", "init", "reset run", "shutdown")
 
     def _run(self, what: str, *commands: str) -> None:
+        if not _SERIAL_NUMBER.fullmatch(self.serial_number):  # it comes from the device, and Tcl would run it
+            raise FlashError(f"openocd cannot take the serial number {self.serial_number!r}; use another flash method")
         words = ["openocd", "-f", self.configuration]
         for command in (f"adapter serial {self.serial_number}", *commands):
             words += ["-c", command]

@@ -26,7 +26,8 @@ class Session:
 
     `ticks_per_unit` converts the device's timer: ticks for one instruction or cycle. `ticks_hz` is what the timer has
     to run at, where that is known: a core whose clock tree did not start counts cycles too, but not the board's.
-    `new_records` gives the timing model's counts of all inferences since it was last asked.
+    `device` is the serial number of a connected board. `new_records` gives the timing model's counts of all inferences
+    since it was last asked.
     """
 
     port: SerialPort
@@ -36,6 +37,7 @@ class Session:
     ticks_per_unit: Fraction = Fraction(1)
     timeouts: Timeouts = field(default_factory=Timeouts)
     ticks_hz: int | None = None
+    device: str | None = None
     new_records: Callable[[], Sequence[InferenceRecord]] = no_records
 
     def ticks_to_units(self, ticks: int) -> int:

@@ -16,10 +16,11 @@ from pathlib import Path
 import serial
 
 from hil.board import Board
+from hil.channel import open_port
 from hil.detect import Connected
-from hil.errors import DeviceMissing, LinkError, RunnerError
+from hil.errors import DeviceLost, DeviceMissing, FlashError, LinkError, RunnerError, TargetFaultError
 from hil.flash import Flasher, flasher_for
-from hil.link import POLL_S, ReconnectingPort, Timeouts
+from hil.link import Device, ReconnectingPort, Timeouts
 from hil.locks import any_device
 from hil.runners.base import Session
 
@@ -34,6 +35,8 @@ _RETRY_S = 0.1
 class HardwareRunner:
     """Runner for connected boards: a session takes whichever of `devices` is free.
 
+    After a session whose board failed, the same image is flashed and started once more: when the board then answers
+    as it should, the error stands, otherwise it becomes DeviceLost. So nothing else is blamed for a broken board.
     `reconnect_s` is how long a port that vanishes during a session is waited for; at 0 it is lost at once.
     """
 
@@ -54,48 +57,81 @@ class HardwareRunner:
 
     @contextmanager
     def open(self, image: Path, board: Board) -> Iterator[Session]:
-        """See `Runner.open`. Raises FlashError before any serial port is opened, DeviceBusy, RunnerError."""
-        target = board.target("hardware")
+        """See `Runner.open`. Raises DeviceLost, DeviceBusy, DeviceMissing, FlashError and RunnerError."""
+        board.target("hardware")
         if not self._devices:
             raise DeviceMissing(f"no device was chosen to run {board.name} on; see: munas-hil boards --detect")
         if not image.is_file():
             raise RunnerError(f"the image {image.name} does not exist")
         with any_device(tuple(self._devices), self._lock_wait_s) as serial_number:
             device = self._devices[serial_number]
-            flasher = self._flasher(device, board)
-            flasher.flash(image)
-            first = _open_port(device)
-            port = ReconnectingPort(_opener(device, first), self._reconnect_s) if self._reconnect_s > 0 else first
             try:
-                _until_quiet(first, device)
-                flasher.reset(first)
-                yield Session(
-                    port, "hardware", False, target.timer, Fraction(1), self._timeouts, board.clock_hz
-                )  # fmt: skip
-            except LinkError as error:
-                raise type(error)(f"{error} (device {device.describe()})") from error
-            finally:
-                with suppress(OSError, serial.SerialException):
-                    port.close()
+                with self._session(device, image, board) as session:
+                    yield session
+            except DeviceLost:
+                raise
+            except (LinkError, RunnerError) as error:
+                self._require_alive(device, image, board, error)
+                if isinstance(error, LinkError):
+                    raise type(error)(f"{error} (device {device.describe()})") from error
+                raise
 
+    @contextmanager
+    def _session(self, device: Connected, image: Path, board: Board) -> Iterator[Session]:
+        """Flash before any serial port is opened: a flash that fails is no silent console."""
+        target = board.target("hardware")
+        flasher = self._flasher(device, board)
+        _refuse_used(device)
+        flasher.flash(image)
+        first = _open_port(device)
+        port = ReconnectingPort(_opener(device, first), self._reconnect_s) if self._reconnect_s > 0 else first
+        try:
+            _until_quiet(first, device)
+            flasher.reset(first)
+            yield Session(
+                port, "hardware", False, target.timer, Fraction(1), self._timeouts, board.clock_hz, device.serial_number
+            )  # fmt: skip
+        finally:
+            with suppress(OSError, serial.SerialException):
+                port.close()
 
-def _serial(device: Connected) -> serial.Serial:
-    return serial.Serial(device.port, device.baud, timeout=POLL_S, write_timeout=OPEN_TIMEOUT_S)
+    def _require_alive(self, device: Connected, image: Path, board: Board, error: LinkError | RunnerError) -> None:
+        """Raise DeviceLost unless the device takes `image` again and runs it; `error` is what raises the doubt."""
+        try:
+            with self._session(device, image, board) as session:
+                link = Device(session.port, session.timeouts)
+                link.wait_ready()
+                if link.identity().build_id.encode() not in image.read_bytes():
+                    raise FlashError("it runs another image than the one that was flashed")
+        except (LinkError, RunnerError, TargetFaultError) as second:
+            again = "" if str(second) == str(error) else f", then: {second}"
+            text = f"device {device.describe()} does not work, tried twice: {error}{again}"
+            raise DeviceLost(device.serial_number, text) from error
 
 
 def _opener(device: Connected, first: serial.Serial) -> Callable[[], serial.Serial]:
     """What opens the port: `first`, which is open already, and new ones when it has vanished."""
     unused = [first]
-    return lambda: unused.pop() if unused else _serial(device)
+    return lambda: unused.pop() if unused else open_port(str(device.port), device.baud)
+
+
+def _refuse_used(device: Connected) -> None:
+    """Raise RunnerError when a program that does not know our locks has the port: flashing would ruin its work."""
+    if device.port is None:
+        raise RunnerError(f"device {device.serial_number} has no serial port; name it in the bench file")
+    try:
+        open_port(device.port, device.baud).close()
+    except (OSError, ValueError) as error:  # otherwise the port may only come with the image
+        if getattr(error, "errno", None) in (errno.EAGAIN, errno.EBUSY):
+            raise RunnerError(f"another program uses the serial port {device.port}: {error}") from error
 
 
 def _open_port(device: Connected) -> serial.Serial:
-    if device.port is None:
-        raise RunnerError(f"device {device.serial_number} has no serial port; name it in the bench file")
+    assert device.port is not None
     deadline = time.monotonic() + OPEN_TIMEOUT_S
     while True:
         try:
-            return _serial(device)
+            return open_port(device.port, device.baud)
         except (serial.SerialException, OSError, ValueError) as error:
             if time.monotonic() > deadline or getattr(error, "errno", None) == errno.EACCES:
                 raise _unopened(device, error) from error

@@ -24,8 +24,9 @@ from typing import IO, Any
 import serial
 
 from hil.board import Board
+from hil.channel import open_port
 from hil.errors import HilError, LinkError, LinkTimeout, RunnerError, TargetFaultError, ToolMissing
-from hil.link import POLL_S, Timeouts
+from hil.link import Timeouts
 from hil.runners.base import Session, no_records
 from hil.runners.process import GUARD, GUARD_INSTALL
 from hil.timing.observer import TimingObserver
@@ -103,7 +104,7 @@ class QemuRunner:
 
 def _open_port(path: str) -> serial.Serial:
     try:
-        return serial.Serial(path, 115_200, timeout=POLL_S)
+        return open_port(path)
     except (serial.SerialException, OSError) as error:
         raise RunnerError(f"QEMU's serial port {path} cannot be opened: {error}") from error
 

@@ -20,6 +20,7 @@ from typing import IO
 import serial
 
 from hil.board import Board
+from hil.channel import open_port
 from hil.errors import BoardError, HilError, LinkError, LinkTimeout, RunnerError, ToolMissing
 from hil.link import POLL_S, Timeouts
 from hil.runners.base import Session
@@ -156,7 +157,7 @@ class _Renode:
                 raise RunnerError(f"Renode made no serial port within {timeout_s:g} s ({self._what}): {self._said()}")
             time.sleep(POLL_S)
         try:
-            return serial.Serial(str(self._link.resolve()), 115_200, timeout=POLL_S)
+            return open_port(str(self._link.resolve()))
         except (serial.SerialException, OSError) as error:
             raise RunnerError(f"Renode's serial port cannot be opened: {error}") from error
 

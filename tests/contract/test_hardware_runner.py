@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from hil.board import Board, Probe, load_board
+from hil.channel import open_port
 from hil.detect import Connected
-from hil.errors import DeviceBusy, DeviceMissing, FlashError, RunnerError, ToolMissing
+from hil.errors import DeviceBusy, DeviceLost, DeviceMissing, FlashError, LinkTimeout, RunnerError, ToolMissing
 from hil.flash import PyOcd
 from hil.link import ReconnectingPort, Timeouts
 from hil.locks import any_device
@@ -88,7 +89,7 @@ class TestHardwareRunner(RunnerContract):
         other = Connected("another", ("fake",), str(fake.port), flash="pyocd")
         started = time.monotonic()
         with (
-            pytest.raises(FlashError, match="pyocd failed with status 1: error: no such probe"),
+            pytest.raises(DeviceLost, match="pyocd failed with status 1: error: no such probe"),
             HardwareRunner([other]).open(image(images.ADDER), board),
         ):
             pass
@@ -98,8 +99,42 @@ class TestHardwareRunner(RunnerContract):
     def test_a_flash_that_hangs_has_its_own_time_out(self, fake: FakeBoard, board: Board, image: Image) -> None:
         (fake.folder / "bin" / "pyocd").write_text("#!/bin/sh\nsleep 60\n")
         runner = HardwareRunner([fake.device], flasher=lambda device, _: PyOcd(device.serial_number, "x", 0.3))
-        with pytest.raises(FlashError, match=r"did not finish within 0\.3 s"), runner.open(image(images.ADDER), board):
+        with pytest.raises(DeviceLost, match=r"did not finish within 0\.3 s"), runner.open(image(images.ADDER), board):
             pass
+
+    def test_a_flash_that_fails_once_does_not_cost_the_board(
+        self, fake: FakeBoard, board: Board, image: Image
+    ) -> None:
+        real = fake.folder / "bin" / "pyocd"
+        real.rename(fake.folder / "real")
+        real.write_text(f'#!/bin/sh\n[ -e {fake.folder}/tried ] && exec {fake.folder}/real "$@"\n'
+                        f'touch {fake.folder}/tried\necho error: bad cable\nexit 1\n')  # fmt: skip
+        real.chmod(0o755)
+        runner = HardwareRunner([fake.device])
+        with pytest.raises(FlashError, match="bad cable"), runner.open(image(images.ADDER), board):
+            pass
+        with runner.open(image(images.ADDER), board) as session:
+            boot(session)
+        self.sessions = True
+
+    def test_a_time_out_of_a_board_that_works_is_not_the_board_s(
+        self, runner: Runner, board: Board, image: Image
+    ) -> None:
+        """As of a network that never ends: the board is flashed again, and answers."""
+        with (
+            pytest.raises(LinkTimeout, match=f"too long .device {SERIAL_NUMBER}"),
+            runner.open(image(images.ADDER), board) as session,
+        ):
+            too_long(session)
+        assert (self.fake_board.folder / "calls").read_text().count("flash") == 2
+
+    def test_a_board_that_died_is_lost(self, runner: Runner, board: Board, image: Image) -> None:
+        with (
+            pytest.raises(DeviceLost, match=r"tried twice: too long, then: .*no such probe") as caught,
+            runner.open(image(images.ADDER), board) as session,
+        ):
+            too_long(session, self.fake_board)
+        assert caught.value.device == SERIAL_NUMBER
 
     def test_a_missing_program_is_a_missing_tool(
         self, fake: FakeBoard, board: Board, image: Image, monkeypatch: pytest.MonkeyPatch
@@ -116,6 +151,21 @@ class TestHardwareRunner(RunnerContract):
             with pytest.raises(DeviceBusy, match=f"{SERIAL_NUMBER} is used by process"), runner.open(made, board):
                 pass
             assert boot_is_alive(session)
+
+    def test_a_board_at_which_another_program_works_is_not_flashed(
+        self, fake: FakeBoard, board: Board, image: Image
+    ) -> None:
+        master, slave = os.openpty()
+        fake.port.symlink_to(os.ttyname(slave))
+        with (
+            open_port(str(fake.port)),
+            pytest.raises(DeviceLost, match="another program uses the serial port"),
+            HardwareRunner([fake.device]).open(image(images.ADDER), board),
+        ):
+            pass
+        assert not (fake.folder / "calls").exists()
+        os.close(master)
+        os.close(slave)
 
     def test_a_port_that_is_not_there(self, fake: FakeBoard, board: Board, image: Image) -> None:
         lost = Connected(SERIAL_NUMBER, ("fake",), None, flash="pyocd")
@@ -157,6 +207,14 @@ class TestHardwareRunner(RunnerContract):
             thread.join()
             os.close(master)
             os.close(slave)
+
+
+def too_long(session: Session, dying: FakeBoard | None = None) -> None:
+    """A session that ends with a time-out, of a board that meanwhile may have died."""
+    boot(session)
+    if dying is not None:
+        dying.give_trouble("gone")
+    raise LinkTimeout("too long")
 
 
 def boot_is_alive(session: Session) -> bool:

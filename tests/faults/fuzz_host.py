@@ -95,7 +95,7 @@ class Echo:
 @contextlib.contextmanager
 def impatient() -> Iterator[None]:
     """Silence costs a millisecond instead of the time that real lines need."""
-    with mock.patch("hil.link.QUIET_S", 0.0), mock.patch("hil.channel.POLL_S", 0.0):
+    with mock.patch("hil.exchange.QUIET_S", 0.0), mock.patch("hil.channel.POLL_S", 0.0):
         yield
 
 

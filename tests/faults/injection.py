@@ -14,7 +14,8 @@ from hil import wire
 from hil.channel import ReconnectingPort
 from hil.errors import HilError
 from hil.link import Device, Timeouts
-from hil.measure import Options, StageClock, _Exchange
+from hil.measure import Options
+from hil.reader import Reader
 from hil.runners.base import Session
 from hil.wire import Pattern, PatternKind, verification_patterns
 from tests.faults import host_device
@@ -131,7 +132,7 @@ def measurement(line: FaultyLine, options: Options) -> tuple[Device, bool | HilE
     image: Any = SimpleNamespace(sizes=_SIZES)
     try:
         device.wait_ready()
-        found = _Exchange(*parts, project, image).figures(options, StageClock())
+        found = Reader(*parts, project, image).figures(verification_patterns(options.inputs, options.seed))
     except HilError as error:
         return device, error
     figures = (found.samples, found.layers, found.memory.arena_used, found.answers)

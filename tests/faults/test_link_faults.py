@@ -15,7 +15,7 @@ from hil import wire
 from hil.board import load_board
 from hil.channel import ReconnectingPort
 from hil.errors import HilError, LinkError, LinkTimeout, ProtocolError
-from hil.link import Device
+from hil.link import MAX_DIED, Device
 from hil.measure import Options
 from hil.runners.base import Session
 from hil.runners.qemu import QEMU, QemuRunner
@@ -112,9 +112,21 @@ def _run_often(device: Device) -> None:
 def test_a_port_that_stays_away_is_a_link_error(host: HostDevice) -> None:
     line, device = booted(host, [])
     line.generation, line.absent = line.generation + 1, 10**9
+    started = time.monotonic()
     with pytest.raises(LinkError, match="vanished and did not come back") as caught:
         device.run(Pattern(PatternKind.RANDOM, 1))
     assert not isinstance(caught.value, (LinkTimeout, ProtocolError))
+    assert time.monotonic() - started < 1.0  # it is waited for once (0.3 s), not at every attempt
+
+
+def test_a_port_that_comes_and_goes_is_given_up_soon(host: HostDevice) -> None:
+    """Each time it is gone again with the first command: a real one is away for seconds."""
+    line, device = booted(host, [])
+    device.upload(bytes(100))
+    line.faults = ["vanishing port"]
+    with pytest.raises(LinkError):
+        device.run()
+    assert line.struck["vanishing port"] == MAX_DIED
 
 
 def test_another_device_at_the_port_that_was_away_is_refused(host: HostDevice, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,13 +16,14 @@ from hil.benchfile import Bench
 from hil.board import Board, Probe, load_board
 from hil.cli import app
 from hil.detect import Found
-from hil.errors import HilError, InfrastructureError, ProtocolError
+from hil.errors import DeviceLost, HilError
 from hil.measure import Options, Rig
+from hil.measurement import measurement_from_json
 from hil.runners.qemu import QEMU
 from munas.flatbuffer import write_tflite
 from munas.graph import build_graph
 from munas.space import MlpArchitecture
-from tests.fake_board import FakeBoard
+from tests.fake_board import SERIAL_NUMBER, FakeBoard
 from tests.firmware import images
 
 pytestmark = [pytest.mark.firmware, pytest.mark.qemu]
@@ -65,6 +67,10 @@ def test_a_network_on_a_connected_board(fake: FakeBoard, model: bytes) -> None:
     found = Rig(on_a_desk("mps2-an386"), options(fake)).measure(model, "mlp").measurement
     assert (found.outputs.checked, found.outputs.mismatched) == (8, 0)
     assert (found.identity.via, found.identity.simulated) == ("hardware", False)
+    assert (found.device, found.to_json()["device"]) == (SERIAL_NUMBER, SERIAL_NUMBER)
+    assert measurement_from_json(found.to_json()) == found
+    older = {key: value for key, value in found.to_json().items() if key != "device"}
+    assert measurement_from_json(older) == replace(found, device=None)
 
 
 def test_an_image_that_was_not_written_is_noticed(fake: FakeBoard, model: bytes) -> None:
@@ -72,7 +78,7 @@ def test_an_image_that_was_not_written_is_noticed(fake: FakeBoard, model: bytes)
     rig = Rig(on_a_desk("mps2-an386"), options(fake))
     rig.measure(model, "mlp")
     (fake.folder / "last.elf").rename(fake.folder / "stuck.elf")
-    with pytest.raises(ProtocolError, match="it was not flashed"):
+    with pytest.raises(DeviceLost, match="it was not flashed, then: it runs another image"):
         rig.measure(network(6), "other")
 
 
@@ -80,7 +86,7 @@ def test_a_clock_tree_that_did_not_start_is_an_error(fake: FakeBoard, model: byt
     """The F405's clocks do not exist in QEMU: what a board with a broken oscillator would be."""
     f405 = FakeBoard(fake.folder, "netduinoplus2")
     f405.install()
-    with pytest.raises(InfrastructureError, match="at 976562 Hz instead of 168000000: its clock tree did not start"):
+    with pytest.raises(DeviceLost, match="at 976562 Hz instead of 168000000: its clock tree did not start"):
         Rig(on_a_desk("netduinoplus2"), options(f405)).measure(model, "mlp")
 
 

@@ -13,10 +13,11 @@ import pytest
 import hil.measure
 from hil.board import load_board
 from hil.build import Image
-from hil.errors import HilError, ModelError, ProtocolError, TargetFaultError, UsageError
+from hil.errors import FlashError, HilError, ModelError, TargetFaultError, UsageError
 from hil.link import Device
 from hil.measure import Options, Rig, measure_files
 from hil.measurement import measurement_from_json
+from hil.mlperf import Network, Windows, measure_model, require_exact
 from hil.reference import Reference
 from hil.wire import MemoryReport
 from munas.flatbuffer import write_tflite
@@ -99,7 +100,7 @@ def test_a_stale_image_is_never_measured(monkeypatch: pytest.MonkeyPatch, tmp_pa
     monkeypatch.setattr(hil.measure, "link", linked)
     rig = Rig(load_board("mps2-an386"))
     rig.measure(small_network(1), "first")
-    with pytest.raises(ProtocolError, match="the device runs build"):
+    with pytest.raises(FlashError, match="the device runs build"):
         rig.measure(small_network(2), "second")
 
 
@@ -145,3 +146,19 @@ def test_random_networks_bit_for_bit(board: str) -> None:
         found = rig.measure(small_network(seed, dense_per_channel=bool(seed % 2)), f"net{seed}").measurement
         assert found.outputs.mismatched == 0
         assert 0 <= found.memory.arena_planned - found.memory.arena_used < 4  # the last tensor's alignment
+
+
+@pytest.mark.parametrize("profile", ["kws01", "ad01", "ic01"])
+def test_the_profile_decides_the_form_of_mlperf_s_input(profile: str) -> None:
+    """int8, float32 and uint8: the firmware takes the same form that the host sends for that model id."""
+    data = small_network(3)
+    with Rig(load_board("mps2-an386"), Options(profile=profile)).running(data, "net") as running:
+        network = Network("net", running.plan.input, running.plan.output, running.litert)
+        found = measure_model(running.device, network, 1, Windows(3, 0.05))
+    require_exact(found, network)
+    assert (found.profile, found.read_back) == (profile, True)
+
+
+def test_a_profile_that_mlperf_could_not_have_is_refused() -> None:
+    with pytest.raises(UsageError, match="--profile: profile 'KWS 01' is not 1 to 16 lower case letters"):
+        Rig(load_board("mps2-an386"), Options(profile="KWS 01"))

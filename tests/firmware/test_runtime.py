@@ -325,6 +325,6 @@ def test_line_ends_of_a_terminal_are_ignored(device_of_adder: Device) -> None:
 
 
 def test_half_a_command_is_finished_by_synchronising(device_of_adder: Device) -> None:
-    device_of_adder._channel.port.write(b"hil run 1")
+    device_of_adder._exchange.port.write(b"hil run 1")
     device_of_adder.synchronise()
     assert device_of_adder.name() == "munas-hil"

@@ -225,7 +225,7 @@ def test_instructions_are_counted_exactly(netduino: tuple[Path, ...], tmp_path: 
 
 @pytest.mark.firmware
 @pytest.mark.qemu
-@pytest.mark.parametrize("name", ["hello_world_int8", "ad01_int8"])
+@pytest.mark.parametrize("name", ["hello_world_int8", "ad01_int8", "micro_speech_quantized"])
 def test_a_network_is_exact_on_a_real_usart(shared: Path, name: str) -> None:
     """Bit for bit, and in as many instructions as on the other Cortex-M4."""
     if shutil.which(QEMU) is None:

@@ -13,7 +13,7 @@ import pytest
 
 from hil import cli
 from hil.board import load_board
-from hil.errors import LinkTimeout, StoreError, UsageError
+from hil.errors import DeviceLost, LinkTimeout, StoreError, UsageError
 from hil.link import Device
 from hil.measure import Options, Rig
 from hil.model import parse_model
@@ -114,6 +114,21 @@ def test_a_device_that_dies_is_booted_again_and_nothing_is_done_twice(
     other = Request(request_.model, "all", request_.data, request_.store.with_name("other.sqlite"))
     with pytest.raises(LinkTimeout):
         verify(rig, other, Counted())
+
+
+def test_a_lost_board_is_not_waited_for_again(
+    rig: Rig, request_: Request, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def lost(self: Device, data: bytes) -> None:
+        asked.append(data)
+        raise DeviceLost("A1", "device A1 does not work, tried twice")
+
+    monkeypatch.setattr(Device, "upload", lost)
+    with pytest.raises(DeviceLost):
+        verify(rig, request_, Counted())
+    assert len(asked) == 1
 
 
 def test_a_foreign_record_is_a_store_error(rig: Rig, request_: Request) -> None:

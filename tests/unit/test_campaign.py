@@ -6,13 +6,23 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
-from hil.campaign import run_campaign
-from hil.errors import BuildError, HilError, InfrastructureError, ModelError, RunnerError, TargetFaultError, ToolMissing
+from hil.campaign import Silent, run_campaign
+from hil.errors import (
+    BuildError,
+    DeviceBusy,
+    DeviceLost,
+    HilError,
+    InfrastructureError,
+    ModelError,
+    RunnerError,
+    TargetFaultError,
+    ToolMissing,
+)
 from hil.store import Result, Run, Store
 
 RUN = Run("test", {}, 0, {})
@@ -96,7 +106,7 @@ def test_a_worker_that_dies_is_replaced(store: Store, tmp_path: Path) -> None:
     summary = run_campaign(store, run, range(5), script, workers=1)
     assert (summary.ok, summary.failed) == (4, 1)
     assert "SIGSEGV" in {result.sample: result.error for result in store.results(run)}[1]
-    assert script.attempts(1) == 2  # once more, in case the host was to blame
+    assert script.attempts(1) == 3  # in case the host was to blame
 
 
 def test_trouble_of_the_host_that_passes_leaves_no_trace(store: Store, tmp_path: Path) -> None:
@@ -131,7 +141,64 @@ def test_a_bug_of_ours_stops_it_too_and_is_not_stored_as_the_samples_fault(store
     assert store.samples(store.run_id(RUN)) == {}
 
 
-@pytest.mark.parametrize("error", [ToolMissing("gcc", "apt install gcc"), OSError(28, "No space left on device")])
+@dataclass(frozen=True)
+class Boards(Script):
+    """A job factory on several boards, of which every sample takes the first; `broken` ones do not work."""
+
+    boards: tuple[str, ...] = ("A", "B", "C")
+    broken: tuple[str, ...] = ()
+
+    def without(self, device: str) -> Boards | None:
+        others = tuple(board for board in self.boards if board != device)
+        return replace(self, boards=others) if others else None
+
+    def _job(self, sample: int) -> Result:
+        if self.boards[0] in self.broken:
+            raise DeviceLost(self.boards[0], f"device {self.boards[0]} does not work")
+        return replace(super()._job(sample), record={"board": self.boards[0]})
+
+
+class Listening(Silent):
+    """Progress that remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def tell(self, message: str) -> None:
+        self.said.append(message)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_lost_board_is_left_alone_and_no_sample_is_blamed(store: Store, tmp_path: Path, workers: int) -> None:
+    """Three workers meet the same dead board; then the next one is dead too."""
+    run, told = store.run_id(RUN), Listening()
+    summary = run_campaign(
+        store, run, range(8), Boards(tmp_path, broken=("A", "B")), workers=workers, progress=told
+    )  # fmt: skip
+    assert (summary.ok, summary.failed) == (8, 0)
+    assert [result.record for result in store.results(run)] == [{"board": "C"}] * 8
+    assert told.said == [f"device {name} does not work; going on without it" for name in "AB"]
+
+
+def test_no_board_left_is_no_sample_s_fault(store: Store, tmp_path: Path) -> None:
+    run = store.run_id(RUN)
+    with pytest.raises(DeviceLost, match=r"device C does not work; no other board is left: .* results are kept"):
+        run_campaign(store, run, range(8), Boards(tmp_path, broken=("A", "B", "C")), workers=2)
+    assert store.samples(run) == {}
+    assert run_campaign(store, run, range(8), Boards(tmp_path, broken=("A",)), workers=2).ok == 8
+
+
+def test_a_job_that_knows_no_boards_ends_with_its_board(store: Store, tmp_path: Path) -> None:
+    script = Script(tmp_path, raises={1: DeviceLost("A", "dead")})
+    with pytest.raises(DeviceLost, match="no other board"):
+        run_campaign(store, store.run_id(RUN), range(8), script, workers=1)
+    assert sorted(store.samples(store.run_id(RUN))) == [0]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ToolMissing("gcc", "apt install gcc"), OSError(28, "No space left on device"), DeviceBusy("no gcc board is free")],
+)
 def test_hopeless_trouble_stops_it_at_once(store: Store, tmp_path: Path, error: Exception) -> None:
     run = store.run_id(RUN)
     script = Script(tmp_path, raises={1: error})

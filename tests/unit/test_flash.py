@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import struct
+import subprocess
 import sys
 import threading
 import time
@@ -15,11 +17,14 @@ from pathlib import Path
 import pytest
 
 from hil.board import load_board
+from hil.channel import open_port
 from hil.detect import Connected
 from hil.errors import BoardError, FlashError, ToolMissing
 from hil.flash import MassStorage, OpenOcd, PyOcd, flasher_for
 from hil.flash.base import flat_binary, run_probe
 from hil.flash.mass_storage import FAIL_NAME, FILE_NAME
+from tests.conftest import ROOT
+from tests.contract.processes import gone
 
 ORIGIN = 0x08000000
 
@@ -156,6 +161,35 @@ def test_the_drives_reset_is_a_break(tmp_path: Path) -> None:
     assert breaks == [0.25]
 
 
+def test_a_port_that_vanishes_before_the_break(tmp_path: Path) -> None:
+    master, slave = os.openpty()
+    with open_port(os.ttyname(slave)) as port:
+        os.close(slave)
+        os.close(master)
+        with pytest.raises(FlashError, match="cannot be reset by a serial break"):
+            MassStorage(tmp_path).reset(port)
+
+
+def test_a_drive_that_answers_with_errors_while_it_comes_back(
+    tmp_path: Path, image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a FAT drive does whose USB device is gone: not "no such folder", but EIO."""
+    real, asked, drive = Path.is_dir, iter(range(1000)), tmp_path / "drive"
+
+    def is_dir(path: Path) -> bool:
+        if path == drive and 0 < (number := next(asked)) < 4:
+            if number == 3:
+                (drive / FILE_NAME).unlink()
+            raise OSError(errno.EIO, "Input/output error")
+        return real(path)
+
+    drive.mkdir()
+    (drive / "DETAILS.TXT").touch()
+    monkeypatch.setattr(Path, "is_dir", is_dir)
+    MassStorage(drive, timeout_s=5.0, settle_s=0.0).flash(image)
+    assert next(asked) > 4
+
+
 # --- programs ---------------------------------------------------------------------------------------------------------
 
 
@@ -214,6 +248,21 @@ def test_a_program_that_hangs_takes_its_children_along(
     assert not stat.exists() or stat.read_text().split()[2] == "Z"
 
 
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="nothing to do it with")
+def test_a_program_does_not_outlive_a_killed_owner(tmp_path: Path) -> None:
+    """The lock of the board ends with the owner; a program that flashes on would meet the next one's."""
+    script = f"echo $$ > {tmp_path}/pid; exec sleep 60"
+    code = f"from hil.flash.base import run_probe; run_probe(['sh', '-c', {script!r}], 'a test', 'nothing', 60.0)"
+    owner = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
+    deadline = time.monotonic() + 20
+    while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    owner.kill()
+    owner.wait()
+    assert gone(int((tmp_path / "pid").read_text()), 5.0)
+
+
 def test_a_program_that_is_missing(image: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ToolMissing, match="apt-get install openocd"):
@@ -225,6 +274,12 @@ def test_a_program_that_is_missing(image: Path, monkeypatch: pytest.MonkeyPatch,
 def test_a_path_that_tcl_would_read_otherwise(tmp_path: Path) -> None:
     with pytest.raises(FlashError, match="braces"):
         OpenOcd("1", "a.cfg").flash(tmp_path / "a}b.elf")
+
+
+def test_a_serial_number_that_tcl_would_run(image: Path, program: Callable[[str, str], Path]) -> None:
+    program("openocd", "exit 0")
+    with pytest.raises(FlashError, match="cannot take the serial number"):
+        OpenOcd("1[exec reboot]", "a.cfg").flash(image)
 
 
 def test_a_board_without_a_probe() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import termios
 import time
 from collections.abc import Callable
 
@@ -9,6 +11,7 @@ import pytest
 from serial import SerialException
 
 from hil import wire
+from hil.channel import PortVanished, ReconnectingPort, open_port
 from hil.errors import LinkError, LinkTimeout, ProtocolError, TargetFaultError
 from hil.link import Device, Timeouts
 from hil.wire import Pattern, PatternKind
@@ -26,7 +29,7 @@ IDENTITY = (
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """These ports answer at once, so that nothing is waited for before another attempt."""
-    monkeypatch.setattr("hil.link.QUIET_S", 0.0)
+    monkeypatch.setattr("hil.exchange.QUIET_S", 0.0)
 
 
 def retagged(line: str, tag: int) -> str:
@@ -283,6 +286,24 @@ def test_a_port_that_dies_is_a_link_error(dead: str) -> None:
         Device(DeadPort(lambda _: None), SHORT).identity()
     assert not isinstance(caught.value, LinkTimeout)
     assert caught.value.__cause__ is not None
+
+
+def test_a_port_that_vanishes_while_it_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    """pyserial lets termios' own exception through, which is no OSError."""
+
+    def vanished(*_: object) -> None:
+        raise termios.error(5, "Input/output error")
+
+    master, slave = os.openpty()
+    name = os.ttyname(slave)
+    try:
+        port = ReconnectingPort(lambda: open_port(name), patience_s=0.2)
+        monkeypatch.setattr(termios, "tcsetattr", vanished)
+        with pytest.raises(PortVanished, match="vanished while it was opened"):
+            port.reopen()
+    finally:
+        os.close(master)
+        os.close(slave)
 
 
 def test_close_closes_the_port() -> None:

@@ -11,14 +11,18 @@ import subprocess
 import sys
 import tty
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
+import serial
 
 from hil import cli
 from hil.channel import ReconnectingPort
+from hil.detect import Connected
 from hil.errors import HilError, LinkTimeout, ProtocolError
 from hil.link import Device
+from hil.locks import any_device
 from hil.mlperf import Network, Windows, measure_base, measure_model, require_exact, sent_as
 from hil.mlperf_wire import BaseTiming, parse_base_reply, parse_buffer, parse_results
 from hil.plan import Port
@@ -168,8 +172,6 @@ def test_a_device_that_forgets_its_input_is_noticed(host: HostDevice, monkeypatc
 def test_silence_is_a_time_out() -> None:
     master, slave = pty.openpty()
     try:
-        import serial
-
         with serial.Serial(os.ttyname(slave), timeout=0.01) as port, pytest.raises(LinkTimeout):
             measure_base(Device(port, SHORT), None, BRIEF)
     finally:
@@ -177,31 +179,69 @@ def test_silence_is_a_time_out() -> None:
         os.close(slave)
 
 
-@needs_gcc
-def test_command_at_a_port(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """The whole way: pyserial, a terminal's device file, firmware that somebody else has started."""
+@pytest.fixture
+def serial_port() -> Iterator[str]:
+    """A terminal's device file at which firmware runs that somebody else has started."""
     master, slave = pty.openpty()
     tty.setraw(slave)
     process = subprocess.Popen([program()], stdin=master, stdout=master)
-    try:
-        arguments = ["measure", "--protocol", "mlperf", "--port", os.ttyname(slave), "--json"]
-        monkeypatch.setattr(sys, "argv", ["munas-hil", *arguments])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        assert stop.value.code == 0
-        (document,) = json.loads(capsys.readouterr().out)
-        assert (document["vendor"], document["profile"], document["via"]) == ("munas-hil", "ad01", "port")
-        assert len(document["latency"]["windows"]) == 5
-    finally:
-        process.kill()
-        process.wait()
-        os.close(master)
-        os.close(slave)
+    yield os.ttyname(slave)
+    process.kill()
+    process.wait()
+    os.close(master)
+    os.close(slave)
+
+
+def command(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """Exit status of `munas-hil measure --protocol mlperf --json`."""
+    monkeypatch.setattr(sys, "argv", ["munas-hil", "measure", "--protocol", "mlperf", "--json", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    return int(stop.value.code or 0)
+
+
+@needs_gcc
+@pytest.mark.parametrize("option", ["--port", "--device"])
+def test_command_at_a_port(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, serial_port: str, option: str
+) -> None:
+    """The whole way: detection, pyserial, the port, stock firmware's commands."""
+    monkeypatch.setenv("MUNAS_HIL_CACHE", str(tmp_path))
+    board = Connected("A1", ("nucleo-f746zg", "nucleo-l4r5zi"), serial_port)
+    monkeypatch.setattr("hil.detect.connected_devices", lambda: (board,))
+    assert command(monkeypatch, option, serial_port if option == "--port" else "A1") == 0
+    (document,) = json.loads(capsys.readouterr().out)
+    assert (document["vendor"], document["profile"], document["via"]) == ("munas-hil", "ad01", "port")
+    assert document["device"] == (None if option == "--port" else "A1")
+    assert len(document["latency"]["windows"]) == 5
+
+
+@needs_gcc
+def test_a_board_in_use_is_not_measured(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, serial_port: str
+) -> None:
+    """By its lock, and by its port: who names that knows no lock."""
+    monkeypatch.setenv("MUNAS_HIL_CACHE", str(tmp_path))
+    boards = Connected("A1", ("x",), serial_port), Connected("B2", ("x",), None)
+    monkeypatch.setattr("hil.detect.connected_devices", lambda: boards)
+    with any_device(("A1",)), serial.Serial(serial_port, exclusive=True):
+        for arguments, message in (
+            (["--device", "A1"], "A1 is used by process"),
+            (["--port", serial_port], "Could not exclusively lock port"),
+            (["--device", "B2"], "has no serial port"),
+            (["--device", "C3"], "no device C3 is connected"),
+        ):
+            assert command(monkeypatch, *arguments) == 3
+            assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--port", "/dev/null/x"], ["--protocol", "mlperf"], ["--protocol", "x", "m.tflite"], []],
+    [
+        ["--port", "/dev/null/x"], ["--protocol", "mlperf"], ["--protocol", "x", "m.tflite"], [], ["--device", "A1"],
+        ["--protocol", "mlperf", "--port", "/dev/null", "--device", "A1"],
+        ["--protocol", "mlperf", "--port", "/dev/null", "--profile", "ic01"],
+    ],
 )
 def test_usage_errors(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str]
