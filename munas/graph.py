@@ -8,7 +8,6 @@ adds n terms at once; it exists to reproduce their figures.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -156,16 +155,16 @@ class _Builder:
     def __init__(self, input_shape: Shape, mode: Mode) -> None:
         self.input_shape, self.mode = input_shape, mode
         self.operators: list[Operator] = []
-        self._names: Counter[Kind] = Counter()
+        self._names: dict[Kind, int] = {}
 
     def shape(self, producer: int) -> Shape:
         return self.input_shape if producer == INPUT else self.operators[producer].out_shape
 
     def _append(self, kind: Kind, inputs: Sequence[int], out_shape: Shape, **attributes: Any) -> int:
-        number = self._names[kind]
-        self._names[kind] += 1
-        name = _NAME_STEMS[kind] + (f"_{number}" if number else "")
-        in_shapes = tuple(self.shape(producer) for producer in inputs)
+        number = self._names.get(kind, 0)
+        self._names[kind] = number + 1
+        name = f"{_NAME_STEMS[kind]}_{number}" if number else _NAME_STEMS[kind]
+        in_shapes = tuple([self.shape(producer) for producer in inputs])
         self.operators.append(Operator(kind, name, tuple(inputs), in_shapes, out_shape, **attributes))
         return len(self.operators) - 1
 
@@ -228,7 +227,7 @@ class _Builder:
         """One output out of a main block's and its branches': shrink the large ones by pooling, then add all."""
         if len(pending) == 1:
             return pending[0]
-        smallest = [min(self.shape(source)[axis] for source in pending) for axis in (0, 1)]
+        smallest = [min([self.shape(source)[axis] for source in pending]) for axis in (0, 1)]
         shrunk = []
         for source in pending:
             rows, columns = (round(self.shape(source)[axis] / smallest[axis]) for axis in (0, 1))

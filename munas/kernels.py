@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -359,6 +360,12 @@ def move(path: Path, inputs: int, outputs: int, copies: int) -> Work:
     return Work(path, macs=0, outputs=outputs, inputs=inputs, copies=copies)
 
 
+@lru_cache(maxsize=256)
+def _window(kernel: tuple[int, int], stride: tuple[int, int]) -> Window:
+    """A search has few windows and asks for them a thousand times a second."""
+    return Window(kernel, stride)
+
+
 def work_of(operator: Operator) -> Work:
     """Work of a graph's operator as it is deployed (no padding, dense layers quantised per channel)."""
     kind, out_shape = str(operator.kind), operator.out_shape
@@ -369,8 +376,8 @@ def work_of(operator: Operator) -> Work:
     if kind == "Pool":
         if operator.pool is None or operator.pool_type is None:
             raise ValueError(f"pool {operator.name} has no window")
-        return pool(operator.in_shapes[0], out_shape, Window(operator.pool, operator.pool), operator.pool_type)
-    window = Window((operator.kernel, operator.kernel), (operator.stride, operator.stride))
+        return pool(operator.in_shapes[0], out_shape, _window(operator.pool, operator.pool), operator.pool_type)
+    window = _window((operator.kernel, operator.kernel), (operator.stride, operator.stride))
     return (conv if kind == "Conv2D" else depthwise)(operator.in_shapes[0], out_shape, window)
 
 

@@ -11,13 +11,17 @@ from __future__ import annotations
 import bisect
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
 
 from munas.memory import best_schedule
-from munas.problem import Problem, Schedule, order_peak, walk
+from munas.problem import Moment, Problem, Schedule, order_peak, peak_of, walk
 
 SEARCH_NODES = 50_000
 """Nodes of the branch and bound search before it gives up: a fraction of a second."""
+
+QUICK_NODES = 1_000
+"""Nodes after which most layouts that greedy placement misses are found, in less time than all greedy ones take."""
 
 MAX_SHARINGS = 12
 MAX_ORDERS = 40
@@ -40,8 +44,7 @@ class Layout:
     taken_over: dict[int, int]
 
 
-@dataclass(frozen=True, slots=True)
-class _Buffer:
+class _Buffer(NamedTuple):
     """Bytes needed from moment `start` to moment `end`, both included, by tensors or by the scratch of a step."""
 
     start: int
@@ -57,19 +60,26 @@ def place(problem: Problem, order: Sequence[int], nodes: int = SEARCH_NODES) -> 
     Sizes are taken as they are, so aligned sizes give aligned offsets. Raises ValueError for an invalid order, or when
     an output would take over a smaller buffer.
     """
-    lower_bound = order_peak(problem, order)
-    sharings = list(itertools.islice(_sharings(problem, order, lower_bound), MAX_SHARINGS))
-    attempts = [(sharing, _buffers(problem, order, sharing)) for sharing in sharings]
+    moments = list(walk(problem, order))
+    lower_bound = peak_of(problem, moments)
+    attempts: list[tuple[dict[int, int], list[_Buffer]]] = []
     best: Layout | None = None
-    for sharing, buffers in attempts:
-        for offsets in _greedy(buffers):
+    may_search = len(order) <= MAX_STEPS_TO_SEARCH
+    for sharing in itertools.islice(_sharings(problem, moments, lower_bound), MAX_SHARINGS):
+        buffers = _buffers(problem, order, sharing)
+        for number, offsets in enumerate(_greedy(buffers)):
             layout = _layout(lower_bound, buffers, offsets, sharing)
             if best is None or layout.arena < best.arena:
                 best = layout
             if best.arena == lower_bound:
                 return best
+            if number == 1 and not attempts and may_search:
+                found = _search(buffers, lower_bound, min(nodes, QUICK_NODES))
+                if found is not None:
+                    return _layout(lower_bound, buffers, found, sharing)
+        attempts.append((sharing, buffers))
     assert best is not None
-    if len(order) > MAX_STEPS_TO_SEARCH:
+    if not may_search:
         return best
     budget = nodes
     for sharing, buffers in attempts:
@@ -124,13 +134,13 @@ def _orders_within(problem: Problem, schedule: Schedule) -> Iterator[tuple[int, 
                 queue.append(other)
 
 
-def _sharings(problem: Problem, order: Sequence[int], peak: int) -> Iterator[dict[int, int]]:
+def _sharings(problem: Problem, moments: Iterable[Moment], peak: int) -> Iterator[dict[int, int]]:
     """Ways to take buffers over, step -> input tensor: the first candidate everywhere, then the other choices.
 
     Not taking over is a choice where the peak allows it.
     """
     options: list[list[tuple[int, int | None]]] = []
-    for moment in walk(problem, order):
+    for moment in moments:
         if not moment.takes_over:
             continue
         size = problem.sizes[problem.steps[moment.step].output]
@@ -183,12 +193,12 @@ def _layout(lower_bound: int, buffers: Sequence[_Buffer], offsets: Sequence[int]
 
 def _greedy(buffers: Sequence[_Buffer]) -> Iterator[list[int]]:
     """Offsets by first fit, over several orders of the buffers."""
+    yield _first_fit(buffers, lambda b: (-b.size, b.start))
     load = _load(buffers)
 
     def pressure(buffer: _Buffer) -> int:
         return max(load[buffer.start : buffer.end + 1])
 
-    yield _first_fit(buffers, lambda b: (-b.size, b.start))
     yield _first_fit(buffers, lambda b: (-pressure(b), -b.size, b.start))
     yield _first_fit(buffers, lambda b: (-pressure(b), b.start - b.end, -b.size))
     yield _first_fit(buffers, lambda b: (b.start - b.end, -b.size))
@@ -210,22 +220,29 @@ def _load(buffers: Iterable[_Buffer]) -> list[int]:
 def _first_fit(buffers: Sequence[_Buffer], key: Callable[[_Buffer], tuple[int, ...]]) -> list[int]:
     """Offsets when the buffers, sorted by the key, each take the lowest gap that is free during their life."""
     offsets = [0] * len(buffers)
-    placed: list[int] = []
-    for index in sorted(range(len(buffers)), key=lambda index: key(buffers[index])):
-        offsets[index] = _lowest_gap(buffers, offsets, placed, buffers[index])
-        bisect.insort(placed, index, key=offsets.__getitem__)
+    placed: list[_Placed] = []
+    keys = list(map(key, buffers))
+    for index in sorted(range(len(buffers)), key=keys.__getitem__):
+        offsets[index] = _place_lowest(placed, buffers[index])
     return offsets
 
 
-def _lowest_gap(buffers: Sequence[_Buffer], offsets: Sequence[int], placed: Iterable[int], buffer: _Buffer) -> int:
-    """Lowest offset at which the buffer overlaps none of those placed, which are given by ascending offset."""
+_Placed: TypeAlias = tuple[int, int, int, int]
+"""A buffer that has its place: offset, byte after its last, start and end of its life."""
+
+
+def _place_lowest(placed: list[_Placed], buffer: _Buffer) -> int:
+    """Lowest offset at which the buffer overlaps none of those placed, which are in ascending order; it joins them."""
+    start, end, size = buffer.start, buffer.end, buffer.size
     offset = 0
-    for other in placed:
-        if buffers[other].start > buffer.end or buffers[other].end < buffer.start:
+    for other, top, other_start, other_end in placed:
+        if other_start > end or other_end < start:
             continue
-        if offsets[other] - offset >= buffer.size:
+        if other - offset >= size:
             break
-        offset = max(offset, offsets[other] + buffers[other].size)
+        if top > offset:
+            offset = top
+    bisect.insort(placed, (offset, offset + size, start, end))
     return offset
 
 
@@ -260,13 +277,11 @@ def _search(buffers: Sequence[_Buffer], arena: int, nodes: int) -> list[int] | N
     if packed is None:
         return None
     offsets = [0] * len(buffers)
-    placed: list[int] = []
     for index, offset in zip(core, packed, strict=True):
         offsets[index] = offset
-        bisect.insort(placed, index, key=offsets.__getitem__)
+    placed = sorted((offsets[i], offsets[i] + buffers[i].size, buffers[i].start, buffers[i].end) for i in core)
     for index in reversed(aside):
-        offsets[index] = _lowest_gap(buffers, offsets, placed, buffers[index])
-        bisect.insort(placed, index, key=offsets.__getitem__)
+        offsets[index] = _place_lowest(placed, buffers[index])
     return offsets
 
 
@@ -284,7 +299,7 @@ class _Packing:
         starts = sorted({buffer.start for buffer in buffers})
         moment = {start: number for number, start in enumerate(starts)}
         self.buffers = buffers = [
-            replace(buffer, start=moment[buffer.start], end=bisect.bisect_right(starts, buffer.end) - 1)
+            buffer._replace(start=moment[buffer.start], end=bisect.bisect_right(starts, buffer.end) - 1)
             for buffer in buffers
         ]
         load = _load(buffers)

@@ -5,7 +5,9 @@ branches. Here a state is the set of moves made so far, as a bit mask, and the s
 
 The live bytes are a submodular function of that set: a move never adds more to a larger set than to a smaller one. So a
 move that raises neither the peak nor the live bytes can be made at once, without trying any other: it makes whatever
-follows no worse. States that every order passes through split the search into independent parts.
+follows no worse. States that every order passes through split the search into independent parts. The least bytes that
+a move can have in use, over all sets of moves that can run before it, are a minimum cut: no peak is lower, and the set
+that the cut finds is a state worth heading for.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from munas.moves import LowerBound, bits, collapse
+from munas.cut import LeastBytes
+from munas.moves import bits, collapse
 from munas.problem import Problem, Schedule, Step, order_peak
 
 if TYPE_CHECKING:
@@ -25,13 +28,13 @@ if TYPE_CHECKING:
 __all__ = ["Problem", "Schedule", "Step", "best_schedule", "order_peak", "peak_memory", "problem_of"]
 
 MAX_TRIALS = 1_000_000
-"""Moves tried before a schedule is completed greedily: seconds. µNAS networks need 300,000 at the very most."""
+"""Moves tried before a schedule is completed greedily: seconds. µNAS networks need some hundred, very few 20,000."""
 
-_STATES_BEFORE_BOUND = 40
-"""The lower bound costs more than it saves on the many problems that are solved after a few states."""
+_STATES_BEFORE_CUT = 4
+"""States looked at before the neediest move's minimum cut, which costs as much as several. Most problems need few."""
 
-_MOVES_WITH_BOUND = 128
-"""The bound is cubic in the moves. µNAS networks have at most 60 of them."""
+_MOVES_WITH_CUT = 128
+"""µNAS networks have at most 60 of them."""
 
 _GREEDY_CHOICES = 64
 
@@ -42,24 +45,48 @@ def best_schedule(problem: Problem, max_trials: int = MAX_TRIALS) -> Schedule:
     The peak is the maximum over the steps of live bytes + output (nothing if taken over in place) + scratch. Past
     `max_trials` tried moves the order is the best one at hand and `exact` is False. Raises ValueError for a cycle.
     """
-    return _Search(problem, max_trials).run()
+    return _as_given(problem) or _Search(problem, max_trials).run()
+
+
+def _as_given(problem: Problem) -> Schedule | None:
+    """The problem's own order where a single step explains its peak, as in half of the networks of the space."""
+    sizes, steps = problem.sizes, problem.steps
+    last: dict[int, int] = {}  # tensor -> the last step that reads it
+    peak = sum([sizes[tensor] for tensor in problem.inputs])
+    for index, step in enumerate(steps):
+        read = 0
+        for tensor in step.inputs if len(step.inputs) == 1 else dict.fromkeys(step.inputs):
+            last[tensor] = index
+            read += sizes[tensor]
+        peak = max(peak, read + step.scratch + (0 if step.in_place else sizes[step.output]))
+    last.update(dict.fromkeys(problem.outputs, len(steps)))
+    produced = set(problem.inputs)
+    live_bytes = sum([sizes[tensor] for tensor in problem.inputs if tensor in last])
+    for index, step in enumerate(steps):
+        dying = {tensor for tensor in step.inputs if last[tensor] == index}
+        output = sizes[step.output] if dying.isdisjoint(step.in_place) else 0
+        if live_bytes + step.scratch + output > peak or not produced.issuperset(step.inputs):
+            return None
+        produced.add(step.output)
+        live_bytes += sizes[step.output] if step.output in last else 0
+        for tensor in dying:
+            live_bytes -= sizes[tensor]
+    return Schedule(peak, tuple(range(len(steps))))
 
 
 class _State(NamedTuple):
     """A set of moves made; ordered by what the search should look at first."""
 
     peak: int
+    astray: int
+    """Moves made that `_Search.waypoint` leaves out."""
     to_do: int
     live_bytes: int
     done: int
     ready: int
-    live: int
-    """Mask of the moves whose output is live."""
     before: int
     """The set of moves that this state was reached from."""
     move: int
-    bounded: bool
-    """Whether `peak` includes the lower bound on what is to come."""
 
 
 class _Search:
@@ -74,8 +101,10 @@ class _Search:
                 self.readers[source] |= 1 << index
         needs = [move.needs for move in self.moves]
         self.followers = [[(1 << later, needs[later]) for later in bits(mask)] for mask in self.readers]
-        self.sources = [[(1 << source, self.readers[source]) for source in bits(mask)] for mask in needs]
         self.passes = self._passes()
+        self.least_bytes: LeastBytes | None = None
+        self.neediest = self.all_done  # masks of a move and of a set of moves after which it uses the least bytes
+        self.waypoint = 0
         self.reached: dict[int, tuple[int, int]] = {}  # set of moves -> (the set before, the move between)
 
     def _passes(self) -> set[int]:
@@ -105,15 +134,13 @@ class _Search:
         live_bytes = sum(sizes[tensor] for tensor in problem.inputs if tensor in read)
         peak = max(sum(sizes[tensor] for tensor in problem.inputs), *(move.least for move in self.moves), 0)
         ready = sum(1 << index for index, move in enumerate(self.moves) if not move.needs)
-        return _State(peak, len(self.moves), live_bytes, 0, ready, 0, 0, -1, True)
+        return _State(peak, 0, len(self.moves), live_bytes, 0, ready, 0, -1)
 
     def run(self) -> Schedule:
         """Best-first search; states of equal peak depth first."""
-        state = self._start()
-        heap, seen, since_pass = [state], set[int](), 0
-        bound: LowerBound | None = None
+        state = self._settle(self._start())
+        heap, seen, since_pass = list[_State](), set[int](), 0
         while self.trials_left > 0:
-            state = self._pop(heap, seen, bound)
             if state.done == self.all_done:
                 return Schedule(state.peak, self._order(state.done))
             since_pass += 1
@@ -123,30 +150,45 @@ class _Search:
                 since_pass = 0
             seen.add(state.done)
             for index in bits(state.ready):
-                child = self._after(state, index)
-                if child.done not in seen:
-                    heapq.heappush(heap, child)
-            if bound is None and since_pass >= _STATES_BEFORE_BOUND and len(self.moves) <= _MOVES_WITH_BOUND:
-                bound = LowerBound(self.moves)
+                if state.done | 1 << index not in seen:
+                    heapq.heappush(heap, self._after(state, index, *self._bytes(state, index)))
+            if since_pass == _STATES_BEFORE_CUT:
+                heap = self._raised(heap, state.done)
+            state = self._pop(heap, seen)
         return self._complete(state)
 
-    def _pop(self, heap: list[_State], seen: set[int], bound: LowerBound | None) -> _State:
+    def _raised(self, heap: list[_State], done: int) -> list[_State]:
+        """The states with peaks that are no lower than what the neediest move to come will use in any order.
+
+        Those on the way to the set of moves after which it uses no more come first from now on.
+        """
+        to_come = [index for index in range(len(self.moves)) if not done >> index & 1]
+        if not to_come or len(self.moves) > _MOVES_WITH_CUT:
+            return heap
+        if self.least_bytes is None:
+            self.least_bytes = LeastBytes(self.moves)
+        neediest = max(to_come, key=lambda index: self.moves[index].least)
+        floor, self.waypoint = self.least_bytes.in_use(neediest)
+        self.neediest = 1 << neediest
+        raised = []
+        for state in heap:
+            astray = 0 if state.done & self.neediest else (state.done & ~self.waypoint).bit_count()
+            raised.append(state._replace(peak=max(state.peak, floor), astray=astray))
+        heapq.heapify(raised)
+        return raised
+
+    def _pop(self, heap: list[_State], seen: set[int]) -> _State:
         """The best state not seen yet, after all moves that cost nothing.
 
-        This and the bound are done here, not before the push, because most states pushed are never looked at.
+        These are made here, not before the push, because most states pushed are never looked at.
         """
         while True:
             state = heapq.heappop(heap)
             if state.done in seen:
                 continue
-            if state.bounded:
-                return state
             self.reached[state.done] = (state.before, state.move)
             settled = self._settle(state)
-            peak = state.peak if bound is None else bound(settled.done, settled.live, state.peak)
-            if peak > state.peak:
-                heapq.heappush(heap, settled._replace(peak=peak, bounded=True))
-            elif settled.done not in seen:
+            if settled.done not in seen:
                 return settled
 
     def _settle(self, state: _State) -> _State:
@@ -154,19 +196,19 @@ class _Search:
         untried = state.ready
         while untried:
             bit = untried & -untried
-            after = self._after(state, bit.bit_length() - 1)
+            index = bit.bit_length() - 1
             untried ^= bit
-            if after.peak == state.peak and after.live_bytes <= state.live_bytes:
-                self.reached[after.done] = (after.before, after.move)
-                state, untried = after, after.ready
+            top, live_bytes = self._bytes(state, index)
+            if top <= state.peak and live_bytes <= state.live_bytes:
+                self.reached[state.done | bit] = (state.done, index)
+                state = self._after(state, index, top, live_bytes)
+                untried = state.ready
         return state
 
-    def _after(self, state: _State, index: int) -> _State:
-        """The state after move `index`."""
+    def _bytes(self, state: _State, index: int) -> tuple[int, int]:
+        """(bytes in use while move `index` runs, bytes live after it)."""
         self.trials_left -= 1
-        move, bit = self.moves[index], 1 << index
-        done = state.done | bit
-        to_do = ~done
+        move, to_do = self.moves[index], ~(state.done | 1 << index)
         hill, live_bytes = move.hill, state.live_bytes + move.delta
         for readers in move.in_place:
             if not readers & to_do:
@@ -174,15 +216,19 @@ class _Search:
         for readers, size in move.frees:
             if not readers & to_do:
                 live_bytes -= size
-        ready, live = state.ready ^ bit, state.live | bit
+        return state.live_bytes + hill, live_bytes
+
+    def _after(self, state: _State, index: int, top: int, live_bytes: int) -> _State:
+        """The state after move `index`, of which `_bytes` gives the bytes."""
+        bit = 1 << index
+        done, ready = state.done | bit, state.ready ^ bit
+        to_do = ~done
         for later, needs in self.followers[index]:
             if not needs & to_do:
                 ready |= later
-        for source, readers in self.sources[index]:
-            if not readers & to_do:
-                live ^= source
-        peak = max(state.peak, state.live_bytes + hill)
-        return _State(peak, state.to_do - 1, live_bytes, done, ready, live, state.done, index, False)
+        peak = top if top > state.peak else state.peak
+        astray = 0 if done & self.neediest else state.astray + (not bit & self.waypoint)
+        return _State(peak, astray, state.to_do - 1, live_bytes, done, ready, state.done, index)
 
     def _order(self, done: int) -> tuple[int, ...]:
         """Steps on the way to a set of moves."""
@@ -197,7 +243,7 @@ class _Search:
         order = list(self._order(state.done))
         while state.done != self.all_done:
             choices = itertools.islice(bits(state.ready), _GREEDY_CHOICES)
-            state = min(self._after(state, index) for index in choices)
+            state = min(self._after(state, index, *self._bytes(state, index)) for index in choices)
             order += self.moves[state.move].steps
         return Schedule(order_peak(self.problem, order), tuple(order), exact=False)
 
@@ -212,11 +258,11 @@ def problem_of(
     of its own, live from the start to that operator, because the authors' figures count it so (tensors n + 1...).
     """
     input_bytes = _round_up(math.prod(graph.input_shape), align) if count_input else 0
-    sizes = [input_bytes, *(_round_up(op.out_elements, align) for op in graph.operators)]
+    sizes = [input_bytes, *[_round_up(op.out_elements, align) for op in graph.operators]]
     steps, inputs = [], [0]
     input_is_read = False
     for index, op in enumerate(graph.operators):
-        reads_input = min(op.inputs) < 0
+        reads_input = op.inputs[0] < 0 or min(op.inputs) < 0
         copy = 0
         if reads_input and input_is_read and graph.mode == "reference":
             copy = len(sizes)
@@ -225,10 +271,10 @@ def problem_of(
         input_is_read |= reads_input
         steps.append(
             Step(
-                tuple(copy if producer < 0 else producer + 1 for producer in op.inputs),
+                tuple([copy if producer < 0 else producer + 1 for producer in op.inputs]),
                 index + 1,
                 0 if scratch is None else _round_up(scratch(op), align),
-                tuple(copy if producer < 0 else producer + 1 for producer in op.in_place_inputs),
+                tuple([copy if producer < 0 else producer + 1 for producer in op.in_place_inputs]),
             )
         )
     return Problem(tuple(sizes), tuple(steps), tuple(inputs), (len(graph.operators),))

@@ -1,4 +1,4 @@
-"""Moves of the order search: chains of steps collapsed, and a lower bound on what is still to come.
+"""Moves of the order search: chains of steps collapsed.
 
 A chain is a run of steps each of which only reads the output of the one before, and is its only reader. Whatever runs
 beside it, pausing a chain pays only at few places: after a hill, in the valley that follows. `collapse` keeps these
@@ -8,14 +8,12 @@ stops (the hill-valley segments of Liu's pebbling algorithm) and makes one move 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple
 
 from munas.problem import Problem
 
 
-@dataclass(frozen=True, slots=True)
-class Move:
+class Move(NamedTuple):
     """Steps that run in one go. Masks have bit i set for move i.
 
     `hill` is the highest use in bytes while it runs, relative to the bytes live before, `hill_in_place` the same when
@@ -43,8 +41,7 @@ class Move:
     """Bytes in use while it runs that no order avoids: its own and its inputs."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Segment:
+class _Segment(NamedTuple):
     """Part of a chain; hill and delta relative to the bytes live before it."""
 
     steps: tuple[int, ...]
@@ -153,130 +150,6 @@ class _Shape:
             keeps=output in self.outputs,
             least=segment.hill + size_before,
         )
-
-
-_Forks: TypeAlias = tuple[tuple[int, tuple[tuple[int, int], ...]], ...]
-_Group: TypeAlias = tuple[int, int, tuple[int, ...], _Forks, list[tuple[int, int]]]
-
-
-class LowerBound:
-    """What a state must still come to: for every move to come, the bytes live while it runs that no order avoids.
-
-    Those are its own inputs; for each output now live that leads, by single readers, to a descendant of the move, the
-    smallest size on that way; and of a tensor read by several, itself or what its readers have made of it.
-    """
-
-    def __init__(self, moves: list[Move]) -> None:
-        self._moves = moves
-        count = len(moves)
-        self._readers = [sum(1 << later for later in range(count) if moves[later].needs >> v & 1) for v in range(count)]
-        self._below = self._descendants()
-        self._above = [sum(1 << v for v in range(count) if self._below[v] >> u & 1) for u in range(count)]
-        self._next = self._flow()
-        self._groups = self._group()
-
-    def __call__(self, done: int, live: int, worst: int) -> int:
-        """Bytes, `worst` at least. `done` is the mask of moves run, `live` of the moves whose output is live."""
-        for most, flow_mask, flow, forks, members in self._groups:
-            if members[0][0] + most <= worst:
-                continue
-            # The neediest that has not run yet stands for its group.
-            need = next((least for least, bit in members if not done & bit), 0)
-            if need + most <= worst:
-                continue
-            waiting = live & flow_mask
-            while waiting:
-                low = waiting & -waiting
-                need += flow[low.bit_length() - 1]
-                waiting ^= low
-            for size, holders in forks:
-                held = sum(least for bit, least in holders if not done & bit)
-                need += min(size, held)
-            worst = max(worst, need)
-        return worst
-
-    def _descendants(self) -> list[int]:
-        """By move: the mask of itself and all that depend on it."""
-        masks = [1 << v for v in range(len(self._moves))]
-        changed = True
-        while changed:  # moves are nearly in topological order, so this settles after a few rounds
-            changed = False
-            for v in reversed(range(len(self._moves))):
-                mask = masks[v]
-                for w in bits(self._readers[v]):
-                    mask |= masks[w]
-                changed |= mask != masks[v]
-                masks[v] = mask
-        return masks
-
-    def _flow(self) -> list[int | None]:
-        """By move: the only reader of its output, when no larger output was given that reader already."""
-        following: list[int | None] = [None] * len(self._moves)
-        for w, move in enumerate(self._moves):
-            sources = [u for u in bits(move.needs) if self._readers[u] == 1 << w and not self._moves[u].keeps]
-            if sources:
-                following[max(sources, key=lambda u: self._moves[u].size)] = w
-        return following
-
-    def _pinned(self, v: int) -> list[int]:
-        """By move u: bytes that u's output, if live now, or what becomes of it, holds while v runs; 0 if v reads it."""
-        return [0 if self._below[v] >> u & 1 else self._least_on_the_way(u, v) for u in range(len(self._moves))]
-
-    def _least_on_the_way(self, u: int, v: int) -> int:
-        least, at = self._moves[u].size, u
-        while not self._readers[at] >> v & 1:
-            if self._readers[at] & self._below[v] or self._moves[at].keeps:
-                return least
-            following = self._next[at]
-            if following is None:
-                return 0
-            at = following
-            least = min(least, self._moves[at].size)
-        return 0
-
-    def _forks(self, v: int, pinned: list[int]) -> _Forks:
-        """(bytes, ((bit of a reader, bytes held after it), ...)) of the tensors that are there before v runs."""
-        continued = {w for w in self._next if w is not None}
-        claimed: set[int] = set()
-        forks = []
-        for mask, size, producers in self._shared():
-            if mask & self._below[v] or producers & ~self._above[v]:
-                continue
-            # A reader counts once: not for two tensors, and not where the output it reads is followed already.
-            holders = [u for u in bits(mask) if pinned[u] and u not in continued and u not in claimed]
-            claimed.update(holders)
-            if holders:
-                forks.append((size, tuple((1 << u, pinned[u]) for u in holders)))
-        return tuple(forks)
-
-    def _shared(self) -> list[tuple[int, int, int]]:
-        """(mask of readers, bytes, mask of the move that produces it) of each tensor that leaves a chain."""
-        producer = {move.output: 1 << index for index, move in enumerate(self._moves)}
-        shared = {
-            tensor: (mask, size, producer.get(tensor, 0))
-            for move in self._moves
-            for tensor, (mask, size) in zip(move.reads, move.frees, strict=True)
-        }
-        return list(shared.values())
-
-    def _group(self) -> list[_Group]:
-        """Moves with the same pinned bytes and forks, neediest first."""
-        groups: dict[tuple[tuple[int, ...], _Forks], list[tuple[int, int]]] = {}
-        for v, move in enumerate(self._moves):
-            pinned = self._pinned(v)
-            key = (tuple(pinned), self._forks(v, pinned))
-            groups.setdefault(key, []).append((move.least, 1 << v))
-        return [
-            (
-                sum(pinned) + sum(size for size, _ in forks),
-                sum(1 << u for u, least in enumerate(pinned) if least),
-                pinned,
-                forks,
-                sorted(members, reverse=True),
-            )
-            for (pinned, forks), members in groups.items()
-            if forks or any(pinned)
-        ]
 
 
 def bits(mask: int) -> Iterator[int]:

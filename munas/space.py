@@ -21,7 +21,7 @@ MAX_MLP_LAYERS = 7
 KERNEL_SIZES = (3, 5, 7)
 MAX_FILTERS = 128
 POOL_SIZES = (2, 4, 6)
-MIN_UNITS, MAX_UNITS = 10, 256
+MIN_UNITS, MAX_UNITS = 10, 256  # what is drawn; pruning may leave fewer units, down to one
 
 RELU_PROBABILITY = 0.9
 PRE_POOL_PROBABILITY = 0.25
@@ -98,13 +98,13 @@ class Pooling:
 
 @dataclass(frozen=True, slots=True)
 class DenseLayer:
-    """A hidden dense layer."""
+    """A hidden dense layer. The space has 10-256 units; a network that was pruned may have fewer."""
 
     units: int
     relu: bool = True
 
     def __post_init__(self) -> None:
-        _in_range("units", self.units, MIN_UNITS, MAX_UNITS)
+        _in_range("units", self.units, 1, MAX_UNITS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,14 +124,14 @@ class Architecture:
 
 @dataclass(frozen=True, slots=True)
 class MlpArchitecture:
-    """A multilayer perceptron: 1-7 hidden ReLU layers, given by their units."""
+    """A multilayer perceptron: 1-7 hidden ReLU layers, given by their units (10-256, fewer once pruned)."""
 
     units: tuple[int, ...]
 
     def __post_init__(self) -> None:
         _in_range("number of layers", len(self.units), 1, MAX_MLP_LAYERS)
         for index, units in enumerate(self.units):
-            _in_range(f"[{index}].units", units, MIN_UNITS, MAX_UNITS)
+            _in_range(f"[{index}].units", units, 1, MAX_UNITS)
 
 
 AnyArchitecture: TypeAlias = Architecture | MlpArchitecture

@@ -81,6 +81,12 @@ def test_parse_mlp() -> None:
     assert parse_architecture([{"units": 10}, {"units": 256}]) == MlpArchitecture((10, 256))
 
 
+def test_pruned_layers_have_fewer_units_than_the_space_draws() -> None:
+    assert parse_architecture([{"units": 1}, {"units": 9}]) == MlpArchitecture((1, 9))
+    notation = CNN | {"dense_blocks": [{"units": 1, "activation": "relu"}]}
+    assert parse_architecture(notation).dense == (DenseLayer(1),)  # type: ignore[union-attr]
+
+
 @pytest.mark.parametrize("notation", [CNN, CNN | {"pooling": None}, [{"units": 35}]])
 def test_notation_round_trip(notation: object) -> None:
     assert json.dumps(to_dict(parse_architecture(notation))) == json.dumps(notation)
@@ -97,7 +103,7 @@ def test_golden_notation_round_trip(shared: Path) -> None:
     [
         ((), 3, "architecture: expected an object"),
         ((), [], "number of layers 0 is not in 1..7"),
-        ((), [{"units": 9}], "[0].units 9 is not in 10..256"),
+        ((), [{"units": 0}], "[0].units 0 is not in 1..256"),
         ((), [{"units": 10, "relu": True}], "[0]: unknown relu"),
         ((), [{"units": 10}] * 8, "number of layers 8"),
         (("conv_blocks",), [], "number of conv_blocks 0 is not in 1..10"),
@@ -120,7 +126,7 @@ def test_golden_notation_round_trip(shared: Path) -> None:
         (("pooling", "type"), "mean", "pooling.type: expected one of avg, max, got 'mean'"),
         (("pooling", "pool_size"), 3, "pooling: pool_size 3 is not one of 2, 4, 6"),
         (("dense_blocks",), [], "number of dense_blocks 0 is not in 1..3"),
-        (("dense_blocks", 0, "units"), 257, "dense_blocks[0]: units 257 is not in 10..256"),
+        (("dense_blocks", 0, "units"), 257, "dense_blocks[0]: units 257 is not in 1..256"),
         (("dense_blocks", 0, "activation"), "tanh", "dense_blocks[0].activation: expected"),
     ],
 )

@@ -1,0 +1,158 @@
+"""What the assessor says of a network, what nothing can do without, and how fast it says so."""
+
+from __future__ import annotations
+
+import pickle
+import time
+
+import numpy as np
+import pytest
+
+from munas.calibration import Calibration, CodePart, Latency, MemoryModel
+from munas.channels import channel_groups, resize
+from munas.converted import as_converted
+from munas.estimate import estimate
+from munas.floor import floor
+from munas.graph import build_graph
+from munas.kernels import Path
+from munas.loops import loop_names
+from munas.memory import peak_memory
+from munas.objective import Bounds, Metric, unreachable
+from munas.resources import Assessor
+from munas.space import (
+    AnyArchitecture,
+    Architecture,
+    ArchitectureError,
+    Block,
+    DenseLayer,
+    Layer,
+    LayerType,
+    random_cnn,
+    random_mlp,
+)
+
+SHAPES = [(28, 28, 1), (32, 32, 3), (49, 40, 1), (8, 8, 1)]
+FIGURES = ("macs", "model_size", "peak_memory", "ram", "flash", "flash_weights", "latency")
+
+
+def calibration(seed: int = 0, per_step: float = 3.25) -> Calibration:
+    rng = np.random.default_rng(seed)
+    costs = {path: tuple(map(float, 10 * rng.random(len(loop_names(path))))) for path in Path}
+    latency = Latency("instructions", 2.5, 1234.5, 400.0, per_step, costs, 0.95, -0.04, 0.05)
+    parts = tuple(CodePart(frozenset({path}), int(rng.integers(50, 2000))) for path in Path)
+    return Calibration({}, 150, 7, latency, MemoryModel(5000, parts, 220, 1536, 612))
+
+
+def assessor(shape: tuple[int, ...], classes: int = 10, known: Calibration | None = None) -> Assessor:
+    known = calibration() if known is None else known
+    return Assessor(known.memory, known, shape, classes, proxies=True)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_figures_are_those_of_the_estimate_and_the_graph(shape: tuple[int, ...]) -> None:
+    rng, judge = np.random.default_rng(5), assessor(shape)
+    for _ in range(30):
+        architecture = random_cnn(rng)
+        graph, found = build_graph(architecture, shape, 10), judge.assess(architecture)
+        known = estimate(as_converted(graph), calibration())
+        assert (found.ram, found.flash, found.flash_weights) == (
+            known.ram_total,
+            known.flash_total,
+            known.flash_weights,
+        )
+        assert (found.latency, found.latency_low, found.latency_high) == (
+            known.latency.latency,
+            known.latency.low,
+            known.latency.high,
+        )
+        assert (found.macs, found.model_size, found.peak_memory) == (graph.macs, graph.model_size, peak_memory(graph))
+        assert found.unit == "instructions"
+
+
+def test_pools_that_the_converter_merges_cost_once() -> None:
+    layer = Layer(LayerType.CONV, kernel=3, filters=8, pre_pool=True)
+    other = Layer(LayerType.CONV, kernel=5, filters=8, pre_pool=True)
+    main, branch = Block((layer,)), Block((other,), is_branch=True)
+    judge = assessor((32, 32, 3))
+    merged = judge.assess(Architecture((main, branch), None, (DenseLayer(10),)))
+    graph = build_graph(Architecture((main, branch), None, (DenseLayer(10),)), (32, 32, 3), 10)
+    apart = estimate(graph, calibration())
+    assert merged.macs == graph.macs
+    assert merged.flash_weights == apart.flash_weights - 40
+    assert merged.latency is not None
+    assert merged.latency < apart.latency.latency
+    assert merged.ram <= apart.ram_total
+
+
+def test_without_a_calibration_there_is_no_latency() -> None:
+    architecture = random_cnn(np.random.default_rng(1))
+    judge = assessor((28, 28, 1))
+    less = Assessor(judge.memory, None, (28, 28, 1), 10).assess(architecture)
+    whole = judge.assess(architecture)
+    assert (less.latency, less.latency_low, less.latency_high, less.unit) == (None, None, None, "")
+    assert less.peak_memory == -1
+    assert (less.macs, less.ram, less.flash, less.flash_weights) == (
+        whole.macs,
+        whole.ram,
+        whole.flash,
+        whole.flash_weights,
+    )
+
+
+def test_an_assessor_can_be_sent_to_another_process() -> None:
+    judge = assessor((28, 28, 1))
+    architecture = random_cnn(np.random.default_rng(2))
+    assert pickle.loads(pickle.dumps(judge)).assess(architecture) == judge.assess(architecture)
+
+
+@pytest.mark.parametrize("per_step", [3.25, -30.0])
+@pytest.mark.parametrize("classes", [2, 10])
+@pytest.mark.parametrize("mlp", [False, True])
+def test_no_network_costs_less_than_the_floor(mlp: bool, classes: int, per_step: float) -> None:
+    rng = np.random.default_rng(11)
+    for number in range(80):
+        shape = SHAPES[number % len(SHAPES)]
+        judge = assessor(shape, classes, calibration(number, per_step))
+        architecture: AnyArchitecture = random_mlp(rng) if mlp else random_cnn(rng)
+        graph = build_graph(architecture, shape, classes)
+        narrow = rng.integers(1, 4, len(channel_groups(graph).groups))
+        found = judge.assess(resize(architecture, graph, narrow.tolist()))
+        least = floor(judge, mlp=mlp)
+        for name in FIGURES:
+            assert getattr(least, name) <= getattr(found, name), name
+
+
+def test_bounds_that_nothing_can_meet() -> None:
+    judge = assessor((32, 32, 3))
+    least = floor(judge)
+    assert least.ram == 3072 + 228 + 108 + 220 + 1536  # input, 15x15 out of 3x3, its im2col, static, stack
+    for metric in (Metric.PEAK_MEMORY, Metric.MODEL_SIZE, Metric.MACS, Metric.RAM, Metric.FLASH):
+        bound = getattr(least, metric.value)
+        assert unreachable(Bounds({metric: bound}), judge) is None
+        message = unreachable(Bounds({metric: bound - 1}), judge)
+        assert message is not None
+        assert f"needs {bound:,}" in message
+    assert least.latency is not None
+    assert unreachable(Bounds({Metric.LATENCY: least.latency}), judge) is None
+    message = unreachable(Bounds({Metric.LATENCY: least.latency - 1}), judge)
+    assert message is not None
+    assert "instructions or more" in message
+    assert unreachable(Bounds({Metric.ERROR: 0.0}), judge) == "no network has an error of 0 or less"
+    assert unreachable(Bounds({Metric.ERROR: 1e-9}), judge) is None
+    with pytest.raises(ValueError, match="needs a calibration"):
+        unreachable(Bounds({Metric.LATENCY: 1e9}), Assessor(judge.memory, None, (32, 32, 3), 10))
+    with pytest.raises(ArchitectureError):
+        unreachable(Bounds({}), assessor((64,)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", [(28, 28, 1), (32, 32, 3)])
+def test_a_thousand_networks_a_second(shape: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(2)
+    architectures = [random_cnn(rng) for _ in range(500)]
+    judge = Assessor(calibration().memory, calibration(), shape, 10)
+    started = time.process_time()
+    for architecture in architectures:
+        judge.assess(architecture)
+    rate = len(architectures) / (time.process_time() - started)
+    assert rate > 400  # 1,400 were measured on a busy machine; the margin is for busier ones
