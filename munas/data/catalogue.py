@@ -1,0 +1,171 @@
+"""All data sets by name, and `load_dataset`: find the files, look into the cache, read and split on a miss."""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from munas.cache import CacheError, cache_dir, digest, filled_folder
+from munas.data import chars74k, cifar10, speech_commands
+from munas.data.dataset import Dataset, binary
+from munas.data.entry import FORMAT, EntryError, open_entry, write_entry
+from munas.data.fingerprint import fingerprint
+from munas.data.idx import idx_loader
+from munas.data.loader import Labelled, Loader, Parts, Sources
+from munas.data.packaged_csv import DIGITS, MNIST_5K, csv_loader
+from munas.data.split import TEST_SHARE, VALIDATION_SHARE, stratified
+from munas.errors import DatasetError
+
+_ATTEMPTS = 3
+
+
+def _binary(loader: Loader, positive_below: int) -> Loader:
+    return replace(loader, name=f"{loader.name}-binary", num_classes=2, positive_below=positive_below)
+
+
+_MNIST = idx_loader(
+    "mnist", "download the four IDX files of MNIST into that folder, or name the folder that has them as the source"
+)
+_FASHION = idx_loader(
+    "fashion-mnist",
+    "install Debian's package dataset-fashion-mnist (apt install dataset-fashion-mnist), or name the folder that has "
+    "the four IDX files of the Fashion-MNIST repository as the source",
+    usual=(Path("/usr/share/datasets/fashion-mnist"),),
+)
+
+DATASETS: dict[str, Loader] = {
+    loader.name: loader
+    for loader in (
+        csv_loader(DIGITS),
+        csv_loader(MNIST_5K),
+        _MNIST,
+        _FASHION,
+        cifar10.LOADER,
+        chars74k.LOADER,
+        speech_commands.LOADER,
+        _binary(_MNIST, 5),
+        _binary(cifar10.LOADER, 5),
+        _binary(chars74k.LOADER, 31),
+    )
+}
+
+
+def load_dataset(name: str, source: Path | None = None, cache: Path | None = None) -> Dataset:
+    """The data set called `name`, from `source` (a folder or file) or else from the usual places.
+
+    What was read once is kept under `cache` (by default munas-hil's cache folder), by the SHA-256 of the source files:
+    changed files make a new entry. Several processes may load the same set at once. Raises DatasetError when there is
+    no such set, its files are missing (the message says how to get them) or wrong, or the cache cannot be written.
+    """
+    loader = DATASETS.get(name)
+    if loader is None:
+        raise DatasetError(f"no data set is called {name!r}; there are {', '.join(DATASETS)}")
+    try:
+        dataset = _cached(loader, loader.find(source), (cache or cache_dir()) / "datasets")
+    except CacheError as error:
+        raise DatasetError(str(error)) from error
+    except OSError as error:  # of looking around in folders; reading a file has its own messages
+        raise DatasetError(f"cannot look for data set {name}: {error}") from error
+    return dataset if loader.positive_below is None else binary(dataset, name, loader.positive_below)
+
+
+def _cached(loader: Loader, sources: Sources, root: Path) -> Dataset:
+    sha256 = fingerprint(sources, root)
+    target = root / f"{loader.entry}-{digest([str(FORMAT), loader.entry, sha256])}"
+
+    def fill(folder: Path) -> None:
+        header, parts = _prepared(loader, sources)
+        if fingerprint(sources, root) != sha256:
+            raise DatasetError(f"the files of data set {loader.name} in {sources.root} changed while they were read")
+        write_entry(folder, {"name": loader.entry, **header, "sha256": sha256}, parts)
+
+    for attempt in range(_ATTEMPTS):
+        try:
+            return open_entry(filled_folder(target, fill))
+        except EntryError as error:
+            if attempt == _ATTEMPTS - 1:
+                raise DatasetError(f"the cache entry of {loader.name} is damaged: {error}; remove it") from error
+            _discard(target)
+    raise AssertionError
+
+
+def _discard(folder: Path) -> None:
+    """Moves a damaged entry out of the way in one step, as others may be looking at it, and then removes it."""
+    aside = folder.with_name(f".{uuid.uuid4().hex}")
+    try:
+        folder.rename(aside)
+    except FileNotFoundError:
+        return  # another process was faster
+    except OSError as error:
+        raise CacheError(f"cannot replace the damaged cache entry {folder}: {error.strerror}") from error
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _prepared(loader: Loader, sources: Sources) -> tuple[dict[str, Any], dict[str, Labelled]]:
+    """Header and parts for `write_entry`: checked, split and with the scaling decided."""
+    found = loader.read(sources)
+    where = f"data set {loader.entry} in {sources.root}"
+    classes = DATASETS[loader.entry].num_classes
+    parts = _split(found, where)
+    for name, labelled in parts.items():
+        _check(labelled, loader.input_shape, classes, f"{where}, {name} part")
+    if len(np.unique(parts["train"][1])) != classes:
+        raise DatasetError(f"{where}: not every one of the {classes} classes has training examples")
+    scale, offset = (found.scale, found.offset) if found.scale and found.offset else _standardise(parts["train"][0])
+    header = {
+        "input_shape": loader.input_shape,
+        "num_classes": classes,
+        "scale": scale,
+        "offset": offset,
+        "constants": dict(found.constants),
+    }
+    return header, parts
+
+
+def _split(found: Parts, where: str) -> dict[str, Labelled]:
+    train, validation, test = found.train, found.validation, found.test
+    try:
+        if test is None:
+            train, test = _held_out(train, TEST_SHARE)
+        if validation is None:
+            train, validation = _held_out(train, VALIDATION_SHARE)
+    except ValueError as error:
+        raise DatasetError(f"{where}: {error}") from error
+    return {"train": train, "validation": validation, "test": test}
+
+
+def _held_out(labelled: Labelled, share: float) -> tuple[Labelled, Labelled]:
+    inputs, labels = labelled
+    rest, held_out = stratified(labels, share)
+    return (inputs[rest], labels[rest]), (inputs[held_out], labels[held_out])
+
+
+def _check(labelled: Labelled, input_shape: tuple[int, int, int], classes: int, where: str) -> None:
+    inputs, labels = labelled
+    if not len(labels):
+        raise DatasetError(f"{where}: there are no examples")
+    assert inputs.shape == (len(labels), *input_shape), (inputs.shape, len(labels), input_shape)
+    assert inputs.dtype in (np.uint8, np.float32)
+    if labels.min() < 0 or labels.max() >= classes:
+        wrong = labels.min() if labels.min() < 0 else labels.max()
+        raise DatasetError(f"{where}: label {wrong} is outside 0..{classes - 1}")
+
+
+def _standardise(inputs: NDArray[Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Scale and offset that give each channel of `inputs` (N, H, W, C) mean 0 and standard deviation 1."""
+    channels = inputs.shape[-1]
+    count = inputs.size // channels
+    total, squares = np.zeros(channels), np.zeros(channels)
+    for chunk in np.array_split(inputs, max(1, len(inputs) // 1024)):  # in double precision, without a copy of it all
+        values = chunk.reshape(-1, channels).astype(np.float64)
+        total += values.sum(axis=0)
+        squares += np.square(values).sum(axis=0)
+    mean = total / count
+    deviation = np.sqrt(np.maximum(squares / count - mean**2, 1e-12))
+    return tuple((1 / deviation).tolist()), tuple((-mean / deviation).tolist())
