@@ -1,0 +1,188 @@
+"""The trainer: epochs of compiled steps, masks that come and go, rungs, and the int8 network at the end."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from munas.candidate import Epoch, Rung, Task, Trained
+from munas.channels import Masks, channel_groups
+from munas.data import Dataset, Examples
+from munas.graph import build_graph
+from munas.prune import apply_masks, kept_share, masks_at
+from munas.training.distill import soft_labels
+from munas.training.emit import Emitted, emit, revived
+from munas.training.feed import Feed
+from munas.training.parameters import Floats, Layer, fold_batch_norm, initial_weights, pack_weights, parameter_map
+from munas.training.quantise import REPRESENTATIVE, int8_error, scaled, to_int8
+from munas.training.recipes import MASK_STEPS, Recipe, Schedule
+from munas.training.recipes import scaled as schedule_of
+from munas.training.steps import Evaluator, InputSpec, State, Stepper, error_of
+
+VALIDATED = 2000
+"""Validation images that an epoch's error is taken on, at most; the errors at the end are on all of them."""
+
+DIVERGED_LOSS = 1e9
+"""Stands for a loss that is not finite, so that a history stays a list of numbers."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class KerasTrainer:
+    """Trains candidates on one data set, one after the other; see `munas.training.train.KerasTraining`."""
+
+    dataset: Dataset
+    recipe: Recipe
+    teacher: Path | None = None
+    cache: Path | None = None
+
+    def __call__(self, task: Task) -> Trained:
+        """Train, prune, emit and quantise. The same task gives the same result, but for images_per_second.
+
+        A loss that is not finite ends training with the weights of the last epoch that was sound, or the initial ones.
+        Raises TrainingError where no int8 network comes out, ArchitectureError for an impossible architecture.
+        """
+        schedule = schedule_of(self.recipe, task.effort, len(self.dataset.train))
+        soft = None if self.teacher is None else soft_labels(self.teacher, self.dataset, self.cache)
+        training = Training(self.dataset, schedule, task, soft)
+        training.run(task.rungs)
+        return training.finish()
+
+
+class Training:
+    """One candidate from its initial weights to its int8 network."""
+
+    def __init__(self, dataset: Dataset, schedule: Schedule, task: Task, soft: Floats | None = None) -> None:
+        candidate = task.candidate
+        self._dataset, self._schedule, self._candidate = dataset, schedule, candidate
+        self.graph = build_graph(candidate.architecture, dataset.input_shape, dataset.num_classes)
+        self._parameters, self._groups = parameter_map(self.graph), channel_groups(self.graph)
+        prunes = candidate.sparsity > 0 and bool(self._groups.prunable)
+        weights = initial_weights(self.graph, candidate.seed)
+        self._masks: Masks | None = masks_at(self.graph, weights, 0.0) if prunes else None
+        self._masks_final = not prunes
+        self._inputs = InputSpec(
+            dataset.input_shape, dataset.train.inputs.dtype.name, tuple(dataset.scale), tuple(dataset.offset)
+        )
+        self._feed = Feed(dataset, schedule, candidate.seed, soft)
+        self._stepper = Stepper(
+            self.graph, self._parameters, schedule.optimiser, max(rate for _, rate in schedule.rates),
+            schedule.batch, self._inputs, groups=self._groups if prunes else None, distil=soft is not None,
+        )  # fmt: skip
+        self._state = self._stepper.start(*self._parameters.flatten(weights))
+        self._evaluator = Evaluator(self.graph, self._inputs)
+        self._checked = _spread(dataset.validation, VALIDATED)
+        self._sound: tuple[State, Masks | None] = (self._state, self._masks)
+        self._images, self._seconds = 0, 0.0
+        self.history: list[Epoch] = []
+        self.stopped = False
+
+    def run(self, rungs: tuple[Rung, ...] = ()) -> None:
+        """All epochs, or as many as go well enough."""
+        worst = {rung.epoch: rung.worst_error for rung in rungs}
+        for epoch in range(1, self._schedule.epochs + 1):
+            loss = self._epoch((epoch - 1) * self._schedule.epoch_steps)
+            error, finite = self._validate()
+            if not math.isfinite(loss) or not finite:
+                self.history.append(Epoch(DIVERGED_LOSS, 1.0, self._kept()))
+                self._state, self._masks = self._sound
+                self._masks_final = True
+                return
+            self._sound = (self._state, self._masks)
+            self.history.append(Epoch(loss, error, self._kept()))
+            if error > worst.get(epoch, 1.0):
+                self.stopped = self._masks_final = True
+                return
+
+    def finish(self) -> Trained:
+        """Emit, quantise and judge what has been trained."""
+        emitted, float_error = self._emitted()
+        data = self._dataset
+        tflite = to_int8(emitted.graph, emitted.weights, self._representative())
+        return Trained(
+            architecture=emitted.architecture,
+            error=int8_error(tflite, data.validation, data.scale, data.offset),
+            float_error=float_error,
+            epochs=len(self.history),
+            stopped=self.stopped,
+            history=tuple(self.history),
+            tflite=tflite,
+            weights=pack_weights(emitted.weights),
+            images_per_second=self.images_per_second,
+        )
+
+    @property
+    def images_per_second(self) -> float:
+        """Training images by the wall time of gathering, augmenting and training them; compilation is left out."""
+        return self._images / self._seconds if self._seconds else 0.0
+
+    def weights(self) -> list[Layer]:
+        """The present weights, masked channels not yet zero."""
+        return self._parameters.unflatten(self._state.weights.numpy(), self._state.statistics.numpy())
+
+    def masked_weights(self) -> list[Layer]:
+        """The present weights as the network is validated: masked channels are zero."""
+        weights = self.weights()
+        return weights if self._masks is None else apply_masks(self.graph, weights, self._masks)
+
+    @property
+    def masks(self) -> Masks | None:
+        """By group of `channel_groups`, the channels that are kept at present; None where nothing is pruned."""
+        return self._masks
+
+    def _epoch(self, begin: int) -> float:
+        """Train the steps of an epoch; the mean loss."""
+        step, end, total = begin, begin + self._schedule.epoch_steps, 0.0
+        while step < end and math.isfinite(total):
+            if step % MASK_STEPS == 0:
+                self._renew_masks(step)
+            count = min(MASK_STEPS - step % MASK_STEPS, end - step)
+            start = time.perf_counter()
+            batches = self._feed.batches(step, count)
+            self._state, loss = self._stepper.run(self._state, batches, self._masks)
+            self._seconds += time.perf_counter() - start
+            self._images += count * self._schedule.batch
+            step, total = step + count, total + loss * count
+        return total / self._schedule.epoch_steps
+
+    def _renew_masks(self, step: int) -> None:
+        """Choose the pruned channels anew, until the window is over: what is left then has the rest of the time."""
+        if self._masks_final or step < self._schedule.prune_begin:
+            return
+        sparsity = self._schedule.sparsity(step, self._candidate.sparsity)
+        self._masks = masks_at(self.graph, self.weights(), sparsity)
+        self._masks_final = step >= self._schedule.prune_end
+
+    def _validate(self) -> tuple[float, bool]:
+        """(error, whether all logits are finite) on the images that epochs are validated on."""
+        folded = fold_batch_norm(self.graph, self.masked_weights())
+        logits = self._evaluator.logits(folded, self._checked.inputs)
+        return error_of(logits, self._checked.labels), bool(np.isfinite(logits).all())
+
+    def _kept(self) -> float:
+        return 1.0 if self._masks is None else kept_share(self._groups, self._masks)
+
+    def _emitted(self) -> tuple[Emitted, float]:
+        """The network to deploy, and its float error on the validation set."""
+        if not self._masks_final:  # the window reaches to the last steps
+            self._masks = masks_at(self.graph, self.weights(), self._candidate.sparsity)
+        candidate, validation = self._candidate, self._dataset.validation
+        emitted = emit(candidate.architecture, self._dataset.num_classes, self.graph, self.weights(), self._masks)
+        weights = revived(emitted.graph, emitted.weights, self._representative())
+        logits = Evaluator(emitted.graph, self._inputs).logits(
+            fold_batch_norm(emitted.graph, weights), validation.inputs
+        )
+        return Emitted(emitted.architecture, emitted.graph, weights), error_of(logits, validation.labels)
+
+    def _representative(self) -> Floats:
+        data = self._dataset
+        return scaled(_spread(data.train, REPRESENTATIVE).inputs, data.scale, data.offset)
+
+
+def _spread(part: Examples, most: int) -> Examples:
+    """At most so many examples, evenly spread over a part: the same for every candidate."""
+    chosen = np.linspace(0, len(part) - 1, min(most, len(part))).round().astype(np.int64)
+    return Examples(part.inputs[chosen], part.labels[chosen])

@@ -1,0 +1,173 @@
+"""A graph in TensorFlow, operator by operator: a step's forward pass, inference, and a Keras model of the same.
+
+Inputs are float32 (batch, H, W, C), already scaled; logits are (batch, classes), or (batch, 1) for two classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from math import prod
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from munas.channels import Weights
+from munas.graph import INPUT, Graph, Kind, Operator
+from munas.training.backend import no_warnings, tf
+from munas.training.parameters import BATCH_NORM_EPSILON
+
+Tensor: TypeAlias = Any
+Layers: TypeAlias = Sequence[Mapping[str, Tensor]]
+"""One mapping an operator with the arrays of `munas.channels.Weights` as tensors."""
+
+_EMPTY: tuple[float, ...] = ()
+
+
+def infer(graph: Graph, layers: Layers, inputs: Tensor) -> Tensor:
+    """Logits of a network whose batch norm is folded: only "kernel" and "bias" are read."""
+    return infer_all(graph, layers, inputs)[-1]
+
+
+def infer_all(graph: Graph, layers: Layers, inputs: Tensor) -> list[Tensor]:
+    """Outputs of all operators, the logits last, of a network whose batch norm is folded."""
+
+    def finish(index: int, sums: Tensor) -> Tensor:
+        return _activated(graph.operators[index], tf.nn.bias_add(sums, layers[index]["bias"]))
+
+    return _run(graph, layers, inputs, finish)
+
+
+def train_forward(graph: Graph, layers: Layers, inputs: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """Logits and, for each batch norm, its batch's mean and variance, in the order of a `ParameterMap`'s statistics."""
+    statistics: list[Tensor] = []
+
+    def finish(index: int, sums: Tensor) -> Tensor:
+        operator, layer = graph.operators[index], layers[index]
+        if not operator.batch_norm:
+            return _activated(operator, tf.nn.bias_add(sums, layer["bias"]))
+        outputs, mean, variance = _batch_norm(sums, layer)
+        statistics.extend((mean, variance))
+        return _activated(operator, outputs)
+
+    return _run(graph, layers, inputs, finish)[-1], statistics
+
+
+def _run(graph: Graph, layers: Layers, inputs: Tensor, finish: Callable[[int, Tensor], Tensor]) -> list[Tensor]:
+    """Outputs of all operators; `finish` turns the sums of a layer with weights into its output."""
+    outputs = {INPUT: inputs}
+    for index, operator in enumerate(graph.operators):
+        sources = [outputs[producer] for producer in operator.inputs]
+        if operator.kind is Kind.POOL:
+            outputs[index] = _pool(operator, sources[0])
+        elif operator.kind is Kind.ADD:
+            outputs[index] = tf.add(*(_padded(operator, source) for source in sources))
+        else:
+            outputs[index] = finish(index, _sums(operator, sources[0], layers[index]["kernel"]))
+    return [outputs[index] for index in range(len(graph.operators))]
+
+
+def _sums(operator: Operator, source: Tensor, kernel: Tensor) -> Tensor:
+    if operator.kind is Kind.DENSE:
+        return tf.matmul(tf.reshape(source, (-1, prod(operator.in_shapes[0]))), kernel)
+    strides = [1, operator.stride, operator.stride, 1]
+    if operator.kind is Kind.DEPTHWISE:
+        return tf.nn.depthwise_conv2d(source, kernel, strides, "VALID")
+    return tf.nn.conv2d(source, kernel, strides, "VALID")
+
+
+def _pool(operator: Operator, source: Tensor) -> Tensor:
+    pool = tf.nn.max_pool2d if operator.pool_type == "max" else tf.nn.avg_pool2d
+    return pool(source, operator.pool, operator.pool, "VALID")
+
+
+def _padded(operator: Operator, source: Tensor) -> Tensor:
+    """A term of an Add with zeros at the bottom and the right up to the sum's shape."""
+    missing = [(0, total - size) for size, total in zip(source.shape[1:], operator.out_shape, strict=True)]
+    return tf.pad(source, [(0, 0), *missing]) if any(after for _, after in missing) else source
+
+
+def _activated(operator: Operator, values: Tensor) -> Tensor:
+    return tf.nn.relu(values) if operator.activation == "relu" else values
+
+
+def _batch_norm(sums: Tensor, layer: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """(outputs, mean, variance) of the batch."""
+    result = tf.raw_ops.FusedBatchNormV3(  # several times as fast as tf.nn.moments and batch_normalization
+        x=sums,
+        scale=layer["gamma"],
+        offset=layer["beta"],
+        mean=tf.constant(_EMPTY, tf.float32),
+        variance=tf.constant(_EMPTY, tf.float32),
+        epsilon=BATCH_NORM_EPSILON,
+        is_training=True,
+    )
+    return result.y, result.batch_mean, result.batch_variance
+
+
+# -------------------------------------------------------------------------------------------------- Keras
+
+
+def build_keras(graph: Graph, weights: Weights | None = None) -> Any:
+    """The same network as a Keras model, for saving it (as a teacher, say) and for `model.fit`."""
+    import keras
+
+    inputs = keras.Input(graph.input_shape)
+    outputs = {INPUT: inputs}
+    layers: dict[int, list[Any]] = {}
+    for index, operator in enumerate(graph.operators):
+        sources = [outputs[producer] for producer in operator.inputs]
+        layers[index] = _keras_layers(keras, operator)
+        if operator.kind is Kind.ADD:
+            sources = [_keras_padded(keras, operator, source) for source in sources]
+        values = sources if len(sources) > 1 else sources[0]
+        for layer in layers[index]:
+            values = layer(values)
+        outputs[index] = values
+    model = keras.Model(inputs, outputs[len(graph.operators) - 1])
+    if weights is not None:
+        with no_warnings():
+            _set_keras_weights(layers, weights)
+    return model
+
+
+def save_keras(model: Any, path: Path) -> None:
+    """Write a Keras model as a .keras file, which `munas.training.distill` takes as a teacher."""
+    with no_warnings():
+        model.save(path)
+
+
+def _keras_layers(keras: Any, operator: Operator) -> list[Any]:
+    """What an operator is in Keras, applied one after the other."""
+    kinds = keras.layers
+    match operator.kind:
+        case Kind.CONV:
+            layers = [kinds.Conv2D(operator.out_shape[-1], operator.kernel, operator.stride, name=operator.name)]
+        case Kind.DEPTHWISE:
+            layers = [kinds.DepthwiseConv2D(operator.kernel, operator.stride, name=operator.name)]
+        case Kind.DENSE:
+            flatten = [kinds.Flatten()] if len(operator.in_shapes[0]) > 1 else []
+            layers = [*flatten, kinds.Dense(operator.out_shape[-1], name=operator.name)]
+        case Kind.POOL:
+            pool = kinds.MaxPooling2D if operator.pool_type == "max" else kinds.AveragePooling2D
+            return [pool(operator.pool, name=operator.name)]
+        case Kind.ADD:
+            return [kinds.Add(name=operator.name)]
+    if operator.batch_norm:
+        layers.append(kinds.BatchNormalization(epsilon=BATCH_NORM_EPSILON, name=f"{operator.name}_norm"))
+    return [*layers, kinds.ReLU()] if operator.activation == "relu" else layers
+
+
+def _keras_padded(keras: Any, operator: Operator, source: Any) -> Any:
+    (rows, columns), have = operator.out_shape[:2], source.shape[1:3]
+    if (rows, columns) == tuple(have):
+        return source
+    return keras.layers.ZeroPadding2D(((0, rows - have[0]), (0, columns - have[1])))(source)
+
+
+def _set_keras_weights(layers: Mapping[int, Sequence[Any]], weights: Weights) -> None:
+    for index, parts in layers.items():
+        arrays = weights[index]
+        for layer in parts:
+            if "Normalization" in type(layer).__name__:
+                layer.set_weights([arrays[name] for name in ("gamma", "beta", "mean", "variance")])
+            elif layer.weights:
+                layer.set_weights([arrays["kernel"], arrays["bias"]])

@@ -1,0 +1,47 @@
+"""Training of one candidate, start to int8 file: what a worker of the search does.
+
+Importing this module does not import TensorFlow; `PRELOAD` names what does, for processes that workers are forked from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from munas.candidate import Trained, Trainer
+from munas.data import Dataset
+from munas.training.recipes import Recipe, Schedule, recipe_of, scaled
+
+PRELOAD = ("munas.training.fit", "munas.training.quantise", "ai_edge_litert.interpreter")
+"""Modules whose import takes seconds and that every worker needs."""
+
+__all__ = ["PRELOAD", "KerasTraining", "Trained"]
+
+
+@dataclass(frozen=True, slots=True)
+class KerasTraining:
+    """How a search trains; calling it, in the worker, gives the `Trainer`. Pickles, the data set as a path.
+
+    `recipe` is the data set's own when None. `teacher` is a .keras file to learn from as well, `cache` where what it
+    says is kept.
+    """
+
+    dataset: Dataset
+    recipe: Recipe | None = None
+    teacher: Path | None = None
+    cache: Path | None = None
+
+    def __call__(self) -> Trainer:
+        """Raises ImportError without TensorFlow, SearchError for a teacher that does not fit."""
+        from munas.training.fit import KerasTrainer
+
+        return KerasTrainer(self.dataset, self.used_recipe, self.teacher, self.cache)
+
+    @property
+    def used_recipe(self) -> Recipe:
+        """The recipe in use."""
+        return self.recipe or recipe_of(self.dataset.name)
+
+    def schedule(self, effort: float) -> Schedule:
+        """What a candidate's training does at an effort; its `rungs` are where successive halving may stop it."""
+        return scaled(self.used_recipe, effort, len(self.dataset.train))

@@ -1,0 +1,100 @@
+"""A graph in TensorFlow is the Keras model of it, with batch norm folded or not, with channels masked or removed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tensorflow")
+
+from munas.channels import channel_groups
+from munas.graph import Graph, build_graph
+from munas.prune import apply_masks, masks_at
+from munas.space import Architecture, random_cnn, random_mlp
+from munas.training.emit import emit
+from munas.training.network import build_keras, infer, train_forward
+from munas.training.parameters import fold_batch_norm, initial_weights, pack_weights, parameter_map, unpack_weights
+from munas.training.steps import mask_indices
+from tests.networks import every_operator
+from tests.training.tiny import branched, trained_like
+
+
+def small_architectures(count: int) -> list[Architecture]:
+    rng = np.random.default_rng(11)
+    found: list[Architecture] = []
+    while len(found) < count:
+        architecture = random_cnn(rng)
+        graph = build_graph(architecture, (12, 12, 2), 5)
+        if graph.model_size < 30_000 and len(graph.operators) < 20:
+            found.append(architecture)
+    return found
+
+
+def graphs() -> list[Graph]:
+    cnns = [build_graph(architecture, (12, 12, 2), 5) for architecture in small_architectures(4)]
+    mlp = build_graph(random_mlp(np.random.default_rng(1)), (6, 6, 1), 2)
+    return [every_operator(), *cnns, mlp]
+
+
+def close(first: object, second: object) -> None:
+    np.testing.assert_allclose(np.asarray(first), np.asarray(second), rtol=2e-4, atol=2e-4)
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_inference_is_the_keras_model(number: int) -> None:
+    graph = graphs()[number]
+    weights = trained_like(graph, number)
+    inputs = np.random.default_rng(0).random((5, *graph.input_shape), dtype=np.float32)
+    close(infer(graph, fold_batch_norm(graph, weights), inputs), build_keras(graph, weights)(inputs, training=False))
+
+
+def test_training_takes_the_batches_statistics_as_keras_does() -> None:
+    graph = every_operator()
+    weights = trained_like(graph, 1)
+    inputs = np.random.default_rng(0).random((8, *graph.input_shape), dtype=np.float32)
+    logits, statistics = train_forward(graph, weights, inputs)
+    close(logits, build_keras(graph, weights)(inputs, training=True))
+    assert sum(int(part.shape[0]) for part in statistics) == parameter_map(graph).statistics_size
+
+
+def test_a_step_masks_what_the_reference_masks() -> None:
+    graph = build_graph(branched(), (12, 12, 1), 4)
+    weights, parameters = trained_like(graph, 2), parameter_map(graph)
+    masks = masks_at(graph, weights, 0.5)
+    vector = np.concatenate(masks)[mask_indices(parameters, channel_groups(graph))]
+    expected = parameters.flatten(apply_masks(graph, weights, masks))[0]
+    np.testing.assert_array_equal(parameters.flatten(weights)[0] * vector, expected)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("sparsity", [0.3, 0.7])
+def test_the_emitted_network_is_the_masked_one(seed: int, sparsity: float) -> None:
+    architecture = [branched(), *small_architectures(3)][seed]
+    graph = build_graph(architecture, (12, 12, 2), 5)
+    weights = trained_like(graph, seed)
+    masks = masks_at(graph, weights, sparsity)
+    emitted = emit(architecture, 5, graph, weights, masks)
+    assert emitted.graph.model_size < graph.model_size
+    inputs = np.random.default_rng(0).random((6, *graph.input_shape), dtype=np.float32)
+    masked = infer(graph, fold_batch_norm(graph, apply_masks(graph, weights, masks)), inputs)
+    close(infer(emitted.graph, fold_batch_norm(emitted.graph, emitted.weights), inputs), masked)
+
+
+def test_weights_survive_the_flat_vector_and_the_file() -> None:
+    graph = every_operator()
+    weights = trained_like(graph, 5)
+    parameters = parameter_map(graph)
+    vectors = parameters.flatten(weights)
+    assert [len(vector) for vector in vectors] == [parameters.trained_size, parameters.statistics_size]
+    for copy in (parameters.unflatten(*vectors), unpack_weights(pack_weights(weights), graph)):
+        for before, after in zip(weights, copy, strict=True):
+            assert before.keys() == after.keys()
+            for name, values in before.items():
+                np.testing.assert_array_equal(values, after[name])
+    assert pack_weights(weights) == pack_weights(trained_like(graph, 5))
+
+
+def test_weights_of_another_network_are_refused() -> None:
+    file = pack_weights(initial_weights(every_operator(), 1))
+    with pytest.raises(ValueError, match="weights of"):
+        unpack_weights(file, build_graph(branched(), (12, 12, 1), 4))

@@ -1,0 +1,100 @@
+"""Recipes are munas' table, and a schedule's work is proportional to the effort."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from munas.data import DATASETS
+from munas.errors import SearchError
+from munas.training.recipes import RECIPES, SHORT_EFFORT, recipe_of, scaled
+
+IMAGES = {"digits": 1295, "mnist": 54_000, "fashion-mnist": 54_000, "cifar10": 45_000, "speech-commands": 85_000}
+
+
+def test_every_data_set_has_a_recipe() -> None:
+    assert set(RECIPES) == set(DATASETS)
+
+
+@pytest.mark.parametrize(
+    ("name", "epochs", "batch", "optimiser", "rates", "window", "sparsity"),
+    [
+        ("mnist", 30, 128, ("sgd", 0.9, 4e-5), ((0, 0.005),), (3, 18), (0.05, 0.80)),
+        ("fashion-mnist", 45, 128, ("sgd", 0, 1e-5), ((0, 0.01), (25, 0.005), (35, 0.001)), (3, 38), (0.05, 0.90)),
+        ("chars74k", 60, 80, ("sgd", 0, 1e-4), ((0, 0.01), (35, 0.005)), (20, 53), (0.10, 0.85)),
+        ("cifar10", 130, 128, ("sgd", 0, 1e-5), ((0, 0.01), (90, 0.005), (105, 0.001)), (90, 120), (0.10, 0.90)),
+        ("cifar10-binary", 80, 128, ("sgd", 0, 1e-5), ((0, 0.01),), (30, 60), (0.10, 0.60)),
+        ("speech-commands", 45, 50, ("adam", 0, 1e-5), ((0, 5e-4), (20, 1e-4), (40, 2e-5)), (20, 40), (0.10, 0.90)),
+    ],
+)
+def test_recipes_are_those_of_the_paper(name, epochs, batch, optimiser, rates, window, sparsity) -> None:  # type: ignore[no-untyped-def]
+    recipe = recipe_of(name)
+    assert (recipe.epochs, recipe.batch, recipe.rates) == (epochs, batch, rates)
+    assert (recipe.optimiser.kind, recipe.optimiser.momentum, recipe.optimiser.weight_decay) == optimiser
+    assert (recipe.pruning.begin_epoch, recipe.pruning.end_epoch) == window
+    assert (recipe.pruning.least, recipe.pruning.most) == sparsity
+
+
+def test_augmentations_are_those_of_the_paper() -> None:
+    mnist, fashion, cifar = (recipe_of(name).augmentation for name in ("mnist", "fashion-mnist", "cifar10"))
+    assert (mnist.shift_pixels, mnist.flip, mnist.rotation_rad, mnist.rotation_share) == (2, False, 0.2, 0.3)
+    assert (fashion.shift_pixels, fashion.flip, fashion.rotation_rad, fashion.rotation_share) == (2, True, 0.2, 0.3)
+    assert (cifar.shift_pixels, cifar.flip, cifar.rotation_rad) == (4, True, 0.0)
+
+
+def test_full_effort_is_the_recipe() -> None:
+    schedule = scaled(recipe_of("fashion-mnist"), 1.0, 54_000)
+    assert (schedule.epochs, schedule.epoch_steps, schedule.batch) == (45, 54_000 // 128, 128)
+    assert schedule.rate(0) == 0.01
+    assert schedule.rate(25 * schedule.epoch_steps - 1) == 0.01
+    assert schedule.rate(25 * schedule.epoch_steps) == 0.005
+    assert schedule.rate(schedule.steps - 1) == 0.001
+    assert (schedule.prune_begin, schedule.prune_end) == (3 * 421, 38 * 421)
+
+
+@pytest.mark.parametrize("name", IMAGES)
+@pytest.mark.parametrize("effort", [0.01, 0.05, 0.2, 0.25, 0.5, 0.9, 1.0])
+def test_work_is_proportional_to_effort(name: str, effort: float) -> None:
+    recipe = recipe_of(name)
+    schedule = scaled(recipe, effort, IMAGES[name])
+    full = recipe.epochs * (IMAGES[name] // schedule.batch)
+    assert schedule.steps == schedule.epochs * schedule.epoch_steps
+    assert schedule.steps == pytest.approx(effort * full, rel=0.1, abs=recipe.epochs)
+    assert schedule.epochs <= recipe.epochs
+    assert 0 <= schedule.prune_begin < schedule.prune_end <= schedule.steps
+    assert all(1 <= rung < schedule.epochs for rung in schedule.rungs)
+
+
+def test_a_short_schedule_is_a_cycle() -> None:
+    schedule = scaled(recipe_of("fashion-mnist"), SHORT_EFFORT / 4, 54_000)
+    rates = [schedule.rate(step) for step in range(schedule.steps)]
+    peak = rates.index(max(rates))
+    assert max(rates) == pytest.approx(recipe_of("fashion-mnist").short.rate)
+    assert rates[: peak + 1] == sorted(rates[: peak + 1])
+    assert rates[peak:] == sorted(rates[peak:], reverse=True)
+    assert 0 <= rates[-1] < 0.01 * max(rates)
+
+
+def test_sparsity_rises_to_its_final_value_in_the_window() -> None:
+    schedule = scaled(recipe_of("mnist"), 1.0, 54_000)
+    assert schedule.sparsity(schedule.prune_begin - 1, 0.6) == 0
+    middle = schedule.sparsity((schedule.prune_begin + schedule.prune_end) // 2, 0.6)
+    assert middle == pytest.approx(0.6 * (1 - 0.5**3), rel=1e-3)
+    assert schedule.sparsity(schedule.prune_end, 0.6) == 0.6
+
+
+@pytest.mark.parametrize("effort", [0.0, -0.1, 1.01, math.nan, math.inf])
+def test_an_effort_outside_of_the_range_is_refused(effort: float) -> None:
+    with pytest.raises(SearchError, match="effort"):
+        scaled(recipe_of("digits"), effort, 1000)
+
+
+def test_fewer_images_than_a_batch() -> None:
+    schedule = scaled(recipe_of("digits"), 0.1, 10)
+    assert (schedule.batch, schedule.steps >= 1) == (10, True)
+
+
+def test_an_unknown_data_set_is_refused() -> None:
+    with pytest.raises(SearchError, match="recipe"):
+        recipe_of("imagenet")
