@@ -128,7 +128,7 @@ def test_a_full_disk_is_said_and_loses_nothing(tmp_path: Path) -> None:
         run = store.run_id(RUN)
         assert store.insert(run, Result(0, "ok", record={"a": 1}))
         # The page limit is SQLite's own way to run out of space: same error, and no root needed.
-        store._connection.execute("PRAGMA max_page_count = 1")
+        store._database.connection.execute("PRAGMA max_page_count = 1")
         with pytest.raises(StoreError, match="free space"):
             store.insert(run, Result(1, "ok", record={"data": "x" * 100_000}))
     assert [result.sample for result in stored(path)] == [0]

@@ -1,0 +1,33 @@
+"""Every error that munas raises on purpose.
+
+    MunasError
+     ├── DatasetError       a data set is missing, corrupt, or of a shape that cannot be used
+     ├── SearchError        the request itself is wrong: bounds nothing can meet, the store of another search
+     ├── SearchStoreError   the surroundings failed: disk full, file corrupt or held by another process
+     └── TrainingError      one candidate could not be trained; the search goes on
+
+A message says what was tried and what to do. A `SearchError` is the user's to repair; after a `SearchStoreError` the
+same command goes on where the search was.
+"""
+
+from __future__ import annotations
+
+
+class MunasError(Exception):
+    """Base of all errors raised on purpose."""
+
+
+class DatasetError(MunasError):
+    """A data set is missing, corrupt, or of a shape that cannot be used; the message says how to install it."""
+
+
+class SearchError(MunasError):
+    """The search as asked for cannot be run."""
+
+
+class SearchStoreError(MunasError):
+    """The store or the disk failed, or no worker can be started; whatever was stored is kept."""
+
+
+class TrainingError(MunasError):
+    """One candidate could not be trained or quantised. It counts as a failed evaluation."""
