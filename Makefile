@@ -1,12 +1,15 @@
-# Set-up, calibration and tests. `make calibrate` and `make test` install what is missing first.
+# Set-up, calibration, search and tests. Every target installs what it needs and is missing first.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+SEARCH_STAMP := $(VENV)/.installed-search
 BOARD ?= nucleo-f746zg
 CALIBRATE_ARGS ?=
+# A first search, with a network of at least 95 % in less than 8 KB of weights at its end.
+SEARCH_ARGS ?= --dataset digits --minutes 5 --max-weights 8K --population 20 --sample 8
 
-.PHONY: install system calibrate bench test test-fast faults lint clean
+.PHONY: install install-search system calibrate search bench test test-fast faults lint clean
 
 install: $(STAMP)
 
@@ -19,8 +22,17 @@ $(STAMP): requirements.lock pyproject.toml | system
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
+install-search: $(SEARCH_STAMP)
+
+$(SEARCH_STAMP): requirements-search.lock $(STAMP)
+	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements-search.lock
+	@touch $@
+
 calibrate: install
 	$(BIN)/munas-hil calibrate --board $(BOARD) $(CALIBRATE_ARGS)
+
+search: install-search
+	$(BIN)/munas-hil search --board $(BOARD) $(SEARCH_ARGS)
 
 bench: install
 	$(BIN)/munas-hil bench --board $(BOARD)

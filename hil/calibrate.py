@@ -28,7 +28,7 @@ from hil.analyse import (
     worst_misses,
 )
 from hil.board import Board
-from hil.campaign import Progress, Summary, run_campaign
+from hil.campaign import Progress, Summary, UsesDevices, run_campaign
 from hil.errors import CheckFailed, InfrastructureError, StoreError, TargetFaultError, UsageError
 from hil.fit import MIN_OBSERVATIONS, path_errors
 from hil.fit_memory import KernelCode
@@ -43,7 +43,7 @@ from hil.sample import Limits, describe, draw_sample
 from hil.store import Result, Run, Store
 from munas.calibration import Calibration, CalibrationError, load_calibration, write_calibration
 
-SAMPLER_VERSION = 1  # raise it when `draw_sample` draws other networks: old results are then another run
+SAMPLER_VERSION = 2  # raise it when `draw_sample` draws other networks: old results are then another run
 
 
 class Measured(Protocol):
@@ -128,6 +128,11 @@ class SampleJobFactory:
             return to_result(sample, measurement, measured.plan, measured.functions)
 
         return job
+
+    def without(self, device: str) -> SampleJobFactory | None:
+        """See `hil.campaign.UsesDevices`."""
+        measurer = self.measurer.without(device) if isinstance(self.measurer, UsesDevices) else None
+        return None if measurer is None else replace(self, measurer=measurer)
 
 
 def calibrate(request: Request, progress: Progress | None = None) -> CalibrationResult:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from hil.board import CORE_FLAGS
 from hil.cache import cache_dir
-from hil.errors import HilError
+from hil.errors import HilError, ToolMissing
+from hil.runners.renode import find_renode
 from hil.tflm.detect import ADVICE, find_tflm
 from hil.timing.native import INSTALL_CC
 from hil.toolchain import INSTALL_GCC, find_toolchain
@@ -40,8 +41,9 @@ def examine() -> tuple[Check, ...]:
         _cache(),
         _program("cc", "compiles the timing model of modelled cycles", INSTALL_CC, needed=False),
         _program("cmake", "builds what `generate` writes", INSTALL_CMAKE, needed=False),
+        *_search_extra(),
         _tflm(),
-        _program("renode", "second emulator", "Renode's release page; it is in no package registry", needed=False),
+        _renode(),
     )
 
 
@@ -60,6 +62,15 @@ def _program(program: str, purpose: str, install: str, *, needed: bool) -> Check
     return Check(program, True, _first_line([path, "--version"]), needed)
 
 
+def _renode() -> Check:
+    try:
+        command = find_renode()
+    except ToolMissing as error:
+        detail = "second emulator" if error.tool == "renode" else f"second emulator; {error.tool}"
+        return Check("renode", False, detail, needed=False, install=error.install)
+    return Check("renode", True, _first_line([*command, "--version"]), needed=False)
+
+
 def _first_line(command: list[str]) -> str:
     try:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=20, check=False)
@@ -69,11 +80,22 @@ def _first_line(command: list[str]) -> str:
     return lines[0].strip() if lines else f"exit status {done.returncode}"
 
 
-def _package(name: str, purpose: str) -> Check:
+def _package(name: str, purpose: str, install: str = "make install", *, needed: bool = True) -> Check:
     try:
-        return Check(name, True, importlib.metadata.version(name), needed=True)
+        return Check(name, True, importlib.metadata.version(name), needed)
     except importlib.metadata.PackageNotFoundError:
-        return Check(name, False, purpose, needed=True, install=f"pip install {name} (or: make install)")
+        return Check(name, False, purpose, needed, f"pip install {name} (or: {install})")
+
+
+def _search_extra() -> tuple[Check, ...]:
+    """What `search` needs besides; nothing is imported."""
+    packages = (
+        ("tensorflow", "`search`: trains and quantises the candidates"),
+        ("keras", "`search`: trains the candidates"),
+        ("scikit-learn", "`search`: has the data set digits"),
+        ("pillow", "`search`: reads the images of Chars74K"),
+    )
+    return tuple(_package(name, purpose, "make install-search", needed=False) for name, purpose in packages)
 
 
 def _tflm() -> Check:

@@ -50,6 +50,7 @@ class Task:
 
 # The data sets of the µNAS paper; shapes as the authors' figures have them (shared/golden/munas.json).
 TASKS = (
+    Task("digits", (8, 8, 1), 10),
     Task("mnist", (28, 28, 1), 10),
     Task("fashion-mnist", (28, 28, 1), 10),
     Task("chars74k", (48, 48, 3), 62),

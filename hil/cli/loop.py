@@ -168,24 +168,23 @@ def estimate(
 
 @app.command()
 def report(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of a calibration, or its result.json.")],
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="Run folder of a calibration or a search, or the result in it.")
+    ],
     output: ReportOption = None,
+    beside: Annotated[
+        Path | None, typer.Option("--beside", metavar="OTHER_RUN", help="Compare with this search, e.g. unpruned.")
+    ] = None,
 ) -> None:
-    """Render the HTML report of a calibration again."""
-    from hil.calibrate import relocated, write_text
-    from hil.report.page import render
-    from hil.result import read_result
+    """Render the HTML report of a calibration or a search again."""
+    from hil.calibrate import write_text
+    from hil.report.run import page_of
 
     folder = run if run.is_dir() else run.parent
     target = output or folder / "report.html"
     if target.exists() and not target.is_file():
         raise UsageError(f"{target} is not a regular file; name an HTML file with --output")
-    result = relocated(read_result(run), folder)
-    try:
-        page = render(result)
-    except (TypeError, ValueError, AttributeError, ArithmeticError, LookupError) as error:
-        raise UsageError(f"{run} has a figure that cannot be shown ({error}); calibrate again") from error
-    write_text(target, page)
+    write_text(target, page_of(run, beside))
     console.print(f"report: {target}", highlight=False, soft_wrap=True)
 
 

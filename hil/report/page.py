@@ -102,9 +102,9 @@ def _finalize(value: object) -> object:
     return numbers.clean(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
-@cache
-def _template() -> Template:
-    environment = Environment(
+def environment() -> Environment:
+    """Of the templates of this package: all is escaped, and what is undefined is an error."""
+    return Environment(
         loader=PackageLoader("hil.report", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -113,4 +113,8 @@ def _template() -> Template:
         keep_trailing_newline=True,
         finalize=_finalize,
     )
-    return environment.get_template("page.html.j2")
+
+
+@cache
+def _template() -> Template:
+    return environment().get_template("page.html.j2")

@@ -178,16 +178,21 @@ def worst_table(result: CalibrationResult) -> Table:
 
 def _strip(sample: SampleResult, end: float) -> Markup:
     """Prediction and interval relative to the measured time, which is the line in the middle."""
+    low, high = relative_error(sample.low, sample.measured), relative_error(sample.high, sample.measured)
+    return interval_strip(item_error(sample), low, high, end)
+
+
+def interval_strip(error: float, low: float, high: float, end: float) -> Markup:
+    """A dot at `error` and a line from `low` to `high` on an axis from -`end` to `end` (signed relative errors; NaN is
+    left out). The line gets a class of its own where it misses 0."""
 
     def at(value: float) -> float:
         return STRIP_WIDTH / 2 * (1 + min(max(value / end, -1.0), 1.0) * 0.96)
 
     middle, parts = STRIP_HEIGHT / 2, [svg.line(STRIP_WIDTH / 2, 0, STRIP_WIDTH / 2, STRIP_HEIGHT, "axis")]
-    low, high = relative_error(sample.low, sample.measured), relative_error(sample.high, sample.measured)
     if math.isfinite(low) and math.isfinite(high):
         missed = "" if low <= 0 <= high else " missed"
         parts.append(svg.line(at(low), middle, at(high), middle, f"strip-interval{missed}"))
-    error = item_error(sample)
     if math.isfinite(error):
         parts.append(svg.tag("circle", cx=at(error), cy=middle, r=3.2, class_="op"))
     return svg.tag("svg", *parts, class_="strip", viewBox=f"0 0 {STRIP_WIDTH:g} {STRIP_HEIGHT:g}", aria_hidden="true")

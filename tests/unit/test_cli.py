@@ -14,11 +14,13 @@ from typing import Any
 import pytest
 
 from hil import cli
+from hil.doctor import examine
 from hil.errors import (
     BoardError,
     BudgetError,
     BuildError,
     CheckFailed,
+    DeviceLost,
     HilError,
     LinkTimeout,
     StoreError,
@@ -75,6 +77,17 @@ def test_boards_json(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
     assert run(monkeypatch, "boards", "NUCLEO_F746ZG", "--json") == 0
     board = json.loads(capsys.readouterr().out)
     assert (board["name"], board["core"], board["clock_hz"]) == ("nucleo-f746zg", "cortex-m7", 216_000_000)
+
+
+def test_doctor_finds_renode_as_the_runner_does(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "renode").write_text("#!/bin/sh\necho Renode v1.15.3\n")
+    (tmp_path / "renode").chmod(0o755)
+    for value, found, detail in ((tmp_path, True, "Renode v1.15.3"), (tmp_path / "no", False, "RENODE_PATH=")):
+        monkeypatch.setenv("RENODE_PATH", str(value))
+        (check,) = [check for check in examine() if check.name == "renode"]
+        assert check.found == found
+        assert detail in check.detail
+        assert bool(check.install) == (not found)
 
 
 def test_doctor_says_3_when_something_needed_is_missing(
@@ -175,7 +188,8 @@ def test_every_error_has_its_status(
 
 
 @pytest.mark.parametrize(
-    "error", [BudgetError("m", {"RAM": 4}), ToolMissing("t", "i"), TargetFaultError("m", {"pc": 2})]
+    "error",
+    [BudgetError("m", {"RAM": 4}), ToolMissing("t", "i"), TargetFaultError("m", {"pc": 2}), DeviceLost("A1", "m")],
 )
 def test_errors_travel_between_processes(error: HilError) -> None:
     copy = pickle.loads(pickle.dumps(error))

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import os
 import re
-import xml.etree.ElementTree as ElementTree
-from collections import Counter
-from collections.abc import Iterator
 from dataclasses import replace
-from html.parser import HTMLParser
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -27,76 +22,12 @@ from hil.report.scale import Scale, byte_ceiling, byte_ticks, linear_ticks, log_
 from hil.report.series import by_input_shape, linear_r2, series_of
 from hil.result import ArenaBuffer, CalibrationResult, Metrics
 from tests.calibration_results import calibration_result, cycle_shares
+from tests.report_page import HOSTILE, Page, assert_sound, drawings, map_leaves
 
 GOLDEN = Path(__file__).resolve().parent.parent / "golden" / "report_small.html"
 STYLE = Path(numbers.__file__).resolve().parent / "templates" / "style.css"
-VOID = {"meta", "br", "hr", "img", "link", "input"}
-HOSTILE = "</title></style><script>alert(1)</script><img src=x onerror=alert(2)>\"'{{7*7}}&\u202e\x00\ud800[red]"
 FIGURES = {"macs", "macs-narrow", "agreement-mac", "agreement-op", "error-mac", "error-op", "spread", "memory-flash",
            "memory-ram", "arena"}  # fmt: skip
-
-
-class Page(HTMLParser):
-    """Checks that tags are balanced while it collects tags, attributes, ids and text."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.open: list[str] = []
-        self.tags: Counter[str] = Counter()
-        self.attributes: list[tuple[str, str, str]] = []
-        self.text: list[str] = []
-        self.feed(html)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.handle_startendtag(tag, attrs)
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags[tag] += 1
-        self.attributes.extend((tag, key, value or "") for key, value in attrs)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open, f"</{tag}> closes nothing"
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self.open[-1:] != ["style"]:
-            self.text.append(data)
-
-    @property
-    def ids(self) -> list[str]:
-        return [value for _, key, value in self.attributes if key == "id"]
-
-    @property
-    def visible(self) -> str:
-        return " ".join(" ".join(self.text).replace(numbers.NBSP, " ").split())
-
-
-def drawings(html: str) -> Iterator[ElementTree.Element]:
-    """Every figure, parsed as XML."""
-    for source in re.findall(r"<svg.*?</svg>", html, re.S):
-        yield ElementTree.fromstring(source)
-
-
-def assert_sound(html: str) -> Page:
-    """Parses, refers to nothing outside, runs nothing, draws nothing that is not a number."""
-    page = Page(html)
-    html.encode("utf-8")
-    assert not {"script", "img", "link", "iframe", "object", "embed", "base", "form"} & set(page.tags)
-    for tag, key, value in page.attributes:
-        assert not key.startswith("on"), (tag, key)
-        assert key not in {"src", "srcset", "xlink:href", "style", "action"}, (tag, key)
-        assert key != "href" or value.startswith("#"), value
-        if key != "content" and tag != "title":
-            assert not re.search(r"\b(nan|inf)\b", value), (tag, key, value)
-    assert not re.search(r"https?:|@import|url\((?!#)", html)
-    assert len(page.ids) == len(set(page.ids))
-    for figure in drawings(html):
-        assert figure.get("viewBox")
-    return page
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +109,7 @@ def test_small_and_empty_runs(count: int, failed: int) -> None:
     assert f"Networks measured {count} {failed} failed" in page.visible
 
 
-def test_without_arena_map() -> None:
+def test_without_arenamap_leaves() -> None:
     assert "no arena map" in assert_sound(render(calibration_result(5, arena_map=None))).visible
 
 
@@ -215,18 +146,6 @@ def test_without_modelled_cycles_there_is_no_such_section(full_html: str) -> Non
     assert 'href="#cycles"' not in full_html
 
 
-def _map(value: Any, change: Any) -> Any:
-    """`value` with `change` applied to every leaf."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {item.name: _map(getattr(value, item.name), change) for item in dataclasses.fields(value)}
-        return replace(value, **fields)
-    if isinstance(value, tuple):
-        return tuple(_map(item, change) for item in value)
-    if isinstance(value, dict):
-        return {change(key): _map(item, change) for key, item in value.items()}
-    return change(value)
-
-
 def test_hostile_text_is_text(full_html: str) -> None:
     result = calibration_result(8, failed=2, cycles=cycle_shares())
     counter = iter(range(10**6))
@@ -234,7 +153,7 @@ def test_hostile_text_is_text(full_html: str) -> None:
     def poison(leaf: Any) -> Any:
         return f"{HOSTILE}{next(counter)}" if isinstance(leaf, str) else leaf
 
-    page = assert_sound(render(_map(result, poison)))
+    page = assert_sound(render(map_leaves(result, poison)))
     assert set(page.tags) <= set(Page(full_html).tags)
     assert "<script>alert(1)</script>" in page.visible
     assert "{{7*7}}" in page.visible
@@ -246,7 +165,7 @@ def test_figures_that_are_no_figures(value: float) -> None:
     def spoil(leaf: Any) -> Any:
         return value if isinstance(leaf, float) else leaf
 
-    assert_sound(render(_map(calibration_result(6, failed=1, cycles=cycle_shares()), spoil)))
+    assert_sound(render(map_leaves(calibration_result(6, failed=1, cycles=cycle_shares()), spoil)))
 
 
 @pytest.mark.parametrize("value", [0, 1, 2**31])
@@ -254,7 +173,7 @@ def test_odd_counts(value: int) -> None:
     def spoil(leaf: Any) -> Any:
         return value if isinstance(leaf, int) and not isinstance(leaf, bool) else leaf
 
-    assert_sound(render(_map(calibration_result(6, cycles=cycle_shares()), spoil)))
+    assert_sound(render(map_leaves(calibration_result(6, cycles=cycle_shares()), spoil)))
 
 
 def test_one_broken_sample_is_left_out_and_said() -> None:

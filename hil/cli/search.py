@@ -1,0 +1,184 @@
+"""Command search: µNAS against a board's budget."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hil.cli.app import (
+    DEFAULT_BOARD,
+    BoardOption,
+    DeviceOption,
+    FlashOption,
+    SramOption,
+    TimerOption,
+    ViaOption,
+    app,
+    chosen_board,
+    chosen_place,
+    chosen_timer,
+    console,
+)
+from hil.cli.loop import run_folder
+from hil.errors import CheckFailed
+
+if TYPE_CHECKING:
+    from hil.board import Board
+    from hil.measure import Options
+    from hil.search.options import Typed
+
+DatasetOption = Annotated[str, typer.Option("--dataset", "-d", help="Data set, e.g. digits or fashion-mnist.")]
+SourceOption = Annotated[Path | None, typer.Option("--source", help="Its folder or file; default: the usual places.")]
+CalibrationOption = Annotated[
+    Path | None, typer.Option("--calibration", help="calibration.toml; default: that of the board's run folder.")
+]
+PresetOption = Annotated[str | None, typer.Option("--preset", help="The paper's bounds, e.g. munas-fashion.")]
+ErrorOption = Annotated[
+    float | None, typer.Option("--max-error", help="Bound on the validation error, e.g. 0.1; default: the data set's.")
+]
+RamOption = Annotated[str | None, typer.Option("--max-ram", help="Bound on RAM, e.g. 32K; default: the budget.")]
+MaxFlashOption = Annotated[
+    str | None, typer.Option("--max-flash", help="Bound on flash, code included; default: the budget.")
+]
+LatencyOption = Annotated[
+    str | None, typer.Option("--max-latency", help="Bound on time: 50ms, or 5M in the calibration's unit.")
+]
+MacsOption = Annotated[str | None, typer.Option("--max-macs", help="Bound on multiply-accumulates, e.g. 1.5M.")]
+WeightsOption = Annotated[
+    str | None, typer.Option("--max-weights", help="Bound on weights and tables in flash, e.g. 8K.")
+]
+StrategyOption = Annotated[str, typer.Option("--strategy", help="ageing (evolution) or random.")]
+SpaceOption = Annotated[str, typer.Option("--space", help="cnn or mlp.")]
+EvaluationsOption = Annotated[
+    int | None, typer.Option("--evaluations", "-n", min=1, help="Candidates; default 2000, or as --minutes allows.")
+]
+MinutesOption = Annotated[
+    float | None, typer.Option("--minutes", help="Time for everything; the search phase gets two thirds.")
+]
+EffortOption = Annotated[float, typer.Option("--effort", help="Part of the recipe's training work, for a candidate.")]
+PruningOption = Annotated[bool, typer.Option("--pruning/--no-pruning", help="Prune channels while training.")]
+HalvingOption = Annotated[bool, typer.Option("--halving/--no-halving", help="Stop hopeless candidates early.")]
+RejectOption = Annotated[
+    bool, typer.Option("--reject-infeasible/--no-reject-infeasible", help="Do not train what cannot fit.")
+]
+PopulationOption = Annotated[int, typer.Option("--population", min=1, help="Of ageing evolution.")]
+SampleOption = Annotated[int, typer.Option("--sample", min=1, help="Drawn for each choice of a parent.")]
+TeacherOption = Annotated[Path | None, typer.Option("--teacher", help="A .keras model to distil from.")]
+FrontOption = Annotated[int, typer.Option("--front", min=1, max=100, help="Networks to hand over at most.")]
+SeedsOption = Annotated[int, typer.Option("--seeds", min=1, max=100, help="Re-trainings of each of them.")]
+FinalEffortOption = Annotated[float, typer.Option("--final-effort", help="Effort of the re-trainings.")]
+RecalibrateOption = Annotated[
+    bool, typer.Option("--recalibrate", help="Add the new measurements to the calibration, in the run folder.")
+]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, max=2**31 - 1, help="Of the search.")]
+WorkersOption = Annotated[int | None, typer.Option("--workers", min=1, help="Trainings at a time; default: cores.")]
+TimeLimitOption = Annotated[float | None, typer.Option("--time-limit", help="Seconds that a candidate may take.")]
+MemoryLimitOption = Annotated[str | None, typer.Option("--memory-limit", help="Memory of a worker, e.g. 2G.")]
+OutputOption = Annotated[
+    Path | None, typer.Option("--output", "-o", help="Run folder; default runs/search-DATASET-BOARD-VIA.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object a line on standard output, the result last.")]
+
+
+@app.command()
+def search(
+    dataset: DatasetOption,
+    source: SourceOption = None,
+    board: BoardOption = DEFAULT_BOARD,
+    via: ViaOption = "auto",
+    device: DeviceOption = None,
+    flash: FlashOption = None,
+    sram: SramOption = None,
+    timer: TimerOption = None,
+    calibration: CalibrationOption = None,
+    preset: PresetOption = None,
+    max_error: ErrorOption = None,
+    max_ram: RamOption = None,
+    max_flash: MaxFlashOption = None,
+    max_latency: LatencyOption = None,
+    max_macs: MacsOption = None,
+    max_weights: WeightsOption = None,
+    strategy: StrategyOption = "ageing",
+    space: SpaceOption = "cnn",
+    evaluations: EvaluationsOption = None,
+    minutes: MinutesOption = None,
+    effort: EffortOption = 0.2,
+    pruning: PruningOption = True,
+    halving: HalvingOption = True,
+    reject_infeasible: RejectOption = True,
+    population: PopulationOption = 100,
+    sample: SampleOption = 25,
+    teacher: TeacherOption = None,
+    front: FrontOption = 5,
+    seeds: SeedsOption = 3,
+    final_effort: FinalEffortOption = 1.0,
+    recalibrate: RecalibrateOption = False,
+    seed: SeedOption = 0,
+    workers: WorkersOption = None,
+    time_limit: TimeLimitOption = None,
+    memory_limit: MemoryLimitOption = None,
+    output: OutputOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Search networks with µNAS that fit a board; train, verify and hand over the best. Goes on where it stopped."""
+    from hil.measure import Options
+    from hil.runners.qemu import QEMU
+    from hil.search.bounds import Wishes
+    from hil.search.options import Typed, check
+    from hil.timing.plugin import find_plugin
+
+    typed = Typed(
+        dataset=dataset, source=source,
+        wishes=Wishes(preset, max_error, max_ram, max_flash, max_latency, max_macs, max_weights),
+        calibration=calibration, strategy=strategy, space=space, evaluations=evaluations, minutes=minutes,
+        effort=effort, pruning=pruning, halving=halving, reject_infeasible=reject_infeasible, population=population,
+        sample=sample, teacher=teacher, front=front, seeds=seeds, final_effort=final_effort, recalibrate=recalibrate,
+        seed=seed, workers=workers, time_limit_s=time_limit, memory_limit=memory_limit, folder=output,
+        command=shlex.join(["munas-hil", *sys.argv[1:]]),
+    )  # fmt: skip
+    check(typed)
+    chosen = chosen_board(board, flash, sram)
+    place = chosen_place(chosen, via, device)
+    modelled = chosen_timer(chosen, place.via, timer)
+    options = Options(via=place.via, devices=place.devices, modelled=modelled)
+    if modelled != "off":
+        find_plugin(QEMU)  # rather than after the search
+    _run(typed, chosen, options, as_json)
+
+
+def _run(typed: Typed, board: Board, options: Options, as_json: bool) -> None:
+    from hil.measure import Rig
+    from hil.search.bounds import clock_of
+    from hil.search.lines import JsonLines
+    from hil.search.options import request_of
+    from hil.search.run import CALIBRATION_FILE, NETWORKS, REPORT_FILE, Displays
+    from hil.search.run import search as run_search
+    from hil.search.tables import handover_tables
+    from hil.search.view import display_of
+
+    rig = Rig(board, options)
+    calibration = run_folder(board, options)
+    folder = Path("runs") / f"search-{typed.dataset}-{calibration.name}"
+    request = request_of(typed, board, rig.identity, calibration / CALIBRATION_FILE, folder, rig.kernel_code, _tell)
+    factor = None if request.calibration is None else clock_of(board, request.calibration).ms_per_unit
+    lines = JsonLines(sys.stdout) if as_json else None
+    display = display_of(console, f"{typed.dataset} on {board.name}", factor, lines)
+    found = run_search(request, rig, Displays(display.search, display.finals, _tell))
+    report = request.folder / REPORT_FILE
+    for table in handover_tables(found.result):
+        console.print(table)
+    for note in found.result.notes:
+        _tell(note)
+    _tell(f"networks: {request.folder / NETWORKS}\nreport:   {report}")
+    if lines is not None:
+        lines.result(found.result, str(report))
+    if found.failure:
+        raise CheckFailed(found.failure)
+
+
+def _tell(text: str) -> None:
+    console.print(text, highlight=False, soft_wrap=True)

@@ -1,0 +1,51 @@
+"""The page of a run folder, whichever kind of run it holds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from hil.calibrate import relocated
+from hil.errors import UsageError
+from hil.files import read_regular
+from hil.report.page import render
+from hil.report.search_page import render_search
+from hil.result import MAX_FILE_BYTES, read_result
+from hil.search.result import RESULT_FILE, is_search_document, read_search_result
+
+_UNSHOWABLE = (TypeError, ValueError, AttributeError, ArithmeticError, LookupError)
+
+
+def is_search(run: Path) -> bool:
+    """Whether `run` is the run folder of a search, or its result file."""
+    if run.is_dir():
+        return (run / RESULT_FILE).exists()
+    try:
+        return is_search_document(json.loads(read_regular(run, MAX_FILE_BYTES).decode()))
+    except (OSError, ValueError, RecursionError):
+        return False  # whoever reads it as a calibration says what is wrong
+
+
+def page_of(run: Path, beside: Path | None = None) -> str:
+    """The HTML report of the run folder or result file `run`; `beside` is another search to compare it with.
+
+    Raises UsageError for what is no run, and for runs that cannot be compared.
+    """
+    if not is_search(run):
+        if beside is not None:
+            raise UsageError(f"--beside compares two searches, and {run} is none")
+        return _calibration_page(run)
+    result = read_search_result(run)
+    other = None if beside is None else read_search_result(beside)
+    try:
+        return render_search(result, other)
+    except _UNSHOWABLE as error:
+        raise UsageError(f"{run} has a figure that cannot be shown ({error}); run the search again") from error
+
+
+def _calibration_page(run: Path) -> str:
+    result = relocated(read_result(run), run if run.is_dir() else run.parent)
+    try:
+        return render(result)
+    except _UNSHOWABLE as error:
+        raise UsageError(f"{run} has a figure that cannot be shown ({error}); calibrate again") from error

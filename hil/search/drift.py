@@ -1,0 +1,82 @@
+"""Predicted against measured: where a network's measurement contradicts what the search believed of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from scipy.stats import binom
+
+from hil.measurement import Measurement
+from hil.search.result import MeasuredFigures, Member
+from munas.resources import Resources
+
+CHANCE = 0.01  # less likely than this is no bad luck
+
+
+def figures_of(measurement: Measurement) -> MeasuredFigures:
+    """What the result keeps of a measurement."""
+    memory, outputs, latency = measurement.memory, measurement.outputs, measurement.latency
+    return MeasuredFigures(
+        latency=latency.median,
+        unit=latency.unit,
+        ram=memory.ram_total,
+        flash=memory.flash_total,
+        arena=memory.arena_planned,
+        flash_weights=memory.flash_weights,
+        checked=outputs.checked,
+        mismatched=outputs.mismatched,
+        sha256=measurement.sha256,
+    )
+
+
+def outside_of(predicted: Resources, measured: MeasuredFigures) -> tuple[str, ...]:
+    """Figures that contradict: more RAM or flash than predicted, or a latency outside its interval."""
+    outside = []
+    if measured.ram > predicted.ram:
+        outside.append("ram")
+    if measured.flash > predicted.flash:
+        outside.append("flash")
+    if _excess(predicted, measured) > 0:
+        outside.append("latency")
+    return tuple(outside)
+
+
+def drift_text(members: Sequence[Member], level: float) -> str:
+    """One line naming every contradiction, empty when predictions and measurements have not drifted apart.
+
+    Memory may never be under. A sound interval leaves out a latency in 1 - `level` of cases, so latencies have drifted
+    when one is outside by more than its interval is wide, or when more are outside than chance explains (binomial).
+    """
+    known = [(item.predicted, item.measured) for item in members if item.measured is not None]
+    outside = [_excess(predicted, measured) for predicted, measured in known]
+    outside = [excess for excess in outside if excess > 0]
+    by_chance = float(binom.sf(len(outside) - 1, len(known), 1.0 - level)) if outside else 1.0
+    has_drifted = by_chance < CHANCE or max(outside, default=0.0) > 1.0
+    told = [item for item in members if has_drifted or set(item.outside) - {"latency"}]
+    return "; ".join(_member_text(item) for item in told if item.outside)
+
+
+def _excess(predicted: Resources, measured: MeasuredFigures) -> float:
+    """How far a latency is outside its interval, in widths of it; 0 inside, or where nothing was predicted."""
+    low, high = predicted.latency_low, predicted.latency_high
+    if low is None or high is None:
+        return 0.0
+    beyond = max(low - measured.latency, measured.latency - high, 0.0)
+    if beyond == 0:
+        return 0.0
+    return beyond / (high - low) if high > low else math.inf
+
+
+def _member_text(member: Member) -> str:
+    predicted, measured = member.predicted, member.measured
+    assert measured is not None
+    parts = []
+    for name in member.outside:
+        if name == "latency":
+            interval = f"{predicted.latency_low:,.0f} to {predicted.latency_high:,.0f} {predicted.unit}"
+            parts.append(f"latency {measured.latency:,.0f} is outside {interval}")
+        else:
+            low, high = (getattr(predicted, name), getattr(measured, name))
+            parts.append(f"{name} {high:,} bytes, {low:,} were predicted")
+    return f"network {member.index}: {', '.join(parts)}"

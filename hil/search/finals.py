@@ -1,0 +1,168 @@
+"""Re-training of the front: how much of it fits the time that is left, and what the seeds say of each network."""
+
+from __future__ import annotations
+
+import heapq
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from hil.errors import CheckFailed, StoreError
+from munas.candidate import Evaluation, Trained
+from munas.objective import Bounds, features, meets
+from munas.resources import Assessor, Resources
+from munas.search import Final
+
+_STEP = 0.9  # between the efforts that are tried
+_MARGIN = 0.85  # of the time that is left: predictions of it are not exact
+
+_MEMBER_S = 6.0  # to write, build and measure one network
+
+
+class Costs(Protocol):
+    """What a hand-over takes, in seconds."""
+
+    def training(self, evaluation: Evaluation, effort: float) -> float:
+        """One re-training of an evaluated candidate."""
+        ...
+
+    def test(self, resources: Resources) -> float:
+        """The test set, for one network."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class FinalsPlan:
+    """Which candidates (by index) are trained again, with which seeds and effort; `note` says what was cut, if it was.
+
+    The plan is stored before the first re-training, so that a resume does not make another one.
+    """
+
+    members: tuple[int, ...]
+    seeds: tuple[int, ...]
+    effort: float
+    note: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """For the store; `plan_from_json` is the inverse."""
+        return {"members": list(self.members), "seeds": list(self.seeds), "effort": self.effort, "note": self.note}
+
+
+def plan_from_json(document: Any) -> FinalsPlan:
+    """Inverse of `FinalsPlan.to_json`. Raises StoreError."""
+    try:
+        members, seeds = tuple(map(int, document["members"])), tuple(map(int, document["seeds"]))
+        return FinalsPlan(members, seeds, float(document["effort"]), str(document["note"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise StoreError(f"the search store holds a damaged plan: {error}; name another folder") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What the user wants of the hand-over: `seeds` re-trainings of each network at `effort`.
+
+    With `seconds` left, the effort is lowered until everything fits, but not below `least_effort`; then networks are
+    left out, last ones first, then seeds.
+    """
+
+    seeds: tuple[int, ...]
+    effort: float
+    least_effort: float
+    seconds: float | None
+    workers: int
+
+
+def plan_finals(chosen: Sequence[Evaluation], ask: Ask, costs: Costs) -> FinalsPlan:
+    """The plan for the `chosen` candidates, the most interesting one first."""
+    members, seeds = list(chosen), list(ask.seeds)
+
+    def plan(effort: float, note: str = "") -> FinalsPlan:
+        return FinalsPlan(tuple(item.candidate.index for item in members), tuple(seeds), effort, note)
+
+    if ask.seconds is None:
+        return plan(ask.effort)
+    available_s, least = max(0.0, ask.seconds) * _MARGIN, min(ask.least_effort, ask.effort)
+    effort = ask.effort
+    while effort > least and _seconds(members, seeds, effort, costs, ask.workers) > available_s:
+        effort = max(least, effort * _STEP)
+    while _seconds(members, seeds, effort, costs, ask.workers) > available_s and len(members) + len(seeds) > 2:
+        (members if len(members) > 1 else seeds).pop()
+    cut = []
+    if (effort := round(effort, 4)) < round(ask.effort, 4):
+        cut.append(f"at effort {effort:g} instead of {ask.effort:g}")
+    if len(members) < len(chosen):
+        cut.append(f"{len(members)} of {len(chosen)} networks")
+    if len(seeds) < len(ask.seeds):
+        cut.append(f"{len(seeds)} of {len(ask.seeds)} seeds")
+    return plan(effort, f"to end in time, the front was trained again {', '.join(cut)}" if cut else "")
+
+
+def _seconds(
+    members: Sequence[Evaluation], seeds: Sequence[int], effort: float, costs: Costs, workers: int
+) -> float:
+    """Until everything is over: each training goes to the worker that is free first; the winner is tested."""
+    free_at = [0.0] * max(1, workers)
+    for member in members:
+        seconds = costs.training(member, effort)
+        for _ in seeds:
+            heapq.heapreplace(free_at, free_at[0] + seconds)
+    tests = [costs.test(member.resources) for member in members if member.resources is not None]
+    return max(free_at) + len(members) * _MEMBER_S + max(tests, default=0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """A network after re-training. `seed_errors` are (seed, int8 validation error); `trained` is the chosen seed's."""
+
+    evaluation: Evaluation
+    seed_errors: tuple[tuple[int, float], ...]
+    chosen_seed: int
+    trained: Trained
+    predicted: Resources
+
+    @property
+    def index(self) -> int:
+        """The candidate's."""
+        return self.evaluation.candidate.index
+
+    @property
+    def mean_error(self) -> float:
+        """Over all seeds."""
+        return statistics.fmean(error for _, error in self.seed_errors)
+
+    @property
+    def sd_error(self) -> float:
+        """Sample standard deviation over the seeds, 0 for one."""
+        errors = [error for _, error in self.seed_errors]
+        return statistics.stdev(errors) if len(errors) > 1 else 0.0
+
+
+def contenders_of(
+    plan: FinalsPlan, evaluations: Mapping[int, Evaluation], finals: Sequence[Final], assessor: Assessor, hard: Bounds
+) -> tuple[list[Contender], list[str]]:
+    """What became of each member of the plan, and notes on trainings that failed. Raises CheckFailed when all did.
+
+    The emitted network of a member is the seed of lowest validation error among those that fit `hard`: pruning leaves
+    another network for every seed.
+    """
+    contenders, notes = [], []
+    for index in plan.members:
+        mine = [item for item in finals if item.job.candidate.index == index]
+        failed = [item for item in mine if item.trained is None]
+        notes += [f"network {index}, seed {item.job.seed}: training failed: {item.message}" for item in failed]
+        runs = [(item.job.seed, item.trained) for item in mine if item.trained is not None]
+        if runs:
+            contenders.append(_contender(evaluations[index], runs, assessor, hard))
+    if not contenders:
+        raise CheckFailed(f"no network of the front could be trained again: {notes[0] if notes else 'there is none'}")
+    return contenders, notes
+
+
+def _contender(
+    evaluation: Evaluation, runs: Sequence[tuple[int, Trained]], assessor: Assessor, hard: Bounds
+) -> Contender:
+    assessed = [(seed, trained, assessor.assess(trained.architecture)) for seed, trained in runs]
+    fitting = [item for item in assessed if meets(features(item[1].error, item[2]), hard)]
+    seed, trained, predicted = min(fitting or assessed, key=lambda item: (item[1].error, item[0]))
+    return Contender(evaluation, tuple((seed, item.error) for seed, item in runs), seed, trained, predicted)

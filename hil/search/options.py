@@ -1,0 +1,268 @@
+"""From what was typed to a search that can be run. Everything is checked here, before TensorFlow is loaded."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import os
+import time
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hil.board import KIB, Board, parse_size_bytes
+from hil.cache import cache_dir
+from hil.calibrate import calibration_for
+from hil.errors import ToolMissing, UsageError
+from hil.fit_memory import KernelCode
+from hil.forecast import RESERVES
+from hil.measurement import Identity
+from hil.record import Record
+from hil.search.bounds import Limits, Wishes, limits_of
+from hil.search.errors import mapped
+from hil.search.recalibrate import records_beside
+from hil.search.request import HandoverWishes, Request
+from hil.search.training import Lesson, teaching_of
+from munas.calibration import Calibration, CodePart, MemoryModel
+from munas.data import DATASETS, Dataset, load_dataset
+from munas.evolve import STRATEGIES
+from munas.kernels import Path as KernelPath
+from munas.objective import unreachable
+from munas.resources import Assessor
+from munas.search import SearchSettings
+
+INSTALL_SEARCH = "make install-search (or: pip install 'munas-hil[search]')"
+HANDOVER_SHARE = 0.35  # of all minutes, kept for re-training, measuring and testing the front
+DEFAULT_EVALUATIONS = 2000
+DEFAULT_TIME_LIMIT_S = 900.0
+_UNLIMITED = 1_000_000  # evaluations, where minutes end the search
+_MEMORY_SHARE = 0.8  # of the machine's, over all workers
+_ALIASES = {"ageing": "evolution"}
+# No network of the search space runs on these.
+_FOREIGN_PATHS = {
+    KernelPath.DW_MULT4, KernelPath.DW_GENERIC, KernelPath.PAD, KernelPath.MEAN, KernelPath.SOFTMAX, KernelPath.RELU,
+    KernelPath.CONCAT, KernelPath.REQUANTIZE,
+}  # fmt: skip
+_SPACE_PATHS = tuple(path for path in KernelPath if path not in _FOREIGN_PATHS)
+_MAX_MINUTES = 60 * 24 * 366
+
+
+@dataclass(frozen=True, slots=True)
+class Typed:
+    """The options of `munas-hil search` that are neither board nor place, as they were typed; `began`: and when."""
+
+    dataset: str
+    source: Path | None = None
+    wishes: Wishes = field(default_factory=Wishes)
+    calibration: Path | None = None
+    strategy: str = "ageing"
+    space: str = "cnn"
+    evaluations: int | None = None
+    minutes: float | None = None
+    effort: float = 0.2
+    pruning: bool = True
+    halving: bool = True
+    reject_infeasible: bool = True
+    population: int = 100
+    sample: int = 25
+    teacher: Path | None = None
+    front: int = 5
+    seeds: int = 3
+    final_effort: float = 1.0
+    recalibrate: bool = False
+    seed: int = 0
+    workers: int | None = None
+    time_limit_s: float | None = None
+    memory_limit: str | None = None
+    folder: Path | None = None
+    command: str = ""
+    began: float = field(default_factory=time.monotonic)
+
+
+def check(typed: Typed) -> None:
+    """Raise UsageError for what is wrong by itself, before a tool or a file is looked for."""
+    if typed.dataset not in DATASETS:
+        raise UsageError(f"--dataset {typed.dataset} does not exist (known: {', '.join(DATASETS)})")
+    if _strategy(typed) not in STRATEGIES:
+        raise UsageError(f"--strategy {typed.strategy} does not exist (known: ageing, random)")
+    if typed.space not in ("cnn", "mlp"):
+        raise UsageError(f"--space {typed.space} does not exist (known: cnn, mlp)")
+    for option, effort in (("--effort", typed.effort), ("--final-effort", typed.final_effort)):
+        if not 0 < effort <= 1:
+            raise UsageError(f"{option} {effort:g} is not above 0 and at most 1 (1 trains as long as the recipe says)")
+    if typed.minutes is not None and not 0 < typed.minutes <= _MAX_MINUTES:
+        raise UsageError(f"--minutes {typed.minutes:g} is not a time that a search can take")
+    if typed.time_limit_s is not None and not (typed.time_limit_s > 0 and math.isfinite(typed.time_limit_s)):
+        raise UsageError(f"--time-limit {typed.time_limit_s:g} is not a positive number of seconds")
+    _memory_limit_bytes(typed)
+    _check_teacher(typed.teacher)
+    if typed.folder is not None and typed.folder.exists() and not typed.folder.is_dir():
+        raise UsageError(f"--output {typed.folder} is not a folder; name another one")
+
+
+def _strategy(typed: Typed) -> str:
+    return _ALIASES.get(typed.strategy, typed.strategy)
+
+
+def _workers(typed: Typed) -> int:
+    return typed.workers or os.cpu_count() or 1
+
+
+def _memory_limit_bytes(typed: Typed) -> int:
+    """Of one worker; by default its share of the machine's memory."""
+    text = typed.memory_limit
+    if text is None:
+        machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        return max(1 << 30, int(machine * _MEMORY_SHARE) // _workers(typed))
+    try:
+        if text[-1:] in "gG" and text[:-1].isdecimal():
+            size_bytes = int(text[:-1]) * KIB**3
+        else:
+            size_bytes = parse_size_bytes(int(text) if text.isdecimal() else text)
+    except ValueError as error:
+        raise UsageError(f"--memory-limit: {error}") from error
+    if size_bytes < 256 * KIB * KIB:
+        raise UsageError(f"--memory-limit {text} is less than the 256M that training takes at the very least")
+    return size_bytes
+
+
+def _check_teacher(path: Path | None) -> None:
+    if path is None:
+        return
+    if not path.is_file():
+        raise UsageError(f"--teacher {path} is not a file")
+    if path.suffix != ".keras" or not zipfile.is_zipfile(path):
+        raise UsageError(f"--teacher {path} is not a .keras file, which Keras 3's model.save writes")
+
+
+def require_training() -> None:
+    """Raise ToolMissing when the [search] extra is not installed. Imports nothing."""
+    for module, name in (("tensorflow", "TensorFlow"), ("keras", "Keras")):
+        if importlib.util.find_spec(module) is None:
+            raise ToolMissing(f"{name}, which trains the candidates,", INSTALL_SEARCH)
+
+
+def request_of(
+    typed: Typed,
+    board: Board,
+    identity: Identity,
+    default_calibration: Path,
+    folder: Path,
+    code: Callable[[], KernelCode],
+    tell: Callable[[str], None],
+) -> Request:
+    """The search that `typed` asks for, on the board of `identity`.
+
+    `folder` is where it runs unless another one was named; `code` asks the linker about kernels. Raises UsageError,
+    CalibrationMismatch, ToolMissing and StoreError.
+    """
+    check(typed)
+    calibration, path = _calibration(typed, board, identity, default_calibration, tell)
+    limits = limits_of(typed.wishes, typed.dataset, board, calibration)
+    _refuse_unreachable(typed, board, limits, _assessor(typed.dataset, calibration))
+    base = _base(typed, calibration, path, identity)
+    require_training()
+    with mapped():
+        dataset = load_dataset(typed.dataset, typed.source, cache_dir())
+        lesson = Lesson(
+            dataset, cache_dir(), typed.effort, typed.pruning, typed.halving, typed.teacher, _workers(typed)
+        )
+        teaching = teaching_of(lesson)
+    return Request(
+        board=board,
+        calibration=calibration,
+        dataset=dataset,
+        limits=limits,
+        assessor=_assessor(dataset, calibration),
+        settings=_settings(typed, limits, teaching.rung_epochs, teaching.sparsity),
+        teaching=teaching,
+        handover=HandoverWishes(typed.front, typed.seeds, typed.final_effort, typed.recalibrate),
+        folder=typed.folder or folder,
+        seconds=None if typed.minutes is None else 60 * typed.minutes,
+        setup_s=time.monotonic() - typed.began,
+        preset=typed.wishes.preset,
+        base=tuple(base),
+        code=code() if typed.recalibrate else None,
+        command=typed.command,
+    )
+
+
+def _calibration(
+    typed: Typed, board: Board, identity: Identity, default: Path, tell: Callable[[str], None]
+) -> tuple[Calibration | None, Path]:
+    path = typed.calibration or default
+    if typed.calibration is not None or path.is_file():
+        known = calibration_for(path, identity)
+        unseen = [item.value for item in _SPACE_PATHS if item not in known.latency.paths]
+        if unseen:
+            tell(
+                f"{path} was made with too few networks to have seen the kernels {', '.join(unseen)}: what is predicted"
+                " of networks that use them may not hold; calibrate with more samples"
+            )
+        return known, path
+    tell(
+        f"there is no calibration at {path}: memory is predicted with reserves, rather too large than too small, and"
+        f" MACs take the place of latency; make one with: munas-hil calibrate --board {board.name}"
+    )
+    return None, path
+
+
+def _assessor(data: Dataset | str, calibration: Calibration | None) -> Assessor:
+    """Proxies included: the report shows them, and presets bound them."""
+    shaped = DATASETS[data] if isinstance(data, str) else data
+    memory = calibration.memory if calibration is not None else _cautious()
+    return Assessor(memory, calibration, shaped.input_shape, shaped.num_classes, proxies=True)
+
+
+def _cautious() -> MemoryModel:
+    """Memory of the runtime before there is a calibration; the code of every kernel is in the base."""
+    reserve = RESERVES["cmsis-nn"]
+    parts = tuple(CodePart(frozenset({path}), 0) for path in KernelPath)
+    return MemoryModel(reserve.flash, parts, static_ram=reserve.sram, stack_reserved=0, stack_used=0)
+
+
+def _refuse_unreachable(typed: Typed, board: Board, limits: Limits, assessor: Assessor) -> None:
+    """Raise UsageError for bounds that nothing meets, and for inputs that the board cannot hold."""
+    mlp, shape = typed.space == "mlp", assessor.input_shape
+    what = f"{typed.dataset} ({'x'.join(map(str, shape))}, {assessor.num_classes} classes) on {board.name}"
+    for bounds in (limits.hard, limits.bounds):
+        if reason := unreachable(bounds, assessor, mlp=mlp):
+            raise UsageError(f"{what}: {reason}; raise that bound, or take another data set or board")
+
+
+def _base(typed: Typed, calibration: Calibration | None, path: Path, identity: Identity) -> list[Record]:
+    if not typed.recalibrate:
+        return []
+    if calibration is None:
+        raise UsageError(f"--recalibrate adds to a calibration, and there is none at {path}; run calibrate first")
+    return records_beside(path, identity)
+
+
+def _settings(
+    typed: Typed, limits: Limits, rung_epochs: tuple[int, ...], sparsity: tuple[float, float] | None
+) -> SearchSettings:
+    seconds = None if typed.minutes is None else 60 * typed.minutes * (1 - HANDOVER_SHARE)
+    evaluations = typed.evaluations or (DEFAULT_EVALUATIONS if seconds is None else _UNLIMITED)
+    limit_s = typed.time_limit_s or DEFAULT_TIME_LIMIT_S
+    if seconds is not None and typed.time_limit_s is None:
+        limit_s = min(limit_s, max(60.0, seconds / 4))  # one slow candidate must not take the whole search
+    settings = SearchSettings(
+        dataset=typed.dataset,
+        bounds=limits.bounds,
+        hard_budget=limits.hard if typed.reject_infeasible else None,
+        strategy=_strategy(typed),
+        population=typed.population,
+        sample=typed.sample,
+        evaluations=evaluations,
+        seconds=seconds,
+        effort=typed.effort,
+        rung_epochs=rung_epochs,
+        sparsity=sparsity,
+        mlp=typed.space == "mlp",
+        workers=_workers(typed),
+        time_limit_s=limit_s,
+        memory_limit_bytes=_memory_limit_bytes(typed),
+        seed=typed.seed,
+    )
+    return settings

@@ -1,0 +1,96 @@
+"""A calibration once more, with the networks that a search handed over: what `search --recalibrate` does.
+
+The measurements of the first calibration lie in ``store.sqlite`` beside its file; the new ones are added to them, and
+all fits are made again. The interval is the usual one, widened where a new network, predicted by fits that did not see
+it, lies outside: the search drew it from where the first calibration was wrong, and more like it will follow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from hil.errors import UsageError
+from hil.fit import Observation, fit_latency
+from hil.fit_memory import Image, KernelCode, fit_memory
+from hil.forecast import forecast
+from hil.measurement import Identity, Measurement
+from hil.record import Record, from_result
+from hil.store import Store
+from munas.calibration import Calibration
+from munas.converted import as_converted
+from munas.estimate import table_bytes, weights_bytes, works_of
+from munas.graph import Shape, build_graph
+from munas.kernels import Work
+from munas.space import AnyArchitecture
+
+STORE_FILE = "store.sqlite"
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """One measured network of a search: the `works` of its plan, and the code that was linked, bytes by function."""
+
+    architecture: AnyArchitecture
+    measurement: Measurement
+    works: tuple[Work, ...]
+    functions: Mapping[str, int]
+
+    def observation(self, index: int) -> Observation:
+        """For the latency fit."""
+        times = tuple(layer.median for layer in self.measurement.layers)
+        return Observation(index, self.works, times, self.measurement.latency.median)
+
+    def image(self, input_shape: Shape, num_classes: int) -> Image:
+        """For the memory fit; constants as predicted from the architecture."""
+        works = works_of(as_converted(build_graph(self.architecture, input_shape, num_classes)))
+        constants = weights_bytes(works) + table_bytes(works)
+        return Image(frozenset(work.path for work in works), constants, self.measurement.memory, self.functions)
+
+
+def records_beside(calibration: Path, identity: Identity) -> list[Record]:
+    """The measurements that the calibration at `calibration` was fitted on. Raises UsageError, StoreError."""
+    path = calibration.parent / STORE_FILE
+    if not path.is_file():
+        raise UsageError(
+            f"--recalibrate needs the measurements of {calibration}, and there is no {STORE_FILE} beside it;"
+            " name the calibration in its run folder"
+        )
+    with Store(path) as store:
+        runs = [
+            number for number, run in store.runs().items()
+            if run.kind == "calibrate" and dict(run.identity) == asdict(identity)
+        ]  # fmt: skip
+        records = [from_result(item) for number in runs for item in store.results(number) if item.status == "ok"]
+    if not records:
+        raise UsageError(f"{path} has no measurements of the identity that {calibration} has; calibrate again")
+    return records
+
+
+def recalibrated(
+    records: Sequence[Record],
+    verified: Sequence[Verified],
+    shape: tuple[Shape, int],
+    identity: Identity,
+    seed: int,
+    code: KernelCode | None = None,
+) -> Calibration:
+    """The calibration of `records` and `verified` networks, whose input shape and number of classes are `shape`.
+
+    Raises UsageError for too few records.
+    """
+    unit = records[0].measurement.latency.unit
+    old = [record.observation for record in records]
+    first = max((item.index for item in old), default=-1) + 1
+    new = [item.observation(first + offset) for offset, item in enumerate(verified)]
+    fit = fit_latency([*old, *new], unit, seed)
+    latency = fit.latency
+    held = fit.held[len(old) :]
+    residuals = [item.total / seen.per_operator - 1.0 for item, seen in zip(new, held, strict=True)]
+    # Also around what is predicted from now on, by the fit on everything.
+    residuals += [item.total / latency.predict(item.works).latency - 1.0 for item in new]
+    latency = replace(latency, low=min([latency.low, *residuals]), high=max([latency.high, *residuals]))
+    images = [record.image(forecast(record.sample, identity.runtime)) for record in records]
+    images += [item.image(*shape) for item in verified]
+    return Calibration(asdict(identity), len(old) + len(new), seed, latency, fit_memory(images, code))

@@ -1,0 +1,61 @@
+"""What to search for: all that the user typed, checked."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from hil.board import Board
+from hil.fit_memory import KernelCode
+from hil.measurement import Identity
+from hil.record import Record
+from hil.search.bounds import Limits
+from hil.search.training import Teaching
+from munas.calibration import Calibration, write_calibration
+from munas.data import Dataset
+from munas.resources import Assessor
+from munas.search import SearchSettings
+
+
+@dataclass(frozen=True, slots=True)
+class HandoverWishes:
+    """Up to `front` networks, trained again with `seeds` seeds each at `effort`."""
+
+    front: int = 5
+    seeds: int = 3
+    effort: float = 1.0
+    recalibrate: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A search that can be run.
+
+    `settings.seconds` is the search phase's part of `seconds`, which is for everything (None: no limit), `setup_s`
+    included, that it took to get here. `base` is what `--recalibrate` adds to. `command` reproduces the run.
+    """
+
+    board: Board
+    calibration: Calibration | None
+    dataset: Dataset
+    limits: Limits
+    assessor: Assessor
+    settings: SearchSettings
+    teaching: Teaching
+    handover: HandoverWishes
+    folder: Path
+    seconds: float | None = None
+    setup_s: float = 0.0
+    preset: str | None = None
+    base: tuple[Record, ...] = ()
+    code: KernelCode | None = None
+    command: str = ""
+
+    def identity(self, board_identity: Identity) -> dict[str, Any]:
+        """What makes this search this one, besides its settings: another one's store is refused."""
+        found = None if self.calibration is None else write_calibration(self.calibration)
+        return {
+            "board": asdict(board_identity), "calibration": found, "dataset_sha256": self.dataset.sha256,
+            "training": dict(self.teaching.identity),
+        }  # fmt: skip

@@ -1,0 +1,281 @@
+"""What a search found: plain data, written to ``search.json`` and read back by ``munas-hil report``.
+
+Errors and accuracies are fractions (0.12 is 12 %), sizes bytes. Latencies are in the unit of the calibration
+(``instructions`` or ``cycles``); `SearchResult.milliseconds_per_unit` is there where that unit means a time.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+from hil.errors import UsageError
+from hil.files import read_regular
+from hil.measurement import Identity
+from hil.result import Failure
+from munas.candidate import Status
+from munas.resources import Resources
+
+if TYPE_CHECKING:
+    from munas.graph import Graph
+
+SEARCH_RESULT_VERSION = 1
+RESULT_FILE = "search.json"  # in the run folder of a search
+MAX_FILE_BYTES = 256 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """One operator of a network, as its picture shows it. `inputs` are positions in the tuple, -1 is the network's
+    input; `out_shape` is (H, W, C) or (N,); `kind` is ``Conv2D``, ``DWConv2D``, ``Dense``, ``Pool`` or ``Add``."""
+
+    kind: str
+    inputs: tuple[int, ...]
+    out_shape: tuple[int, ...]
+    kernel: int
+    stride: int
+    pool: tuple[int, int] | None
+    pool_type: str | None
+    relu: bool
+    batch_norm: bool
+    macs: int
+    weights: int  # kernel and bias elements
+
+
+def boxes_of(graph: Graph) -> tuple[Box, ...]:
+    """The operators of a (faithful) graph, in its order."""
+    return tuple(
+        Box(
+            op.kind.value, op.inputs, op.out_shape, op.kernel, op.stride, op.pool, op.pool_type,
+            op.activation == "relu", op.batch_norm, op.macs, op.weight_bytes,
+        )
+        for op in graph.operators
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One evaluated candidate.
+
+    `error` is the int8 network's and `float_error` the float network's, on the validation set; both None where the
+    evaluation failed. `resources` are those of the emitted network, `drawn` those of the same candidate before pruning
+    took channels away (None where nothing was pruned). `stopped`: halving ended its training early. `feasible`: it
+    meets every bound of the search.
+    """
+
+    index: int
+    finished_s: float  # time that the search had run, seconds
+    error: float | None
+    float_error: float | None
+    sparsity: float
+    status: Status
+    epochs: int
+    stopped: bool
+    feasible: bool
+    resources: Resources | None
+    drawn: Resources | None = None
+    parent: int | None = None
+    change: str = "random"
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredFigures:
+    """What the (emulated) device said about one network. `latency` is a median, in `unit`.
+
+    `flash_weights` and `flash` are network and whole image, `ram` is arena, stack and static data together. `checked`
+    inputs were compared bit for bit with the reference kernels and `mismatched` of them differed. `sha256` is the
+    .tflite's.
+    """
+
+    latency: float
+    unit: str
+    ram: int
+    flash: int
+    arena: int
+    flash_weights: int
+    checked: int
+    mismatched: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One network of the front after the search: re-trained with several seeds, built, run and verified.
+
+    `index` is its Point's. `seed_errors` holds (seed, int8 validation error) of every re-training; the network handed
+    over is that of `chosen_seed`. `sd_error` is the sample standard deviation, 0 for one seed. `predicted` is of the
+    emitted network of the chosen seed. `outside` names the figures (``latency``, ``ram``, ``flash``) whose measurement
+    contradicts the prediction: outside the calibration's interval, or larger than promised.
+    """
+
+    index: int
+    architecture: Any  # JSON notation of munas.space
+    layers: tuple[Box, ...]
+    seed_errors: tuple[tuple[int, float], ...]
+    chosen_seed: int
+    mean_error: float
+    sd_error: float
+    test_accuracy: float | None  # int8, on the test set; None where it was not tested
+    predicted: Resources
+    measured: MeasuredFigures | None
+    outside: tuple[str, ...]
+    folder: str  # of the hand-over, relative to the run folder
+    sparsity: float = 0.0
+    message: str = ""  # why it was not measured or not tested
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """All that a search found. `front` lists Point indices, smallest error first; `winner` is a Member's index."""
+
+    dataset: str
+    dataset_sha256: str
+    input_shape: tuple[int, ...]
+    num_classes: int
+    board: str
+    identity: Identity  # of the measurements and of the calibration
+    unit: str  # of latencies
+    milliseconds_per_unit: float | None  # None: the unit is no time (instructions)
+    bounds: dict[str, float]  # by munas.objective.Metric; error as a fraction, latency in `unit`
+    hard_budget: dict[str, float] | None  # networks over it were not trained
+    preset: str | None
+    strategy: str
+    seed: int
+    settings: dict[str, Any]  # effort, halving, sparsity, population, sample, ...: numbers, text, lists of numbers
+    points: tuple[Point, ...]  # by finishing order
+    front: tuple[int, ...]
+    members: tuple[Member, ...]
+    winner: int | None
+    ok: int
+    failed: int
+    rejected: int
+    failures: tuple[Failure, ...]
+    stop_reason: str  # "evaluations", "time" or "interrupted"
+    seconds: float  # of the search itself
+    finals_seconds: float  # of re-training, building and measuring the members
+    images_per_second: float | None  # training, median over all evaluations
+    workers: int
+    started: str  # ISO 8601, UTC
+    finished: str
+    command: str  # reproduces the run
+    train_examples: int = 0
+    validation_examples: int = 0
+    test_examples: int = 0
+    calibrated: bool = True  # without a calibration there is no latency, and memory is a cautious bound
+    recalibrated: bool = False  # the measurements went into a new calibration
+    notes: tuple[str, ...] = field(default=())  # for the reader of the report
+
+    def point(self, index: int) -> Point | None:
+        """The point of candidate `index`."""
+        return next((item for item in self.points if item.index == index), None)
+
+    def best(self) -> Member | None:
+        """The winner."""
+        return next((item for item in self.members if item.index == self.winner), None)
+
+    def summary_json(self) -> dict[str, Any]:
+        """The ``result`` line of ``search --json``: everything but the evaluations and the layers of the networks."""
+        left_out = {"points", "failures", "members", "identity"}
+        fields = {key: value for key, value in asdict(self).items() if key not in left_out}
+        identity = self.identity
+        return fields | {
+            "evaluations": len(self.points), "via": identity.via, "simulated": identity.simulated,
+            "timer": identity.timer, "runtime": identity.runtime, "identity": asdict(identity),
+            "members": [
+                {key: value for key, value in asdict(member).items() if key != "layers"} for member in self.members
+            ],
+        }  # fmt: skip
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything, for ``search.json``; `search_result_from_json` is the inverse."""
+        return {"search_version": SEARCH_RESULT_VERSION, **asdict(self)}
+
+
+def _resources(document: Any) -> Resources | None:
+    return None if document is None else Resources(**document)
+
+
+def _point(document: dict[str, Any]) -> Point:
+    if document["status"] not in get_args(Status):
+        raise ValueError(f"status {document['status']!r} of point {document['index']!r}")
+    return Point(
+        **{**document, "resources": _resources(document["resources"]), "drawn": _resources(document.get("drawn"))}
+    )
+
+
+def _box(document: dict[str, Any]) -> Box:
+    pool = document["pool"]
+    values = {"inputs": tuple(document["inputs"]), "out_shape": tuple(document["out_shape"])}
+    return Box(**{**document, **values, "pool": None if pool is None else (pool[0], pool[1])})
+
+
+def _member(document: dict[str, Any]) -> Member:
+    measured = document["measured"]
+    return Member(
+        **{
+            **document,
+            "layers": tuple(_box(item) for item in document["layers"]),
+            "seed_errors": tuple((seed, error) for seed, error in document["seed_errors"]),
+            "predicted": Resources(**document["predicted"]),
+            "measured": None if measured is None else MeasuredFigures(**measured),
+            "outside": tuple(document["outside"]),
+        }
+    )
+
+
+def is_search_document(document: object) -> bool:
+    """Whether `document` is a search's result (and not a calibration's)."""
+    return isinstance(document, Mapping) and "search_version" in document
+
+
+def search_result_from_json(document: dict[str, Any]) -> SearchResult:
+    """Inverse of `SearchResult.to_json`. Raises UsageError when it is not such a document."""
+    try:
+        values = dict(document)
+        version = values.pop("search_version")
+        if version != SEARCH_RESULT_VERSION:
+            raise UsageError(f"result has version {version!r}, this program reads {SEARCH_RESULT_VERSION}")
+        result = SearchResult(
+            **{
+                **values,
+                "identity": Identity(**values["identity"]),
+                "input_shape": tuple(values["input_shape"]),
+                "points": tuple(_point(item) for item in values["points"]),
+                "front": tuple(values["front"]),
+                "members": tuple(_member(item) for item in values["members"]),
+                "failures": tuple(Failure(**item) for item in values["failures"]),
+                "notes": tuple(values["notes"]),
+            }
+        )
+        _require_consistent(result)
+        return result
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise UsageError(f"not the result of a search: {type(error).__name__}: {error}") from error
+
+
+def _require_consistent(result: SearchResult) -> None:
+    """Raise ValueError where an index of the document points nowhere."""
+    known, members = {item.index for item in result.points}, {item.index for item in result.members}
+    if len(known) != len(result.points) or len(members) != len(result.members):
+        raise ValueError("a point or a member is there twice")
+    if unknown := sorted({*result.front, *members} - known):
+        raise ValueError(f"front or members name candidates that are no points: {unknown[:5]}")
+    if result.winner is not None and result.winner not in members:
+        raise ValueError(f"winner {result.winner} is no member")
+    for member in result.members:
+        for position, box in enumerate(member.layers):
+            if not box.inputs or any(not -1 <= source < position for source in box.inputs):
+                raise ValueError(f"member {member.index}: layer {position} reads a layer that is not before it")
+
+
+def read_search_result(path: Path) -> SearchResult:
+    """The result in the ``search.json`` at `path` (or in the run folder `path`). Raises UsageError."""
+    file = path / RESULT_FILE if path.is_dir() else path
+    try:
+        document = json.loads(read_regular(file, MAX_FILE_BYTES).decode())
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(f"{file} cannot be read as the result of a search: {error}") from error
+    return search_result_from_json(document)

@@ -1,0 +1,123 @@
+"""From a finished search to its result: every evaluation a point, every network handed over a member."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from hil.measurement import Identity
+from hil.result import Failure
+from hil.sample import summary
+from hil.search.bounds import clock_of
+from hil.search.handover import Handover
+from hil.search.request import Request
+from hil.search.result import Point, SearchResult
+from munas.candidate import Candidate, Evaluation
+from munas.objective import Bounds, features, meets
+from munas.resources import Assessor
+from munas.search import Outcome
+from munas.search_store import SearchStore
+from munas.space import Architecture
+
+
+def summarise(
+    request: Request,
+    identity: Identity,
+    store: SearchStore,
+    evaluations: Sequence[Evaluation],
+    outcome: Outcome,
+    handover: Handover,
+) -> SearchResult:
+    """The result of a search that was handed over."""
+    settings, data, calibration = request.settings, request.dataset, request.calibration
+    clock = None if calibration is None else clock_of(request.board, calibration)
+    finished = datetime.now(UTC).isoformat(timespec="seconds")
+    hard = settings.hard_budget
+    rates = [item.trained.images_per_second for item in evaluations if item.trained is not None]
+    return SearchResult(
+        dataset=data.name,
+        dataset_sha256=data.sha256,
+        input_shape=data.input_shape,
+        num_classes=data.num_classes,
+        board=request.board.name,
+        identity=identity,
+        unit="" if clock is None else clock.unit,
+        milliseconds_per_unit=None if clock is None else clock.ms_per_unit,
+        bounds=request.limits.bounds.to_json(),
+        hard_budget=None if hard is None else hard.to_json(),
+        preset=request.preset,
+        strategy=settings.strategy,
+        seed=settings.seed,
+        settings=_settings(request, handover),
+        points=tuple(_point(item, request.assessor, request.limits.bounds) for item in evaluations),
+        front=handover.front.indices,
+        members=handover.members,
+        winner=handover.winner,
+        ok=outcome.standing.ok,
+        failed=outcome.standing.failed,
+        rejected=outcome.standing.rejected,
+        failures=tuple(
+            Failure(item.candidate.index, _describe(item.candidate, data.input_shape), item.message)
+            for item in evaluations
+            if item.status == "failed"
+        ),
+        stop_reason=outcome.stopped,
+        seconds=outcome.standing.elapsed_s,
+        finals_seconds=handover.seconds,
+        images_per_second=statistics.median(rates) if rates else None,
+        workers=settings.workers,
+        started=store.started() or finished,
+        finished=finished,
+        command=request.command,
+        train_examples=len(data.train),
+        validation_examples=len(data.validation),
+        test_examples=len(data.test),
+        calibrated=calibration is not None,
+        recalibrated=handover.is_recalibrated,
+        notes=handover.notes,
+    )
+
+
+def _settings(request: Request, handover: Handover) -> dict[str, Any]:
+    settings, wishes = request.settings, request.handover
+    return {
+        "evaluations": settings.evaluations, "minutes": None if request.seconds is None else request.seconds / 60,
+        "effort": settings.effort, "halving": bool(settings.rung_epochs), "rung_epochs": list(settings.rung_epochs),
+        "sparsity": None if settings.sparsity is None else list(settings.sparsity),
+        "population": settings.population, "sample": settings.sample, "mlp": settings.mlp,
+        "time_limit_s": settings.time_limit_s, "memory_limit_bytes": settings.memory_limit_bytes,
+        "front": wishes.front, "final_seeds": len(handover.plan.seeds), "final_effort": handover.plan.effort,
+        **request.teaching.identity,
+    }  # fmt: skip
+
+
+def _describe(candidate: Candidate, input_shape: tuple[int, ...]) -> str:
+    architecture = candidate.architecture
+    if isinstance(architecture, Architecture):
+        return summary(architecture, input_shape)
+    return f"{'x'.join(map(str, input_shape))}: MLP {' '.join(map(str, architecture.units))}"
+
+
+def _point(evaluation: Evaluation, assessor: Assessor, bounds: Bounds) -> Point:
+    candidate, trained, resources = evaluation.candidate, evaluation.trained, evaluation.resources
+    figures = None if trained is None or resources is None else features(trained.error, resources)
+    drawn = None
+    if trained is not None and trained.architecture != candidate.architecture:
+        drawn = assessor.assess(candidate.architecture)
+    return Point(
+        index=candidate.index,
+        finished_s=evaluation.finished_s,
+        error=None if trained is None else trained.error,
+        float_error=None if trained is None else trained.float_error,
+        sparsity=candidate.sparsity,
+        status=evaluation.status,
+        epochs=0 if trained is None else trained.epochs,
+        stopped=trained is not None and trained.stopped,
+        feasible=figures is not None and meets(figures, bounds),
+        resources=resources,
+        drawn=drawn,
+        parent=candidate.parent,
+        change=candidate.change,
+    )

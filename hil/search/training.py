@@ -1,0 +1,90 @@
+"""What a search takes from munas' training side: trainer, rungs, cost of a training, score on the test set.
+
+Nothing here imports TensorFlow: the trainer is data until a worker calls it, and LiteRT scores the test set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from hil.cache import digest
+from hil.search.finals import Costs
+from hil.search.score import Scorer
+from munas.candidate import Evaluation, TrainerFactory
+from munas.data import Dataset
+from munas.resources import Resources
+from munas.training.train import PRELOAD, KerasTraining
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What is trained on, and how; `effort` is the search's, `cache` a folder for what a teacher says."""
+
+    dataset: Dataset
+    cache: Path
+    effort: float
+    pruning: bool = True
+    halving: bool = True
+    teacher: Path | None = None
+    workers: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Teaching:
+    """How candidates are trained.
+
+    `score` is int8 accuracy on the test set. `identity` says which training it is: what changes the errors. `preload`
+    are modules for the workers.
+    """
+
+    trainer: TrainerFactory
+    rung_epochs: tuple[int, ...]
+    sparsity: tuple[float, float] | None
+    costs: Costs
+    score: Callable[[bytes], float]
+    identity: Mapping[str, Any]
+    preload: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RecipeCosts:
+    """What trainings take, told by how fast a candidate was trained before, at the search's `effort`."""
+
+    training_of: KerasTraining
+    effort: float
+    scorer: Scorer
+
+    def training(self, evaluation: Evaluation, effort: float) -> float:
+        """Seconds of one re-training."""
+        trained = evaluation.trained
+        if trained is None or not trained.images_per_second > 0:
+            return evaluation.seconds * effort / self.effort
+        before, after = (self.training_of.schedule(value) for value in (self.effort, effort))
+        seen = trained.epochs * before.epoch_steps * before.batch
+        # Start, conversion, validation of the int8 network: the same however long it is trained.
+        aside_s = max(0.0, evaluation.seconds - seen / trained.images_per_second)
+        return aside_s + after.steps * after.batch / trained.images_per_second
+
+    def test(self, resources: Resources) -> float:
+        """Seconds of the test set, for one network."""
+        return self.scorer.seconds(resources)
+
+
+def teaching_of(lesson: Lesson) -> Teaching:
+    """The training of a lesson's data set by its recipe. Raises SearchError when it has none."""
+    training = KerasTraining(lesson.dataset, teacher=lesson.teacher, cache=lesson.cache)
+    pruning = training.used_recipe.pruning
+    scorer = Scorer(lesson.dataset, lesson.workers)
+    teacher = None if lesson.teacher is None else digest([lesson.teacher.read_bytes()])
+    return Teaching(
+        trainer=training,
+        rung_epochs=training.schedule(lesson.effort).rungs if lesson.halving else (),
+        sparsity=(pruning.least, pruning.most) if lesson.pruning else None,
+        costs=RecipeCosts(training, lesson.effort, scorer),
+        score=scorer,
+        identity={"recipe": asdict(training.used_recipe), "teacher": teacher},
+        preload=PRELOAD,
+    )

@@ -1,0 +1,46 @@
+"""A trainer without TensorFlow whose networks are real: untrained .tflite files. Imports little, as workers load it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from munas.candidate import Epoch, Task, Trained
+from munas.errors import TrainingError
+from munas.flatbuffer import write_tflite
+from munas.graph import build_graph
+
+INPUT_SHAPE, NUM_CLASSES = (8, 8, 1), 10
+PRELOAD = (__name__,)
+
+
+@dataclass(frozen=True)
+class StubTrainer:
+    """Factory of a trainer that emits real .tflite files of untrained networks at once.
+
+    The error falls with the network's size and effort. `broken` seeds fail. `journal` is a folder: each training leaves
+    a file there.
+    """
+
+    broken: tuple[int, ...] = ()
+    journal: Path | None = None
+
+    def __call__(self) -> Callable[[Task], Trained]:
+        return self.train
+
+    def train(self, task: Task) -> Trained:
+        candidate = task.candidate
+        if self.journal is not None:
+            (self.journal / f"{candidate.index}-{candidate.seed}-{task.effort:g}").touch()
+        if candidate.seed in self.broken:
+            raise TrainingError("the loss is not a number")
+        graph = build_graph(candidate.architecture, INPUT_SHAPE, NUM_CLASSES)
+        noise = np.random.default_rng([candidate.index, candidate.seed]).random()
+        error = min(0.9, 0.3 / math.log2(16 + graph.model_size) + 0.01 * noise + 0.01 * (1 - task.effort))
+        tflite = write_tflite(graph, candidate.seed % 1000)
+        history = (Epoch(1.0, error, 1.0),)
+        return Trained(candidate.architecture, error, error, 1, False, history, tflite, b"", 1000.0)

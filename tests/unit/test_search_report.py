@@ -1,0 +1,449 @@
+"""The report of a search: what it says and draws, what it survives, and that it needs nothing but itself."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hil import cli
+from hil.errors import CalibrationMismatch, UsageError
+from hil.report import numbers
+from hil.report.run import page_of
+from hil.report.scale import Scale
+from hil.report.search_network import lanes_of, network_picture, nodes_of, placed_nodes
+from hil.report.search_page import render_search
+from hil.report.search_progress import best_so_far
+from hil.report.search_pruning import sides_of
+from hil.report.search_series import error_ticks, measures_of, staircase, trials_of
+from hil.report.search_tables import agreement_verdict, lineage
+from hil.search.result import Box, SearchResult, boxes_of
+from munas.graph import build_graph
+from munas.space import Architecture, Block, DenseLayer, Layer, LayerType, MlpArchitecture, Pooling, PoolType
+from tests.calibration_results import calibration_result
+from tests.report_layout import find_browser, lay_out
+from tests.report_page import HOSTILE, Page, assert_sound, drawings, map_leaves
+from tests.search_results import hardware, search_result
+
+GOLDEN = Path(__file__).resolve().parent.parent / "golden" / "search_report_small.html"
+FIGURES = {"progress", "progress-narrow", "pareto-ram", "pareto-flash", "pareto-latency", "pareto-macs",
+           "pruning-flash_weights", "pruning-latency"}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def full() -> SearchResult:
+    return search_result(200)
+
+
+@pytest.fixture(scope="module")
+def other() -> SearchResult:
+    return search_result(160, 2, pruned=False)
+
+
+@pytest.fixture(scope="module")
+def full_html(full: SearchResult, other: SearchResult) -> str:
+    return render_search(full, other)
+
+
+def figure(html: str, ident: str) -> ElementTree.Element:
+    return next(item for item in drawings(html) if item.get("id") == ident)
+
+
+def marks(found: ElementTree.Element, name: str, class_: str) -> list[ElementTree.Element]:
+    return [item for item in found.iter(name) if class_ in (item.get("class") or "").split()]
+
+
+def test_the_report_is_sound_and_small(full: SearchResult, full_html: str) -> None:
+    page = assert_sound(full_html)
+    assert set(page.ids) >= FIGURES | {"beside-flash_weights", "beside-ram"}
+    assert set(page.ids) >= {f"network-{member.index}" for member in full.members}
+    assert len(full_html.encode()) < 1_000_000
+
+
+def test_rendering_is_deterministic(full: SearchResult, other: SearchResult, full_html: str) -> None:
+    assert render_search(full, other) == full_html
+
+
+def test_small_report_is_as_recorded() -> None:
+    html = render_search(search_result(24, seed=8))
+    if os.environ.get("MUNAS_HIL_UPDATE_GOLDEN"):
+        GOLDEN.write_text(html, encoding="utf-8")
+    assert html == GOLDEN.read_text(encoding="utf-8")
+
+
+def test_the_head_says_what_won_and_on_what(full: SearchResult, full_html: str) -> None:
+    text, best = Page(full_html).visible, full.best()
+    assert best is not None
+    assert best.measured is not None
+    assert best.test_accuracy is not None
+    assert f"Test accuracy, int8 {best.test_accuracy * 100:.1f} %" in text
+    for part in (full.dataset, full.dataset_sha256, full.board, full.identity.timer, full.identity.firmware,
+                 full.command, "SIMULATED", "via QEMU", numbers.size(best.measured.ram).replace(numbers.NBSP, " "),
+                 "Out of 200 candidates", "66 rejected untrained", "mean of 3 seeds"):  # fmt: skip
+        assert part in text, part
+
+
+def test_every_figure_of_the_device_says_whether_it_is_simulated(full: SearchResult, full_html: str) -> None:
+    for ident in ("pareto-ram", "pareto-flash", "pareto-latency", "pruning-latency"):
+        text = "".join(figure(full_html, ident).itertext())
+        assert "simulated" in text or "predicted" in text, ident
+    assert "members simulated" in "".join(figure(full_html, "pareto-latency").itertext())
+    board = Page(render_search(hardware(full))).visible
+    assert "imulated no" in board
+    assert "simulated runs" not in board
+    assert "members measured" in board
+    assert "No board was involved" not in board
+
+
+def test_instruction_counts_are_never_given_as_time(full: SearchResult) -> None:
+    html = render_search(full)
+    body = re.sub(r"<[^>]*>", " ", html[html.index("<body>") :])
+    assert "instructions" in body
+    assert not re.search(rf"\d[\s{numbers.NBSP}]?(ms|µs|us)\b", body)
+
+
+def test_a_boards_cycles_are_milliseconds(full: SearchResult) -> None:
+    best = hardware(full).best()
+    assert best is not None
+    assert best.measured is not None
+    text = Page(render_search(hardware(full))).visible
+    assert f"Latency {best.measured.latency / 216e3:.2f} ms" in text
+    assert "bound 18.5 ms" in text
+
+
+def test_verdicts_follow_the_figures(full: SearchResult) -> None:
+    assert "✓ meets bound 64 KB" in Page(render_search(full)).visible
+    tight = replace(full, bounds={**full.bounds, "ram": 1024.0})
+    assert "✗ misses bound 1 KB" in Page(render_search(tight)).visible
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"outside": ("latency", "ram")}, "✗ outside: latency, ram"),
+        ({"measured": None, "message": "FLASH is 12 bytes short"}, "✗ not measured: FLASH is 12 bytes short"),
+        ({}, "✓ as predicted"),
+    ],
+)
+def test_drift_and_missing_measurements_are_said(full: SearchResult, changes: dict[str, Any], words: str) -> None:
+    member = replace(full.members[0], **changes)
+    assert agreement_verdict(member) == (words, words.startswith("✓"))
+    assert words in assert_sound(render_search(replace(full, members=(member, *full.members[1:])))).visible
+
+
+def test_differing_outputs_are_said(full: SearchResult) -> None:
+    member = full.members[0]
+    assert member.measured is not None
+    wrong = replace(member, measured=replace(member.measured, mismatched=2))
+    text = Page(render_search(replace(full, members=(wrong, *full.members[1:])))).visible
+    assert "30 of 32 ✗ outputs differ" in text
+
+
+@pytest.mark.parametrize("points", [0, 1, 2, 5, 40])
+def test_small_and_empty_searches(points: int) -> None:
+    text = assert_sound(render_search(search_result(points, seed=3))).visible
+    assert ("No candidate was evaluated" in text) == (points == 0)
+
+
+def test_a_search_without_a_network_within_the_bounds(full: SearchResult) -> None:
+    points = tuple(replace(item, feasible=False) for item in full.points)
+    text = assert_sound(render_search(replace(full, points=points, front=(), members=(), winner=None))).visible
+    assert "None of 200 candidates meets every bound" in text
+    assert "none is within all bounds yet" in text
+
+
+def test_a_search_in_which_all_failed(full: SearchResult) -> None:
+    points = tuple(replace(item, status="failed", error=None, feasible=False) for item in full.points)
+    result = replace(full, points=points, front=(), members=(), winner=None, failed=200, ok=0)
+    text = assert_sound(render_search(result)).visible
+    assert "no candidate was trained" in text
+    assert "200 of 200 evaluations failed" in text
+
+
+def test_without_a_calibration_there_is_no_latency_but_macs(full: SearchResult) -> None:
+    def blind(found: Any) -> Any:
+        return None if found is None else replace(found, latency=None, latency_low=None, latency_high=None, unit="")
+
+    points = tuple(replace(item, resources=blind(item.resources), drawn=blind(item.drawn)) for item in full.points)
+    members = tuple(replace(item, predicted=blind(item.predicted)) for item in full.members)
+    bounds = {"error": 0.12, "ram": 65536.0, "macs": 1e6}
+    result = replace(full, points=points, members=members, unit="", calibrated=False, bounds=bounds)
+    page = assert_sound(render_search(result))
+    assert "pareto-latency" not in page.ids
+    assert "pruning-macs" in page.ids
+    assert "bound 1.00 M" in page.visible
+    assert "No calibration was given" in page.visible
+    assert "1.76 M instructions" in page.visible  # measured all the same
+
+
+def test_hostile_text_is_text(full_html: str) -> None:
+    result = search_result(60)
+    counter = iter(range(10**6))
+
+    def poison(leaf: Any) -> Any:
+        is_text = isinstance(leaf, str) and leaf not in ("ok", "failed", *(key for key in result.bounds))
+        return f"{HOSTILE}{next(counter)}" if is_text else leaf
+
+    poisoned = replace(map_leaves(result, poison), bounds=result.bounds, hard_budget=result.hard_budget)
+    page = assert_sound(render_search(replace(poisoned, notes=(HOSTILE,), preset=HOSTILE)))
+    assert set(page.tags) <= set(Page(full_html).tags)
+    assert "<script>alert(1)</script>" in page.visible
+    assert "{{7*7}}" in page.visible
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -1.0, 0.0, 1e300])
+def test_figures_that_are_no_figures_do_not_break_the_page(full: SearchResult, value: float) -> None:
+    def spoil(leaf: Any) -> Any:
+        return value if isinstance(leaf, float) else leaf
+
+    members = tuple(map_leaves(item, spoil) for item in full.members)
+    points = tuple(map_leaves(item, spoil) if item.index % 3 else item for item in full.points)
+    assert_sound(render_search(replace(full, points=points, members=members)))
+
+
+# ------------------------------------------------------------------------------------------ figures
+
+
+def test_every_evaluation_is_a_dot_and_stopped_ones_are_hollow(full: SearchResult, full_html: str) -> None:
+    trained = [item for item in full.points if item.error is not None]
+    for ident in ("progress", "pareto-ram"):
+        dots = marks(figure(full_html, ident), "circle", "trial")
+        assert len(dots) == len(trained)
+        assert sum("stopped" in (dot.get("class") or "") for dot in dots) == sum(item.stopped for item in trained)
+    failures = marks(figure(full_html, "progress"), "path", "failed")[0]
+    assert (failures.get("d") or "").count("v-9") == full.failed
+
+
+def test_best_so_far_only_falls(full: SearchResult) -> None:
+    steps = best_so_far(full.points, feasible=True)
+    errors = [error for _, error in steps]
+    assert errors == sorted(errors, reverse=True)
+    assert errors[-1] == min(item.error for item in full.points if item.feasible and item.error is not None)
+    assert [at for at, _ in steps] == sorted(at for at, _ in steps)
+    assert len(best_so_far(full.points, feasible=False)) >= 1
+
+
+def test_a_front_is_what_nothing_beats(full: SearchResult) -> None:
+    for measure in measures_of(full):
+        trials = trials_of(full.points, measure)
+        front = staircase(trials)
+        for item in trials:
+            assert any(best.x <= item.x and best.error <= item.error for best in front)
+        for item in front:
+            assert not any(
+                other.x <= item.x and other.error <= item.error and (other.x, other.error) != (item.x, item.error)
+                for other in trials
+            )
+
+
+def test_members_are_drawn_where_they_were_measured(full: SearchResult, full_html: str) -> None:
+    found = figure(full_html, "pareto-ram")
+    finals = marks(found, "path", "final")
+    assert len(finals) == len(full.members)
+    assert len(marks(found, "path", "winner")) == 1
+    titles = " ".join("".join(item.itertext()) for item in finals)
+    assert titles.count("measured") == len(full.members)
+    unmeasured = replace(full, members=tuple(replace(item, measured=None) for item in full.members))
+    text = "".join(figure(render_search(unmeasured), "pareto-ram").itertext())
+    assert text.count(" predicted, error") == len(full.members)
+
+
+def test_ticks_of_errors_are_apart() -> None:
+    scale = Scale(0.08, 0.9, 300, 30, log=True)
+    ticks = error_ticks(scale)
+    places = [scale(value) for value in ticks]
+    assert min(abs(a - b) for a, b in pairwise(places)) >= 21
+    assert {0.1, 0.2, 0.5} <= set(ticks)
+
+
+def test_the_line_of_ancestors_ends_with_the_winner(full: SearchResult) -> None:
+    steps = lineage(full)
+    assert steps[-1].index == full.winner
+    assert steps[0].parent is None
+    assert all(child.parent == parent.index for parent, child in pairwise(steps))
+
+
+def test_ancestors_in_a_circle_end(full: SearchResult) -> None:
+    points = tuple(replace(item, parent=full.winner) for item in full.points)
+    assert [item.index for item in lineage(replace(full, points=points))] == [full.winner]
+
+
+def test_pruning_is_drawn_before_and_after(full: SearchResult, full_html: str) -> None:
+    found = figure(full_html, "pruning-flash_weights")
+    pruned = [item for item in full.points if item.drawn is not None and item.error is not None and not item.stopped]
+    assert len(marks(found, "circle", "drawn")) == len(marks(found, "circle", "within")) == len(pruned) > 50
+    assert "No candidate was pruned" in Page(render_search(search_result(60, pruned=False))).visible
+
+
+# ------------------------------------------------------------------------------------------ two runs
+
+
+def test_two_runs_are_compared(full: SearchResult, other: SearchResult, full_html: str) -> None:
+    text = Page(full_html).visible
+    assert "With pruning and without pruning" in text
+    assert "Smallest error within a size" in text
+    assert [side.name for side in sides_of(full, other)] == ["with pruning", "without pruning"]
+    assert [side.name for side in sides_of(other, full)] == ["without pruning", "with pruning"]
+    assert [side.name for side in sides_of(full, full)] == ["this run, seed 1", "other run, seed 1"]
+
+
+def test_runs_of_another_kind_are_not_compared(full: SearchResult, other: SearchResult) -> None:
+    with pytest.raises(UsageError, match="data set is 'digits', here it is 'fashion-mnist'"):
+        render_search(full, replace(other, dataset="digits"))
+    with pytest.raises(UsageError, match="SHA-256"):
+        render_search(full, replace(other, dataset_sha256="0"))
+    with pytest.raises(CalibrationMismatch, match="compiler"):
+        render_search(full, replace(other, identity=replace(other.identity, compiler="clang")))
+
+
+def test_published_results_stand_beside_ours_where_there_are_any(full: SearchResult) -> None:
+    result = replace(full, dataset="cifar10-binary")
+    text = assert_sound(render_search(result)).visible
+    assert "µNAS (paper) 77.49 % 685 B 909 B 41.2 K" in text
+    assert "SpArSe (as the paper quotes it) 73.84 %" in text
+    assert "This search, measured" in text
+    assert "Theirs are proxies, ours are measured" in text
+    assert 'id="reported"' not in render_search(full)
+
+
+# ------------------------------------------------------------------------------------------ pictures of networks
+
+SHAPE = (28, 28, 1)
+TIMES = "\u00d7"
+
+
+def layer(kind: LayerType, filters: int = 0, **more: Any) -> Layer:
+    return Layer(kind, 1 if kind is LayerType.POINTWISE else 3, filters, **more)
+
+
+def branched(branches: int) -> tuple[Box, ...]:
+    """A main block, `branches` beside the next one, and a tail."""
+    first = Block((layer(LayerType.CONV, 8, relu=True), layer(LayerType.POINTWISE, 4)))
+    beside = tuple(
+        Block((layer(LayerType.CONV, 5), layer(LayerType.DEPTHWISE)), is_branch=True) for _ in range(branches)
+    )
+    main = Block((layer(LayerType.CONV, 6, batch_norm=True, relu=True, pre_pool=True),))
+    tail = (DenseLayer(16),)
+    return boxes_of(build_graph(Architecture((first, main, *beside), Pooling(PoolType.AVG, 2), tail), SHAPE, 10))
+
+
+@pytest.mark.parametrize("branches", [0, 1, 2, 8])
+def test_branches_have_lanes_of_their_own_and_meet_in_one_addition(branches: int) -> None:
+    nodes = nodes_of(branched(branches))
+    lanes = lanes_of(nodes)
+    assert max(lanes) == branches
+    sums = [item for item in nodes if item.box is not None and item.box.kind == "Add"]
+    assert [len(item.inputs) for item in sums] == ([branches + 1] if branches else [])
+    assert lanes[-1] == 0
+
+
+def test_lanes_are_given_back() -> None:
+    blocks = tuple(Block((layer(LayerType.CONV, 4),), is_branch=index % 2 == 1) for index in range(8))
+    layers = boxes_of(build_graph(Architecture(blocks, None, (DenseLayer(10),)), SHAPE, 10))
+    assert max(lanes_of(nodes_of(layers))) == 1
+
+
+@pytest.mark.parametrize("branches", [0, 3, 8])
+def test_shapes_do_not_overlap_and_edges_go_down(branches: int) -> None:
+    places = placed_nodes(nodes_of(branched(branches)))
+    for position, item in enumerate(places):
+        for source in item.node.inputs:
+            assert places[source].bottom < item.middle
+        for other in places[position + 1 :]:
+            apart = item.lane != other.lane or item.bottom < other.y or other.bottom < item.y
+            assert apart
+
+
+def test_a_picture_names_kernels_shapes_and_strides() -> None:
+    layers = branched(1)
+    picture = ElementTree.fromstring(network_picture("n", layers, SHAPE, "x"))
+    expected = {
+        "Input 28x28x1", "Conv 3x3, 8", "26x26x8 · ReLU", "Conv 1x1, 4", "Depthwise 3x3", "Dense 16", "Dense 10",
+        "logits", "Max pool 2x2 → 13x13x4", "11x11x6 · BN · ReLU",
+    }  # fmt: skip
+    assert expected <= {(text.text or "").replace(TIMES, "x") for text in picture.iter("text")}
+    assert len([item for item in picture.iter("path") if item.get("class") == "edge"]) == sum(
+        len(node.inputs) for node in nodes_of(layers)
+    )
+
+
+def test_an_mlp_has_a_picture() -> None:
+    layers = boxes_of(build_graph(MlpArchitecture((20, 10)), SHAPE, 10))
+    picture = ElementTree.fromstring(network_picture("n", layers, SHAPE, "x"))
+    assert {"Dense 20", "Dense 10", "ReLU"} <= {text.text for text in picture.iter("text")}
+
+
+def test_what_is_no_network_has_a_picture_that_says_so() -> None:
+    assert "no layers known" in network_picture("n", (), SHAPE, "x")
+    assert "too many layers" in network_picture("n", branched(1) * 30, SHAPE, "x")
+
+
+# ------------------------------------------------------------------------------------------ command line
+
+
+def run_command(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr("sys.argv", ["munas-hil", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    return int(stop.value.code or 0)
+
+
+def written(folder: Path, result: SearchResult) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "search.json").write_text(json.dumps(result.to_json()), encoding="utf-8")
+    return folder
+
+
+def test_the_command_renders_a_search(
+    tmp_path: Path, full: SearchResult, other: SearchResult, full_html: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, beside = written(tmp_path / "a", full), written(tmp_path / "b", other)
+    assert run_command(monkeypatch, "report", str(run), "--beside", str(beside)) == 0
+    assert (run / "report.html").read_text(encoding="utf-8") == full_html
+    assert run_command(monkeypatch, "report", str(run / "search.json"), "-o", str(tmp_path / "other.html")) == 0
+    assert (tmp_path / "other.html").read_text(encoding="utf-8") == render_search(full)
+
+
+def test_the_command_still_renders_a_calibration(
+    tmp_path: Path, full: SearchResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = calibration_result(5)
+    (tmp_path / "result.json").write_text(json.dumps(result.to_json()), encoding="utf-8")
+    assert run_command(monkeypatch, "report", str(tmp_path)) == 0
+    assert "Calibration of" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    with pytest.raises(UsageError, match="compares two searches"):
+        page_of(tmp_path, written(tmp_path / "b", full))
+
+
+def test_a_beside_that_is_no_search_is_refused(
+    tmp_path: Path, full: SearchResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = written(tmp_path / "a", full)
+    assert run_command(monkeypatch, "report", str(run), "--beside", str(tmp_path / "missing")) == 2
+    assert not (run / "report.html").exists()
+
+
+@pytest.fixture(scope="module")
+def browser() -> str:
+    return find_browser()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [400, 1280])
+def test_labels_do_not_collide(browser: str, tmp_path: Path, full_html: str, width: int) -> None:
+    assert lay_out(browser, tmp_path, full_html, width, full_html.count('class="plot"')) == []
+
+
+@pytest.mark.slow
+def test_labels_of_proxies_and_far_bounds_do_not_collide(browser: str, tmp_path: Path, full: SearchResult) -> None:
+    bounds = {"error": 0.02, "ram": 3000.0, "flash": 5e6, "macs": 1e6, "model_size": 5000.0, "peak_memory": 2000.0}
+    page = render_search(replace(hardware(full), bounds=bounds, dataset="cifar10-binary"))
+    assert lay_out(browser, tmp_path, page, 400, page.count('class="plot"')) == []
