@@ -38,6 +38,7 @@ class BenchResult:
     """`models_per_minute` is wall time, all workers together, kernels cached."""
 
     board: str
+    via: str
     samples: int
     failed: int
     workers: int
@@ -50,9 +51,10 @@ class BenchResult:
         return asdict(self)
 
 
-def run_bench(board: Board, samples: int, seed: int, workers: int, console: Console) -> BenchResult:
+def run_bench(
+    board: Board, options: Options, samples: int, seed: int, workers: int, console: Console
+) -> BenchResult:
     """Measure `samples` networks into a store that is thrown away. Raises what `hil.campaign.run_campaign` raises."""
-    options = Options()
     rig = Rig(board, options)  # compiles kernels and runtime when they are not cached: not part of the figure
     with tempfile.TemporaryDirectory(prefix="munas-hil-bench-") as folder:
         request = Request(board, rig.identity, RigFactory(board, options), Path(folder), samples, seed, workers)
@@ -68,7 +70,7 @@ def run_bench(board: Board, samples: int, seed: int, workers: int, console: Cons
     names = [name for name in STAGES if any(name in item for item in seconds)]
     stages = tuple(_stage(name, [item.get(name, 0.0) for item in seconds]) for name in names)
     return BenchResult(
-        board.name, len(records), summary.failed, workers, summary.seconds, summary.per_minute, stages
+        board.name, options.via, len(records), summary.failed, workers, summary.seconds, summary.per_minute, stages
     )  # fmt: skip
 
 
@@ -84,7 +86,7 @@ def bench_table(result: BenchResult) -> Table:
     for stage in result.stages:
         table.add_row(stage.name, *(f"{1e3 * value:.1f}" for value in (stage.mean, stage.median, stage.max)))
     table.caption = (
-        f"{result.board}: {result.models_per_minute:.0f} models a minute with {result.workers} workers "
-        f"({result.samples} measured, {result.failed} failed, {result.wall_seconds:.1f} s)"
+        f"{result.board} via {result.via}: {result.models_per_minute:.0f} models a minute with {result.workers} "
+        f"workers ({result.samples} measured, {result.failed} failed, {result.wall_seconds:.1f} s)"
     )
     return table

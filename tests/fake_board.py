@@ -155,7 +155,7 @@ def install(boards: Sequence[FakeBoard], binaries: Path) -> Path:
 
 
 def main(boards: Sequence[FakeBoard], arguments: list[str]) -> None:
-    """The command line of the stand-in: flash --uid ID --target T --format elf IMAGE, or reset --uid ID --target T."""
+    """The command line of the stand-in: flash --no-wait --uid ID --target T --format elf IMAGE, or reset."""
     wanted = arguments[arguments.index("--uid") + 1]
     board = next((board for board in boards if board.serial_number == wanted), None)
     if board is None or board.trouble == "gone":

@@ -45,6 +45,12 @@
 #define FLASH_ACR REGISTER(0x52002000u)
 #define FLASH_ACR_FULL_SPEED (2u | 2u << 4) /* LATENCY, WRHIGHFREQ for 200 MHz at scale 1 */
 
+#define DBGMCU_IDCODE REGISTER(0x5C001000u)
+#define DBGMCU_REVISION_AT 16u
+#define DBGMCU_REVISION_X 0x2001u
+#define AXI_TARG7_FN_MOD REGISTER(0x51008108u)
+#define AXI_READ_ISS_OVERRIDE 1u
+
 #define GPIOD 0x58020C00u
 #define USART3 0x40004800u
 
@@ -58,6 +64,15 @@ const char hil_port_timer_kind[] = STM32_TIMER_KIND;
 
 static uint32_t core_hz = RESET_HZ;
 static uint32_t timer_shift; /* TIM2 runs at the core's clock, or at half of it */
+
+/* Revision Y, which the first NUCLEO-H743ZI have, may read wrong data from the AXI SRAM, where all of ours is, unless
+ * one read at a time is issued to it (ES0392, 2.2.9). */
+static void mend_axi_sram(void)
+{
+    if (DBGMCU_IDCODE >> DBGMCU_REVISION_AT < DBGMCU_REVISION_X) {
+        AXI_TARG7_FN_MOD = AXI_READ_ISS_OVERRIDE;
+    }
+}
 
 static bool start_power(void)
 {
@@ -98,6 +113,7 @@ static bool start_clocks(void)
 void hil_port_init(void)
 {
     uint32_t usart_hz = RESET_HZ;
+    mend_axi_sram();
     if (start_clocks()) {
         core_hz = FULL_HZ;
         usart_hz = FULL_HZ / 4u;

@@ -193,14 +193,20 @@ def bench(
     board: BoardOption = DEFAULT_BOARD,
     samples: SamplesOption = 60,
     seed: SeedOption = 1,
+    via: ViaOption = "auto",
+    device: DeviceOption = None,
     workers: WorkersOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Models a minute, and seconds per stage, on fresh samples that nothing is remembered of."""
     from hil.bench import bench_table, run_bench
+    from hil.measure import Options
 
     chosen = chosen_board(board)
-    result = run_bench(chosen, samples, seed, workers or os.cpu_count() or 1, console)
+    place = chosen_place(chosen, via, device, several=True)
+    options = Options(via=place.via, devices=place.devices)
+    crew = workers or len(place.devices) or os.cpu_count() or 1
+    result = run_bench(chosen, options, samples, seed, crew, console)
     if as_json:
         emit_json(result.to_json())
     else:

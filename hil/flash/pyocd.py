@@ -7,8 +7,6 @@ from pathlib import Path
 
 from hil.flash.base import FLASH_TIMEOUT_S, Breakable, run_probe
 
-INSTALL = "pip install pyocd"
-
 
 @dataclass(frozen=True, slots=True)
 class PyOcd:
@@ -27,5 +25,8 @@ class PyOcd:
         self._run("reset")
 
     def _run(self, command: str, *arguments: str) -> None:
-        words = ["pyocd", command, "--uid", self.serial_number, "--target", self.target, *arguments]
-        run_probe(words, f"pyocd {command} of {self.serial_number}", INSTALL, self.timeout_s)
+        # --no-wait: a probe that is gone is told at once
+        words = ["pyocd", command, "--no-wait", "--uid", self.serial_number, "--target", self.target, *arguments]
+        # Most chips are not built into pyOCD.
+        install = f"pip install pyocd && pyocd pack install {self.target}"
+        run_probe(words, f"pyocd {command} of {self.serial_number}", install, self.timeout_s)

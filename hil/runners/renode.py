@@ -21,14 +21,18 @@ import serial
 
 from hil.board import Board
 from hil.channel import open_port
-from hil.errors import BoardError, HilError, LinkError, LinkTimeout, RunnerError, ToolMissing
+from hil.errors import BoardError, HilError, LinkError, LinkTimeout, ProtocolError, RunnerError, ToolMissing
 from hil.link import POLL_S, Timeouts
 from hil.runners.base import Session
 from hil.runners.process import GUARD, GUARD_INSTALL
 from hil.sources import firmware_dir
 
 VARIABLE = "RENODE_PATH"
-INSTALL = "pip install renode-run && renode-run download (or Renode's release page; set RENODE_PATH to its folder)"
+# Not in the package index; 1.16 is the first whose cycle counter is exact (firmware/renode/README.md).
+INSTALL = (
+    "pip install git+https://github.com/antmicro/renode-run && renode-run download (or Renode 1.16 or later from its "
+    "release page; set RENODE_PATH to its folder)"
+)
 START_TIMEOUT_S = 60.0  # a cold .NET runtime, platform description and ELF
 STOP_TIMEOUT_S = 5.0
 ARGUMENTS = ("--disable-xwt", "--console", "--plain")
@@ -171,10 +175,10 @@ class _Renode:
 
     def explain(self, error: LinkError) -> HilError:
         """What is behind a failed link: Renode's death, or, when it lives, `error` itself."""
-        if isinstance(error, LinkTimeout) and self._process.poll() is None:
+        if isinstance(error, (LinkTimeout, ProtocolError)) and self._process.poll() is None:
             return error
         with suppress(subprocess.TimeoutExpired):
-            self._process.wait(1.0)  # the pty closes a moment before the process is gone
+            self._process.wait(STOP_TIMEOUT_S)  # its pty closes before the process, with .NET around it, is gone
             return self._died()
         return error
 

@@ -82,8 +82,8 @@ class TestHardwareRunner(RunnerContract):
         with runner.open(made, board) as session:
             boot(session)
         flashed, reset = (self.fake_board.folder / "calls").read_text().splitlines()
-        assert flashed == f"flash --uid {SERIAL_NUMBER} --target mps2 --format elf {made}"
-        assert reset == f"reset --uid {SERIAL_NUMBER} --target mps2"
+        assert flashed == f"flash --no-wait --uid {SERIAL_NUMBER} --target mps2 --format elf {made}"
+        assert reset == f"reset --no-wait --uid {SERIAL_NUMBER} --target mps2"
 
     def test_a_failed_flash_is_told_at_once(self, fake: FakeBoard, board: Board, image: Image) -> None:
         other = Connected("another", ("fake",), str(fake.port), flash="pyocd")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -106,16 +107,26 @@ class TestRenodeRunner(RunnerContract):
 
 @pytest.mark.parametrize("name", [name for name in board_names() if load_board(name).hardware])
 def test_platforms_describe_the_board(name: str) -> None:
-    """Sizes, addresses and clocks are those of the board file; Renode's own syntax is not checked here."""
+    """Sizes and addresses are those of the board file; Renode's own syntax is not checked here."""
     board = load_board(name)
     assert board.hardware is not None
     text = platform_file(board).read_text()
     for region in (board.hardware.flash, board.hardware.sram):
         assert f"@ sysbus 0x{region.origin:08X}\n    size: 0x{region.length:X}" in text
     assert f'cpuType: "{board.core}"' in text
-    assert f"PerformanceInMips: {board.clock_hz // 1_000_000}\n" in text
-    assert f"dwt: Miscellaneous.DWT @ sysbus 0xE0001000\n    frequency: {board.clock_hz}\n" in text
     assert "vcp: UART.STM32F7_USART" in text
+    assert ("lowPowerMode: true" in text) == ("LPUART" in board.uart.name)
+
+
+@pytest.mark.parametrize(("name", "shift"), [("nucleo-f746zg", 1), ("nucleo-h743zi", 1), ("nucleo-l4r5zi", 0)])
+def test_renodes_timers_count_every_instruction(name: str, shift: int) -> None:
+    """Its time is in whole nanoseconds. The coarse timer runs at 2^-shift of the counter's clock, as on the chip."""
+    text = platform_file(load_board(name)).read_text()
+    (mips,) = re.findall(r"^    PerformanceInMips: (\d+)$", text, re.MULTILINE)
+    (counter,) = re.findall(r"^dwt: Miscellaneous\.DWT @ sysbus 0xE0001000\n    frequency: (\d+)$", text, re.MULTILINE)
+    (coarse,) = re.findall(r"^timer2: Timers\.STM32_Timer @ \S+ \S+\n    frequency: (\d+)$", text, re.MULTILINE)
+    assert 1000 % int(mips) == 0
+    assert int(counter) == int(mips) * 1_000_000 == int(coarse) << shift
 
 
 def program(path: Path) -> Path:

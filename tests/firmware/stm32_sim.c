@@ -1,6 +1,7 @@
 /* A port file compiled for the host, against a model of the chip's registers: what it writes where, and what clock that
  * makes. The model follows the reference manuals: an oscillator or PLL is ready once it is on and its input is, a clock
- * is only switched to when it is ready. -DPORT=... names the port file, -DFAMILY=4, 5 (L4), 7 or 8 (H7). */
+ * is only switched to when it is ready. -DPORT=... names the port file, -DFAMILY=4, 5 (L4), 7 or 8 (H7). Arguments: what
+ * is broken, and ADDRESS=VALUE in hexadecimal: with any of these, registers are plain memory that holds them. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,7 +18,8 @@ static struct {
     volatile uint32_t value;
 } slots[SLOTS];
 static uint32_t used;
-static int broken; /* 0: nothing, 1: no oscillator, 2: no PLL, 3: no power, 4: no switch */
+static int broken; /* 0: nothing, 1: no oscillator, 2: no PLL, 3: no power, 4: no switch, 5: the H7 is of revision Y */
+static int plain;
 
 static volatile uint32_t *slot(uint32_t address)
 {
@@ -69,6 +71,9 @@ static void follow(volatile uint32_t *where, uint32_t bit, int ready)
 /* Everything that hardware would do by itself, before the next access. */
 static void settle(void)
 {
+    if (plain) {
+        return;
+    }
     volatile uint32_t *cr = slot(RCC), *cfgr = slot(RCC + CFGR_AT);
     follow(cr, OSC_READY, (*cr & OSC_ON) != 0u && broken != 1);
     follow(cr, 1u << 25, (*cr >> 24 & 1u) != 0u && (*cr & OSC_READY) != 0u && broken != 2);
@@ -99,6 +104,7 @@ static void reset_values(void)
     *slot(RCC) = 0x00000005u;
     *slot(0x5802480Cu) = 6u;
     *slot(0x58024818u) = 1u << 14;
+    *slot(0x5C001000u) = broken == 5 ? 0x10036450u : 0x20036450u;
 #elif FAMILY == 5
     *slot(RCC) = 0x00000063u;
     *slot(0x40007000u) = 1u << 9;
@@ -113,7 +119,17 @@ static void reset_values(void)
 int main(int count, char **words)
 {
     broken = count > 1 ? atoi(words[1]) : 0;
-    reset_values();
+    plain = count > 2;
+    if (!plain) {
+        reset_values();
+    }
+    for (int i = 2; i < count; i++) {
+        unsigned address, value;
+        if (sscanf(words[i], "%x=%x", &address, &value) != 2) {
+            return 1;
+        }
+        *slot(address) = value;
+    }
     hil_port_init();
     settle();
     printf("{\"hz\": %u, \"kind\": \"%s\"", hil_port_ticks_hz(), hil_port_timer_kind);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from hil.board import Via, load_board
 from hil.link import Device, Timeouts
 from hil.measure import Options, Rig
 from hil.runners.qemu import QEMU, QemuRunner
+from hil.runners.renode import platform_file
 from hil.sources import find_cmsis, library
 from hil.wire import Pattern, PatternKind
 from tests.firmware import images
@@ -56,25 +58,26 @@ Registers = dict[str, int]
 FAMILIES = {"stm32f4": 4, "stm32l4": 5, "stm32f7": 7, "stm32h7": 8}
 FULL_HZ = {"stm32f4": 168_000_000, "stm32l4": 120_000_000, "stm32f7": 216_000_000, "stm32h7": 400_000_000}
 RESET_HZ = {"stm32f4": 16_000_000, "stm32l4": 4_000_000, "stm32f7": 16_000_000, "stm32h7": 64_000_000}
-Simulation = Callable[[str, int], Registers]
+Simulation = Callable[..., Registers]
 
 
 @pytest.fixture(scope="module")
 def simulate(tmp_path_factory: pytest.TempPathFactory) -> Simulation:
-    """Registers after hil_port_init, by address in hexadecimal; the second argument breaks a part of the chip."""
+    """Registers after hil_port_init, by address in hexadecimal; the second argument breaks a part of the chip, further
+    ones are the content of registers that are plain memory (ADDRESS=VALUE)."""
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         pytest.skip("there is no compiler for the host")
     folder = tmp_path_factory.mktemp("stm32")
 
-    def run(port: str, broken: int = 0) -> Registers:
+    def run(port: str, broken: int = 0, *memory: str) -> Registers:
         program = folder / port
         if not program.exists():
             source = Path(__file__).with_name("stm32_sim.c")
             command = [compiler, "-std=gnu11", "-O1", f'-DPORT="{port}.c"', f"-DFAMILY={FAMILIES[port]}"]
             command += [f"-I{PORT}", f"-I{images.FIRMWARE / 'runtime'}", str(source), "-o", str(program)]
             subprocess.run(command, check=True, timeout=60)
-        done = subprocess.run([program, str(broken)], check=True, timeout=60, capture_output=True, text=True)
+        done = subprocess.run([program, str(broken), *memory], check=True, timeout=60, capture_output=True, text=True)
         return json.loads(done.stdout)  # type: ignore[no-any-return]
 
     return run
@@ -168,6 +171,13 @@ def test_clocks_of_the_h7(simulate: Simulation) -> None:
     assert found["coarse"] == 2**37
 
 
+def test_the_axi_sram_of_an_old_h7_is_read_one_by_one(simulate: Simulation) -> None:
+    """ES0392 2.2.9: reads from it may be corrupt in revision Y (REV_ID 0x1003), and are not in V (0x2003)."""
+    assert "51008108" not in simulate("stm32h7", 0)
+    old = simulate("stm32h7", 5)
+    assert (old["51008108"], old["hz"]) == (1, FULL_HZ["stm32h7"])
+
+
 @pytest.mark.parametrize("port", FAMILIES)
 @pytest.mark.parametrize("broken", [1, 2, 3, 4])
 def test_a_part_that_never_gets_ready_is_told(simulate: Simulation, port: str, broken: int) -> None:
@@ -185,6 +195,32 @@ def test_a_part_that_never_gets_ready_is_told(simulate: Simulation, port: str, b
 @pytest.mark.parametrize("port", FAMILIES)
 def test_ticks_go_on_over_a_wrap(simulate: Simulation, port: str) -> None:
     assert simulate(port, 0)["continued"] == [1] * 7
+
+
+# --- against Renode's platforms ---------------------------------------------------------------------------------------
+
+# Of Renode's models that say their size themselves.
+SIZES = {"NVIC": 0x1000, "DWT": 0x1000, "STM32F7_USART": 0x400, "STM32_Timer": 0x400}
+_PERIPHERAL = re.compile(r"^\w+: \w+\.(\w+) @ sysbus (0x\w+)\n((?:    .*\n?)*)", re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", NUCLEOS)
+def test_a_port_finds_all_it_needs_on_renodes_platform(simulate: Simulation, name: str) -> None:
+    """Whatever it touches is there, and memory with ready bits brings it to full speed."""
+    board = load_board(name)
+    assert board.hardware is not None
+    regions, memory = [], []
+    for model, where, properties in _PERIPHERAL.findall(platform_file(board).read_text()):
+        base = int(where, 16)
+        size = re.search(r"^    size: (\w+)", properties, re.MULTILINE)
+        regions.append(range(base, base + (int(size[1], 16) if size else SIZES[model])))
+        found = re.findall(r"WriteDoubleWord (\w+) (\w+)", properties)
+        memory += [f"{base + int(offset, 16):x}={int(value, 16):x}" for offset, value in found]
+    registers = simulate(board.hardware.port, 0, *memory)
+    assert registers["hz"] == board.clock_hz
+    touched = [int(key, 16) for key in registers if re.fullmatch("[0-9a-f]{8}", key)]
+    assert len(touched) > 20
+    assert [f"{address:08x}" for address in touched if not any(address in region for region in regions)] == []
 
 
 # --- the real thing, as far as QEMU has it ----------------------------------------------------------------------------

@@ -226,7 +226,7 @@ def test_pyocd_is_told_image_target_and_probe(program: Callable[[str, str], Path
     device = Connected("066E", ("nucleo-l4r5zi",), "/dev/null", flash="pyocd")
     flasher_for(device, load_board("nucleo-l4r5zi")).flash(image)
     assert log.read_text().split() == [
-        "flash", "--uid", "066E", "--target", "stm32l4r5zitx", "--format", "elf", str(image),
+        "flash", "--no-wait", "--uid", "066E", "--target", "stm32l4r5zitx", "--format", "elf", str(image),
     ]  # fmt: skip
 
 
