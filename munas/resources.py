@@ -7,19 +7,20 @@ from dataclasses import dataclass
 from munas.calibration import Calibration, MemoryModel
 from munas.converted import as_converted
 from munas.estimate import arena_bytes, table_bytes, weights_bytes, works_of
-from munas.graph import Shape, build_graph
+from munas.graph import Mode, Shape, build_graph
 from munas.memory import peak_memory
 from munas.space import AnyArchitecture
 
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """Costs of a network's faithful graph.
+    """Costs of a network.
 
     `macs`, `model_size` (kernel and bias elements) and `peak_memory` (bytes; -1 where it was not asked for) are µNAS'
-    proxies. `ram` and `flash` are bytes as the runtime uses them, `flash_weights` the part of flash that is weights,
-    biases, requantisation parameters and layer tables. Latency is in `unit`, with the interval that holds it; None, and
-    an empty unit, without a calibration.
+    proxies, of the `Assessor`'s mode of the graph. All others are of the faithful graph, which is deployed: `ram` and
+    `flash` are bytes as the runtime uses them, `flash_weights` the part of flash that is weights, biases,
+    requantisation parameters and layer tables. Latency is in `unit`, with the interval that holds it; None, and an
+    empty unit, without a calibration.
     """
 
     macs: int
@@ -38,7 +39,8 @@ class Resources:
 class Assessor:
     """Costs of architectures on one data set and board; pure, and can be pickled.
 
-    `proxies` asks for `peak_memory`, which needs an order of its own.
+    `proxies` asks for `peak_memory`, which needs an order of its own. `mode` is the graph that µNAS' proxies are of:
+    ``reference`` is the paper's authors', for a search that bounds what they bound.
     """
 
     memory: MemoryModel
@@ -46,18 +48,22 @@ class Assessor:
     input_shape: Shape
     num_classes: int
     proxies: bool = False
+    mode: Mode = "faithful"
 
     def assess(self, architecture: AnyArchitecture) -> Resources:
         """Costs of an architecture's network. Raises ArchitectureError where the input has no such network."""
         graph = build_graph(architecture, self.input_shape, self.num_classes)
+        counted = graph
+        if self.mode == "reference":
+            counted = build_graph(architecture, self.input_shape, self.num_classes, self.mode)
         device = as_converted(graph)
         works = works_of(device)
         weights = weights_bytes(works) + table_bytes(works)
         prediction = None if self.calibration is None else self.calibration.latency.predict(works)
         return Resources(
-            macs=graph.macs,
-            model_size=graph.model_size,
-            peak_memory=peak_memory(graph) if self.proxies else -1,
+            macs=counted.macs,
+            model_size=counted.model_size,
+            peak_memory=peak_memory(counted) if self.proxies else -1,
             ram=self.memory.ram(arena_bytes(device, works)),
             flash=weights + self.memory.code(work.path for work in works),
             flash_weights=weights,

@@ -17,7 +17,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from munas.candidate import Candidate, Evaluation, Task, Trained, TrainerFactory
-from munas.errors import SearchError
+from munas.errors import SearchError, SearchStoreError
 from munas.evolve import STRATEGIES, Space, StrategySettings
 from munas.halving import Halving
 from munas.objective import Bounds, Metric, unreachable
@@ -36,6 +36,7 @@ MAX_FAILURES_IN_A_ROW = 20
 """So many are no bad luck: a limit is too tight, or something is broken that no candidate can cure."""
 
 _ELAPSED = "elapsed_s"  # a document: the last evaluation may have ended well before the time was over
+_ELSEWHERE = "name another run folder"
 _FREE = ("evaluations", "seconds", "workers", "time_limit_s", "memory_limit_bytes")
 
 
@@ -177,15 +178,24 @@ class _Search:
         for evaluation in resumed:
             self._tell(evaluation)
             self.before_s = max(self.before_s, evaluation.finished_s)
-        self.before_s = max(self.before_s, float(self.store.document(_ELAPSED) or 0.0))
+        self.before_s = max(self.before_s, self._stored_elapsed_s())
         self.pending.extend(self.store.pending())
         self.drawn = len(resumed) + len(self.pending)
         state = self.store.state()
         if state is not None:
-            self.proposer.rng.bit_generator.state = dict(state.generator)
+            try:
+                self.proposer.rng.bit_generator.state = dict(state.generator)
+            except (TypeError, ValueError, KeyError, OverflowError) as error:
+                raise SearchStoreError(f"{self.store.path} holds a damaged generator: {error}; {_ELSEWHERE}") from error
             self.proposer.rejected = state.rejected
         self.started = time.monotonic()
         self.watcher.started(self.settings, resumed, self.standing())
+
+    def _stored_elapsed_s(self) -> float:
+        elapsed_s = self.store.document(_ELAPSED) or 0.0
+        if not isinstance(elapsed_s, int | float) or not 0 <= elapsed_s < math.inf:
+            raise SearchStoreError(f"{self.store.path} holds a damaged time ({elapsed_s!r:.80}); {_ELSEWHERE}")
+        return float(elapsed_s)
 
     def run(self, workers: Workers) -> Literal["evaluations", "time"]:
         """Until the evaluations are done or the time is over."""
@@ -328,10 +338,7 @@ def run_finals(
     Only successes are stored: a job that failed is tried again by the next call. Raises as `run_search` does.
     """
     store.lock()
-    finals: dict[FinalJob, Final] = {}
-    for job in jobs:
-        if (found := store.final(job.candidate.index, job.seed, job.effort)) is not None:
-            finals[job] = Final(job, found[0], "", found[1])
+    finals = _stored(store, jobs)
     todo = deque(job for job in dict.fromkeys(jobs) if job not in finals)
     if watcher is not None:
         watcher.started(len(finals) + len(todo), len(finals))
@@ -355,3 +362,12 @@ def run_finals(
         if watcher is not None:
             watcher.finished()
     return [finals[job] for job in jobs]
+
+
+def _stored(store: SearchStore, jobs: Sequence[FinalJob]) -> dict[FinalJob, Final]:
+    """The jobs that an earlier call has done."""
+    finals: dict[FinalJob, Final] = {}
+    for job in jobs:
+        if (found := store.final(job.candidate.index, job.seed, job.effort)) is not None:
+            finals[job] = Final(job, found[0], "", found[1])
+    return finals

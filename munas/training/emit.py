@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from munas.channels import Masks, Weights, shrink
-from munas.graph import Graph, build_graph
+from munas.graph import Graph, Kind, Operator, build_graph
 from munas.prune import apply_masks
 from munas.space import AnyArchitecture
 from munas.training.parameters import Floats, Layer, fold_batch_norm
@@ -48,16 +48,16 @@ def revived(graph: Graph, weights: Weights, inputs: Floats) -> list[Layer]:
     folded = [{name: tf.constant(v) for name, v in layer.items()} for layer in fold_batch_norm(graph, weights)]
     outputs = infer_all(graph, folded, tf.constant(inputs))
     result = [dict(layer) for layer in weights]
-    for layer, output in zip(result, outputs, strict=True):
+    for operator, layer, output in zip(graph.operators, result, outputs, strict=True):
         if layer and float(tf.reduce_max(tf.abs(output))) < _DEAD_BELOW:
-            _revive(layer)
+            _revive(operator, layer)
     return result
 
 
-def _revive(layer: Layer) -> None:
+def _revive(operator: Operator, layer: Layer) -> None:
     """Make a layer's first channel a constant; the norm's statistics then say nothing of it."""
     kernel = layer["kernel"].copy()
-    first = kernel[:, :, 0] if kernel.ndim == 4 and kernel.shape[-1] == 1 != kernel.shape[-2] else kernel[..., 0]
+    first = kernel[:, :, 0] if operator.kind is Kind.DEPTHWISE else kernel[..., 0]
     first[...] = 0
     layer["kernel"] = kernel
     for name, value in (("bias", _REVIVED), ("gamma", 0.0), ("beta", _REVIVED)):

@@ -85,15 +85,21 @@ def int8_logits(tflite: bytes, inputs: Floats, *, reference: bool = False) -> ND
     which differ from them by a step at times, are an order of magnitude faster. Raises TrainingError when LiteRT
     refuses the model.
     """
+    try:
+        return _run(_interpreter(tflite, reference), inputs, 1 if reference else _BATCH)
+    except (ValueError, RuntimeError) as error:
+        raise TrainingError(f"LiteRT refuses the network: {' '.join(str(error).split())[:300]}") from error
+
+
+def _interpreter(tflite: bytes, reference: bool) -> Any:
+    """On one thread, ready for an input of batch one."""
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     resolver = OpResolverType.BUILTIN_REF if reference else OpResolverType.AUTO
-    try:
-        with _silence():  # LiteRT reports its delegate there
-            interpreter = Interpreter(model_content=tflite, num_threads=1, experimental_op_resolver_type=resolver)
-        return _run(interpreter, inputs, 1 if reference else _BATCH)
-    except (ValueError, RuntimeError) as error:
-        raise TrainingError(f"LiteRT refuses the network: {' '.join(str(error).split())[:300]}") from error
+    with _silence():  # LiteRT reports its delegate when it allocates for the first time
+        interpreter = Interpreter(model_content=tflite, num_threads=1, experimental_op_resolver_type=resolver)
+        interpreter.allocate_tensors()
+    return interpreter
 
 
 def _run(interpreter: Any, inputs: Floats, batch: int) -> NDArray[np.int8]:
@@ -137,9 +143,7 @@ def classes(tflite: bytes, inputs: Floats, *, reference: bool = False) -> NDArra
 
 def _zero_point(tflite: bytes) -> int:
     """The output's int8 value that stands for a logit of zero."""
-    from ai_edge_litert.interpreter import Interpreter
-
-    return int(Interpreter(model_content=tflite).get_output_details()[0]["quantization"][1])
+    return int(_interpreter(tflite, True).get_output_details()[0]["quantization"][1])
 
 
 def scaled(inputs: NDArray[Any], scale: Sequence[float], offset: Sequence[float]) -> Floats:

@@ -18,6 +18,11 @@ from munas.training.augment import Augmentation
 SHORT_EFFORT = 0.25
 """Below it a recipe's own rates would end far from where they lead; a short schedule of ours is taken."""
 
+SHORT_PRUNED = 0.5
+"""Share of a short schedule after which nothing more is pruned: its rate goes to zero, and a network that is cut late
+has no time to recover. On Fashion-MNIST at an effort of 0.03 the recipe's window, which ends at 0.84, left errors of
+21 % and 64 % at sparsities of 0.5 and 0.8 where this leaves 18 % and 32 %, sizes being alike (mean of two seeds)."""
+
 MIN_EPOCHS = 6  # of a schedule, or all of a recipe's: there are rungs between them
 MASK_STEPS = 16  # batches between two renewals of the pruning masks
 
@@ -123,6 +128,7 @@ def scaled(recipe: Recipe, effort: float, images: int) -> Schedule:
     def at(epoch: float) -> int:
         return round(steps * epoch / recipe.epochs)
 
+    squeeze = min(1.0, SHORT_PRUNED * recipe.epochs / recipe.pruning.end_epoch) if short else 1.0
     optimiser = replace(recipe.optimiser, kind="adam") if short else recipe.optimiser
     rates = ((0, recipe.short.rate),) if short else tuple((at(epoch), rate) for epoch, rate in recipe.rates)
     return Schedule(
@@ -133,8 +139,8 @@ def scaled(recipe: Recipe, effort: float, images: int) -> Schedule:
         optimiser=optimiser,
         rates=rates,
         cycle=short,
-        prune_begin=at(recipe.pruning.begin_epoch),
-        prune_end=at(recipe.pruning.end_epoch),
+        prune_begin=at(squeeze * recipe.pruning.begin_epoch),
+        prune_end=at(squeeze * recipe.pruning.end_epoch),
         augmentation=Augmentation() if short else recipe.augmentation,
         rungs=tuple(sorted({max(1, epochs // 4), max(1, epochs // 2)} - {epochs})),
     )

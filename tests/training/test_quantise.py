@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -14,10 +18,21 @@ from munas.converted import as_converted
 from munas.data import Examples
 from munas.errors import TrainingError
 from munas.estimate import arena_bytes, table_bytes, weights_bytes, works_of
+from munas.flatbuffer import write_tflite
 from munas.graph import Graph, build_graph
-from munas.space import AnyArchitecture, Block, Layer, LayerType, random_cnn, random_mlp
+from munas.space import (
+    AnyArchitecture,
+    Architecture,
+    Block,
+    DenseLayer,
+    Layer,
+    LayerType,
+    MlpArchitecture,
+    random_cnn,
+    random_mlp,
+)
 from munas.training.emit import revived
-from munas.training.network import infer
+from munas.training.network import infer, infer_all
 from munas.training.parameters import fold_batch_norm, initial_weights
 from munas.training.quantise import classes, int8_error, int8_logits, quantise_inputs, to_int8
 from tests.networks import every_operator
@@ -129,6 +144,19 @@ def test_one_logit_is_a_class_above_zero() -> None:
     assert np.mean(guesses == (logits > np.median(logits))) > 0.85
 
 
+def test_classifying_prints_nothing(tmp_path: Path) -> None:
+    """In a process of its own: LiteRT reports its delegate once a process."""
+    tflite = write_tflite(build_graph(MlpArchitecture((10,)), (4, 4, 1), 2), 0)
+    (tmp_path / "two.tflite").write_bytes(tflite)
+    program = (
+        "import sys, pathlib, numpy; from munas.training.quantise import classes;"
+        "classes(pathlib.Path(sys.argv[1]).read_bytes(), numpy.zeros((3, 4, 4, 1), numpy.float32))"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "two.tflite")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "")
+
+
 def test_a_dead_layer_still_makes_a_network_that_the_device_takes() -> None:
     graph = build_graph(branched(), (12, 12, 1), 4)
     inputs = np.random.default_rng(1).random((20, 12, 12, 1), dtype=np.float32)
@@ -138,6 +166,21 @@ def test_a_dead_layer_still_makes_a_network_that_the_device_takes() -> None:
             continue
         weights[number]["beta" if operator.batch_norm else "bias"][:] = -100
         check_plan(graph, to_int8(graph, revived(graph, weights, inputs), inputs))
+
+
+@pytest.mark.parametrize("kind", [LayerType.CONV, LayerType.POINTWISE, LayerType.DEPTHWISE])
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_a_dead_layer_gets_a_constant(kind: LayerType, batch_norm: bool) -> None:
+    """Of one filter too, whose kernel (k, k, in, 1) looks like that of a depthwise layer."""
+    filters = 0 if kind is LayerType.DEPTHWISE else 1
+    dead = Layer(kind, 1 if kind is LayerType.POINTWISE else 3, filters, 1, batch_norm=batch_norm, relu=True)
+    blocks = (Block((Layer(LayerType.CONV, 3, 8, 1, relu=True),)), Block((dead,)))
+    graph = build_graph(Architecture(blocks, None, (DenseLayer(10),)), (12, 12, 1), 4)
+    weights = trained_like(graph, 1)
+    weights[1]["beta" if batch_norm else "bias"][:] = -100
+    inputs = np.random.default_rng(1).random((20, 12, 12, 1), dtype=np.float32)
+    outputs = infer_all(graph, fold_batch_norm(graph, revived(graph, weights, inputs)), inputs)[1]
+    np.testing.assert_allclose(np.asarray(outputs)[..., 0], 0.01, rtol=1e-6)
 
 
 def test_a_live_network_is_left_alone() -> None:

@@ -76,6 +76,17 @@ def test_a_short_schedule_is_a_cycle() -> None:
     assert 0 <= rates[-1] < 0.01 * max(rates)
 
 
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_short_schedule_has_half_of_its_steps_to_recover_from_pruning(name: str) -> None:
+    recipe = recipe_of(name)
+    schedule = scaled(recipe, SHORT_EFFORT / 2, 54_000)
+    assert 0 < schedule.prune_begin < schedule.prune_end <= 0.5 * schedule.steps + 1
+    begin = schedule.prune_end * recipe.pruning.begin_epoch / recipe.pruning.end_epoch
+    assert schedule.prune_begin == pytest.approx(begin, abs=1.5)
+    longer = scaled(recipe, SHORT_EFFORT, 54_000)
+    assert longer.prune_end == round(longer.steps * recipe.pruning.end_epoch / recipe.epochs)
+
+
 def test_sparsity_rises_to_its_final_value_in_the_window() -> None:
     schedule = scaled(recipe_of("mnist"), 1.0, 54_000)
     assert schedule.sparsity(schedule.prune_begin - 1, 0.6) == 0

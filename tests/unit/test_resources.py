@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import time
+from dataclasses import replace
+from pathlib import Path as FilePath
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from munas.calibration import Calibration, CodePart, Latency, MemoryModel
 from munas.channels import channel_groups, resize
@@ -27,6 +32,7 @@ from munas.space import (
     DenseLayer,
     Layer,
     LayerType,
+    parse_architecture,
     random_cnn,
     random_mlp,
 )
@@ -156,3 +162,26 @@ def test_a_thousand_networks_a_second(shape: tuple[int, ...]) -> None:
         judge.assess(architecture)
     rate = len(architectures) / (time.process_time() - started)
     assert rate > 400  # 1,400 were measured on a busy machine; the margin is for busier ones
+
+
+def test_proxies_of_the_reference_graph_are_the_authors(shared: FilePath) -> None:
+    """And what is deployed does not depend on the mode."""
+    for entry in json.loads((shared / "golden" / "munas.json").read_text())["cnn"]:
+        shape, classes = tuple(entry["input_shape"]), entry["num_classes"]
+        judge, architecture = assessor(shape, classes), parse_architecture(entry["architecture"])
+        found, facts = replace(judge, mode="reference").assess(architecture), entry["facts"]
+        expected = (facts["macs"], facts["model_size"], facts["pmu_excl_input"])
+        assert (found.macs, found.model_size, found.peak_memory) == expected
+        deployed = judge.assess(architecture)
+        assert (found.ram, found.flash, found.latency) == (deployed.ram, deployed.flash, deployed.latency)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 10_000), st.sampled_from([(28, 28, 1), (32, 32, 3), (9, 9, 2)]))
+def test_the_floor_holds_in_both_modes(seed: int, shape: tuple[int, int, int]) -> None:
+    judge = assessor(shape)
+    least = floor(judge)
+    found = replace(judge, mode="reference").assess(random_cnn(np.random.default_rng(seed)))
+    assert found.macs >= least.macs
+    assert found.model_size >= least.model_size
+    assert found.peak_memory >= least.peak_memory
