@@ -30,7 +30,8 @@ def _on_sigterm(number: int, _frame: FrameType | None) -> NoReturn:
 def main() -> None:
     """Entry point: run the command, map exceptions to one line on stderr and the exit status of the design."""
     signal.signal(signal.SIGTERM, _on_sigterm)
-    signal.signal(signal.SIGHUP, _on_sigterm)  # the terminal was closed
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # with nohup it is, and a search shall go on
+        signal.signal(signal.SIGHUP, _on_sigterm)  # the terminal was closed
     command = typer.main.get_command(app)
     try:
         status = command.main(standalone_mode=False)

@@ -52,9 +52,13 @@ WeightsOption = Annotated[
     str | None, typer.Option("--max-weights", help="Bound on weights and tables in flash, e.g. 8K.")
 ]
 StrategyOption = Annotated[str, typer.Option("--strategy", help="ageing (evolution) or random.")]
+ModeOption = Annotated[
+    str, typer.Option("--mode", help="Graph of MACs, size, peak memory: faithful or reference.")
+]
 SpaceOption = Annotated[str, typer.Option("--space", help="cnn or mlp.")]
 EvaluationsOption = Annotated[
-    int | None, typer.Option("--evaluations", "-n", min=1, help="Candidates; default 2000, or as --minutes allows.")
+    int | None,
+    typer.Option("--evaluations", "-n", min=1, max=10**6, help="Candidates; default 2000, or as --minutes allows."),
 ]
 MinutesOption = Annotated[
     float | None, typer.Option("--minutes", help="Time for everything; the search phase gets two thirds.")
@@ -65,8 +69,8 @@ HalvingOption = Annotated[bool, typer.Option("--halving/--no-halving", help="Sto
 RejectOption = Annotated[
     bool, typer.Option("--reject-infeasible/--no-reject-infeasible", help="Do not train what cannot fit.")
 ]
-PopulationOption = Annotated[int, typer.Option("--population", min=1, help="Of ageing evolution.")]
-SampleOption = Annotated[int, typer.Option("--sample", min=1, help="Drawn for each choice of a parent.")]
+PopulationOption = Annotated[int, typer.Option("--population", min=1, max=10**5, help="Of ageing evolution.")]
+SampleOption = Annotated[int, typer.Option("--sample", min=1, max=10**4, help="Drawn for each choice of a parent.")]
 TeacherOption = Annotated[Path | None, typer.Option("--teacher", help="A .keras model to distil from.")]
 FrontOption = Annotated[int, typer.Option("--front", min=1, max=100, help="Networks to hand over at most.")]
 SeedsOption = Annotated[int, typer.Option("--seeds", min=1, max=100, help="Re-trainings of each of them.")]
@@ -75,7 +79,9 @@ RecalibrateOption = Annotated[
     bool, typer.Option("--recalibrate", help="Add the new measurements to the calibration, in the run folder.")
 ]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, max=2**31 - 1, help="Of the search.")]
-WorkersOption = Annotated[int | None, typer.Option("--workers", min=1, help="Trainings at a time; default: cores.")]
+WorkersOption = Annotated[
+    int | None, typer.Option("--workers", min=1, max=256, help="Trainings at a time; default: cores.")
+]
 TimeLimitOption = Annotated[float | None, typer.Option("--time-limit", help="Seconds that a candidate may take.")]
 MemoryLimitOption = Annotated[str | None, typer.Option("--memory-limit", help="Memory of a worker, e.g. 2G.")]
 OutputOption = Annotated[
@@ -104,6 +110,7 @@ def search(
     max_weights: WeightsOption = None,
     strategy: StrategyOption = "ageing",
     space: SpaceOption = "cnn",
+    mode: ModeOption = "faithful",
     evaluations: EvaluationsOption = None,
     minutes: MinutesOption = None,
     effort: EffortOption = 0.2,
@@ -134,7 +141,7 @@ def search(
     typed = Typed(
         dataset=dataset, source=source,
         wishes=Wishes(preset, max_error, max_ram, max_flash, max_latency, max_macs, max_weights),
-        calibration=calibration, strategy=strategy, space=space, evaluations=evaluations, minutes=minutes,
+        calibration=calibration, strategy=strategy, space=space, mode=mode, evaluations=evaluations, minutes=minutes,
         effort=effort, pruning=pruning, halving=halving, reject_infeasible=reject_infeasible, population=population,
         sample=sample, teacher=teacher, front=front, seeds=seeds, final_effort=final_effort, recalibrate=recalibrate,
         seed=seed, workers=workers, time_limit_s=time_limit, memory_limit=memory_limit, folder=output,

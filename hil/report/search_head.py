@@ -18,8 +18,8 @@ STOPS = {
     "interrupted": "it was interrupted and can be resumed",
 }
 SETTING_NAMES = {
-    "effort": "Effort", "halving": "Halving", "sparsity": "Sparsity", "population": "Population",
-    "sample": "Sample", "evaluations": "Evaluations", "final_effort": "Final effort",
+    "mode": "Graph of the proxies", "effort": "Effort", "halving": "Halving", "sparsity": "Sparsity",
+    "population": "Population", "sample": "Sample", "evaluations": "Evaluations", "final_effort": "Final effort",
     "final_seeds": "Final seeds", "mlp": "MLP space", "time_limit_s": "Time limit",
     "memory_limit_bytes": "Worker's memory",
 }  # fmt: skip

@@ -178,7 +178,7 @@ def _addition(item: Placed, box: Box) -> Markup:
 def _layer(item: Placed, box: Box, total_macs: int, *, is_last: bool) -> Markup:
     left, part = item.x - LANE_WIDTH / 2, box.macs / total_macs if total_macs > 0 else 0.0
     below = [numbers.shape(box.out_shape) if len(box.out_shape) > 1 else "logits" if is_last else ""]
-    below += ["BN"] * box.batch_norm + ["ReLU"] * box.relu
+    below += [word for word, is_there in (("BN", box.batch_norm), ("ReLU", box.relu)) if is_there]
     share = svg.text(left + LANE_WIDTH - 8, item.y + 15, f"{part * 100:.0f}{numbers.NBSP}%", "node-note", "end")
     hover = svg.title(_title(item, total_macs))
     return svg.join([

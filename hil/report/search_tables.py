@@ -235,12 +235,12 @@ def _bound_cells(result: SearchResult, best: Member | None, key: str, bound: flo
 def lineage(result: SearchResult) -> tuple[Point, ...]:
     """The ancestors of the winner, oldest first, and its own evaluation."""
     known = {item.index: item for item in result.points}
-    found: list[Point] = []
+    found: dict[int, Point] = {}
     at = result.winner
-    while at is not None and at in known and known[at] not in found:
-        found.append(known[at])
+    while at is not None and at in known and at not in found:
+        found[at] = known[at]
         at = known[at].parent
-    return tuple(reversed(found))
+    return tuple(reversed(found.values()))
 
 
 def lineage_table(result: SearchResult) -> Table:

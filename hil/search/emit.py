@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -65,6 +66,7 @@ def emit(network: Network, about: Mapping[str, Any]) -> None:
     """
     try:
         network.folder.mkdir(parents=True, exist_ok=True)
+        sweep(network.folder, MODEL_FILE, ARCHITECTURE_FILE, FIRMWARE_FOLDER, MEASUREMENT_FILE)
         _write_bytes(network.folder / MODEL_FILE, network.tflite)
     except OSError as error:
         raise _unwritable(network.folder, error) from error
@@ -75,10 +77,23 @@ def emit(network: Network, about: Mapping[str, Any]) -> None:
     write_text(network.folder / ARCHITECTURE_FILE, json.dumps(document, indent=2, allow_nan=False) + "\n")
 
 
+def sweep(folder: Path, *names: str) -> None:
+    """Remove what a kill -9 has left of files and folders with these names, half written.
+
+    Nobody else may be writing there, which the store's lock takes care of.
+    """
+    for path in (found for name in names for found in folder.glob(f".{name}-*")):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
 def _generate(network: Network, bench: Bench) -> None:
     """Write the firmware's folder, which is complete or not there."""
     try:
-        scratch = Path(tempfile.mkdtemp(prefix=".firmware-", dir=network.folder))
+        scratch = Path(tempfile.mkdtemp(prefix=f".{FIRMWARE_FOLDER}-", dir=network.folder))
     except OSError as error:
         raise _unwritable(network.folder, error) from error
     try:
@@ -106,7 +121,10 @@ def _write_bytes(path: Path, data: bytes) -> None:
 
 
 def _unwritable(folder: Path, error: OSError) -> InfrastructureError:
-    return StoreError(f"{folder} cannot be written: {error.strerror}; free space and run the same command again")
+    return StoreError(
+        f"{folder} cannot be written: {error.strerror}; see to the folder and the disk, then run the same command"
+        " again"
+    )
 
 
 def verified(network: Network, bench: Bench, store: SearchStore) -> Verified | str:

@@ -53,8 +53,11 @@ def plan_from_json(document: Any) -> FinalsPlan:
     """Inverse of `FinalsPlan.to_json`. Raises StoreError."""
     try:
         members, seeds = tuple(map(int, document["members"])), tuple(map(int, document["seeds"]))
-        return FinalsPlan(members, seeds, float(document["effort"]), str(document["note"]))
-    except (KeyError, TypeError, ValueError) as error:
+        effort = float(document["effort"])
+        if not 0 < effort <= 1:
+            raise ValueError(f"effort {effort}")
+        return FinalsPlan(members, seeds, effort, str(document["note"]))
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise StoreError(f"the search store holds a damaged plan: {error}; name another folder") from error
 
 
@@ -89,7 +92,7 @@ def plan_finals(chosen: Sequence[Evaluation], ask: Ask, costs: Costs) -> FinalsP
     while _seconds(members, seeds, effort, costs, ask.workers) > available_s and len(members) + len(seeds) > 2:
         (members if len(members) > 1 else seeds).pop()
     cut = []
-    if (effort := round(effort, 4)) < round(ask.effort, 4):
+    if (effort := float(f"{effort:.4g}")) < float(f"{ask.effort:.4g}"):
         cut.append(f"at effort {effort:g} instead of {ask.effort:g}")
     if len(members) < len(chosen):
         cut.append(f"{len(members)} of {len(chosen)} networks")

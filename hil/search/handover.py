@@ -119,6 +119,8 @@ def choose(
 
 
 def _nothing(evaluations: Sequence[Evaluation]) -> str:
+    if not evaluations:
+        return "no candidate was finished in time; search longer (--minutes)"
     failures = [item.message for item in evaluations if item.status == "failed"]
     if failures and len(failures) == len(evaluations):
         return f"none of {len(evaluations)} candidates could be trained; the first one: {failures[0]}"

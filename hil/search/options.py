@@ -10,6 +10,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast, get_args
 
 from hil.board import KIB, Board, parse_size_bytes
 from hil.cache import cache_dir
@@ -17,7 +18,7 @@ from hil.calibrate import calibration_for
 from hil.errors import ToolMissing, UsageError
 from hil.fit_memory import KernelCode
 from hil.forecast import RESERVES
-from hil.measurement import Identity
+from hil.measurement import UNITS, Identity
 from hil.record import Record
 from hil.search.bounds import Limits, Wishes, limits_of
 from hil.search.errors import mapped
@@ -27,6 +28,7 @@ from hil.search.training import Lesson, teaching_of
 from munas.calibration import Calibration, CodePart, MemoryModel
 from munas.data import DATASETS, Dataset, load_dataset
 from munas.evolve import STRATEGIES
+from munas.graph import Mode
 from munas.kernels import Path as KernelPath
 from munas.objective import unreachable
 from munas.resources import Assessor
@@ -58,6 +60,7 @@ class Typed:
     calibration: Path | None = None
     strategy: str = "ageing"
     space: str = "cnn"
+    mode: str = "faithful"
     evaluations: int | None = None
     minutes: float | None = None
     effort: float = 0.2
@@ -88,17 +91,18 @@ def check(typed: Typed) -> None:
         raise UsageError(f"--strategy {typed.strategy} does not exist (known: ageing, random)")
     if typed.space not in ("cnn", "mlp"):
         raise UsageError(f"--space {typed.space} does not exist (known: cnn, mlp)")
+    if typed.mode not in get_args(Mode):
+        raise UsageError(f"--mode {typed.mode} does not exist (known: {', '.join(get_args(Mode))})")
     for option, effort in (("--effort", typed.effort), ("--final-effort", typed.final_effort)):
         if not 0 < effort <= 1:
-            raise UsageError(f"{option} {effort:g} is not above 0 and at most 1 (1 trains as long as the recipe says)")
+            raise UsageError(f"{option} {effort} is not above 0 and at most 1 (1 trains as long as the recipe says)")
     if typed.minutes is not None and not 0 < typed.minutes <= _MAX_MINUTES:
         raise UsageError(f"--minutes {typed.minutes:g} is not a time that a search can take")
     if typed.time_limit_s is not None and not (typed.time_limit_s > 0 and math.isfinite(typed.time_limit_s)):
         raise UsageError(f"--time-limit {typed.time_limit_s:g} is not a positive number of seconds")
     _memory_limit_bytes(typed)
     _check_teacher(typed.teacher)
-    if typed.folder is not None and typed.folder.exists() and not typed.folder.is_dir():
-        raise UsageError(f"--output {typed.folder} is not a folder; name another one")
+    _check_folder(typed.folder)
 
 
 def _strategy(typed: Typed) -> str:
@@ -130,10 +134,21 @@ def _memory_limit_bytes(typed: Typed) -> int:
 def _check_teacher(path: Path | None) -> None:
     if path is None:
         return
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise UsageError(f"--teacher {path} is not a file")
     if path.suffix != ".keras" or not zipfile.is_zipfile(path):
         raise UsageError(f"--teacher {path} is not a .keras file, which Keras 3's model.save writes")
+
+
+def _check_folder(path: Path | None) -> None:
+    if path is None:
+        return
+    try:
+        is_other = path.exists() and not path.is_dir()
+    except OSError as error:  # a name that is too long, for one
+        raise UsageError(f"--output {path}: {error.strerror}; name another folder") from error
+    if is_other:
+        raise UsageError(f"--output {path} is not a folder; name another one")
 
 
 def require_training() -> None:
@@ -160,7 +175,7 @@ def request_of(
     check(typed)
     calibration, path = _calibration(typed, board, identity, default_calibration, tell)
     limits = limits_of(typed.wishes, typed.dataset, board, calibration)
-    _refuse_unreachable(typed, board, limits, _assessor(typed.dataset, calibration))
+    _refuse_unreachable(typed, board, limits, _assessor(typed.dataset, calibration, typed.mode))
     base = _base(typed, calibration, path, identity)
     require_training()
     with mapped():
@@ -174,7 +189,7 @@ def request_of(
         calibration=calibration,
         dataset=dataset,
         limits=limits,
-        assessor=_assessor(dataset, calibration),
+        assessor=_assessor(dataset, calibration, typed.mode),
         settings=_settings(typed, limits, teaching.rung_epochs, teaching.sparsity),
         teaching=teaching,
         handover=HandoverWishes(typed.front, typed.seeds, typed.final_effort, typed.recalibrate),
@@ -192,8 +207,15 @@ def _calibration(
     typed: Typed, board: Board, identity: Identity, default: Path, tell: Callable[[str], None]
 ) -> tuple[Calibration | None, Path]:
     path = typed.calibration or default
-    if typed.calibration is not None or path.is_file():
+    if os.path.exists(path) and not os.path.isfile(path):  # reading a pipe would wait for ever
+        raise UsageError(f"calibration {path} is not a file; name a calibration.toml")
+    if typed.calibration is not None or os.path.isfile(path):
         known = calibration_for(path, identity)
+        if known.latency.unit != (unit := UNITS[identity.timer]):
+            raise UsageError(
+                f"calibration {path}: latency.unit is {known.latency.unit!r}, and {identity.timer} counts {unit};"
+                " calibrate again"
+            )
         unseen = [item.value for item in _SPACE_PATHS if item not in known.latency.paths]
         if unseen:
             tell(
@@ -208,11 +230,12 @@ def _calibration(
     return None, path
 
 
-def _assessor(data: Dataset | str, calibration: Calibration | None) -> Assessor:
+def _assessor(data: Dataset | str, calibration: Calibration | None, mode: str) -> Assessor:
     """Proxies included: the report shows them, and presets bound them."""
     shaped = DATASETS[data] if isinstance(data, str) else data
     memory = calibration.memory if calibration is not None else _cautious()
-    return Assessor(memory, calibration, shaped.input_shape, shaped.num_classes, proxies=True)
+    shape, classes = shaped.input_shape, shaped.num_classes
+    return Assessor(memory, calibration, shape, classes, proxies=True, mode=cast("Mode", mode))
 
 
 def _cautious() -> MemoryModel:

@@ -57,5 +57,5 @@ class Request:
         found = None if self.calibration is None else write_calibration(self.calibration)
         return {
             "board": asdict(board_identity), "calibration": found, "dataset_sha256": self.dataset.sha256,
-            "training": dict(self.teaching.identity),
+            "training": dict(self.teaching.identity), "mode": self.assessor.mode,
         }  # fmt: skip

@@ -12,13 +12,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Literal
 
 from hil.calibrate import write_text
-from hil.errors import InfrastructureError
+from hil.errors import InfrastructureError, StoreError, UsageError
 from hil.measurement import Identity
 from hil.search.bounds import Limits
 from hil.search.drift import drift_text
-from hil.search.emit import NETWORKS, Bench
+from hil.search.emit import NETWORKS, Bench, sweep
 from hil.search.errors import mapped
 from hil.search.finals import Ask
 from hil.search.handover import Desk, Handover, Judge, Training, choose, hand_over, retrained, tested
@@ -66,7 +67,10 @@ def search(request: Request, bench: Bench, displays: Displays) -> Found:
         request.folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InfrastructureError(f"run folder {request.folder}: {error.strerror}; name another folder") from error
-    with mapped(), SearchStore(request.folder / STORE_FILE) as store:
+    path = request.folder / STORE_FILE
+    if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+        raise UsageError(f"{path} is not a file; name another run folder")
+    with mapped(), SearchStore(path) as store:
         outcome = _searched(request, bench, store, displays)
         return _conclude(request, bench, store, outcome, displays)
 
@@ -76,11 +80,11 @@ def _searched(request: Request, bench: Bench, store: SearchStore, displays: Disp
 
     What was under way at its end was dropped, so that it has not used up its time to the last second.
     """
-    settings, ended = request.settings, store.document(_ENDED)
+    settings = request.settings
     wish = [settings.evaluations, settings.seconds]
-    is_over = isinstance(ended, dict) and ended.get("wish") == wish and ended.get("evaluations", 0) > 0
+    ended = _ended(store, wish)
     outcome = run_search(
-        replace(settings, evaluations=ended["evaluations"]) if is_over else settings,
+        settings if ended is None else replace(settings, evaluations=ended[0]),
         store,
         request.assessor,
         request.teaching.trainer,
@@ -88,10 +92,21 @@ def _searched(request: Request, bench: Bench, store: SearchStore, displays: Disp
         identity=request.identity(bench.identity),
         preload=request.teaching.preload,
     )
-    if is_over:
-        return replace(outcome, stopped=ended["stopped"])
+    if ended is not None:
+        return replace(outcome, stopped=ended[1])
     store.put_document(_ENDED, {"wish": wish, "evaluations": outcome.evaluations, "stopped": outcome.stopped})
     return outcome
+
+
+def _ended(store: SearchStore, wish: list[Any]) -> tuple[int, Literal["evaluations", "time"]] | None:
+    """After how many evaluations, and why, the search phase of that wish has ended; None when it has not."""
+    ended = store.document(_ENDED)
+    if not isinstance(ended, dict) or ended.get("wish") != wish:
+        return None
+    evaluations, stopped = ended.get("evaluations"), ended.get("stopped")
+    if not isinstance(evaluations, int) or stopped not in ("evaluations", "time"):
+        raise StoreError(f"the search store holds a damaged end of the search ({ended!r:.80}); name another folder")
+    return (evaluations, stopped) if evaluations > 0 else None
 
 
 def _conclude(request: Request, bench: Bench, store: SearchStore, outcome: Outcome, displays: Displays) -> Found:
@@ -212,5 +227,6 @@ def write_search(folder: Path, result: SearchResult) -> None:
     """Write ``search.json`` and ``report.html``. Raises StoreError when the folder cannot be written."""
     from hil.report.search_page import render_search  # the report imports the result's types
 
+    sweep(folder, RESULT_FILE, REPORT_FILE, CALIBRATION_FILE)
     write_text(folder / RESULT_FILE, json.dumps(result.to_json(), allow_nan=False) + "\n")
     write_text(folder / REPORT_FILE, render_search(result))

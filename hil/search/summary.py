@@ -84,7 +84,8 @@ def _settings(request: Request, handover: Handover) -> dict[str, Any]:
     settings, wishes = request.settings, request.handover
     return {
         "evaluations": settings.evaluations, "minutes": None if request.seconds is None else request.seconds / 60,
-        "effort": settings.effort, "halving": bool(settings.rung_epochs), "rung_epochs": list(settings.rung_epochs),
+        "mode": request.assessor.mode, "effort": settings.effort, "halving": bool(settings.rung_epochs),
+        "rung_epochs": list(settings.rung_epochs),
         "sparsity": None if settings.sparsity is None else list(settings.sparsity),
         "population": settings.population, "sample": settings.sample, "mlp": settings.mlp,
         "time_limit_s": settings.time_limit_s, "memory_limit_bytes": settings.memory_limit_bytes,

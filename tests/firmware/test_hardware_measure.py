@@ -153,3 +153,19 @@ def test_the_place_and_the_reason_are_told(desk: None, tmp_path: Path, model: by
     status, out, told = run("measure", str(tmp_path / "mlp.tflite"), "--board", "mps2-an386", "--json")
     assert (status, json.loads(out)[0]["via"]) == (0, "qemu")
     assert "via qemu (simulated; mps2-an386 exists only as QEMU's machine)" in " ".join(told.split())
+
+
+@pytest.mark.slow
+def test_bench_runs_where_it_is_told_to(desk: None) -> None:
+    images.need_toolchain()
+    if shutil.which(QEMU) is None:
+        pytest.skip(f"{QEMU} is not installed")
+    options = ("--board", "mps2-an386", "--samples", "2", "--workers", "1", "--json")
+    status, out, told = run("bench", *options)
+    assert status == 0, told
+    found = json.loads(out)
+    assert (found["via"], found["samples"], found["failed"]) == ("qemu", 2, 0)
+    assert "via qemu (simulated; mps2-an386 exists only as QEMU's machine)" in " ".join(told.split())
+    status, out, told = run("bench", *options, "--via", "hardware")
+    assert (status, out) == (2, "")
+    assert "no target for --via hardware" in told

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import asdict, replace
@@ -65,6 +66,7 @@ INSTRUCTIONS = timed("icount-instructions", "instructions")
         ["-d", "digits", "--board", "no-such-board"],
         ["-d", "digits", "--strategy", "bayes"],
         ["-d", "digits", "--space", "transformer"],
+        ["-d", "digits", "--mode", "sloppy"],
         ["-d", "digits", "--effort", "0"],
         ["-d", "digits", "--final-effort", "1.5"],
         ["-d", "digits", "--effort", "nan"],
@@ -86,6 +88,14 @@ INSTRUCTIONS = timed("icount-instructions", "instructions")
         ["-d", "digits", "--source", "missing"],
         ["-d", "digits", "--recalibrate"],
         ["-d", "digits", "--max-ram", "4100"],
+        ["-d", "digits", "--evaluations", "9" * 400],
+        ["-d", "digits", "--population", "9" * 30],
+        ["-d", "digits", "--sample", "9" * 30],
+        ["-d", "digits", "--workers", "1000000"],
+        ["-d", "digits", "-o", "a" * 300],
+        ["-d", "digits", "--calibration", "/dev/zero"],
+        ["-d", "digits", "--calibration", "a" * 300],
+        ["-d", "digits", "--teacher", "a" * 300],
     ],
 )
 def test_usage_errors_are_one_line_and_status_2(
@@ -274,6 +284,14 @@ def test_a_calibration_of_another_board_is_refused(told: list[str], tmp_path: Pa
         request(told, tmp_path, Typed("digits", calibration=tmp_path / "other.toml"), other)
 
 
+def test_a_calibration_whose_unit_is_not_its_timers_is_refused(told: list[str], tmp_path: Path) -> None:
+    known = stub_calibration()
+    text = write_calibration(replace(known, latency=replace(known.latency, unit="cycles")))
+    (tmp_path / "calibration.toml").write_text(text)
+    with pytest.raises(UsageError, match="'cycles', and icount-instructions counts instructions"):
+        request(told, tmp_path, Typed("digits", wishes=Wishes(latency="5ms")))
+
+
 def test_minutes_are_shared_with_the_hand_over(told: list[str], tmp_path: Path) -> None:
     found = request(told, tmp_path, Typed("digits", minutes=10))
     assert found.seconds == 600
@@ -324,3 +342,22 @@ def test_the_rigs_identity_is_the_calibrations(told: list[str], tmp_path: Path) 
     known = replace(stub_calibration(), identity=asdict(identity))
     (tmp_path / "calibration.toml").write_text(write_calibration(known))
     assert request(told, tmp_path, Typed("digits"), identity).calibration == known
+
+
+def test_a_pipe_is_no_calibration(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe")
+    assert run(monkeypatch, "-d", "digits", "--via", "qemu", "--calibration", "pipe") == 2
+    assert "pipe is not a file" in capsys.readouterr().err
+
+
+def test_nohup_is_heeded(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = [signal.signal(signal.SIGHUP, signal.SIG_IGN), signal.getsignal(signal.SIGTERM)]
+    try:
+        run(monkeypatch, "--help")
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before[0])
+        signal.signal(signal.SIGTERM, before[1])

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import os
+import sqlite3
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +16,7 @@ import numpy as np
 import pytest
 
 from hil.board import load_board
-from hil.errors import BudgetError, CheckFailed, ModelError, UsageError
+from hil.errors import BudgetError, CheckFailed, ModelError, StoreError, UsageError
 from hil.graphs import describe_file
 from hil.plan import Plan
 from hil.search.bounds import Wishes, limits_of
@@ -30,6 +34,7 @@ from munas.kernels import Work
 from munas.objective import Bounds, Metric
 from munas.resources import Assessor, Resources
 from munas.search import SearchSettings
+from munas.search_store import SearchStore
 from munas.space import random_cnn
 from tests.network_trainer import INPUT_SHAPE, NUM_CLASSES
 from tests.search_stub import StubBench, stub_calibration, stub_dataset, stub_teaching
@@ -367,3 +372,66 @@ def test_latency_has_drifted_when_chance_does_not_explain_it(latencies: tuple[fl
 
 def test_memory_may_never_be_under() -> None:
     assert "ram 101 bytes, 100 were predicted" in drift_text([located(101, ram=101), located(101)], 0.95)
+
+# -- what a hostile tester found --
+
+
+def test_what_a_kill_left_half_written_goes(world: World) -> None:
+    world.run()
+    (network, *_) = (world.folder / "networks").iterdir()
+    (network / ".firmware-abc").mkdir()
+    (network / ".firmware-abc" / "model.c").touch()
+    for path in (network / ".model.tflite-abc", world.folder / ".search.json-abc", world.folder / ".report.html-abc"):
+        path.touch()
+    (network / ".mine").touch()
+    world.run()
+    assert [path.name for path in world.folder.rglob(".*")] == [".mine"]
+
+
+def test_a_lowered_effort_is_never_none() -> None:
+    made = plan_finals(CHOSEN, Ask((0,), 1.0, 1e-7, 0.0, 1), Costs())
+    assert made.effort == 1e-7
+    assert "at effort 1e-07 instead of 1" in made.note
+
+
+def test_a_search_without_time_says_so(world: World) -> None:
+    with pytest.raises(CheckFailed, match=r"no candidate was finished in time.*--minutes"):
+        world.run(settings=replace(world.request().settings, seconds=1e-9))
+
+
+DAMAGED: list[tuple[str, Any]] = [
+    ("search", {"wish": [12, None], "evaluations": "many", "stopped": "evaluations"}),
+    ("search", {"wish": [12, None], "evaluations": 12}),
+    ("elapsed_s", "soon"),
+    ("elapsed_s", math.inf),
+    ("elapsed_s", {"a": 1}),
+    ("handover", {"effort": math.nan}),
+    ("handover", {"members": [math.inf]}),
+    ("handover", {"seeds": 3}),
+]
+GENERATORS = ["{}", '{"bit_generator": "PCG64", "state": 3}', '{"bit_generator": "MT19937"}']
+
+
+def test_damaged_documents_are_told(world: World) -> None:
+    world.run()
+    for key, damage in DAMAGED:
+        with SearchStore(world.folder / "search.sqlite") as store:
+            known = store.document(key)
+            store.put_document(key, {**known, "plan": {**known["plan"], **damage}} if key == "handover" else damage)
+        with pytest.raises(StoreError, match="damaged"):
+            world.run()
+        with SearchStore(world.folder / "search.sqlite") as store:
+            store.put_document(key, known)
+    with contextlib.closing(sqlite3.connect(world.folder / "search.sqlite", isolation_level=None)) as database:
+        for state in GENERATORS:
+            database.execute("UPDATE state SET generator = ?", (state,))
+            with pytest.raises(StoreError, match="damaged"):
+                world.run()
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_a_store_that_is_no_file_is_refused(world: World, make: Callable[[Path], None]) -> None:
+    world.folder.mkdir()
+    make(world.folder / "search.sqlite")
+    with pytest.raises(UsageError, match=r"search\.sqlite is not a file"):
+        world.run()

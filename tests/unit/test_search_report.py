@@ -6,6 +6,7 @@ import json
 import math
 import os
 import re
+import time
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 from itertools import pairwise
@@ -276,6 +277,14 @@ def test_ancestors_in_a_circle_end(full: SearchResult) -> None:
     assert [item.index for item in lineage(replace(full, points=points))] == [full.winner]
 
 
+def test_many_ancestors_are_followed_in_time(full: SearchResult) -> None:
+    first = full.points[0]
+    points = tuple(replace(first, index=index, parent=index - 1 if index else None) for index in range(20_000))
+    started = time.monotonic()
+    assert len(lineage(replace(full, points=points, winner=19_999))) == 20_000
+    assert time.monotonic() - started < 10
+
+
 def test_pruning_is_drawn_before_and_after(full: SearchResult, full_html: str) -> None:
     found = figure(full_html, "pruning-flash_weights")
     pruned = [item for item in full.points if item.drawn is not None and item.error is not None and not item.stopped]
@@ -379,6 +388,13 @@ def test_an_mlp_has_a_picture() -> None:
     layers = boxes_of(build_graph(MlpArchitecture((20, 10)), SHAPE, 10))
     picture = ElementTree.fromstring(network_picture("n", layers, SHAPE, "x"))
     assert {"Dense 20", "Dense 10", "ReLU"} <= {text.text for text in picture.iter("text")}
+
+
+def test_a_layer_that_lies_about_its_normalisation_is_drawn_once() -> None:
+    (box, *_) = branched(1)
+    many: Any = 1_000
+    picture = str(network_picture("network-1", [replace(box, batch_norm=many, relu=many)], (8, 8, 1), "lies"))
+    assert picture.count("BN") == picture.count("ReLU") == 1
 
 
 def test_what_is_no_network_has_a_picture_that_says_so() -> None:

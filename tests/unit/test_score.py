@@ -1,0 +1,88 @@
+"""The score on the test set: the same in one process and in several, and no process outlives an interruption."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from multiprocessing.process import BaseProcess
+from types import FrameType
+
+import numpy as np
+import pytest
+
+from hil.errors import InfrastructureError
+from hil.search.score import Scorer
+from munas.data import Dataset, Examples
+from munas.flatbuffer import write_tflite
+from munas.graph import build_graph
+from munas.space import random_cnn
+from tests.network_trainer import INPUT_SHAPE, NUM_CLASSES
+from tests.search_stub import stub_dataset
+
+ENOUGH = 1000
+
+
+def dataset(examples: int) -> Dataset:
+    rng = np.random.default_rng(1)
+    inputs = rng.integers(0, 17, (examples, *INPUT_SHAPE), np.uint8)
+    return replace(stub_dataset(), test=Examples(inputs, rng.integers(0, NUM_CLASSES, examples)))
+
+
+@pytest.fixture(scope="module")
+def tflite() -> bytes:
+    return write_tflite(build_graph(random_cnn(np.random.default_rng(3)), INPUT_SHAPE, NUM_CLASSES), 1)
+
+
+@contextmanager
+def when_it_works(act: int, seen: list[BaseProcess] | None = None) -> Iterator[None]:
+    """Once there are processes, each gets the signal `act`; for SIGALRM, this process does."""
+
+    def wait() -> None:
+        deadline = time.monotonic() + 60
+        while len(found := multiprocessing.active_children()) < 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(0.3)  # for what comes after their start
+        if seen is not None:
+            seen.extend(found)
+        if act == signal.SIGALRM:
+            signal.pthread_kill(threading.main_thread().ident or 0, act)
+        else:
+            for process in found:
+                process.kill()
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    yield
+    thread.join()
+
+
+@pytest.mark.slow
+def test_the_score_does_not_depend_on_the_processes(tflite: bytes) -> None:
+    data = dataset(ENOUGH)
+    assert Scorer(data, 2)(tflite) == Scorer(data, 1)(tflite)
+
+
+def test_a_process_that_dies_is_told(tflite: bytes) -> None:
+    with when_it_works(signal.SIGKILL), pytest.raises(InfrastructureError, match=r"has died.*same command again"):
+        Scorer(dataset(ENOUGH), 2)(tflite)
+
+
+def test_an_interruption_ends_the_processes_at_once(tflite: bytes) -> None:
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    found: list[BaseProcess] = []
+    try:
+        with when_it_works(signal.SIGALRM, found), pytest.raises(KeyboardInterrupt):
+            Scorer(dataset(ENOUGH), 2)(tflite)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert found
+    assert {process.exitcode for process in found} == {-signal.SIGKILL}
+    assert multiprocessing.active_children() == []
