@@ -186,7 +186,7 @@ def _utc(moment: str) -> str:
 
 def _setting(key: str, value: object) -> str:
     if value is None:
-        return "off" if key == "sparsity" else "none"
+        return {"sparsity": "off", "evaluations": "as time allows"}.get(key, "none")
     if isinstance(value, bool):
         return "on" if value else "off"
     if key == "memory_limit_bytes" and isinstance(value, int):

@@ -23,7 +23,7 @@ from hil.record import Record
 from hil.search.bounds import Limits, Wishes, limits_of
 from hil.search.errors import mapped
 from hil.search.recalibrate import records_beside
-from hil.search.request import HandoverWishes, Request
+from hil.search.request import UNLIMITED, HandoverWishes, Request
 from hil.search.training import Lesson, teaching_of
 from munas.calibration import Calibration, CodePart, MemoryModel
 from munas.data import DATASETS, Dataset, load_dataset
@@ -38,7 +38,6 @@ INSTALL_SEARCH = "make install-search (or: pip install 'munas-hil[search]')"
 HANDOVER_SHARE = 0.35  # of all minutes, kept for re-training, measuring and testing the front
 DEFAULT_EVALUATIONS = 2000
 DEFAULT_TIME_LIMIT_S = 900.0
-_UNLIMITED = 1_000_000  # evaluations, where minutes end the search
 _MEMORY_SHARE = 0.8  # of the machine's, over all workers
 _ALIASES = {"ageing": "evolution"}
 # No network of the search space runs on these.
@@ -266,7 +265,7 @@ def _settings(
     typed: Typed, limits: Limits, rung_epochs: tuple[int, ...], sparsity: tuple[float, float] | None
 ) -> SearchSettings:
     seconds = None if typed.minutes is None else 60 * typed.minutes * (1 - HANDOVER_SHARE)
-    evaluations = typed.evaluations or (DEFAULT_EVALUATIONS if seconds is None else _UNLIMITED)
+    evaluations = typed.evaluations or (DEFAULT_EVALUATIONS if seconds is None else UNLIMITED)
     limit_s = typed.time_limit_s or DEFAULT_TIME_LIMIT_S
     if seconds is not None and typed.time_limit_s is None:
         limit_s = min(limit_s, max(60.0, seconds / 4))  # one slow candidate must not take the whole search

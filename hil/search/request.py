@@ -17,6 +17,8 @@ from munas.data import Dataset
 from munas.resources import Assessor
 from munas.search import SearchSettings
 
+UNLIMITED = 1_000_000  # evaluations, where minutes end the search
+
 
 @dataclass(frozen=True, slots=True)
 class HandoverWishes:

@@ -12,7 +12,7 @@ from hil.result import Failure
 from hil.sample import summary
 from hil.search.bounds import clock_of
 from hil.search.handover import Handover
-from hil.search.request import Request
+from hil.search.request import UNLIMITED, Request
 from hil.search.result import Point, SearchResult
 from munas.candidate import Candidate, Evaluation
 from munas.objective import Bounds, features, meets
@@ -83,7 +83,8 @@ def summarise(
 def _settings(request: Request, handover: Handover) -> dict[str, Any]:
     settings, wishes = request.settings, request.handover
     return {
-        "evaluations": settings.evaluations, "minutes": None if request.seconds is None else request.seconds / 60,
+        "evaluations": settings.evaluations if settings.evaluations < UNLIMITED else None,
+        "minutes": None if request.seconds is None else request.seconds / 60,
         "mode": request.assessor.mode, "effort": settings.effort, "halving": bool(settings.rung_epochs),
         "rung_epochs": list(settings.rung_epochs),
         "sparsity": None if settings.sparsity is None else list(settings.sparsity),
