@@ -25,6 +25,8 @@ from tests.contract.test_runner import RANDOM, Image, RunnerContract, boot
 from tests.fake_board import SERIAL_NUMBER, FakeBoard
 from tests.firmware import images
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def objects_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

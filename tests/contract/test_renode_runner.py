@@ -21,6 +21,8 @@ from tests.contract.test_runner import RANDOM, Image, RunnerContract, boot
 from tests.fake_board import FakeBoard
 from tests.firmware import images
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def renode_objects(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:

@@ -129,6 +129,7 @@ class RunnerContract:
         assert {"pc", "lr", "sp", "cfsr", "hfsr", "bfar", "mmfar"} <= set(caught.value.registers)
         self.check_nothing_left()
 
+    @pytest.mark.slow
     def test_an_endless_loop_is_a_time_out(self, runner: Runner, board: Board, image: Image) -> None:
         def impatient(session: Session) -> None:
             timeouts = replace(session.timeouts, inference_s=0.3)

@@ -19,6 +19,7 @@ import pytest
 from hil.campaign import run_campaign
 from hil.store import Result, Run, Store
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
 RUN = Run("kill-test", {}, 0, {})
 SAMPLES = 40

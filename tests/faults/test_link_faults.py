@@ -26,7 +26,10 @@ from tests.faults.faulty import BYTES, FAULTS, FaultyLine
 from tests.faults.host_device import HostDevice, open_descriptors
 from tests.firmware import images
 
-pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="no compiler for the host")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(shutil.which("gcc") is None, reason="no compiler for the host"),
+]
 
 
 @pytest.mark.parametrize("fault", FAULTS)

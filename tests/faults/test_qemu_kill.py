@@ -14,7 +14,7 @@ import pytest
 from tests.contract.processes import children, gone
 from tests.firmware import images
 
-pytestmark = [pytest.mark.firmware, pytest.mark.qemu]
+pytestmark = [pytest.mark.firmware, pytest.mark.qemu, pytest.mark.slow]
 
 ROOT = Path(__file__).resolve().parents[2]
 CHILD = """

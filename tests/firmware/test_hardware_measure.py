@@ -26,7 +26,7 @@ from munas.space import MlpArchitecture
 from tests.fake_board import SERIAL_NUMBER, FakeBoard
 from tests.firmware import images
 
-pytestmark = [pytest.mark.firmware, pytest.mark.qemu]
+pytestmark = [pytest.mark.firmware, pytest.mark.qemu, pytest.mark.slow]
 
 
 def network(seed: int) -> bytes:

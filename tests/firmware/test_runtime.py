@@ -204,6 +204,7 @@ def test_a_fault_at_start_up_is_a_fault(build: Build, boot: Boot) -> None:
         pass
 
 
+@pytest.mark.slow
 def test_an_endless_loop_is_a_time_out_that_says_where(build: Build, boot: Boot) -> None:
     image = build(header() + images.ENDLESS)
     short = Timeouts(boot_s=20.0, inference_s=0.3)

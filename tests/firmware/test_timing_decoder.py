@@ -17,7 +17,7 @@ from hil.timing.library import decode
 from hil.timing.native import timing_dir
 from tests.firmware import timing_objdump as objdump
 
-pytestmark = pytest.mark.firmware
+pytestmark = [pytest.mark.firmware, pytest.mark.slow]
 
 FLAGS = 1 << 16
 

@@ -13,7 +13,7 @@ import pytest
 from hil.timing.options import Lines
 from tests.firmware.timing_loops import run
 
-pytestmark = [pytest.mark.firmware, pytest.mark.qemu]
+pytestmark = [pytest.mark.firmware, pytest.mark.qemu, pytest.mark.slow]
 
 ENTRY, LEAVE = 2, 1
 POINTERS = "movw r1, #:lower16:buffer; movt r1, #:upper16:buffer; mov r2, r1; "  # 3 cycles, and no load

@@ -25,7 +25,7 @@ from hil.timing.validate import load_published, published_file, validate
 from munas.flatbuffer import write_tflite
 from tests.networks import every_operator, small_network
 
-pytestmark = [pytest.mark.firmware, pytest.mark.qemu]
+pytestmark = [pytest.mark.firmware, pytest.mark.qemu, pytest.mark.slow]
 
 ROOT = Path(__file__).resolve().parents[2]
 

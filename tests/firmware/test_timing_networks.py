@@ -16,7 +16,7 @@ from tests.firmware import timing_objdump as objdump
 from tests.firmware.test_timing_decoder import compare
 from tests.firmware.timing_networks import deploy, infer, roomy
 
-pytestmark = [pytest.mark.firmware, pytest.mark.qemu]
+pytestmark = [pytest.mark.firmware, pytest.mark.qemu, pytest.mark.slow]
 
 BOARDS = {name: load_board(name).timing for name in ("nucleo-l4r5zi", "nucleo-f746zg")}
 L4R5 = BOARDS["nucleo-l4r5zi"] or Timing()

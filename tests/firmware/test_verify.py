@@ -24,7 +24,7 @@ from munas.flatbuffer import write_tflite
 from tests.firmware import images
 from tests.networks import every_operator
 
-pytestmark = [pytest.mark.firmware, pytest.mark.qemu]
+pytestmark = [pytest.mark.firmware, pytest.mark.qemu, pytest.mark.slow]
 
 COUNT = 12
 

@@ -24,6 +24,7 @@ from munas.training.quantise import scaled
 from munas.training.train import KerasTraining
 from tests.training.tiny import RECIPE, branched, dataset, task
 
+pytestmark = pytest.mark.slow
 DATA = dataset()
 
 

@@ -27,6 +27,7 @@ from munas.training.steps import InputSpec, Stepper
 from munas.training.train import KerasTraining
 from tests.training.tiny import RECIPE, branched, dataset, task
 
+pytestmark = pytest.mark.slow
 DATA = dataset()
 
 

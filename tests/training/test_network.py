@@ -18,6 +18,8 @@ from munas.training.steps import mask_indices
 from tests.networks import every_operator
 from tests.training.tiny import branched, trained_like
 
+pytestmark = pytest.mark.slow
+
 
 def small_architectures(count: int) -> list[Architecture]:
     rng = np.random.default_rng(11)

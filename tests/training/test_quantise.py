@@ -38,6 +38,7 @@ from munas.training.quantise import classes, int8_error, int8_logits, quantise_i
 from tests.networks import every_operator
 from tests.training.tiny import branched, trained_like
 
+pytestmark = pytest.mark.slow
 TASKS = (((28, 28, 1), 10), ((32, 32, 3), 10), ((8, 8, 1), 10), ((49, 40, 1), 12), ((32, 32, 3), 2), ((16, 16, 1), 2))
 
 
