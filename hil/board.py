@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from hil.errors import BoardError
+from hil.errors import BoardError, UsageError
 from hil.files import read_regular
 from hil.timing.config import CodeLines, DataLines, Evidence, Pipeline, Timing
 
@@ -44,6 +44,17 @@ def parse_size_bytes(value: object) -> int:
     if match is None:
         raise ValueError(f"{value!r} is not a size; write bytes, or a number with K or M such as 64K")
     return int(match[1]) * _FACTORS[match[2].lower()]
+
+
+def typed_size_bytes(option: str, text: str) -> int:
+    """Positive bytes from what was typed behind `option`. Raises UsageError."""
+    try:
+        size_bytes = parse_size_bytes(int(text) if text.isdecimal() else text)
+    except ValueError as error:
+        raise UsageError(f"{option}: {error}") from error
+    if size_bytes <= 0:
+        raise UsageError(f"{option}: {text} is not a positive size")
+    return size_bytes
 
 
 SizeBytes = Annotated[int, BeforeValidator(parse_size_bytes), Field(gt=0, lt=2**32)]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 import typer
 from rich.console import Console
 
-from hil.board import Board, Via, load_board, parse_size_bytes
+from hil.board import Board, Via, load_board, typed_size_bytes
 from hil.errors import InfrastructureError, UsageError
 
 if TYPE_CHECKING:
@@ -63,15 +63,7 @@ def chosen_board(name: str, flash: str | None = None, sram: str | None = None) -
 
 
 def _budget_bytes(option: str, text: str | None) -> int | None:
-    if text is None:
-        return None
-    try:
-        size_bytes = parse_size_bytes(int(text) if text.isdecimal() else text)
-    except ValueError as error:
-        raise UsageError(f"{option}: {error}") from error
-    if size_bytes <= 0:
-        raise UsageError(f"{option}: {text} is not a positive size")
-    return size_bytes
+    return None if text is None else typed_size_bytes(option, text)
 
 
 def chosen_place(board: Board, via: str, device: str | None = None, *, several: bool = False) -> Place:

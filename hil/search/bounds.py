@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from hil.board import Board, parse_size_bytes
+from hil.board import Board, typed_size_bytes
 from hil.errors import UsageError
 from hil.timing.modelled import TIMER as MODELLED
 from munas.calibration import Calibration
@@ -138,12 +138,7 @@ def _error(value: float) -> float:
 
 
 def _bytes(option: str, text: str, most: int, board: Board) -> float:
-    try:
-        size_bytes = parse_size_bytes(int(text) if text.isdecimal() else text)
-    except ValueError as error:
-        raise UsageError(f"{option}: {error}") from error
-    if size_bytes <= 0:
-        raise UsageError(f"{option}: {text} is not a positive size")
+    size_bytes = typed_size_bytes(option, text)
     if size_bytes > most:
         raise UsageError(
             f"{option} {text} is more than the {most} bytes that the budget of {board.name} allows;"

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast, get_args
 
-from hil.board import KIB, Board, parse_size_bytes
+from hil.board import KIB, Board, typed_size_bytes
 from hil.cache import cache_dir
 from hil.calibrate import calibration_for
 from hil.errors import ToolMissing, UsageError
@@ -118,13 +118,10 @@ def _memory_limit_bytes(typed: Typed) -> int:
     if text is None:
         machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         return max(1 << 30, int(machine * _MEMORY_SHARE) // _workers(typed))
-    try:
-        if text[-1:] in "gG" and text[:-1].isdecimal():
-            size_bytes = int(text[:-1]) * KIB**3
-        else:
-            size_bytes = parse_size_bytes(int(text) if text.isdecimal() else text)
-    except ValueError as error:
-        raise UsageError(f"--memory-limit: {error}") from error
+    if text[-1:] in "gG" and text[:-1].isdecimal() and len(text) < 10:
+        size_bytes = int(text[:-1]) * KIB**3
+    else:
+        size_bytes = typed_size_bytes("--memory-limit", text)
     if size_bytes < 256 * KIB * KIB:
         raise UsageError(f"--memory-limit {text} is less than the 256M that training takes at the very least")
     return size_bytes
