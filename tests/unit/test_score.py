@@ -25,6 +25,7 @@ from tests.network_trainer import INPUT_SHAPE, NUM_CLASSES
 from tests.search_stub import stub_dataset
 
 ENOUGH = 1000
+ENDLESS = 200_000  # scored in minutes: the signal always comes before the end
 
 
 def dataset(examples: int) -> Dataset:
@@ -69,7 +70,7 @@ def test_the_score_does_not_depend_on_the_processes(tflite: bytes) -> None:
 
 def test_a_process_that_dies_is_told(tflite: bytes) -> None:
     with when_it_works(signal.SIGKILL), pytest.raises(InfrastructureError, match=r"has died.*same command again"):
-        Scorer(dataset(ENOUGH), 2)(tflite)
+        Scorer(dataset(ENDLESS), 2)(tflite)
 
 
 def test_an_interruption_ends_the_processes_at_once(tflite: bytes) -> None:
@@ -80,7 +81,7 @@ def test_an_interruption_ends_the_processes_at_once(tflite: bytes) -> None:
     found: list[BaseProcess] = []
     try:
         with when_it_works(signal.SIGALRM, found), pytest.raises(KeyboardInterrupt):
-            Scorer(dataset(ENOUGH), 2)(tflite)
+            Scorer(dataset(ENDLESS), 2)(tflite)
     finally:
         signal.signal(signal.SIGALRM, before)
     assert found
