@@ -19,6 +19,16 @@ Format = Callable[[float], str]
 
 
 @dataclass(frozen=True, slots=True)
+class FigureSize:
+    """Size of a figure in drawing units, and the most ticks of its axes (of the time axis, where it has one)."""
+
+    ident: str
+    width: float
+    height: float
+    ticks: int
+
+
+@dataclass(frozen=True, slots=True)
 class Panel:
     """The plot area [left, right] x [top, bottom] of a drawing, and the scales that map data into it."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from markupsafe import Markup
 
@@ -29,21 +28,11 @@ def dots(points: Sequence[tuple[float, float]], class_: str, titles: Sequence[st
     return svg.tag("g", svg.join(marks), class_=f"dots {class_}")
 
 
-@dataclass(frozen=True, slots=True)
-class Format:
-    """Size of the figure in drawing units, and the most ticks an axis may have."""
-
-    ident: str
-    width: float
-    height: float
-    ticks: int
+WIDE = axes.FigureSize("macs", 960, 460, 8)
+NARROW = axes.FigureSize("macs-narrow", axes.WIDTH, 392, 6)
 
 
-WIDE = Format("macs", 960, 460, 8)
-NARROW = Format("macs-narrow", axes.WIDTH, 392, 6)
-
-
-def macs_figure(result: CalibrationResult, series: Series, r2: float, form: Format) -> Markup:
+def macs_figure(result: CalibrationResult, series: Series, r2: float, form: axes.FigureSize) -> Markup:
     """MACs against measured time, the line of the MACs-only fit, and `r2` of a straight line through all points."""
     name = "MACs against measured latency"
     if not len(series):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from markupsafe import Markup
 
@@ -17,18 +16,8 @@ LONGEST_S = 1e9
 NOTHING = "no candidate was trained"
 
 
-@dataclass(frozen=True, slots=True)
-class Format:
-    """Size of the figure in drawing units, and the most ticks of its time axis."""
-
-    ident: str
-    width: float
-    height: float
-    ticks: int
-
-
-WIDE = Format("progress", 960, 420, 10)
-NARROW = Format("progress-narrow", axes.WIDTH, 380, 5)
+WIDE = axes.FigureSize("progress", 960, 420, 10)
+NARROW = axes.FigureSize("progress-narrow", axes.WIDTH, 380, 5)
 
 
 def best_so_far(points: Sequence[Point], *, feasible: bool) -> tuple[tuple[float, float], ...]:
@@ -59,7 +48,7 @@ def time_unit(seconds: float) -> tuple[float, str]:
     return (60.0, "min") if seconds < 4 * 3600 else (3600.0, "h")
 
 
-def progress_figure(result: SearchResult, form: Format) -> Markup:
+def progress_figure(result: SearchResult, form: axes.FigureSize) -> Markup:
     """Error of every evaluation by the time it finished, and the best so far within all bounds."""
     name = "Validation error over the time of the search"
     points = drawable(result.points)
