@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from hil.measurement import Identity
-from hil.result import (
+from hil.calibration.result import (
     ArenaBuffer,
     ArenaMap,
     ArenaStep,
@@ -27,6 +26,7 @@ from hil.result import (
     PathError,
     SampleResult,
 )
+from hil.measure.measurement import Identity
 
 IDENTITY = Identity(
     board="nucleo-f746zg",

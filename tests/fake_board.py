@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from hil.detect import Connected
-from hil.runners.qemu import ICOUNT_SHIFT, QEMU
+from hil.targets.detect import Connected
+from hil.targets.runners.qemu import ICOUNT_SHIFT, QEMU
 
 SERIAL_NUMBER = "0665FF303430"
 Trouble = Literal["gone", "silent", "floods"]

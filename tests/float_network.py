@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from munas.channels import Weights
-from munas.graph import INPUT, Graph, Kind, Operator
+from munas.arch.channels import Weights
+from munas.arch.graph import INPUT, Graph, Kind, Operator
 
 BN_EPSILON = 1e-3  # Keras' default
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from munas.candidate import Epoch, Task, Trained
+from munas.arch.graph import build_graph
 from munas.errors import TrainingError
-from munas.flatbuffer import write_tflite
-from munas.graph import build_graph
+from munas.search.candidate import Epoch, Task, Trained
+from munas.tflite.flatbuffer import write_tflite
 
 INPUT_SHAPE, NUM_CLASSES = (8, 8, 1), 10
 PRELOAD = (__name__,)

@@ -6,9 +6,9 @@ import functools
 
 import numpy as np
 
-from munas.flatbuffer import write_tflite
-from munas.graph import Graph, build_graph
-from munas.space import parse_architecture, random_cnn
+from munas.arch.graph import Graph, build_graph
+from munas.arch.space import parse_architecture, random_cnn
+from munas.tflite.flatbuffer import write_tflite
 
 SMALL_MACS = 300_000
 SMALL_WEIGHTS = 12_000

@@ -10,7 +10,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from hil.model import (
+from hil.model.network import (
     Activation,
     AddParams,
     ConcatParams,

@@ -11,7 +11,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 
-from hil.report import numbers
+from hil.report.charts import numbers
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 HOSTILE = "</title></style><script>alert(1)</script><img src=x onerror=alert(2)>\"'{{7*7}}&\u202e\x00\ud800[red]"

@@ -8,13 +8,13 @@ from functools import cache
 
 import numpy as np
 
-from hil.measurement import Identity
-from hil.result import Failure
+from hil.calibration.result import Failure
+from hil.measure.measurement import Identity
 from hil.search.result import Box, MeasuredFigures, Member, Point, SearchResult, boxes_of
-from munas.graph import Graph, build_graph
-from munas.objective import pareto_front
-from munas.resources import Resources
-from munas.space import Architecture, random_cnn, to_dict
+from munas.arch.graph import Graph, build_graph
+from munas.arch.space import Architecture, random_cnn, to_dict
+from munas.cost.resources import Resources
+from munas.search.objective import pareto_front
 from tests.calibration_results import IDENTITY
 
 INPUT_SHAPE = (28, 28, 1)

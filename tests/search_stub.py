@@ -11,21 +11,21 @@ from typing import Any
 
 import numpy as np
 
-from hil import cli
-from hil.measure import Measured
-from hil.measurement import Build, Identity, LayerTime, Measurement, Memory, Outputs
-from hil.measurement import Latency as Times
-from hil.model import parse_model
-from hil.plan import Plan, make_plan
-from hil.render import Project
+from hil.build.sources import Project
+from hil.cli import main as cli
+from hil.codegen.plan import Plan, make_plan
+from hil.measure.harness import Measured
+from hil.measure.measurement import Build, Identity, LayerTime, Measurement, Memory, Outputs
+from hil.measure.measurement import Latency as Times
+from hil.model.load import parse_model
 from hil.search import options
 from hil.search.training import Lesson, Teaching
-from munas.calibration import Calibration, CodePart, Latency, MemoryModel
-from munas.candidate import Evaluation
+from munas.cost.calibration import Calibration, CodePart, Latency, MemoryModel
+from munas.cost.kernels import Path as KernelPath
+from munas.cost.loops import loop_names
+from munas.cost.resources import Resources
 from munas.data import Dataset, Examples
-from munas.kernels import Path as KernelPath
-from munas.loops import loop_names
-from munas.resources import Resources
+from munas.search.candidate import Evaluation
 from tests.calibration_results import IDENTITY
 from tests.network_trainer import INPUT_SHAPE, NUM_CLASSES, PRELOAD, StubTrainer
 
@@ -63,9 +63,7 @@ def stub_dataset() -> Dataset:
     def part(count: int) -> Examples:
         return Examples(rng.integers(0, 17, (count, *INPUT_SHAPE), np.uint8), rng.integers(0, NUM_CLASSES, count))
 
-    return Dataset(
-        "digits", INPUT_SHAPE, NUM_CLASSES, part(40), part(10), part(20), (1 / 16,), (0.0,), "0" * 64
-    )
+    return Dataset("digits", INPUT_SHAPE, NUM_CLASSES, part(40), part(10), part(20), (1 / 16,), (0.0,), "0" * 64)
 
 
 @dataclass

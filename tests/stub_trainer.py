@@ -17,12 +17,12 @@ from pathlib import Path
 
 import numpy as np
 
-from munas.calibration import MemoryModel
-from munas.candidate import Epoch, Task, Trained
+from munas.arch.graph import build_graph
+from munas.cost.calibration import MemoryModel
+from munas.cost.resources import Assessor
 from munas.errors import DatasetError, TrainingError
-from munas.graph import build_graph
-from munas.objective import Bounds, Metric
-from munas.resources import Assessor
+from munas.search.candidate import Epoch, Task, Trained
+from munas.search.objective import Bounds, Metric
 
 INPUT_SHAPE = (16, 16, 1)
 NUM_CLASSES = 4

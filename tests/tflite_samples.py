@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from munas.tflite_file import (
+from munas.tflite.file import (
     DEQUANTIZE_OPTIONS,
     PAD_OPTIONS,
     QUANTIZE_OPTIONS,

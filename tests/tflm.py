@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-from hil.tflm.detect import ROOT_VARIABLE
-from munas.tflite_file import (
+from hil.runtimes.tflm.detect import ROOT_VARIABLE
+from munas.tflite.file import (
     PAD_OPTIONS,
     QUANTIZE_OPTIONS,
     Code,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from munas.candidate import Epoch, Task, Trained
+from munas.search.candidate import Epoch, Task, Trained
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-/* `hil ...`: what MLPerf's protocol lacks. Replies are lines with a CRC-32; see hil/wire.py. */
+/* `hil ...`: what MLPerf's protocol lacks. Replies are lines with a CRC-32; see hil/link/protocol.py. */
 #include <stddef.h>
 
 #include "hil_port.h"

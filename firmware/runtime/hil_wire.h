@@ -1,4 +1,4 @@
-/* Written by hil/wire.py (render_header); tests/unit/test_wire.py checks that it is up to date. */
+/* Written by hil/link/protocol.py (render_header); tests/unit/test_wire.py checks that it is up to date. */
 #ifndef HIL_WIRE_H
 #define HIL_WIRE_H
 

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 import typer
 from rich.console import Console
 
-from hil.board import Board, Via, load_board, typed_size_bytes
+from hil.boards.board import Board, Via, load_board, typed_size_bytes
 from hil.errors import InfrastructureError, UsageError
 
 if TYPE_CHECKING:
-    from hil.place import Place
+    from hil.targets.place import Place
 
 app = typer.Typer(
     add_completion=False,
@@ -68,7 +68,7 @@ def _budget_bytes(option: str, text: str | None) -> int | None:
 
 def chosen_place(board: Board, via: str, device: str | None = None, *, several: bool = False) -> Place:
     """Where firmware will run, for commands that run it; told on stderr. Raises what `choose_place` does."""
-    from hil.place import choose_place
+    from hil.targets.place import choose_place
 
     place = choose_place(board, via, device, several=several)
     kind = "simulated" if place.simulated else "hardware"
@@ -78,7 +78,7 @@ def chosen_place(board: Board, via: str, device: str | None = None, *, several: 
 
 def chosen_via(board: Board, via: str) -> Via:
     """The place that `via` stands for, for commands that run nothing. Raises UsageError, BoardError."""
-    from hil.place import VIAS, choose_place
+    from hil.targets.place import VIAS, choose_place
 
     if via == "auto" or via not in VIAS:
         return choose_place(board, via, several=True).via
@@ -96,8 +96,8 @@ def chosen_watch(board: Board, via: Via, asked: bool | None) -> Literal["off", "
         raise UsageError(f"--timing needs --via qemu; --via {via} has a timer of its own")
     if via != "qemu" or not (board.timing is not None if asked is None else asked):
         return "off"
-    from hil.runners.qemu import QEMU
-    from hil.timing.plugin import unavailable_reason
+    from hil.cycle_model.plugin import unavailable_reason
+    from hil.targets.runners.qemu import QEMU
 
     reason = unavailable_reason(QEMU)
     if reason is not None:
@@ -107,7 +107,7 @@ def chosen_watch(board: Board, via: Via, asked: bool | None) -> Literal["off", "
 
 def chosen_timer(board: Board, via: Via, timer: str | None) -> Literal["off", "timer"]:
     """Whether modelled cycles take the place of the timer's figures. Raises UsageError."""
-    from hil.timing.modelled import TIMER
+    from hil.cycle_model.modelled import TIMER
 
     own = board.target(via).timer
     if timer not in (None, own, TIMER) or (timer == TIMER and via != "qemu"):

@@ -15,7 +15,7 @@ from hil.errors import CheckFailed
 from hil.terminal import printable
 
 if TYPE_CHECKING:
-    from hil.compare import Change, Comparison
+    from hil.measure.compare import Change, Comparison
 
 SHOWN = ("latency", "arena_used", "ram_total", "flash_total")
 DifferingOption = Annotated[
@@ -32,8 +32,8 @@ def compare(
     as_json: JsonOption = False,
 ) -> None:
     """Compare two runs, per network and in total; exit status 1 when something got worse than the policy allows."""
-    from hil.compare import Policy, declared, load_policy, read_run
-    from hil.compare import compare as run_comparison
+    from hil.measure.compare import Policy, declared, load_policy, read_run
+    from hil.measure.compare import compare as run_comparison
 
     chosen = Policy() if policy is None else load_policy(policy)
     chosen = replace(chosen, differing=declared([*chosen.differing, *(differing or [])]))

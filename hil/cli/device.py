@@ -30,7 +30,7 @@ from hil.cli.app import (
 from hil.errors import CheckFailed, HilError, UsageError
 
 if TYPE_CHECKING:
-    from hil.measure import Options
+    from hil.measure.harness import Options
 
 
 def with_profile(options: Options, profile: str | None) -> Options:
@@ -51,7 +51,7 @@ def generate(
     as_json: JsonOption = False,
 ) -> None:
     """Write the firmware project of a network; it builds alone with CMake."""
-    from hil.measure import Options, generate_project
+    from hil.measure.harness import Options, generate_project
 
     chosen = chosen_board(board, flash, sram)
     options = with_profile(Options(via=chosen_via(chosen, via), runtime=runtime), profile)
@@ -84,9 +84,9 @@ def measure(
 ) -> None:
     """Measure networks, and verify their outputs bit for bit against LiteRT's reference kernels."""
     from hil.cli.mlperf import Where, measure_by_base_protocol, measure_running
-    from hil.measure import Options, measure_files
-    from hil.sidebyside import BOTH, measure_pairs, pair_tables, pairs_json
-    from hil.tables import measurement_table
+    from hil.cli.tables import measurement_table
+    from hil.measure.harness import Options, measure_files
+    from hil.measure.side_by_side import BOTH, measure_pairs, pair_tables, pairs_json
 
     if port is not None or not models:
         if profile is not None:

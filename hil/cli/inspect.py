@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from hil.board import board_names, load_board
+from hil.boards.board import board_names, load_board
 from hil.cli.app import JsonOption, app, console, emit_json
 from hil.terminal import printable
 
@@ -17,7 +17,7 @@ from hil.terminal import printable
 @app.command()
 def doctor(as_json: JsonOption = False) -> None:
     """Say what is installed, what is missing and the command that installs it."""
-    from hil.doctor import examine
+    from hil.cli.doctor import examine
 
     checks = examine()
     if as_json:
@@ -60,7 +60,7 @@ def boards(
 
 
 def _show_connected(name: str | None, as_json: bool) -> None:
-    from hil.detect import connected_devices
+    from hil.targets.detect import connected_devices
 
     wanted = load_board(name).name if name else None
     devices = [item for item in connected_devices() if wanted is None or wanted in item.boards]
@@ -90,7 +90,7 @@ def graph(
     as_json: JsonOption = False,
 ) -> None:
     """Operator graph, MACs, size and peak memory of µNAS architectures."""
-    from hil.graphs import describe_file
+    from hil.cli.graphs import describe_file
 
     documents = describe_file(file, mode)
     if as_json:

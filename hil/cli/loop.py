@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hil.board import Board
+from hil.boards.board import Board
 from hil.cli.app import (
     DEFAULT_BOARD,
     DEFAULT_RUNTIME,
@@ -32,9 +32,9 @@ from hil.cli.app import (
 from hil.errors import CheckFailed, UsageError
 
 if TYPE_CHECKING:
-    from hil.gate import Baseline
-    from hil.measure import Options
-    from hil.result import CalibrationResult
+    from hil.calibration.gate import Baseline
+    from hil.calibration.result import CalibrationResult
+    from hil.measure.harness import Options
 
 SamplesOption = Annotated[int, typer.Option("--samples", "-n", min=1, help="Networks to measure.")]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of the sampled networks.")]
@@ -77,14 +77,14 @@ def calibrate(
     as_json: JsonOption = False,
 ) -> None:
     """Sample the search space, measure, fit, validate; write calibration and report. Goes on where it stopped."""
-    from hil.calibrate import Request
-    from hil.calibrate import calibrate as run_calibration
-    from hil.gate import read_baseline
-    from hil.measure import Options, Rig, RigFactory
-    from hil.progress import CampaignProgress
-    from hil.report.summary import render_text_summary
-    from hil.runners.qemu import QEMU
-    from hil.timing.plugin import find_plugin
+    from hil.calibration.calibrate import Request
+    from hil.calibration.calibrate import calibrate as run_calibration
+    from hil.calibration.gate import read_baseline
+    from hil.cli.progress import CampaignProgress
+    from hil.cycle_model.plugin import find_plugin
+    from hil.measure.harness import Options, Rig, RigFactory
+    from hil.report.calibration.summary import render_text_summary
+    from hil.targets.runners.qemu import QEMU
 
     baseline = None if check is None else read_baseline(check)
     if junit is not None and (not junit.parent.is_dir() or (junit.exists() and not junit.is_file())):
@@ -121,8 +121,8 @@ def calibrate(
 
 def _require(result: CalibrationResult, baseline: Baseline | None, junit: Path | None) -> None:
     """Raise CheckFailed with all checks that failed; under GitHub Actions they are annotations too."""
-    from hil.calibrate import write_text
-    from hil.gate import annotation, checks_of, junit_xml
+    from hil.calibration.calibrate import write_text
+    from hil.calibration.gate import annotation, checks_of, junit_xml
 
     checks = checks_of(result, baseline)
     failed = [check for check in checks if not check.passed]
@@ -148,17 +148,15 @@ def estimate(
     as_json: JsonOption = False,
 ) -> None:
     """Predict time and memory of networks, with an interval, from a calibration; nothing is built or run."""
-    from hil.estimates import estimate_files, estimate_table
-    from hil.measure import Options, Rig
+    from hil.calibration.estimates import estimate_files, estimate_table
+    from hil.measure.harness import Options, Rig
 
     chosen = chosen_board(board, flash, sram)
     place = chosen_via(chosen, via)
     options = Options(via=place, runtime=runtime, modelled=chosen_timer(chosen, place, timer))
     path = calibration or run_folder(chosen, options) / "calibration.toml"
     if not path.is_file():
-        raise UsageError(
-            f"there is no calibration at {path}; make one with: munas-hil calibrate --board {chosen.name}"
-        )
+        raise UsageError(f"there is no calibration at {path}; make one with: munas-hil calibrate --board {chosen.name}")
     estimates = estimate_files(models, chosen, path, Rig(chosen, options))
     if as_json:
         emit_json([item.to_json() for item in estimates])
@@ -177,7 +175,7 @@ def report(
     ] = None,
 ) -> None:
     """Render the HTML report of a calibration or a search again."""
-    from hil.calibrate import write_text
+    from hil.calibration.calibrate import write_text
     from hil.report.run import page_of
 
     folder = run if run.is_dir() else run.parent
@@ -199,8 +197,8 @@ def bench(
     as_json: JsonOption = False,
 ) -> None:
     """Models a minute, and seconds per stage, on fresh samples that nothing is remembered of."""
-    from hil.bench import bench_table, run_bench
-    from hil.measure import Options
+    from hil.calibration.bench import bench_table, run_bench
+    from hil.measure.harness import Options
 
     chosen = chosen_board(board)
     place = chosen_place(chosen, via, device, several=True)

@@ -14,10 +14,10 @@ from hil.cli.app import console, emit_json
 from hil.errors import LinkTimeout, RunnerError, UsageError
 
 if TYPE_CHECKING:
-    from hil.board import Board
-    from hil.link import Device
-    from hil.measure import Options
-    from hil.mlperf import BaseMeasurement, Windows
+    from hil.boards.board import Board
+    from hil.link.device import Device
+    from hil.measure.harness import Options
+    from hil.measure.mlperf import BaseMeasurement, Windows
 
 Row = tuple[dict[str, Any], "BaseMeasurement"]
 PROTOCOLS = ("hil", "mlperf")
@@ -27,7 +27,7 @@ def measure_by_base_protocol(
     models: Sequence[Path], board: Board, options: Options, protocol: str, as_json: bool
 ) -> None:
     """Build and run each model's firmware, and measure it as any MLPerf Tiny firmware."""
-    from hil.mlperf import Windows
+    from hil.measure.mlperf import Windows
 
     if protocol not in PROTOCOLS:
         raise UsageError(f"unknown protocol {protocol!r} (known: {', '.join(PROTOCOLS)})")
@@ -44,9 +44,9 @@ class Where:
     @contextmanager
     def taken(self) -> Iterator[Place]:
         """The place, for this process alone. Raises UsageError, DeviceMissing, DeviceBusy, RunnerError."""
-        from hil.channel import BAUD
-        from hil.detect import connected_devices, named
-        from hil.locks import any_device
+        from hil.link.transport import BAUD
+        from hil.targets.detect import connected_devices, named
+        from hil.targets.locks import any_device
 
         if self.device is None:
             assert self.port is not None
@@ -70,7 +70,7 @@ class Place:
 
 def measure_running(models: Sequence[Path], where: Where, protocol: str, seed: int, as_json: bool) -> None:
     """Measure whatever firmware is running already; it may be known to run the one model."""
-    from hil.mlperf import Windows
+    from hil.measure.mlperf import Windows
 
     if protocol != "mlperf" and where.port is not None:
         raise UsageError("--port is for --protocol mlperf; boards of ours are named with --device")
@@ -92,8 +92,8 @@ def _show(rows: Sequence[Row], as_json: bool) -> None:
 
 
 def _of_models(models: Sequence[Path], board: Board, options: Options, windows: Windows) -> list[Row]:
-    from hil.measure import Rig, read_model
-    from hil.mlperf import Network, measure_model, require_exact
+    from hil.measure.harness import Rig, read_model
+    from hil.measure.mlperf import Network, measure_model, require_exact
 
     rows, rig = [], Rig(board, options)
     for path in models:
@@ -111,11 +111,11 @@ def _of_models(models: Sequence[Path], board: Board, options: Options, windows: 
 
 
 def _at_place(place: Place, model: Path | None, seed: int, windows: Windows) -> Row:
-    from hil.measure import read_model
-    from hil.mlperf import Network, measure_base, measure_model
-    from hil.model import parse_model
-    from hil.plan import make_plan
-    from hil.reference import Reference
+    from hil.codegen.plan import make_plan
+    from hil.measure.harness import read_model
+    from hil.measure.mlperf import Network, measure_base, measure_model
+    from hil.model.load import parse_model
+    from hil.model.reference import Reference
 
     where = {
         "model": model.stem if model else None, "board": None, "via": "port", "device": place.device,
@@ -135,8 +135,8 @@ def _at_place(place: Place, model: Path | None, seed: int, windows: Windows) -> 
 @contextmanager
 def _opened(place: Place) -> Iterator[Device]:
     """The device at a serial port, in step."""
-    from hil.channel import ReconnectingPort, open_port
-    from hil.link import Device
+    from hil.link.device import Device
+    from hil.link.transport import ReconnectingPort, open_port
 
     try:
         port = ReconnectingPort(lambda: open_port(place.port, place.baud))

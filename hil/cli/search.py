@@ -27,8 +27,8 @@ from hil.cli.loop import run_folder
 from hil.errors import CheckFailed
 
 if TYPE_CHECKING:
-    from hil.board import Board
-    from hil.measure import Options
+    from hil.boards.board import Board
+    from hil.measure.harness import Options
     from hil.search.options import Typed
 
 DatasetOption = Annotated[str, typer.Option("--dataset", "-d", help="Data set, e.g. digits or fashion-mnist.")]
@@ -52,9 +52,7 @@ WeightsOption = Annotated[
     str | None, typer.Option("--max-weights", help="Bound on weights and tables in flash, e.g. 8K.")
 ]
 StrategyOption = Annotated[str, typer.Option("--strategy", help="ageing (evolution) or random.")]
-ModeOption = Annotated[
-    str, typer.Option("--mode", help="Graph of MACs, size, peak memory: faithful or reference.")
-]
+ModeOption = Annotated[str, typer.Option("--mode", help="Graph of MACs, size, peak memory: faithful or reference.")]
 SpaceOption = Annotated[str, typer.Option("--space", help="cnn or mlp.")]
 EvaluationsOption = Annotated[
     int | None,
@@ -132,11 +130,11 @@ def search(
     as_json: JsonOption = False,
 ) -> None:
     """Search networks with µNAS that fit a board; train, verify and hand over the best. Goes on where it stopped."""
-    from hil.measure import Options
-    from hil.runners.qemu import QEMU
+    from hil.cycle_model.plugin import find_plugin
+    from hil.measure.harness import Options
     from hil.search.bounds import Wishes
     from hil.search.options import Typed, check
-    from hil.timing.plugin import find_plugin
+    from hil.targets.runners.qemu import QEMU
 
     typed = Typed(
         dataset=dataset, source=source,
@@ -158,14 +156,14 @@ def search(
 
 
 def _run(typed: Typed, board: Board, options: Options, as_json: bool) -> None:
-    from hil.measure import Rig
+    from hil.cli.search_tables import handover_tables
+    from hil.cli.search_view import display_of
+    from hil.measure.harness import Rig
     from hil.search.bounds import clock_of
     from hil.search.lines import JsonLines
     from hil.search.options import request_of
     from hil.search.run import CALIBRATION_FILE, NETWORKS, REPORT_FILE, Displays
     from hil.search.run import search as run_search
-    from hil.search.tables import handover_tables
-    from hil.search.view import display_of
 
     rig = Rig(board, options)
     calibration = run_folder(board, options)

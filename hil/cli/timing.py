@@ -29,10 +29,10 @@ def validate(
     as_json: JsonOption = False,
 ) -> None:
     """Published latencies of MLPerf Tiny's networks beside the model's, and which of them can be compared."""
-    from hil.timing.networks import find_networks, measure_networks, modelled_of
-    from hil.timing.validate import load_published, published_file
-    from hil.timing.validate import validate as compare
-    from hil.timing.validate_tables import cycle_table, row_tables
+    from hil.cli.timing_tables import cycle_table, row_tables
+    from hil.cycle_model.validate import load_published, published_file
+    from hil.cycle_model.validate import validate as compare
+    from hil.measure.published import find_networks, measure_networks, modelled_of
 
     published = load_published(published_file())
     networks = {} if models is None else find_networks(models, published)

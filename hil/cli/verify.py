@@ -80,9 +80,9 @@ def verify(
     as_json: JsonOption = False,
 ) -> None:
     """Accuracy on the device, and that its outputs are the host's, over a labelled set. Goes on where it stopped."""
-    from hil.measure import Options, Rig, read_model
-    from hil.verify import Request
-    from hil.verify import verify as run_verification
+    from hil.measure.harness import Options, Rig, read_model
+    from hil.measure.verify import Request
+    from hil.measure.verify import verify as run_verification
 
     chosen = chosen_board(board, flash, sram)
     place = chosen_place(chosen, via, device)

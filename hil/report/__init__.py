@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hil.report.page import render
-from hil.report.summary import render_text_summary
+from hil.report.calibration.page import render
+from hil.report.calibration.summary import render_text_summary
 
 __all__ = ["render", "render_text_summary"]

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from hil.calibrate import relocated
+from hil.calibration.calibrate import relocated
+from hil.calibration.result import MAX_FILE_BYTES, read_result
 from hil.errors import UsageError
 from hil.files import read_regular
-from hil.report.page import render
-from hil.report.search_page import render_search
-from hil.result import MAX_FILE_BYTES, read_result
+from hil.report.calibration.page import render
+from hil.report.search.page import render_search
 from hil.search.result import RESULT_FILE, is_search_document, read_search_result
 
 _UNSHOWABLE = (TypeError, ValueError, AttributeError, ArithmeticError, LookupError)

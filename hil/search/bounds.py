@@ -1,4 +1,4 @@
-"""The bounds of a search in the user's units: what was typed, turned into `munas.objective.Bounds`, or refused.
+"""The bounds of a search in the user's units: what was typed, turned into `munas.search.objective.Bounds`, or refused.
 
 Bounds are what the fitness is measured against. The hard budget is what a network must fit to be trained at all, and to
 be handed over: RAM and flash of the board, and every bound on resources that the user gives himself.
@@ -10,11 +10,11 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from hil.board import Board, typed_size_bytes
+from hil.boards.board import Board, typed_size_bytes
+from hil.cycle_model.modelled import TIMER as MODELLED
 from hil.errors import UsageError
-from hil.timing.modelled import TIMER as MODELLED
-from munas.calibration import Calibration
-from munas.objective import PRESETS, Bounds, Metric
+from munas.cost.calibration import Calibration
+from munas.search.objective import PRESETS, Bounds, Metric
 
 _NUMBER = r"([0-9]{1,15}(?:\.[0-9]{1,9})?|\.[0-9]{1,9})"
 _TIME = re.compile(rf"^\s*{_NUMBER}\s*(ms|us|µs|s|[kKMG]?)\s*$")

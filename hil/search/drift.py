@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from scipy.stats import binom
 
-from hil.measurement import Measurement
+from hil.measure.measurement import Measurement
 from hil.search.result import MeasuredFigures, Member
-from munas.resources import Resources
+from munas.cost.resources import Resources
 
 CHANCE = 0.01  # less likely than this is no bad luck
 

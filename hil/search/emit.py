@@ -13,16 +13,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from hil.calibrate import write_text
+from hil.build.sources import Project
+from hil.calibration.calibrate import write_text
 from hil.errors import BudgetError, InfrastructureError, ModelError, StoreError, TargetFaultError
-from hil.measure import Measured
-from hil.measurement import Identity, Measurement, measurement_from_json
-from hil.render import Project
-from hil.runtime import Deployment
+from hil.measure.harness import Measured
+from hil.measure.measurement import Identity, Measurement, measurement_from_json
+from hil.runtimes.base import Deployment
 from hil.search.recalibrate import Verified
-from munas.graph import Shape
-from munas.search_store import SearchStore
-from munas.space import AnyArchitecture, to_dict
+from munas.arch.graph import Shape
+from munas.arch.space import AnyArchitecture, to_dict
+from munas.search.store import SearchStore
 
 NETWORKS = "networks"  # folder of all members, in the run folder
 MODEL_FILE, ARCHITECTURE_FILE = "model.tflite", "architecture.json"
@@ -30,7 +30,7 @@ FIRMWARE_FOLDER, MEASUREMENT_FILE = "firmware", "measurement.json"
 
 
 class Bench(Protocol):
-    """What measures and generates: `hil.measure.Rig`."""
+    """What measures and generates: `hil.measure.harness.Rig`."""
 
     @property
     def identity(self) -> Identity: ...
@@ -122,8 +122,7 @@ def _write_bytes(path: Path, data: bytes) -> None:
 
 def _unwritable(folder: Path, error: OSError) -> InfrastructureError:
     return StoreError(
-        f"{folder} cannot be written: {error.strerror}; see to the folder and the disk, then run the same command"
-        " again"
+        f"{folder} cannot be written: {error.strerror}; see to the folder and the disk, then run the same command again"
     )
 
 

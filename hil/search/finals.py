@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from hil.errors import CheckFailed, StoreError
-from munas.candidate import Evaluation, Trained
-from munas.objective import Bounds, features, meets
-from munas.resources import Assessor, Resources
-from munas.search import Final
+from munas.cost.resources import Assessor, Resources
+from munas.search.candidate import Evaluation, Trained
+from munas.search.objective import Bounds, features, meets
+from munas.search.study import Final
 
 _STEP = 0.9  # between the efforts that are tried
 _MARGIN = 0.85  # of the time that is left: predictions of it are not exact
@@ -101,9 +101,7 @@ def plan_finals(chosen: Sequence[Evaluation], ask: Ask, costs: Costs) -> FinalsP
     return plan(effort, f"to end in time, the front was trained again {', '.join(cut)}" if cut else "")
 
 
-def _seconds(
-    members: Sequence[Evaluation], seeds: Sequence[int], effort: float, costs: Costs, workers: int
-) -> float:
+def _seconds(members: Sequence[Evaluation], seeds: Sequence[int], effort: float, costs: Costs, workers: int) -> float:
     """Until everything is over: each training goes to the worker that is free first; the winner is tested."""
     free_at = [0.0] * max(1, workers)
     for member in members:

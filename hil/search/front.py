@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from munas.candidate import Evaluation
-from munas.objective import Bounds, Metric, features, meets, pareto_front
+from munas.search.candidate import Evaluation
+from munas.search.objective import Bounds, Metric, features, meets, pareto_front
 
 _USEFUL = 2.5  # times the lowest error, or the bound: what is worse is no network that anybody would deploy
 

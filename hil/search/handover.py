@@ -17,13 +17,13 @@ from hil.search.finals import Ask, Contender, Costs, FinalsPlan, contenders_of, 
 from hil.search.front import Front, front_of
 from hil.search.recalibrate import Verified
 from hil.search.result import MeasuredFigures, Member, boxes_of
-from munas.candidate import Evaluation, TrainerFactory
-from munas.graph import Shape, build_graph
-from munas.objective import Bounds, features, meets
-from munas.resources import Assessor, Resources
-from munas.search import FinalJob, FinalsWatcher, run_finals
-from munas.search_store import SearchStore
-from munas.space import to_dict
+from munas.arch.graph import Shape, build_graph
+from munas.arch.space import to_dict
+from munas.cost.resources import Assessor, Resources
+from munas.search.candidate import Evaluation, TrainerFactory
+from munas.search.objective import Bounds, features, meets
+from munas.search.store import SearchStore
+from munas.search.study import FinalJob, FinalsWatcher, run_finals
 
 Score = Callable[[bytes], float]
 """Accuracy of an int8 .tflite on the test set."""
@@ -139,9 +139,7 @@ def retrained(
     watcher: FinalsWatcher | None,
 ) -> tuple[list[Contender], list[str]]:
     """The plan's networks trained again, and notes. Raises CheckFailed when no training succeeds."""
-    jobs = [
-        FinalJob(evaluations[index].candidate, seed, plan.effort) for index in plan.members for seed in plan.seeds
-    ]
+    jobs = [FinalJob(evaluations[index].candidate, seed, plan.effort) for index in plan.members for seed in plan.seeds]
     finals = run_finals(
         store,
         jobs,

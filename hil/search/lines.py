@@ -13,12 +13,12 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TextIO
 
 from hil.errors import InfrastructureError
-from munas.candidate import Evaluation
-from munas.space import to_dict
+from munas.arch.space import to_dict
+from munas.search.candidate import Evaluation
 
 if TYPE_CHECKING:
     from hil.search.result import SearchResult
-    from munas.search import Final, SearchSettings, Standing
+    from munas.search.study import Final, SearchSettings, Standing
 
 
 class JsonLines:

@@ -12,27 +12,28 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast, get_args
 
-from hil.board import KIB, Board, typed_size_bytes
+from hil.boards.board import KIB, Board, typed_size_bytes
 from hil.cache import cache_dir
-from hil.calibrate import calibration_for
+from hil.calibration.calibrate import calibration_for
+from hil.calibration.fit_memory import KernelCode
+from hil.calibration.forecast import RESERVES
+from hil.calibration.record import Record
 from hil.errors import ToolMissing, UsageError
-from hil.fit_memory import KernelCode
-from hil.forecast import RESERVES
-from hil.measurement import UNITS, Identity
-from hil.record import Record
+from hil.measure.measurement import Identity
 from hil.search.bounds import Limits, Wishes, limits_of
 from hil.search.errors import mapped
 from hil.search.recalibrate import records_beside
 from hil.search.request import UNLIMITED, HandoverWishes, Request
 from hil.search.training import Lesson, teaching_of
-from munas.calibration import Calibration, CodePart, MemoryModel
+from hil.timers import UNITS
+from munas.arch.graph import Mode
+from munas.cost.calibration import Calibration, CodePart, MemoryModel
+from munas.cost.kernels import Path as KernelPath
+from munas.cost.resources import Assessor
 from munas.data import DATASETS, Dataset, load_dataset
-from munas.evolve import STRATEGIES
-from munas.graph import Mode
-from munas.kernels import Path as KernelPath
-from munas.objective import unreachable
-from munas.resources import Assessor
-from munas.search import SearchSettings
+from munas.search.evolve import STRATEGIES
+from munas.search.objective import unreachable
+from munas.search.study import SearchSettings
 
 INSTALL_SEARCH = "make install-search (or: pip install 'munas-hil[search]')"
 HANDOVER_SHARE = 0.35  # of all minutes, kept for re-training, measuring and testing the front

@@ -11,19 +11,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from hil.calibration.fit import Observation, fit_latency
+from hil.calibration.fit_memory import Image, KernelCode, fit_memory
+from hil.calibration.forecast import forecast
+from hil.calibration.record import Record, from_result
 from hil.errors import UsageError
-from hil.fit import Observation, fit_latency
-from hil.fit_memory import Image, KernelCode, fit_memory
-from hil.forecast import forecast
-from hil.measurement import Identity, Measurement
-from hil.record import Record, from_result
-from hil.store import Store
-from munas.calibration import Calibration
-from munas.converted import as_converted
-from munas.estimate import table_bytes, weights_bytes, works_of
-from munas.graph import Shape, build_graph
-from munas.kernels import Work
-from munas.space import AnyArchitecture
+from hil.jobs.store import Store
+from hil.measure.measurement import Identity, Measurement
+from munas.arch.graph import Shape, build_graph
+from munas.arch.space import AnyArchitecture
+from munas.cost.calibration import Calibration
+from munas.cost.converted import as_converted
+from munas.cost.estimate import table_bytes, weights_bytes, works_of
+from munas.cost.kernels import Work
 
 STORE_FILE = "store.sqlite"
 

@@ -6,16 +6,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from hil.board import Board
-from hil.fit_memory import KernelCode
-from hil.measurement import Identity
-from hil.record import Record
+from hil.boards.board import Board
+from hil.calibration.fit_memory import KernelCode
+from hil.calibration.record import Record
+from hil.measure.measurement import Identity
 from hil.search.bounds import Limits
 from hil.search.training import Teaching
-from munas.calibration import Calibration, write_calibration
+from munas.cost.calibration import Calibration, write_calibration
+from munas.cost.resources import Assessor
 from munas.data import Dataset
-from munas.resources import Assessor
-from munas.search import SearchSettings
+from munas.search.study import SearchSettings
 
 UNLIMITED = 1_000_000  # evaluations, where minutes end the search
 

@@ -12,15 +12,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+from hil.calibration.result import Failure
 from hil.errors import UsageError
 from hil.files import read_regular
-from hil.measurement import Identity
-from hil.result import Failure
-from munas.candidate import Status
-from munas.resources import Resources
+from hil.measure.measurement import Identity
+from munas.cost.resources import Resources
+from munas.search.candidate import Status
 
 if TYPE_CHECKING:
-    from munas.graph import Graph
+    from munas.arch.graph import Graph
 
 SEARCH_RESULT_VERSION = 1
 RESULT_FILE = "search.json"  # in the run folder of a search
@@ -112,7 +112,7 @@ class Member:
     """
 
     index: int
-    architecture: Any  # JSON notation of munas.space
+    architecture: Any  # JSON notation of munas.arch.space
     layers: tuple[Box, ...]
     seed_errors: tuple[tuple[int, float], ...]
     chosen_seed: int
@@ -139,7 +139,7 @@ class SearchResult:
     identity: Identity  # of the measurements and of the calibration
     unit: str  # of latencies
     milliseconds_per_unit: float | None  # None: the unit is no time (instructions)
-    bounds: dict[str, float]  # by munas.objective.Metric; error as a fraction, latency in `unit`
+    bounds: dict[str, float]  # by munas.search.objective.Metric; error as a fraction, latency in `unit`
     hard_budget: dict[str, float] | None  # networks over it were not trained
     preset: str | None
     strategy: str

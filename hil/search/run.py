@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from hil.calibrate import write_text
+from hil.calibration.calibrate import write_text
 from hil.errors import InfrastructureError, StoreError, UsageError
-from hil.measurement import Identity
+from hil.measure.measurement import Identity
 from hil.search.bounds import Limits
 from hil.search.drift import drift_text
 from hil.search.emit import NETWORKS, Bench, sweep
@@ -27,10 +27,10 @@ from hil.search.recalibrate import Verified, recalibrated
 from hil.search.request import Request
 from hil.search.result import RESULT_FILE, Member, SearchResult
 from hil.search.summary import summarise
-from munas.calibration import write_calibration
-from munas.objective import Metric
-from munas.search import FinalsWatcher, Outcome, Watcher, run_search
-from munas.search_store import SearchStore
+from munas.cost.calibration import write_calibration
+from munas.search.objective import Metric
+from munas.search.store import SearchStore
+from munas.search.study import FinalsWatcher, Outcome, Watcher, run_search
 
 __all__ = ["CALIBRATION_FILE", "NETWORKS", "REPORT_FILE", "STORE_FILE", "Displays", "Found", "failure_of", "search"]
 
@@ -225,7 +225,7 @@ def failure_of(limits: Limits, members: Sequence[Member], winner: int | None, le
 
 def write_search(folder: Path, result: SearchResult) -> None:
     """Write ``search.json`` and ``report.html``. Raises StoreError when the folder cannot be written."""
-    from hil.report.search_page import render_search  # the report imports the result's types
+    from hil.report.search.page import render_search  # the report imports the result's types
 
     sweep(folder, RESULT_FILE, REPORT_FILE, CALIBRATION_FILE)
     write_text(folder / RESULT_FILE, json.dumps(result.to_json(), allow_nan=False) + "\n")

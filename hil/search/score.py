@@ -13,9 +13,9 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 
 from hil.errors import InfrastructureError
+from munas.cost.resources import Resources
 from munas.data import Dataset, Examples
-from munas.nursery import die_with_parent
-from munas.resources import Resources
+from munas.search.nursery import die_with_parent
 from munas.training.quantise import int8_error
 
 _FEW = 1000  # inputs that are not worth a process

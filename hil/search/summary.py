@@ -7,19 +7,19 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from hil.measurement import Identity
-from hil.result import Failure
-from hil.sample import summary
+from hil.calibration.result import Failure
+from hil.calibration.sample import summary
+from hil.measure.measurement import Identity
 from hil.search.bounds import clock_of
 from hil.search.handover import Handover
 from hil.search.request import UNLIMITED, Request
 from hil.search.result import Point, SearchResult
-from munas.candidate import Candidate, Evaluation
-from munas.objective import Bounds, features, meets
-from munas.resources import Assessor
-from munas.search import Outcome
-from munas.search_store import SearchStore
-from munas.space import Architecture
+from munas.arch.space import Architecture
+from munas.cost.resources import Assessor
+from munas.search.candidate import Candidate, Evaluation
+from munas.search.objective import Bounds, features, meets
+from munas.search.store import SearchStore
+from munas.search.study import Outcome
 
 
 def summarise(

@@ -13,9 +13,9 @@ from typing import Any
 from hil.cache import digest
 from hil.search.finals import Costs
 from hil.search.score import Scorer
-from munas.candidate import Evaluation, TrainerFactory
+from munas.cost.resources import Resources
 from munas.data import Dataset
-from munas.resources import Resources
+from munas.search.candidate import Evaluation, TrainerFactory
 from munas.training.train import PRELOAD, KerasTraining
 
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from munas.channels import Masks, Weights, shrink
-from munas.graph import Graph, Kind, Operator, build_graph
-from munas.prune import apply_masks
-from munas.space import AnyArchitecture
+from munas.arch.channels import Masks, Weights, shrink
+from munas.arch.graph import Graph, Kind, Operator, build_graph
+from munas.arch.prune import apply_masks
+from munas.arch.space import AnyArchitecture
 from munas.training.parameters import Floats, Layer, fold_batch_norm
 
 _DEAD_BELOW = 1e-3

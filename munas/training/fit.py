@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from munas.candidate import Epoch, Rung, Task, Trained
-from munas.channels import Masks, channel_groups
+from munas.arch.channels import Masks, channel_groups
+from munas.arch.graph import build_graph
+from munas.arch.prune import apply_masks, kept_share, masks_at
 from munas.data import Dataset, Examples
-from munas.graph import build_graph
-from munas.prune import apply_masks, kept_share, masks_at
+from munas.search.candidate import Epoch, Rung, Task, Trained
 from munas.training.distill import soft_labels
 from munas.training.emit import Emitted, emit, revived
 from munas.training.feed import Feed

@@ -10,14 +10,14 @@ from math import prod
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from munas.channels import Weights
-from munas.graph import INPUT, Graph, Kind, Operator
+from munas.arch.channels import Weights
+from munas.arch.graph import INPUT, Graph, Kind, Operator
 from munas.training.backend import no_warnings, tf
 from munas.training.parameters import BATCH_NORM_EPSILON
 
 Tensor: TypeAlias = Any
 Layers: TypeAlias = Sequence[Mapping[str, Tensor]]
-"""One mapping an operator with the arrays of `munas.channels.Weights` as tensors."""
+"""One mapping an operator with the arrays of `munas.arch.channels.Weights` as tensors."""
 
 _EMPTY: tuple[float, ...] = ()
 

@@ -1,7 +1,7 @@
 """Weights of a network as arrays: initial values, one flat vector for the training step, folding, files.
 
-`munas.channels.Weights` says what the arrays of an operator are. The bias of a layer with batch norm is zero for good:
-the norm takes away whatever it adds.
+`munas.arch.channels.Weights` says what the arrays of an operator are. The bias of a layer with batch norm is zero for
+good: the norm takes away whatever it adds.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from munas.channels import Weights
-from munas.graph import Graph, Kind, Operator, Shape
+from munas.arch.channels import Weights
+from munas.arch.graph import Graph, Kind, Operator, Shape
 
 BATCH_NORM_EPSILON = 1e-3  # Keras' default
 

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from munas.channels import Weights
+from munas.arch.channels import Weights
+from munas.arch.graph import Graph
 from munas.data import Examples
 from munas.errors import TrainingError
-from munas.graph import Graph
 from munas.training.parameters import Floats, fold_batch_norm
 
 REPRESENTATIVE = 300

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from munas.arch.prune import target_sparsity
 from munas.errors import SearchError
-from munas.prune import target_sparsity
 from munas.training.augment import Augmentation
 
 SHORT_EFFORT = 0.25

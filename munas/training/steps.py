@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from munas.channels import Groups, Masks
-from munas.graph import Graph, Kind, Operator, Shape
+from munas.arch.channels import Groups, Masks
+from munas.arch.graph import Graph, Kind, Operator, Shape
 from munas.training.backend import tf
 from munas.training.network import Layers, Tensor, infer, train_forward
 from munas.training.parameters import Floats, ParameterMap, kernel_shape

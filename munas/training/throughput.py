@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from munas.candidate import Candidate, Task
+from munas.arch.graph import build_graph
+from munas.arch.space import Architecture, Block, DenseLayer, Layer, LayerType, Pooling, PoolType
 from munas.data import Dataset, Examples
-from munas.graph import build_graph
-from munas.space import Architecture, Block, DenseLayer, Layer, LayerType, Pooling, PoolType
+from munas.search.candidate import Candidate, Task
 from munas.training.recipes import recipe_of, scaled
 
 TYPICAL = Architecture(

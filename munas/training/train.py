@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from munas.candidate import Trained, Trainer
 from munas.data import Dataset
+from munas.search.candidate import Trained, Trainer
 from munas.training.recipes import Recipe, Schedule, recipe_of, scaled
 
 PRELOAD = ("munas.training.fit", "munas.training.quantise", "ai_edge_litert.interpreter")

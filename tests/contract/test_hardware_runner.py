@@ -11,16 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from hil.board import Board, Probe, load_board
-from hil.channel import open_port
-from hil.detect import Connected
+from hil.boards.board import Board, Probe, load_board
 from hil.errors import DeviceBusy, DeviceLost, DeviceMissing, FlashError, LinkTimeout, RunnerError, ToolMissing
-from hil.flash import PyOcd
-from hil.link import ReconnectingPort, Timeouts
-from hil.locks import any_device
-from hil.runners.base import Runner, Session
-from hil.runners.hardware import HardwareRunner
-from hil.runners.qemu import QEMU
+from hil.link.device import ReconnectingPort, Timeouts
+from hil.link.transport import open_port
+from hil.targets.detect import Connected
+from hil.targets.flash import PyOcd
+from hil.targets.locks import any_device
+from hil.targets.runners.base import Runner, Session
+from hil.targets.runners.hardware import HardwareRunner
+from hil.targets.runners.qemu import QEMU
 from tests.contract.test_runner import RANDOM, Image, RunnerContract, boot
 from tests.fake_board import SERIAL_NUMBER, FakeBoard
 from tests.firmware import images
@@ -104,9 +104,7 @@ class TestHardwareRunner(RunnerContract):
         with pytest.raises(DeviceLost, match=r"did not finish within 0\.3 s"), runner.open(image(images.ADDER), board):
             pass
 
-    def test_a_flash_that_fails_once_does_not_cost_the_board(
-        self, fake: FakeBoard, board: Board, image: Image
-    ) -> None:
+    def test_a_flash_that_fails_once_does_not_cost_the_board(self, fake: FakeBoard, board: Board, image: Image) -> None:
         real = fake.folder / "bin" / "pyocd"
         real.rename(fake.folder / "real")
         real.write_text(f'#!/bin/sh\n[ -e {fake.folder}/tried ] && exec {fake.folder}/real "$@"\n'
@@ -188,7 +186,7 @@ class TestHardwareRunner(RunnerContract):
         self, fake: FakeBoard, board: Board, image: Image, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """What a board says between flashing and reset is dropped, but not for ever."""
-        monkeypatch.setattr("hil.runners.hardware.QUIET_TIMEOUT_S", 0.5)
+        monkeypatch.setattr("hil.targets.runners.hardware.QUIET_TIMEOUT_S", 0.5)
         made = image(images.ADDER)
         master, slave = os.openpty()
         talking = threading.Event()
@@ -221,7 +219,7 @@ def too_long(session: Session, dying: FakeBoard | None = None) -> None:
 
 def boot_is_alive(session: Session) -> bool:
     """Whether a booted session's device still answers."""
-    from hil.link import Device
+    from hil.link.device import Device
 
     return Device(session.port, session.timeouts).run(RANDOM).output is not None
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from hil.board import Board, board_names, load_board
+from hil.boards.board import Board, board_names, load_board
 from hil.errors import BoardError, RunnerError, ToolMissing
-from hil.link import Timeouts
-from hil.runners.base import Runner, Session
-from hil.runners.qemu import QEMU
-from hil.runners.renode import RenodeRunner, find_renode, platform_file
+from hil.link.device import Timeouts
+from hil.targets.runners.base import Runner, Session
+from hil.targets.runners.qemu import QEMU
+from hil.targets.runners.renode import RenodeRunner, find_renode, platform_file
 from tests import fake_renode
 from tests.contract.processes import gone
 from tests.contract.test_runner import RANDOM, Image, RunnerContract, boot
@@ -93,7 +93,7 @@ class TestRenodeRunner(RunnerContract):
     def test_a_renode_that_hangs_is_given_up(
         self, board: Board, image: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("hil.runners.renode.STOP_TIMEOUT_S", 0.2)
+        monkeypatch.setattr("hil.targets.runners.renode.STOP_TIMEOUT_S", 0.2)
         script = tmp_path / "renode.sh"
         script.write_text("#!/bin/sh\nsleep 60\n")
         script.chmod(0o755)

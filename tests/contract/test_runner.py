@@ -16,8 +16,7 @@ from typing import ClassVar
 
 import pytest
 
-from hil import wire
-from hil.board import Board, Target, load_board
+from hil.boards.board import Board, Target, load_board
 from hil.errors import (
     BoardError,
     InfrastructureError,
@@ -27,10 +26,11 @@ from hil.errors import (
     TargetFaultError,
     ToolMissing,
 )
-from hil.link import Device, Timeouts
-from hil.runners.base import Runner, Session
-from hil.runners.qemu import QEMU, QemuRunner
-from hil.wire import Pattern, PatternKind
+from hil.link import protocol
+from hil.link.device import Device, Timeouts
+from hil.patterns import Pattern, PatternKind
+from hil.targets.runners.base import Runner, Session
+from hil.targets.runners.qemu import QEMU, QemuRunner
 from tests.contract.processes import children
 from tests.firmware import images
 
@@ -269,6 +269,6 @@ class TestQemuRunner(RunnerContract):
         with runner.open(image(images.ADDER), board) as session:
             device = boot(session)
             ticks = device.run(RANDOM).ticks
-            key, fields = wire.parse_extension(device.command("hil memory")[0]) or ("", ["0"])
-            assert key == wire.KEYS["SILENCE"]
+            key, fields = protocol.parse_extension(device.command("hil memory")[0]) or ("", ["0"])
+            assert key == protocol.KEYS["SILENCE"]
             assert int(fields[0]) == pytest.approx(2 * ticks / 25, abs=3)

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from hil.board import Board, load_board
+from hil.boards.board import Board, load_board
+from hil.codegen.render import Options as Shape
 from hil.errors import BudgetError, ModelError
-from hil.measure import Options, Rig, make_runtime
-from hil.render import Options as Shape
-from hil.runtime import RUNTIMES, Runtime
-from hil.tflm.detect import ROOT_VARIABLE
+from hil.measure.harness import Options, Rig, make_runtime
+from hil.runtimes.base import Runtime
+from hil.runtimes.registry import RUNTIMES
+from hil.runtimes.tflm.detect import ROOT_VARIABLE
 from tests.networks import small_network
 from tests.tflm import every_operator, needs_tflm
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from munas.candidate import Candidate, Evaluation, Task
-from munas.evolve import MAX_SEED, STRATEGIES, Space, Strategy, StrategySettings
-from munas.space import Architecture, MlpArchitecture
+from munas.arch.space import Architecture, MlpArchitecture
+from munas.search.candidate import Candidate, Evaluation, Task
+from munas.search.evolve import MAX_SEED, STRATEGIES, Space, Strategy, StrategySettings
 from tests.stub_trainer import ASSESSOR, BOUNDS, trained
 
 SPARSITY = (0.1, 0.6)

@@ -16,8 +16,8 @@ from typing import Protocol
 
 from serial import SerialException
 
-from hil import wire
-from hil.channel import POLL_S
+from hil.link import protocol
+from hil.link.transport import POLL_S
 
 
 class Target(Protocol):
@@ -28,6 +28,7 @@ class Target(Protocol):
     def replies(self, commands: int) -> bytes: ...
 
     def reset(self) -> None: ...
+
 
 MAX_GARBAGE = 2000
 FLOOD_BYTES = (1_000, 300_000)
@@ -87,7 +88,9 @@ def garbage(rng: random.Random) -> bytes:
 def flood(rng: random.Random) -> bytes:
     """A device that talks and talks: lines, or one line without an end."""
     size = rng.randint(*FLOOD_BYTES)
-    line = rng.choice([b"m-lap-us-12\r\n", b"x", b"e-[y]\r\n", wire.extension_line("ticks", 0, 1).encode() + b"\r\n"])
+    line = rng.choice(
+        [b"m-lap-us-12\r\n", b"x", b"e-[y]\r\n", protocol.extension_line("ticks", 0, 1).encode() + b"\r\n"]
+    )
     return line * (size // len(line))
 
 

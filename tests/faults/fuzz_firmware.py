@@ -14,12 +14,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-from hil import wire
+from hil.link import protocol
 from tests.faults.host_device import FIRMWARE, sources
 
 WORDS = (
     "hil ", "name", "timestamp", "profile", "help", "db ", "db load ", "db print", "infer ", "results", "%", " ", " #",
-    "0", "1", "100", "400", "4294967295", "4294967296", "ff", *(f"hil {text}" for text in wire.COMMANDS.values()),
+    "0", "1", "100", "400", "4294967295", "4294967296", "ff", *(f"hil {text}" for text in protocol.COMMANDS.values()),
 )  # fmt: skip
 _STATE = re.compile(r"#(\d+).*cov: (\d+)")
 
@@ -38,10 +38,10 @@ def corpus(folder: Path) -> None:
     """Whole dialogues to begin with, with and without seals."""
     rng, data = random.Random(1), bytes(range(100))
     dialogues = [
-        "name%profile%timestamp%help%", "db load 100%" + "".join(f"{text}%" for text in wire.db_commands(data)[1:]),
+        "name%profile%timestamp%help%", "db load 100%" + "".join(f"{text}%" for text in protocol.db_commands(data)[1:]),
         "db print%infer 3 1%results%", "hil id%hil fill 5 0%hil run%hil get 0 10%", "hil infer 20 2%hil profile%",
-        "hil memory%hil run 7 0%hil input%", f"{wire.put_command(0, data)}%hil input%hil run%",
-        f"{wire.seal('hil id', 9)}%", f"db load 400%db {rng.randbytes(128).hex()}%", "x" * 400 + "%",
+        "hil memory%hil run 7 0%hil input%", f"{protocol.put_command(0, data)}%hil input%hil run%",
+        f"{protocol.seal('hil id', 9)}%", f"db load 400%db {rng.randbytes(128).hex()}%", "x" * 400 + "%",
     ]  # fmt: skip
     for index, text in enumerate(dialogues):
         for mode in (b"\x00", b"\x01"):

@@ -16,11 +16,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from unittest import mock
 
-from hil import wire
 from hil.errors import HilError, ProtocolError, TargetFaultError
-from hil.link import Device, Timeouts
-from hil.mlperf_wire import parse_base_reply, parse_buffer, parse_results
-from hil.wire import Pattern, PatternKind
+from hil.link import protocol
+from hil.link.device import Device, Timeouts
+from hil.link.mlperf_protocol import parse_base_reply, parse_buffer, parse_results
+from hil.patterns import Pattern, PatternKind
 from tests.faults.faulty import BYTES, garbage
 from tests.faults.host_device import HostDevice, layer_ticks, output, ticks
 
@@ -84,9 +84,9 @@ class Echo:
 
     def _resigned(self, reply: bytes) -> bytes:
         """Fields that do not belong, under a right CRC of another command: a confused device, not a noisy line."""
-        key = self.rng.choice(list(wire.KEYS.values()))
+        key = self.rng.choice(list(protocol.KEYS.values()))
         values = [self.rng.choice(["", "0", "-1", "x", "9" * 30, "4294967296"]) for _ in range(self.rng.randrange(13))]
-        return wire.extension_line(key, *values, tag=self.rng.randrange(1 << 16)).encode() + b"\r\n" + reply
+        return protocol.extension_line(key, *values, tag=self.rng.randrange(1 << 16)).encode() + b"\r\n" + reply
 
     def close(self) -> None:
         pass
@@ -95,7 +95,7 @@ class Echo:
 @contextlib.contextmanager
 def impatient() -> Iterator[None]:
     """Silence costs a millisecond instead of the time that real lines need."""
-    with mock.patch("hil.exchange.QUIET_S", 0.0), mock.patch("hil.channel.POLL_S", 0.0):
+    with mock.patch("hil.link.session.QUIET_S", 0.0), mock.patch("hil.link.transport.POLL_S", 0.0):
         yield
 
 
@@ -120,16 +120,16 @@ def parse(rng: random.Random, lines: Sequence[str], counts: Counter[str]) -> Non
     mutated = text.split("\n")
     counts["lines"] += len(mutated)
     for line in mutated:
-        fault = wire.fault_error(line) if wire.is_fault(line) else None
+        fault = protocol.fault_error(line) if protocol.is_fault(line) else None
         assert fault is None or isinstance(fault, TargetFaultError)
-        wire.parse_error(line)
+        protocol.parse_error(line)
         found = None
         with contextlib.suppress(ProtocolError):
-            found = wire.parse_extension(line)
+            found = protocol.parse_extension(line)
         values = found[1] if found else line.split(",")
         for parser in (
-            wire.parse_identity, wire.parse_map, wire.parse_memory, wire.parse_input,
-            lambda fields: wire.parse_run(fields, 4), lambda fields: wire.parse_series("ticks", [fields], 3),
+            protocol.parse_identity, protocol.parse_map, protocol.parse_memory, protocol.parse_input,
+            lambda fields: protocol.parse_run(fields, 4), lambda fields: protocol.parse_series("ticks", [fields], 3),
         ):  # fmt: skip
             with contextlib.suppress(ProtocolError):
                 parser(values)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from serial import SerialException
 
-from hil import wire
+from hil.link import protocol
 
 FIRMWARE = Path(__file__).resolve().parents[2] / "firmware"
 PORT = Path(__file__).resolve().parents[1] / "firmware" / "host_port.c"
@@ -88,7 +88,7 @@ class HostDevice:
     def replies(self, commands: int, timeout_s: float = 5.0) -> bytes:
         """All that it says up to the `commands`-th m-ready."""
         said = b""
-        while said.count(f"{wire.READY}\r\n".encode()) < commands:
+        while said.count(f"{protocol.READY}\r\n".encode()) < commands:
             chunk = self.read(timeout_s)
             if not chunk:
                 raise AssertionError(f"BUG in the firmware: it answered {said[-200:]!r} and fell silent")

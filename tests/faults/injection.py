@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
-from hil import wire
-from hil.channel import ReconnectingPort
 from hil.errors import HilError
-from hil.link import Device, Timeouts
-from hil.measure import Options
-from hil.reader import Reader
-from hil.runners.base import Session
-from hil.wire import Pattern, PatternKind, verification_patterns
+from hil.link import protocol
+from hil.link.device import Device, Timeouts
+from hil.link.transport import ReconnectingPort
+from hil.measure.harness import Options
+from hil.measure.reader import Reader
+from hil.patterns import Pattern, PatternKind, verification_patterns
+from hil.targets.runners.base import Session
 from tests.faults import host_device
 from tests.faults.faulty import FaultyLine
 from tests.faults.host_device import HostDevice, layer_ticks, output, ticks
@@ -75,7 +75,7 @@ def operation(device: Device, rng: random.Random) -> bool:
         return device.answer(pattern) == (ticks(data), output(data))
     if choice == 1:
         reply = device.run(pattern)
-        return (reply.ticks, reply.output_crc) == (ticks(data), wire.crc32(output(data)))
+        return (reply.ticks, reply.output_crc) == (ticks(data), protocol.crc32(output(data)))
     if choice == 2:
         data = rng.randbytes(INPUT_BYTES)
         device.upload(data)
@@ -87,7 +87,7 @@ def operation(device: Device, rng: random.Random) -> bool:
         return device.infer(40, 1) == [ticks(data)] * 40
     if choice == 5:
         return device.profile() == layer_ticks(data)
-    return crc == wire.crc32(data)
+    return crc == protocol.crc32(data)
 
 
 def exchanges(faults: Sequence[str], count: int, seed: int, rate: float = 0.01) -> Outcome:
@@ -124,7 +124,7 @@ def _expected(options: Options) -> Any:
 
 
 def measurement(line: FaultyLine, options: Options) -> tuple[Device, bool | HilError]:
-    """All that `measure` does with a booted device (hil.measure), and whether every figure was right."""
+    """All that `measure` does with a booted device (hil.measure.harness), and whether every figure was right."""
     port = ReconnectingPort(line.open)
     device, session = Device(port, SHORT), Session(port, "qemu", True, "modelled-cycles")
     parts: Any = (session, device, SimpleNamespace(arena_bytes=4096, model_name="host"))

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 from rich.table import Table
 
-from hil import cli
+from hil.build.toolchain import find_toolchain, run_tool
+from hil.cli import main as cli
 from hil.cli.app import _console
 from hil.errors import BudgetError, BuildError, ToolMissing
 from hil.terminal import printable
-from hil.toolchain import find_toolchain, run_tool
 from tests.calibration_results import calibration_result
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -63,7 +63,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
 
 def shell(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """Runs `command`, where HIL is the command line, in a process of its own."""
-    code = "from hil.cli import main; main()"
+    code = "from hil.cli.main import main; main()"
     environment: Mapping[str, str] = {**os.environ, "PYTHONPATH": str(ROOT), "HIL": f"{sys.executable} -c '{code}'"}
     return subprocess.run(
         ["bash", "-c", f'hil() {{ eval "$HIL" \'"$@"\'; }}; {command}'],
@@ -138,7 +138,7 @@ def test_budget_larger_than_the_board(run: Cli, size: str) -> None:
 
 def test_one_byte_over_budget_is_a_budget_error(tmp_path: Path) -> None:
     linker = tmp_path / "ld"
-    linker.write_text("#!/bin/sh\necho \"ld: region \\`RAM' overflowed by 1 byte\" >&2\nexit 1\n", encoding="utf-8")
+    linker.write_text('#!/bin/sh\necho "ld: region \\`RAM\' overflowed by 1 byte" >&2\nexit 1\n', encoding="utf-8")
     linker.chmod(0o755)
     with pytest.raises(BudgetError, match="RAM by 1 byte;") as stop:
         run_tool([linker])
@@ -217,7 +217,7 @@ def test_graph_file(run: Cli, tmp_path: Path, text: str) -> None:
 
 @pytest.mark.parametrize("text", [f"format = {MANY_DIGITS}", "format = 1\na = " + "[" * 5000, "\x00"])
 def test_calibration_file(tmp_path: Path, text: str) -> None:
-    from munas.calibration import CalibrationError, load_calibration
+    from munas.cost.calibration import CalibrationError, load_calibration
 
     (tmp_path / "calibration.toml").write_text(text, encoding="utf-8")
     with pytest.raises(CalibrationError, match=r"calibration\.toml"):

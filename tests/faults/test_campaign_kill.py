@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from hil.campaign import run_campaign
-from hil.store import Result, Run, Store
+from hil.jobs.campaign import run_campaign
+from hil.jobs.store import Result, Run, Store
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]

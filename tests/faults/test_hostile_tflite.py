@@ -21,11 +21,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hil.errors import ModelError
-from hil.model import parse_model
-from munas.flatbuffer import write_tflite
-from munas.graph import build_graph
-from munas.space import random_cnn
-from munas.tflite_file import Code, Element, TfliteFile, dense_options
+from hil.model.load import parse_model
+from munas.arch.graph import build_graph
+from munas.arch.space import random_cnn
+from munas.tflite.file import Code, Element, TfliteFile, dense_options
+from munas.tflite.flatbuffer import write_tflite
 from tests.tflite_samples import UNIT, every_operator
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -207,7 +207,7 @@ import resource, sys, time
 from pathlib import Path
 import numpy
 from hil.errors import ModelError
-from hil.model import parse_model
+from hil.model.network import parse_model
 data = Path(sys.argv[1]).read_bytes()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 started = time.process_time()
@@ -239,8 +239,8 @@ import sys
 from pathlib import Path
 import numpy as np
 from hil.errors import ModelError
-from hil.model import parse_model
-from hil.reference import Reference
+from hil.model.network import parse_model
+from hil.model.reference import Reference
 ran = 0
 for path in sorted(Path(sys.argv[1]).iterdir()):
     print(path.name, flush=True)

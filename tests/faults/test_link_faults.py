@@ -11,15 +11,15 @@ from collections.abc import Iterator, Sequence
 import pytest
 from serial import SerialException
 
-from hil import wire
-from hil.board import load_board
-from hil.channel import ReconnectingPort
+from hil.boards.board import load_board
 from hil.errors import HilError, LinkError, LinkTimeout, ProtocolError
-from hil.link import MAX_DIED, Device
-from hil.measure import Options
-from hil.runners.base import Session
-from hil.runners.qemu import QEMU, QemuRunner
-from hil.wire import Pattern, PatternKind
+from hil.link import protocol
+from hil.link.device import MAX_DIED, Device
+from hil.link.transport import ReconnectingPort
+from hil.measure.harness import Options
+from hil.patterns import Pattern, PatternKind
+from hil.targets.runners.base import Session
+from hil.targets.runners.qemu import QEMU, QemuRunner
 from tests.contract.processes import children
 from tests.faults import injection
 from tests.faults.faulty import BYTES, FAULTS, FaultyLine
@@ -53,7 +53,7 @@ def test_measurements_with_all_faults() -> None:
 
 def test_the_harness_would_notice_a_wrong_figure(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the checksums, that is."""
-    monkeypatch.setattr(wire, "crc32", lambda _: 0)
+    monkeypatch.setattr(protocol, "crc32", lambda _: 0)
 
     def gullible(line: str, _tag: int = 0) -> tuple[str, list[str]] | None:
         if not line.startswith("m-hil-") or "-[" not in line:
@@ -65,7 +65,7 @@ def test_the_harness_would_notice_a_wrong_figure(monkeypatch: pytest.MonkeyPatch
         def _present_crc(self, _size: int, crc: int, _otherwise: type[ProtocolError]) -> int:
             return crc
 
-    monkeypatch.setattr(wire, "parse_extension", gullible)
+    monkeypatch.setattr(protocol, "parse_extension", gullible)
     monkeypatch.setattr(injection, "Device", Trusting)
     outcome = injection.exchanges(["corruption", "duplication"], 300, seed=1, rate=0.2)
     assert outcome.wrong > 0
@@ -134,8 +134,8 @@ def test_a_port_that_comes_and_goes_is_given_up_soon(host: HostDevice) -> None:
 
 def test_another_device_at_the_port_that_was_away_is_refused(host: HostDevice, monkeypatch: pytest.MonkeyPatch) -> None:
     line, device = booted(host, [])
-    known = wire.parse_identity
-    monkeypatch.setattr(wire, "parse_identity", lambda values: known([values[0], "f" * 32, *values[2:]]))
+    known = protocol.parse_identity
+    monkeypatch.setattr(protocol, "parse_identity", lambda values: known([values[0], "f" * 32, *values[2:]]))
     line.generation += 1
     with pytest.raises(ProtocolError, match="another firmware answers"):
         device.run(Pattern(PatternKind.RANDOM, 1))

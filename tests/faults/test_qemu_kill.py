@@ -21,10 +21,10 @@ CHILD = """
 import sys, time
 from pathlib import Path
 sys.path.insert(0, {root!r})
-from hil.board import load_board
-from hil.link import Device
-from hil.runners.qemu import QemuRunner
-from hil.wire import Pattern, PatternKind
+from hil.boards.board import load_board
+from hil.link.device import Device
+from hil.targets.runners.qemu import QemuRunner
+from hil.link.protocol import Pattern, PatternKind
 
 with QemuRunner().open(Path({image!r}), load_board("mps2-an386")) as session:
     device = Device(session.port, session.timeouts)

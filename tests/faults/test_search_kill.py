@@ -19,9 +19,9 @@ from types import FrameType
 
 import pytest
 
-from munas.candidate import Evaluation, Task
-from munas.search import SearchSettings, run_search
-from munas.search_store import SearchStore
+from munas.search.candidate import Evaluation, Task
+from munas.search.store import SearchStore
+from munas.search.study import SearchSettings, run_search
 from tests.stub_trainer import ASSESSOR, BOUNDS, PRELOAD, StubTrainer
 
 pytestmark = pytest.mark.slow

@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hil.board import load_board
-from hil.model import Model, parse_model
-from hil.plan import Plan, make_plan
-from hil.project import render
-from hil.reference import Reference
-from hil.sources import find_cmsis, library
+from hil.boards.board import load_board
+from hil.build.sources import find_cmsis, library
+from hil.codegen.plan import Plan, make_plan
+from hil.codegen.project import render
+from hil.model.load import parse_model
+from hil.model.network import Model
+from hil.model.reference import Reference
 
 HERE = Path(__file__).resolve().parent
 BOARDS = {"cortex-m4": "mps2-an386", "cortex-m7": "mps2-an500"}

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from hil.board import load_board
-from hil.link import Device, Timeouts
-from hil.runners.base import Session
-from hil.runners.qemu import QEMU, QemuRunner
+from hil.boards.board import load_board
+from hil.link.device import Device, Timeouts
+from hil.targets.runners.base import Session
+from hil.targets.runners.qemu import QEMU, QemuRunner
 from tests.firmware import images
 
 BRISK = Timeouts(boot_s=20.0, command_s=10.0, inference_s=20.0, host_per_device=0.5)

@@ -11,7 +11,7 @@ import pytest
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 
-from hil.board import CORE_FLAGS
+from hil.boards.board import CORE_FLAGS
 
 FIRMWARE = Path(__file__).resolve().parents[2] / "firmware"
 GCC = "arm-none-eabi-gcc"

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from munas.tflite_file import (
+from munas.tflite.file import (
     ABSENT,
     PAD_OPTIONS,
     PER_CHANNEL_DENSE_VERSION,

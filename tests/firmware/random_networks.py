@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from munas.tflite_file import ABSENT, QUANTIZE_OPTIONS, Code, Fused, dense_options
+from munas.tflite.file import ABSENT, QUANTIZE_OPTIONS, Code, Fused, dense_options
 from tests.firmware.operators import Network, Pair
 
 FUSED = (Fused.NONE, Fused.RELU, Fused.RELU6, Fused.RELU_N1_TO_1)

@@ -11,21 +11,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hil.board import load_board
-from hil.build import build_library, compile_model, link
+from hil.boards.board import load_board
+from hil.build.elf import read_sizes
+from hil.build.image import build_library, compile_model, link
+from hil.build.sources import find_cmsis, library
+from hil.build.toolchain import find_toolchain
 from hil.cache import cached_folder
-from hil.elf import read_sizes
+from hil.codegen.plan import make_plan
+from hil.codegen.project import Options as ProjectOptions
+from hil.codegen.project import render
 from hil.errors import BudgetError, BuildError, InfrastructureError, ToolMissing
-from hil.measure import Options, Rig
-from hil.model import parse_model
-from hil.plan import make_plan
-from hil.project import Options as ProjectOptions
-from hil.project import render
-from hil.sources import find_cmsis, library
-from hil.toolchain import find_toolchain
-from munas.flatbuffer import write_tflite
-from munas.graph import build_graph
-from munas.space import random_cnn
+from hil.measure.harness import Options, Rig
+from hil.model.load import parse_model
+from munas.arch.graph import build_graph
+from munas.arch.space import random_cnn
+from munas.tflite.flatbuffer import write_tflite
 from tests.networks import small_network
 
 pytestmark = pytest.mark.firmware
@@ -98,7 +98,7 @@ def test_a_compiler_that_fails_is_a_build_error(monkeypatch: pytest.MonkeyPatch,
 
 def test_two_processes_build_one_library(tmp_path: Path) -> None:
     code = (
-        "from hil.board import load_board; from hil.measure import Rig; "
+        "from hil.boards.board import load_board; from hil.measure.harness import Rig; "
         "rig = Rig(load_board('mps2-an386')); print(rig._archive.read_bytes().__hash__() and rig._archive)"
     )
     environment = {**os.environ, "MUNAS_HIL_CACHE": str(tmp_path)}

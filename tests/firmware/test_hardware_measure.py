@@ -11,18 +11,18 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from hil import detect
-from hil.benchfile import Bench
-from hil.board import Board, Probe, load_board
+from hil.boards.board import Board, Probe, load_board
 from hil.cli import app
-from hil.detect import Found
 from hil.errors import DeviceLost, HilError
-from hil.measure import Options, Rig
-from hil.measurement import measurement_from_json
-from hil.runners.qemu import QEMU
-from munas.flatbuffer import write_tflite
-from munas.graph import build_graph
-from munas.space import MlpArchitecture
+from hil.measure.harness import Options, Rig
+from hil.measure.measurement import measurement_from_json
+from hil.targets import detect
+from hil.targets.bench_file import Bench
+from hil.targets.detect import Found
+from hil.targets.runners.qemu import QEMU
+from munas.arch.graph import build_graph
+from munas.arch.space import MlpArchitecture
+from munas.tflite.flatbuffer import write_tflite
 from tests.fake_board import SERIAL_NUMBER, FakeBoard
 from tests.firmware import images
 
@@ -100,8 +100,8 @@ def desk(monkeypatch: pytest.MonkeyPatch) -> None:
     found = [Found(number, ("nucleo-f746zg",), f"/dev/tty{number}", (), "mbed-tools") for number in ("A1", "B2")]
     found.append(Found("C3", ("nucleo-h743zi", "nucleo-l4r5zi"), "/dev/ttyC3", (), "USB ids"))
     listed = detect.connected_devices(Bench(), [lambda boards: found])
-    monkeypatch.setattr("hil.detect.connected_devices", lambda: listed)
-    monkeypatch.setattr("hil.place.connected_devices", lambda: listed)
+    monkeypatch.setattr("hil.targets.detect.connected_devices", lambda: listed)
+    monkeypatch.setattr("hil.targets.place.connected_devices", lambda: listed)
 
 
 def run(*arguments: str) -> tuple[int, str, str]:

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hil.plan import Plan
-from munas.flatbuffer import write_tflite
-from munas.graph import build_graph
-from munas.kernels import Path as KernelPath
-from munas.space import random_cnn
+from hil.codegen.plan import Plan
+from munas.arch.graph import build_graph
+from munas.arch.space import random_cnn
+from munas.cost.kernels import Path as KernelPath
+from munas.tflite.flatbuffer import write_tflite
 from tests.firmware import random_networks
 from tests.firmware.bench import BOARDS, Bench, Case, case
 from tests.networks import every_operator

@@ -12,10 +12,11 @@ from xml.etree import ElementTree
 
 import pytest
 
-from hil import cli, gate
-from hil.board import load_board
-from hil.compare import Limit
-from hil.measure import Rig
+from hil.boards.board import load_board
+from hil.calibration import gate
+from hil.cli import main as cli
+from hil.measure.compare import Limit
+from hil.measure.harness import Rig
 from tests.networks import small_network
 
 pytestmark = [pytest.mark.firmware, pytest.mark.qemu, pytest.mark.slow]
@@ -31,7 +32,7 @@ CALIBRATE_KEYS = {
 def munas_hil(folder: Path, *arguments: str, status: int = 0) -> Any:
     """Run the command in `folder`; its JSON, or its error line when another `status` is expected."""
     done = subprocess.run(
-        [sys.executable, "-c", "from hil.cli import main; main()", *arguments],
+        [sys.executable, "-c", "from hil.cli.main import main; main()", *arguments],
         cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=280,
         check=False,
     )  # fmt: skip

@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-import hil.measure
-from hil.board import load_board
-from hil.build import Image
+import hil.measure.harness
+from hil.boards.board import load_board
+from hil.build.image import Image
 from hil.errors import FlashError, HilError, ModelError, TargetFaultError, UsageError
-from hil.link import Device
-from hil.measure import Options, Rig, measure_files
-from hil.measurement import measurement_from_json
-from hil.mlperf import Network, Windows, measure_model, require_exact
-from hil.reference import Reference
-from hil.wire import MemoryReport
-from munas.flatbuffer import write_tflite
+from hil.link.device import Device
+from hil.link.protocol import MemoryReport
+from hil.measure.harness import Options, Rig, measure_files
+from hil.measure.measurement import measurement_from_json
+from hil.measure.mlperf import Network, Windows, measure_model, require_exact
+from hil.model.reference import Reference
+from munas.tflite.flatbuffer import write_tflite
 from tests.networks import every_operator, small_network
 
 pytestmark = [pytest.mark.firmware, pytest.mark.qemu]
@@ -89,7 +89,7 @@ def test_a_wrong_output_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_stale_image_is_never_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The first network's image is kept and booted for the second one as well, as a failed flash would do."""
-    real, stale = hil.measure.link, tmp_path / "stale.elf"
+    real, stale = hil.measure.harness.link, tmp_path / "stale.elf"
 
     def linked(*arguments: Any) -> Image:
         image = real(*arguments)
@@ -97,7 +97,7 @@ def test_a_stale_image_is_never_measured(monkeypatch: pytest.MonkeyPatch, tmp_pa
             stale.write_bytes(image.elf.read_bytes())
         return dataclasses.replace(image, elf=stale)
 
-    monkeypatch.setattr(hil.measure, "link", linked)
+    monkeypatch.setattr(hil.measure.harness, "link", linked)
     rig = Rig(load_board("mps2-an386"))
     rig.measure(small_network(1), "first")
     with pytest.raises(FlashError, match="the device runs build"):

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from hil import wire
 from hil.errors import ProtocolError
+from hil.link import protocol
 from tests.firmware.images import FIRMWARE
 
 PARTS = ("text", "input", "measure", "command", "extension")
@@ -46,9 +46,9 @@ TAG = 0xBEEF  # of all sealed commands
 def extension(line: str) -> tuple[str, list[str]] | None:
     """An extension line that answers a command with TAG, or one without a seal."""
     try:
-        return wire.parse_extension(line, TAG)
+        return protocol.parse_extension(line, TAG)
     except ProtocolError:
-        return wire.parse_extension(line)
+        return protocol.parse_extension(line)
 
 
 def dialogue(parser: Path, sent: bytes) -> list[str]:
@@ -60,18 +60,19 @@ def dialogue(parser: Path, sent: bytes) -> list[str]:
 
 def random_command(rng: random.Random) -> bytes:
     """A command that is right, nearly right, or noise."""
-    data = rng.randbytes(rng.choice([1, 4, 31, 100, wire.CHUNK_BYTES]))
+    data = rng.randbytes(rng.choice([1, 4, 31, 100, protocol.CHUNK_BYTES]))
     offset = rng.choice([0, 1, 50, 99, 100, 2**32 - 1])
     choices = [
         "name", "profile", "help", "timestamp", "results", "db print", f"db load {rng.choice([0, 1, 400, 10**9])}",
         f"db load 100%db {data.hex()}", f"db {data.hex()}", f"infer {rng.randrange(4)} {rng.randrange(3)}", "hil id",
         "hil input", "hil memory", "hil profile", f"hil run {rng.getrandbits(32)} {rng.randrange(7)}", "hil run",
         f"hil infer {rng.randrange(40)} 1", f"hil fill {rng.getrandbits(33)} {rng.randrange(5)}",
-        f"hil get {offset} {rng.randrange(12)}", wire.put_command(offset, data), " ".join(["hil"] * rng.randrange(12)),
+        f"hil get {offset} {rng.randrange(12)}", protocol.put_command(offset, data),
+        " ".join(["hil"] * rng.randrange(12)),
         "x" * rng.randrange(700),
     ]  # fmt: skip
     text = rng.choice(choices)
-    command = bytearray((wire.seal(text, TAG) if rng.random() < 0.5 else text).encode())
+    command = bytearray((protocol.seal(text, TAG) if rng.random() < 0.5 else text).encode())
     if rng.random() < 0.3 and command and b"infer" not in command:
         for _ in range(rng.randrange(1, 4)):
             command[rng.randrange(len(command))] = rng.choice([rng.randrange(256), 0x20, 0])
@@ -84,8 +85,8 @@ def test_random_commands_are_answered_in_step(parser: Path, seed: int) -> None:
     commands = [random_command(rng) for _ in range(400)]
     sent = b"".join(commands)
     lines = dialogue(parser, sent)
-    assert lines.count(wire.READY) == sent.count(b"%") + 1
-    assert lines[-1] == wire.READY
+    assert lines.count(protocol.READY) == sent.count(b"%") + 1
+    assert lines[-1] == protocol.READY
     for line in lines:
         if extension(line) is None:
             assert LINE.fullmatch(line), line
@@ -94,7 +95,7 @@ def test_random_commands_are_answered_in_step(parser: Path, seed: int) -> None:
 def test_noise_is_answered_only_at_its_terminators(parser: Path) -> None:
     noise = random.Random(5).randbytes(100_000)
     lines = dialogue(parser, noise)
-    assert lines.count(wire.READY) == noise.count(b"%") + 1
+    assert lines.count(protocol.READY) == noise.count(b"%") + 1
 
 
 def test_dialogue_of_this_test_reaches_every_command(parser: Path) -> None:
@@ -104,17 +105,17 @@ def test_dialogue_of_this_test_reaches_every_command(parser: Path) -> None:
         rng = random.Random(seed)
         lines += dialogue(parser, b"".join(random_command(rng) for _ in range(400)))
     keys = {found[0] for line in lines if (found := extension(line)) is not None}
-    assert keys == set(wire.KEYS.values())
-    assert {"m-load-done", "m-infer-done", f"e-[{wire.DAMAGED}]"} <= set(lines)
+    assert keys == set(protocol.KEYS.values())
+    assert {"m-load-done", "m-infer-done", f"e-[{protocol.DAMAGED}]"} <= set(lines)
     assert any(line.startswith("m-results-[") for line in lines)
 
 
 def test_replies_carry_the_tag_of_their_command(parser: Path) -> None:
-    sent = f"hil id%{wire.seal('hil id', 1)}%hil id%{wire.seal('hil id', 0xFFFF)}%".encode()
+    sent = f"hil id%{protocol.seal('hil id', 1)}%hil id%{protocol.seal('hil id', 0xFFFF)}%".encode()
     lines = [line for line in dialogue(parser, sent) if line.startswith("m-hil-id-")]
     for line, tag in zip(lines, (0, 1, 0, 0xFFFF), strict=True):
-        assert wire.parse_extension(line, tag) is not None
-    sealed = wire.seal("hil run 5 0", 77)
+        assert protocol.parse_extension(line, tag) is not None
+    sealed = protocol.seal("hil run 5 0", 77)
     for place in range(len(sealed)):
         for bit in range(7):
             damaged = sealed[:place] + chr(ord(sealed[place]) ^ 1 << bit) + sealed[place + 1 :]
@@ -130,4 +131,4 @@ def dialogue_lines(command: str, parser: Path) -> list[str]:
 
 def test_the_refusals_that_ask_for_the_input_again_are_the_firmwares(parser: Path) -> None:
     said = (FIRMWARE / "runtime" / "input.c").read_text()
-    assert all(f'hil_error("{text}' in said for text in wire.INPUT_LOST)
+    assert all(f'hil_error("{text}' in said for text in protocol.INPUT_LOST)

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from hil import wire
-from hil.board import load_board
+from hil.boards.board import load_board
 from hil.errors import LinkTimeout, ProtocolError, TargetFaultError
-from hil.link import Device, Timeouts
-from hil.runners.base import Session
-from hil.runners.qemu import QemuRunner
-from hil.wire import Pattern, PatternKind
+from hil.link import protocol
+from hil.link.device import Device, Timeouts
+from hil.patterns import Pattern, PatternKind
+from hil.targets.runners.base import Session
+from hil.targets.runners.qemu import QemuRunner
 from tests.firmware import images
 from tests.firmware.images import ADDER, header
 
@@ -57,7 +57,7 @@ def test_layers_are_counted_without_the_marks(build: Build, boot: Boot, core: st
 
 
 def test_more_layers_than_slots_take_more_inferences(build: Build, boot: Boot) -> None:
-    counts = [4 + 2 * (i % 5) for i in range(wire.PROFILE_SLOTS * 2 + 3)]
+    counts = [4 + 2 * (i % 5) for i in range(protocol.PROFILE_SLOTS * 2 + 3)]
     with boot(build(header(layers=len(counts)) + images.counted_layers(counts))) as (session, device):
         assert [session.ticks_to_units(value) for value in device.profile()] == counts
 
@@ -65,8 +65,8 @@ def test_more_layers_than_slots_take_more_inferences(build: Build, boot: Boot) -
 def test_identity_and_map_are_those_of_the_image(build: Build, boot: Boot, core: str) -> None:
     with boot(build(header(profile="kws01") + ADDER, core), core) as (session, device):
         identity, memory = device.identity(), device.memory_map()
-        assert identity == wire.DeviceIdentity(
-            wire.VERSION, "0123456789abcdef" * 2, "kws01", session.timer, 25_000_000, 3, 4096, 100, 10, -3, 5
+        assert identity == protocol.DeviceIdentity(
+            protocol.VERSION, "0123456789abcdef" * 2, "kws01", session.timer, 25_000_000, 3, 4096, 100, 10, -3, 5
         )
         assert (memory.stack_address, memory.stack_bytes) == (0x20000000, 2048)
         assert memory.arena_address % 16 == 0
@@ -79,7 +79,7 @@ def test_patterns_are_the_hosts(build: Build, boot: Boot, kind: PatternKind) -> 
     with boot(build(header() + ADDER)) as (_, device):
         pattern = Pattern(kind, 0xFFFFFFFF)
         data = pattern.data(100, -3)
-        assert device.fill(pattern) == wire.crc32(data)
+        assert device.fill(pattern) == protocol.crc32(data)
         assert device.run(pattern).output == add(data)
         assert device.download() == add(data)
 
@@ -167,7 +167,7 @@ def test_large_outputs_are_downloaded_in_parts(build: Build, boot: Boot) -> None
         assert reply.output is None
         output = device.download()
         assert output == bytes((value + 3) & 0xFF for value in RANDOM.data(700))
-        assert wire.crc32(output) == reply.output_crc
+        assert protocol.crc32(output) == reply.output_crc
 
 
 FAULT_WORDS = {
@@ -294,11 +294,11 @@ def test_mlperf_dialogue(build: Build, boot: Boot) -> None:
         ("db 0g", "e-[Bad hex]"),
         ("db 123", "e-[Bad hex]"),
         ("db 12", "e-[Past db load]"),
-        (wire.seal("hil input", 7)[:-1], "e-[Damaged command]"),
-        (wire.seal("hil input", 7).replace("input", "infer"), "e-[Damaged command]"),
+        (protocol.seal("hil input", 7)[:-1], "e-[Damaged command]"),
+        (protocol.seal("hil input", 7).replace("input", "infer"), "e-[Damaged command]"),
         ("hil input #", "e-[Damaged command]"),
         ("hil #", "e-[Damaged command]"),
-        ("x" * (wire.LINE_MAX + 1), "e-[Command too long or not text]"),
+        ("x" * (protocol.LINE_MAX + 1), "e-[Command too long or not text]"),
         ("x" * 2000, "e-[Command too long or not text]"),
         ("name\x01", "e-[Command too long or not text]"),
         ("x" * 40 + "\x7f", "e-[Command too long or not text]"),

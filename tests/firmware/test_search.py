@@ -15,18 +15,18 @@ from pathlib import Path
 
 import pytest
 
-from hil.board import load_board
-from hil.calibrate import calibration_for
-from hil.measure import Rig
+from hil.boards.board import load_board
+from hil.calibration.calibrate import calibration_for
+from hil.measure.harness import Rig
 from hil.search.result import SearchResult, read_search_result
-from munas.calibration import Calibration, load_calibration, write_calibration
+from munas.cost.calibration import Calibration, load_calibration, write_calibration
 
 pytestmark = [pytest.mark.firmware, pytest.mark.qemu, pytest.mark.slow]
 
 ROOT = Path(__file__).resolve().parents[2]
 BOARD = "mps2-an386"
 STUB = "from tests.search_stub import main; main()"
-REAL = "from hil.cli import main; main()"
+REAL = "from hil.cli.main import main; main()"
 SEARCH = (
     "search", "--dataset", "digits", "--board", BOARD, "--evaluations", "10", "--population", "4", "--sample", "2",
     "--front", "2", "--seeds", "2", "--workers", "1", "--max-error", "0.5",

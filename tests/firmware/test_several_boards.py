@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from hil.calibrate import Request, SampleJobFactory
-from hil.campaign import Summary, run_campaign
+from hil.calibration.calibrate import Request, SampleJobFactory
+from hil.calibration.record import from_result
 from hil.errors import DeviceLost
-from hil.link import Timeouts
-from hil.measure import Measured, Options, Rig, RigFactory
-from hil.record import from_result
-from hil.runners.hardware import HardwareRunner
-from hil.runners.qemu import QEMU
-from hil.store import Result, Store
+from hil.jobs.campaign import Summary, run_campaign
+from hil.jobs.store import Result, Store
+from hil.link.device import Timeouts
+from hil.measure.harness import Measured, Options, Rig, RigFactory
+from hil.targets.runners.hardware import HardwareRunner
+from hil.targets.runners.qemu import QEMU
 from tests.fake_board import FakeBoard, Trouble, install
 from tests.firmware import images
 from tests.firmware.test_hardware_measure import on_a_desk
@@ -125,5 +125,3 @@ def test_no_board_left_ends_it_and_a_resume_goes_on(desk: Desk) -> None:
     assert (summary.ok, summary.failed, summary.resumed) == (SAMPLES - summary.resumed, 0, desk.done - summary.ok)
     assert len(used) == SAMPLES
     assert multiprocessing.active_children() == []
-
-

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from hil.board import Via, load_board
-from hil.link import Device, Timeouts
-from hil.measure import Options, Rig
-from hil.runners.qemu import QEMU, QemuRunner
-from hil.runners.renode import platform_file
-from hil.sources import find_cmsis, library
-from hil.wire import Pattern, PatternKind
+from hil.boards.board import Via, load_board
+from hil.build.sources import find_cmsis, library
+from hil.link.device import Device, Timeouts
+from hil.measure.harness import Options, Rig
+from hil.patterns import Pattern, PatternKind
+from hil.targets.runners.qemu import QEMU, QemuRunner
+from hil.targets.runners.renode import platform_file
 from tests.firmware import images
 
 PORT = images.FIRMWARE / "port"

@@ -12,17 +12,17 @@ from pathlib import Path
 import pytest
 from elftools.elf.elffile import ELFFile
 
-import hil.tflm.network
-from hil.board import Board, load_board
-from hil.build import build_library, compile_model, link
+import hil.runtimes.tflm.network
+from hil.boards.board import Board, load_board
+from hil.build.image import build_library, compile_model, link
+from hil.build.toolchain import find_toolchain
+from hil.codegen.render import Options as Shape
 from hil.errors import HilError, InfrastructureError, ProtocolError
-from hil.link import Device
-from hil.measure import Options, Rig, generate_project, make_runtime
-from hil.render import Options as Shape
-from hil.runners.qemu import QemuRunner
-from hil.tflm.arena import Arena
-from hil.toolchain import find_toolchain
-from hil.wire import Pattern, PatternKind
+from hil.link.device import Device
+from hil.measure.harness import Options, Rig, generate_project, make_runtime
+from hil.patterns import Pattern, PatternKind
+from hil.runtimes.tflm.arena import Arena
+from hil.targets.runners.qemu import QemuRunner
 from tests.networks import small_network
 from tests.tflm import every_operator, needs_tflm
 
@@ -104,15 +104,13 @@ def test_a_too_small_arena_is_said_in_tflms_words_and_nothing_runs(board: Board,
             device.run()
 
 
-def test_a_measurement_that_cannot_start_says_what_tflm_said(
-    board: Board, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = hil.tflm.network.measure_arena
+def test_a_measurement_that_cannot_start_says_what_tflm_said(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = hil.runtimes.tflm.network.measure_arena
 
     def too_small(*given: object) -> Arena:
         return replace(whole(*given), required_bytes=1024)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(hil.tflm.network, "measure_arena", too_small)
+    monkeypatch.setattr(hil.runtimes.tflm.network, "measure_arena", too_small)
     with pytest.raises(InfrastructureError, match=r"net on mps2-an386: the firmware cannot set it up: .*\d+"):
         Rig(board, Options(runtime="tflm")).measure(small_network(1), "net")
 
@@ -120,13 +118,13 @@ def test_a_measurement_that_cannot_start_says_what_tflm_said(
 def test_a_network_that_lies_elsewhere_than_planned_is_not_measured(
     board: Board, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = hil.tflm.network.measure_arena
+    whole = hil.runtimes.tflm.network.measure_arena
 
     def elsewhere(*given: object) -> Arena:
         arena = whole(*given)  # type: ignore[arg-type]
         return replace(arena, input_offset=arena.input_offset + 16)
 
-    monkeypatch.setattr(hil.tflm.network, "measure_arena", elsewhere)
+    monkeypatch.setattr(hil.runtimes.tflm.network, "measure_arena", elsewhere)
     with pytest.raises(InfrastructureError, match=r"The input lies at \d+ in the arena, planned was \d+"):
         Rig(board, Options(runtime="tflm")).measure(small_network(1), "net")
 

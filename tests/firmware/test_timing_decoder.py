@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from hil.board import CORE_FLAGS
-from hil.sources import CMSIS_DEFINES, find_cmsis
-from hil.timing.description import Encoding, load_description
-from hil.timing.library import decode
-from hil.timing.native import timing_dir
+from hil.boards.board import CORE_FLAGS
+from hil.build.sources import CMSIS_DEFINES, find_cmsis
+from hil.cycle_model.description import Encoding, load_description
+from hil.cycle_model.library import decode
+from hil.cycle_model.native import engine_dir
 from tests.firmware import timing_objdump as objdump
 
 pytestmark = [pytest.mark.firmware, pytest.mark.slow]
@@ -128,7 +128,7 @@ def assembled(encodings: Iterable[Encoding], seed: int, each: int, folder: Path)
 
 def test_every_encoding_of_the_description_is_what_objdump_calls_it(tmp_path: Path) -> None:
     """One description line at a time: objdump has to give the mnemonic of the line, or an alias of it."""
-    encodings = [item for item in load_description(timing_dir()).encodings if item.cls != "it"]
+    encodings = [item for item in load_description(engine_dir()).encodings if item.cls != "it"]
     wrong, met = collections.Counter[str](), set()
     for line in objdump.disassemble(assembled(encodings, 11, 12, tmp_path)):
         found = decode(line.code)

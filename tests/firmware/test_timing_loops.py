@@ -1,7 +1,7 @@
 """Hand-written code with known cycle counts, run under QEMU with the timing plugin: exact for the Cortex-M4's table.
 
 Every snippet is entered by a BL (whose refill of 2 belongs to it) and left by BX LR, 1 cycle. Costs are Arm's table at
-zero wait states as in timing/classes.txt: they are written out here once more, by hand.
+zero wait states as in engine/classes.txt: they are written out here once more, by hand.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hil.timing.options import Lines
+from hil.cycle_model.options import Lines
 from tests.firmware.timing_loops import run
 
 pytestmark = [pytest.mark.firmware, pytest.mark.qemu, pytest.mark.slow]

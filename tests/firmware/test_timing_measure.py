@@ -15,14 +15,14 @@ from typing import Any
 
 import pytest
 
-from hil.board import Board, load_board
+from hil.boards.board import Board, load_board
+from hil.cycle_model.validate import load_published, published_file, validate
 from hil.errors import InfrastructureError
-from hil.measure import Options, Rig
-from hil.runners.base import Session, no_records
-from hil.runners.qemu import QemuRunner
-from hil.timing.networks import find_networks, measure_networks, modelled_of
-from hil.timing.validate import load_published, published_file, validate
-from munas.flatbuffer import write_tflite
+from hil.measure.harness import Options, Rig
+from hil.measure.published import find_networks, measure_networks, modelled_of
+from hil.targets.runners.base import Session, no_records
+from hil.targets.runners.qemu import QemuRunner
+from munas.tflite.flatbuffer import write_tflite
 from tests.networks import every_operator, small_network
 
 pytestmark = [pytest.mark.firmware, pytest.mark.qemu, pytest.mark.slow]
@@ -79,7 +79,7 @@ def test_a_lost_record_is_never_overlooked(name: str, monkeypatch: pytest.Monkey
 def munas_hil(folder: Path, *arguments: str, status: int = 0, **environment: str) -> tuple[Any, str]:
     """JSON and standard error."""
     done = subprocess.run(
-        [sys.executable, "-c", "from hil.cli import main; main()", *arguments],
+        [sys.executable, "-c", "from hil.cli.main import main; main()", *arguments],
         cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT), **environment}, capture_output=True, text=True,
         timeout=280, check=False,
     )  # fmt: skip

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from hil.board import load_board
+from hil.boards.board import load_board
+from hil.boards.timing import Timing
+from hil.cycle_model.model import board_cycles
+from hil.cycle_model.regions import find_regions
 from hil.errors import BuildError
-from hil.timing.config import Timing
-from hil.timing.model import board_cycles
-from hil.timing.regions import find_regions
 from tests.firmware import timing_objdump as objdump
 from tests.firmware.test_timing_decoder import compare
 from tests.firmware.timing_networks import deploy, infer, roomy
@@ -89,9 +89,9 @@ def test_another_elf_is_refused(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_at_most_three_times_slower(keyword_spotting: bytes, tmp_path: Path) -> None:
     """Processor time of QEMU for a whole session with eight inferences, with the plugin and without."""
-    from hil.link import Device
-    from hil.runners.qemu import QemuRunner
-    from hil.wire import verification_patterns
+    from hil.link.device import Device
+    from hil.patterns import verification_patterns
+    from hil.targets.runners.qemu import QemuRunner
 
     board = roomy("nucleo-l4r5zi")
     _, image = deploy(keyword_spotting, board, tmp_path)

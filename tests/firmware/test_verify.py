@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hil import cli
-from hil.board import load_board
+from hil.boards.board import load_board
+from hil.cli import main as cli
 from hil.errors import DeviceLost, LinkTimeout, StoreError, UsageError
-from hil.link import Device
-from hil.measure import Options, Rig
-from hil.model import parse_model
-from hil.reference import Reference
-from hil.store import Store
-from hil.verify import Request, verify
-from munas.flatbuffer import write_tflite
+from hil.jobs.store import Store
+from hil.link.device import Device
+from hil.measure.harness import Options, Rig
+from hil.measure.verify import Request, verify
+from hil.model.load import parse_model
+from hil.model.reference import Reference
+from munas.tflite.flatbuffer import write_tflite
 from tests.firmware import images
 from tests.networks import every_operator
 
@@ -116,9 +116,7 @@ def test_a_device_that_dies_is_booted_again_and_nothing_is_done_twice(
         verify(rig, other, Counted())
 
 
-def test_a_lost_board_is_not_waited_for_again(
-    rig: Rig, request_: Request, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_lost_board_is_not_waited_for_again(rig: Rig, request_: Request, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
     def lost(self: Device, data: bytes) -> None:
@@ -135,7 +133,7 @@ def test_a_foreign_record_is_a_store_error(rig: Rig, request_: Request) -> None:
     verify(rig, Request(request_.model, "all", request_.data, request_.store, limit=1), Counted())
     with Store(request_.store) as store:
         (run,) = store.runs().values()
-        from hil.store import Result
+        from hil.jobs.store import Result
 
         store.insert(store.run_id(run), Result(1, "ok", record={"device": "00", "host": "00", "same": True}))
     with pytest.raises(StoreError, match="not one of verify"):

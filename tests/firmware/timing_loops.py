@@ -6,10 +6,10 @@ import os
 import subprocess
 from pathlib import Path
 
-from hil.board import CORE_FLAGS
-from hil.timing.options import EngineOptions
-from hil.timing.plugin import find_plugin
-from hil.timing.record import InferenceRecord, RecordReader
+from hil.boards.board import CORE_FLAGS
+from hil.cycle_model.options import EngineOptions
+from hil.cycle_model.plugin import find_plugin
+from hil.cycle_model.record import InferenceRecord, RecordReader
 
 QEMU = "qemu-system-arm"
 MACHINES = {4: ("cortex-m4", "mps2-an386"), 7: ("cortex-m7", "mps2-an500")}

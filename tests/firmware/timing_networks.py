@@ -6,16 +6,17 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
-from hil.board import Board, load_board
-from hil.build import Image, build_library, compile_model, link
-from hil.link import Device
-from hil.render import Options
-from hil.runners.qemu import QemuRunner
-from hil.runtime import RUNTIMES, Deployment
-from hil.timing.config import Timing
-from hil.timing.record import InferenceRecord
-from hil.toolchain import find_toolchain
-from hil.wire import verification_patterns
+from hil.boards.board import Board, load_board
+from hil.boards.timing import Timing
+from hil.build.image import Image, build_library, compile_model, link
+from hil.build.toolchain import find_toolchain
+from hil.codegen.render import Options
+from hil.cycle_model.record import InferenceRecord
+from hil.link.device import Device
+from hil.patterns import verification_patterns
+from hil.runtimes.base import Deployment
+from hil.runtimes.registry import RUNTIMES
+from hil.targets.runners.qemu import QemuRunner
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ _LINE = re.compile(r"\s*([0-9a-f]+):\t([0-9a-f]{4}(?: [0-9a-f]{4})?) *\t(\S+)\s*
 _CONDITION = "(?:eq|ne|cs|cc|mi|pl|vs|vc|hi|ls|ge|lt|gt|le)"
 _NAMES = {"sb": 9, "sl": 10, "fp": 11, "ip": 12, "sp": 13, "lr": 14, "pc": 15}
 
-# Class by mnemonic, written down apart from timing/thumb2.txt. Alternatives are tried in order.
+# Class by mnemonic, written down apart from engine/thumb2.txt. Alternatives are tried in order.
 _CLASSES = (
     (r"(mov|mvn|and|eor|orr|orn|bic|add|sub|rsb|neg|adc|sbc|cmp|cmn|tst|teq)s?", "data"),
     (r"(addw|subw|movw|movt|adr)", "alu"),

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from hil.board import load_board
-from hil.model import parse_model
-from hil.plan import make_plan
-from hil.project import render
-from hil.sources import find_cmsis
+from hil.boards.board import load_board
+from hil.build.sources import find_cmsis
+from hil.codegen.plan import make_plan
+from hil.codegen.project import render
+from hil.model.load import parse_model
 from tests.firmware.operators import Network
 
 FOLDER = Path(__file__).resolve().parent / "project"

@@ -11,10 +11,10 @@ pytest.importorskip("tensorflow")
 
 import keras
 
+from munas.arch.graph import build_graph
+from munas.arch.space import MlpArchitecture
 from munas.data import Dataset
 from munas.errors import SearchError
-from munas.graph import build_graph
-from munas.space import MlpArchitecture
 from munas.training import distill
 from munas.training.backend import no_warnings
 from munas.training.distill import soft_labels

@@ -10,12 +10,12 @@ import pytest
 
 pytest.importorskip("tensorflow")
 
-from munas.candidate import Rung, Task
-from munas.channels import channel_groups
+from munas.arch.channels import channel_groups
+from munas.arch.graph import build_graph
+from munas.arch.prune import apply_masks, kept_share, masks_at
+from munas.arch.space import MlpArchitecture
 from munas.data import Dataset
-from munas.graph import build_graph
-from munas.prune import apply_masks, kept_share, masks_at
-from munas.space import MlpArchitecture
+from munas.search.candidate import Rung, Task
 from munas.training.feed import Feed
 from munas.training.fit import DIVERGED_LOSS, Training
 from munas.training.network import build_keras, infer

@@ -7,10 +7,10 @@ import pytest
 
 pytest.importorskip("tensorflow")
 
-from munas.channels import channel_groups
-from munas.graph import Graph, build_graph
-from munas.prune import apply_masks, masks_at
-from munas.space import Architecture, random_cnn, random_mlp
+from munas.arch.channels import channel_groups
+from munas.arch.graph import Graph, build_graph
+from munas.arch.prune import apply_masks, masks_at
+from munas.arch.space import Architecture, random_cnn, random_mlp
 from munas.training.emit import emit
 from munas.training.network import build_keras, infer, train_forward
 from munas.training.parameters import fold_batch_norm, initial_weights, pack_weights, parameter_map, unpack_weights

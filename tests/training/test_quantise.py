@@ -11,16 +11,11 @@ import pytest
 
 pytest.importorskip("tensorflow")
 
-from hil.model import parse_model
-from hil.plan import make_plan
-from hil.reference import Reference
-from munas.converted import as_converted
-from munas.data import Examples
-from munas.errors import TrainingError
-from munas.estimate import arena_bytes, table_bytes, weights_bytes, works_of
-from munas.flatbuffer import write_tflite
-from munas.graph import Graph, build_graph
-from munas.space import (
+from hil.codegen.plan import make_plan
+from hil.model.load import parse_model
+from hil.model.reference import Reference
+from munas.arch.graph import Graph, build_graph
+from munas.arch.space import (
     AnyArchitecture,
     Architecture,
     Block,
@@ -31,6 +26,11 @@ from munas.space import (
     random_cnn,
     random_mlp,
 )
+from munas.cost.converted import as_converted
+from munas.cost.estimate import arena_bytes, table_bytes, weights_bytes, works_of
+from munas.data import Examples
+from munas.errors import TrainingError
+from munas.tflite.flatbuffer import write_tflite
 from munas.training.emit import revived
 from munas.training.network import infer, infer_all
 from munas.training.parameters import fold_batch_norm, initial_weights

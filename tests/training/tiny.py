@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from munas.candidate import Candidate, Rung, Task
-from munas.channels import Weights
+from munas.arch.channels import Weights
+from munas.arch.graph import Graph
+from munas.arch.space import AnyArchitecture, Architecture, Block, DenseLayer, LayerType
+from munas.arch.space import Layer as ConvLayer
 from munas.data import Dataset, Examples
-from munas.graph import Graph
-from munas.space import AnyArchitecture, Architecture, Block, DenseLayer, LayerType
-from munas.space import Layer as ConvLayer
+from munas.search.candidate import Candidate, Rung, Task
 from munas.training.parameters import Layer, initial_weights
 from munas.training.recipes import Optimiser, Pruning, Recipe
 

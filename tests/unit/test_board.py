@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from hil.board import board_names, boards_dir, canonical_name, load_board, parse_size_bytes, read_board
+from hil.boards.board import board_names, canonical_name, load_board, parse_size_bytes, read_board
 from hil.errors import BoardError
+from hil.resources import boards_dir
 
 GOOD = """
 name = "mine"
@@ -71,7 +72,7 @@ def test_a_board_file_of_the_user(tmp_path: Path) -> None:
     [
         ("clock_hz", "clok_hz", "did you mean 'clock_hz'"),
         ("machine =", "machin =", r"qemu\.machin: unknown key; did you mean 'machine'"),
-        ("length = \"1M\"", 'lenght = "1M"', r"qemu\.flash\.lenght: unknown key; did you mean 'length'"),
+        ('length = "1M"', 'lenght = "1M"', r"qemu\.flash\.lenght: unknown key; did you mean 'length'"),
         ("0x20000000", "0x00080000", "overlap"),
         ("0x20000000", "0xFFFFFFF0", "leaves the 32-bit address space"),
         ('"256K"', '"32K"', "exceeds qemu.sram"),

@@ -11,21 +11,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hil.analyse import cycle_shares
-from hil.board import load_board
-from hil.calibrate import Request, calibrate, calibration_for, relocated, tflite_of
+from hil.boards.board import load_board
+from hil.calibration.analyse import cycle_shares
+from hil.calibration.calibrate import Request, calibrate, calibration_for, relocated, tflite_of
+from hil.calibration.record import from_result
+from hil.calibration.result import CalibrationResult, read_result, result_from_json
+from hil.calibration.sample import Limits, draw_sample
+from hil.codegen.plan import Plan, make_plan
+from hil.cycle_model.modelled import TIMER, ModelledLatency
+from hil.cycle_model.record import Counters
 from hil.errors import BudgetError, CalibrationMismatch, InfrastructureError, LinkTimeout, UsageError
-from hil.measurement import Build, Identity, Latency, LayerTime, Measurement, Memory, Outputs
-from hil.model import parse_model
-from hil.plan import Plan, make_plan
-from hil.record import from_result
-from hil.result import CalibrationResult, read_result, result_from_json
-from hil.sample import Limits, draw_sample
-from hil.store import Result, Store
-from hil.timing.modelled import TIMER, ModelledLatency
-from hil.timing.record import Counters
-from munas.estimate import estimate_works
-from munas.loops import loop_counts
+from hil.jobs.store import Result, Store
+from hil.measure.measurement import Build, Identity, Latency, LayerTime, Measurement, Memory, Outputs
+from hil.model.load import parse_model
+from munas.cost.estimate import estimate_works
+from munas.cost.loops import loop_counts
 
 IDENTITY = Identity(
     "mps2-an386", "cortex-m4", "cmsis-nn", "qemu", True, "icount-instructions", 25_000_000, "gcc 12", "-O2", "k", "f"

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from hil.campaign import Silent, run_campaign
 from hil.errors import (
     BuildError,
     DeviceBusy,
@@ -23,7 +22,8 @@ from hil.errors import (
     TargetFaultError,
     ToolMissing,
 )
-from hil.store import Result, Run, Store
+from hil.jobs.campaign import Silent, run_campaign
+from hil.jobs.store import Result, Run, Store
 
 RUN = Run("test", {}, 0, {})
 

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from munas.channels import Group, channel_groups, resize, shrink
-from munas.graph import INPUT, Graph, Kind, build_graph, graph_from_layers
-from munas.prune import apply_masks
-from munas.space import (
+from munas.arch.channels import Group, channel_groups, resize, shrink
+from munas.arch.graph import INPUT, Graph, Kind, build_graph, graph_from_layers
+from munas.arch.prune import apply_masks
+from munas.arch.space import (
     AnyArchitecture,
     Architecture,
     Block,

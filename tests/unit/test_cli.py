@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from hil import cli
-from hil.doctor import examine
+from hil.cli import main as cli
+from hil.cli.doctor import examine
 from hil.errors import (
     BoardError,
     BudgetError,
@@ -182,7 +182,7 @@ def test_every_error_has_its_status(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("hil.doctor.examine", fail)
+    monkeypatch.setattr("hil.cli.doctor.examine", fail)
     assert run(monkeypatch, "doctor") == status
     assert capsys.readouterr().err.count("\n") == 1
 
@@ -201,7 +201,7 @@ def test_a_closed_stdout_is_no_traceback() -> None:
     reader, writer = os.pipe()
     os.close(reader)
     done = subprocess.run(
-        [sys.executable, "-c", "from hil.cli import main; main()", "boards", "--json"],
+        [sys.executable, "-c", "from hil.cli.main import main; main()", "boards", "--json"],
         stdout=writer, stderr=subprocess.PIPE, text=True, cwd=ROOT, check=False,
     )  # fmt: skip
     os.close(writer)
@@ -210,7 +210,7 @@ def test_a_closed_stdout_is_no_traceback() -> None:
 
 def test_help_is_quick_and_names_every_command() -> None:
     done = subprocess.run(
-        [sys.executable, "-c", "from hil.cli import main; main()", "--help"],
+        [sys.executable, "-c", "from hil.cli.main import main; main()", "--help"],
         capture_output=True, text=True, cwd=ROOT, check=True, timeout=20,
     )  # fmt: skip
     for name in ("doctor", "boards", "graph", "generate", "measure", "calibrate", "estimate", "report", "bench"):

@@ -13,17 +13,17 @@ from typing import Any
 
 import pytest
 
-from hil import cli
-from hil.board import load_board
+from hil.boards.board import load_board
+from hil.cli import main as cli
 from hil.errors import HilError, ToolMissing, UsageError
-from hil.measure import Options, Rig
-from hil.measurement import Identity
+from hil.measure.harness import Options, Rig
+from hil.measure.measurement import Identity
 from hil.search import options
 from hil.search.bounds import Wishes, clock_of, limits_of
 from hil.search.options import Typed, check, request_of
-from munas.calibration import Calibration, write_calibration
+from munas.cost.calibration import Calibration, write_calibration
 from munas.data import DATASETS
-from munas.objective import PRESETS, Metric
+from munas.search.objective import PRESETS, Metric
 from tests.calibration_results import IDENTITY
 from tests.network_trainer import INPUT_SHAPE
 from tests.search_stub import stub_calibration, stub_dataset, stub_teaching
@@ -125,7 +125,7 @@ def test_without_tensorflow_the_command_says_how_to_install_it(
 )
 def test_nothing_loads_tensorflow_before_it_trains(tmp_path: Path, arguments: list[str]) -> None:
     code = (
-        "import sys\nfrom hil.cli import main\ntry:\n    main()\nfinally:\n"
+        "import sys\nfrom hil.cli.main import main\ntry:\n    main()\nfinally:\n"
         "    print(sorted({'tensorflow', 'keras'} & set(sys.modules)), file=sys.stderr)"
     )
     done = subprocess.run(
@@ -201,9 +201,7 @@ def test_bounds_that_make_no_sense(wishes: Wishes, message: str) -> None:
         ("123456", INSTRUCTIONS, 123_456.0),
     ],
 )
-def test_latency_in_milliseconds_or_in_the_calibrations_unit(
-    text: str, calibration: Calibration, value: float
-) -> None:
+def test_latency_in_milliseconds_or_in_the_calibrations_unit(text: str, calibration: Calibration, value: float) -> None:
     limits = limits_of(Wishes(latency=text), "digits", BOARD, calibration)
     assert limits.bounds.values[Metric.LATENCY] == pytest.approx(value)
 
@@ -255,7 +253,7 @@ def test_without_a_calibration_the_search_is_cautious_and_says_so(told: list[str
 def _architecture() -> Any:
     import numpy as np
 
-    from munas.space import random_cnn
+    from munas.arch.space import random_cnn
 
     return random_cnn(np.random.default_rng(1))
 

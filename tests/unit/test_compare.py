@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from hil import cli
-from hil.compare import Limit, Policy, compare, declared, load_policy, parse_limit, read_run
+from hil.cli import main as cli
 from hil.errors import CalibrationMismatch, UsageError
-from hil.measurement import Build, Identity, Latency, LayerTime, Measurement, Memory, Outputs
-from hil.store import Result, Run, Store
+from hil.jobs.store import Result, Run, Store
+from hil.measure.compare import Limit, Policy, compare, declared, load_policy, parse_limit, read_run
+from hil.measure.measurement import Build, Identity, Latency, LayerTime, Measurement, Memory, Outputs
 
 IDENTITY = Identity(
     board="nucleo-f746zg", core="cortex-m7", runtime="cmsis-nn", via="qemu", simulated=True,

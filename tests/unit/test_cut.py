@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from hypothesis import given, settings
 
-from munas.cut import LeastBytes
-from munas.memory import best_schedule
-from munas.moves import Move, bits, collapse
-from munas.problem import Problem
+from munas.memory.cut import LeastBytes
+from munas.memory.moves import Move, bits, collapse
+from munas.memory.peak import best_schedule
+from munas.memory.problem import Problem
 from tests.unit.test_memory import fork_joins, problems
 
 

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from numpy.lib import format as npy
 
-from hil.dataset import load_dataset
+from hil.codegen.plan import Port
 from hil.errors import UsageError
-from hil.plan import Port
+from hil.measure.dataset import load_dataset
 
 TAKES = Port(storage=0, offset=0, size=6, shape=(1, 2, 3, 1), scale=0.5, zero_point=10)
 X = np.arange(-12, 12, dtype=np.int8).reshape(4, 2, 3)
@@ -106,7 +106,7 @@ def test_headers_that_lie_are_refused(tmp_path: Path, x: bytes) -> None:
 
 
 def test_a_bomb_is_refused_before_it_goes_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hil.dataset.MAX_ARRAY_BYTES", 1 << 20)
+    monkeypatch.setattr("hil.measure.dataset.MAX_ARRAY_BYTES", 1 << 20)
     with zipfile.ZipFile(tmp_path / "d.npz", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("x.npy", member(np.zeros((1 << 20, 6), np.int8)))
         archive.writestr("y.npy", member(Y))

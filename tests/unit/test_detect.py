@@ -10,11 +10,11 @@ import pytest
 import serial.tools.list_ports
 from serial.tools.list_ports_common import ListPortInfo
 
-from hil import detect
-from hil.benchfile import Bench, BenchDevice, read_bench
-from hil.board import Board, load_board
-from hil.detect import Connected, Found, choose, connected_devices, mbed_devices, usb_ports
+from hil.boards.board import Board, load_board
 from hil.errors import DeviceAmbiguous, DeviceMissing, InfrastructureError, UsageError
+from hil.targets import detect
+from hil.targets.bench_file import Bench, BenchDevice, read_bench
+from hil.targets.detect import Connected, Found, choose, connected_devices, mbed_devices, usb_ports
 
 F7, L4 = "nucleo-f746zg", "nucleo-l4r5zi"
 NOTHING = Bench()

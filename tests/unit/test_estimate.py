@@ -12,9 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hil.model import parse_model
-from hil.plan import make_plan
-from munas.calibration import (
+from hil.codegen.plan import make_plan
+from hil.model.load import parse_model
+from munas.arch.graph import build_graph
+from munas.arch.space import random_cnn
+from munas.cost.calibration import (
     Calibration,
     CalibrationError,
     CodePart,
@@ -24,12 +26,10 @@ from munas.calibration import (
     parse_calibration,
     write_calibration,
 )
-from munas.estimate import arena_bytes, estimate, estimate_works, table_bytes, weights_bytes, works_of
-from munas.flatbuffer import write_tflite
-from munas.graph import build_graph
-from munas.kernels import Path, Work
-from munas.loops import loop_names
-from munas.space import random_cnn
+from munas.cost.estimate import arena_bytes, estimate, estimate_works, table_bytes, weights_bytes, works_of
+from munas.cost.kernels import Path, Work
+from munas.cost.loops import loop_names
+from munas.tflite.flatbuffer import write_tflite
 
 IDENTITY = {"board": "mps2-an386", "clock_hz": 25_000_000, "simulated": True, "compiler": 'gcc "12"\\\n é'}
 SHAPE = (28, 28, 1)

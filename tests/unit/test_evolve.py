@@ -9,11 +9,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from munas.candidate import Candidate, Evaluation, Task
-from munas.evolve import SPARSITY_STEP, AgeingEvolution, RandomSearch, Space, Strategy
-from munas.morphs import morphs
-from munas.objective import Bounds, Metric, features
-from munas.space import random_cnn
+from munas.arch.morphs import morphs
+from munas.arch.space import random_cnn
+from munas.search.candidate import Candidate, Evaluation, Task
+from munas.search.evolve import SPARSITY_STEP, AgeingEvolution, RandomSearch, Space, Strategy
+from munas.search.objective import Bounds, Metric, features
 from tests.stub_trainer import ASSESSOR, BOUNDS, trained
 
 ERROR_ONLY = Bounds({Metric.ERROR: 0.1})

@@ -7,16 +7,25 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from hil.calibration.fit import (
+    Observation,
+    fit_latency,
+    fit_once,
+    folds_of,
+    metrics,
+    path_errors,
+    relative_nnls,
+    spearman,
+)
+from hil.calibration.fit_memory import SAME_KERNEL, Image, fit_memory
+from hil.codegen.layer import KERNELS
 from hil.errors import UsageError
-from hil.fit import Observation, fit_latency, fit_once, folds_of, metrics, path_errors, relative_nnls, spearman
-from hil.fit_memory import SAME_KERNEL, Image, fit_memory
-from hil.layer import KERNELS
-from hil.measurement import Memory
-from munas.estimate import works_of
-from munas.graph import build_graph
-from munas.kernels import Path, Window, Work, conv, pool
-from munas.loops import family, loop_counts, loop_names
-from munas.space import random_cnn
+from hil.measure.measurement import Memory
+from munas.arch.graph import build_graph
+from munas.arch.space import random_cnn
+from munas.cost.estimate import works_of
+from munas.cost.kernels import Path, Window, Work, conv, pool
+from munas.cost.loops import family, loop_counts, loop_names
 
 NOISE = 0.002
 

@@ -16,13 +16,13 @@ from pathlib import Path
 
 import pytest
 
-from hil.board import load_board
-from hil.channel import open_port
-from hil.detect import Connected
+from hil.boards.board import load_board
 from hil.errors import BoardError, FlashError, ToolMissing
-from hil.flash import MassStorage, OpenOcd, PyOcd, flasher_for
-from hil.flash.base import flat_binary, run_probe
-from hil.flash.mass_storage import FAIL_NAME, FILE_NAME
+from hil.link.transport import open_port
+from hil.targets.detect import Connected
+from hil.targets.flash import MassStorage, OpenOcd, PyOcd, flasher_for
+from hil.targets.flash.base import flat_binary, run_probe
+from hil.targets.flash.mass_storage import FAIL_NAME, FILE_NAME
 from tests.conftest import ROOT
 from tests.contract.processes import gone
 
@@ -252,7 +252,9 @@ def test_a_program_that_hangs_takes_its_children_along(
 def test_a_program_does_not_outlive_a_killed_owner(tmp_path: Path) -> None:
     """The lock of the board ends with the owner; a program that flashes on would meet the next one's."""
     script = f"echo $$ > {tmp_path}/pid; exec sleep 60"
-    code = f"from hil.flash.base import run_probe; run_probe(['sh', '-c', {script!r}], 'a test', 'nothing', 60.0)"
+    code = (
+        f"from hil.targets.flash.base import run_probe; run_probe(['sh', '-c', {script!r}], 'a test', 'nothing', 60.0)"
+    )
     owner = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
     deadline = time.monotonic() + 20
     while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():

@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hil.model import Activation, Model, Op, OpKind, parse_model
-from hil.reference import Reference, verification_inputs
-from hil.tflite.container import read_container
-from hil.wire import PatternKind
-from munas.flatbuffer import write_tflite
-from munas.graph import Graph, build_graph
-from munas.space import (
+from hil.model.load import parse_model
+from hil.model.network import Activation, Model, Op, OpKind
+from hil.model.reference import Reference, verification_inputs
+from hil.model.tflite.container import read_container
+from hil.patterns import PatternKind
+from munas.arch.graph import Graph, build_graph
+from munas.arch.space import (
     Architecture,
     Block,
     DenseLayer,
@@ -30,6 +30,7 @@ from munas.space import (
     random_cnn,
     random_mlp,
 )
+from munas.tflite.flatbuffer import write_tflite
 
 ROOT = Path(__file__).resolve().parents[2]
 SHAPES = ((28, 28, 1), (32, 32, 3), (49, 40, 1), (64, 64, 3))
@@ -101,8 +102,9 @@ def test_the_file_depends_on_graph_and_seed_only() -> None:
 
 def test_the_file_does_not_depend_on_the_threads_of_blas() -> None:
     code = (
-        "import hashlib, numpy as np; from munas.space import random_cnn; from munas.graph import build_graph;"
-        "from munas.flatbuffer import write_tflite; rng = np.random.default_rng(11);"
+        "import hashlib, numpy as np;"
+        "from munas.arch.space import random_cnn; from munas.arch.graph import build_graph;"
+        "from munas.tflite.flatbuffer import write_tflite; rng = np.random.default_rng(11);"
         "graphs = [build_graph(random_cnn(rng), (32, 32, 3), 10) for _ in range(12)];"
         "files = [write_tflite(g, 1) for g in graphs if g.macs < 5_000_000];"
         "print(len(files), hashlib.sha256(b''.join(files)).hexdigest())"

@@ -12,10 +12,10 @@ from xml.etree import ElementTree
 
 import pytest
 
+from hil.calibration.gate import Check, annotation, checks_of, junit_xml, read_baseline
+from hil.calibration.result import CalibrationResult, MemoryErrors
 from hil.cli import loop
 from hil.errors import CalibrationMismatch, UsageError
-from hil.gate import Check, annotation, checks_of, junit_xml, read_baseline
-from hil.result import CalibrationResult, MemoryErrors
 from tests.calibration_results import IDENTITY, calibration_result
 
 ROOT = Path(__file__).resolve().parents[2]

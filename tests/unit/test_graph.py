@@ -10,7 +10,7 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 
-from munas.graph import (
+from munas.arch.graph import (
     INPUT,
     Graph,
     Kind,
@@ -21,9 +21,7 @@ from munas.graph import (
     graph_from_layers,
     graph_of_entry,
 )
-from munas.memory import best_schedule, peak_memory, problem_of
-from munas.problem import order_peak
-from munas.space import (
+from munas.arch.space import (
     Architecture,
     ArchitectureError,
     Block,
@@ -37,6 +35,8 @@ from munas.space import (
     random_cnn,
     random_mlp,
 )
+from munas.memory.peak import best_schedule, peak_memory, problem_of
+from munas.memory.problem import order_peak
 
 KERAS_KINDS = {
     "Conv2D": Kind.CONV,

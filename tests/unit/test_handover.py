@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hil.board import load_board
+from hil.boards.board import load_board
+from hil.cli.graphs import describe_file
+from hil.codegen.plan import Plan
 from hil.errors import BudgetError, CheckFailed, ModelError, StoreError, UsageError
-from hil.graphs import describe_file
-from hil.plan import Plan
 from hil.search.bounds import Wishes, limits_of
 from hil.search.drift import drift_text, outside_of
 from hil.search.finals import Ask, plan_finals
@@ -27,15 +27,15 @@ from hil.search.request import HandoverWishes, Request
 from hil.search.result import MeasuredFigures, Member, read_search_result
 from hil.search.run import Displays, Found, search
 from hil.search.training import Lesson
-from munas.candidate import Candidate, Evaluation, Trained
-from munas.estimate import works_of
-from munas.graph import build_graph
-from munas.kernels import Work
-from munas.objective import Bounds, Metric
-from munas.resources import Assessor, Resources
-from munas.search import SearchSettings
-from munas.search_store import SearchStore
-from munas.space import random_cnn
+from munas.arch.graph import build_graph
+from munas.arch.space import random_cnn
+from munas.cost.estimate import works_of
+from munas.cost.kernels import Work
+from munas.cost.resources import Assessor, Resources
+from munas.search.candidate import Candidate, Evaluation, Trained
+from munas.search.objective import Bounds, Metric
+from munas.search.store import SearchStore
+from munas.search.study import SearchSettings
 from tests.network_trainer import INPUT_SHAPE, NUM_CLASSES
 from tests.search_stub import StubBench, stub_calibration, stub_dataset, stub_teaching
 
@@ -255,9 +255,7 @@ def test_more_evaluations_make_another_hand_over(world: World) -> None:
         ({"latency": 0.94}, "latency", "is outside"),
     ],
 )
-def test_drift_fails_and_everything_is_written(
-    world: World, wrong: dict[str, Any], drift: str, text: str
-) -> None:
+def test_drift_fails_and_everything_is_written(world: World, wrong: dict[str, Any], drift: str, text: str) -> None:
     found = world.run(StubBench(lambda plan: truth(plan, **wrong)))
     assert all(member.outside == (drift,) for member in found.result.members)
     assert "calibrate again" in found.failure
@@ -342,8 +340,6 @@ def test_trained_networks_cost_what_the_device_will_execute() -> None:
     assert math.isclose(found.latency, known.latency.predict(works_of(graph)).latency)
 
 
-
-
 def located(latency: float, ram: int = 100) -> Member:
     """A member predicted at 100 to 102 instructions, measured at `latency`."""
     predicted = Resources(1, 1, 1, 100, 100, 10, 101.0, 100.0, 102.0, "instructions")
@@ -372,6 +368,7 @@ def test_latency_has_drifted_when_chance_does_not_explain_it(latencies: tuple[fl
 
 def test_memory_may_never_be_under() -> None:
     assert "ram 101 bytes, 100 were predicted" in drift_text([located(101, ram=101), located(101)], 0.95)
+
 
 # -- what a hostile tester found --
 

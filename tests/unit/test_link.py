@@ -10,35 +10,37 @@ from collections.abc import Callable
 import pytest
 from serial import SerialException
 
-from hil import wire
-from hil.channel import PortVanished, ReconnectingPort, open_port
 from hil.errors import LinkError, LinkTimeout, ProtocolError, TargetFaultError
-from hil.link import Device, Timeouts
-from hil.wire import Pattern, PatternKind
+from hil.link import protocol
+from hil.link.device import Device, Timeouts
+from hil.link.transport import PortVanished, ReconnectingPort, open_port
+from hil.patterns import Pattern, PatternKind
 
 SHORT = Timeouts(boot_s=0.05, command_s=0.05, inference_s=0.1)
 BUILD = "0123456789abcdef0123456789abcdef"
 OUTPUT = bytes(range(6))
-INPUT = ("input", 40, wire.crc32(Pattern(PatternKind.RANDOM, 1).data(40, -3)))  # what a device boots with
+INPUT = ("input", 40, protocol.crc32(Pattern(PatternKind.RANDOM, 1).data(40, -3)))  # what a device boots with
 IDENTITY = (
-    wire.extension_line("id", wire.VERSION, BUILD, "kws01", "dwt-cycles", 216_000_000, 2, 512, 40, len(OUTPUT), -3, 4),
-    wire.extension_line("map", 9000, 0x20000000, 2048, 900, 0x20000C00, 0),
+    protocol.extension_line(
+        "id", protocol.VERSION, BUILD, "kws01", "dwt-cycles", 216_000_000, 2, 512, 40, len(OUTPUT), -3, 4
+    ),
+    protocol.extension_line("map", 9000, 0x20000000, 2048, 900, 0x20000C00, 0),
 )
 
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """These ports answer at once, so that nothing is waited for before another attempt."""
-    monkeypatch.setattr("hil.exchange.QUIET_S", 0.0)
+    monkeypatch.setattr("hil.link.session.QUIET_S", 0.0)
 
 
 def retagged(line: str, tag: int) -> str:
     """A line as the device sends it for a command with that tag."""
     try:
-        found = wire.parse_extension(line)
+        found = protocol.parse_extension(line)
     except ProtocolError:
         return line  # damaged on purpose
-    return line if found is None else wire.extension_line(found[0], *found[1], tag=tag)
+    return line if found is None else protocol.extension_line(found[0], *found[1], tag=tag)
 
 
 class ScriptedPort:
@@ -68,7 +70,7 @@ class ScriptedPort:
         return data
 
     def write(self, data: bytes, /) -> int:
-        command, tag = wire.unseal(data.decode().removesuffix(wire.TERMINATOR)) or ("damaged", 0)
+        command, tag = protocol.unseal(data.decode().removesuffix(protocol.TERMINATOR)) or ("damaged", 0)
         if not command:
             self._out += b"" if self.dead else b"e-[Unknown command: ]\r\nm-ready\r\n"
             return len(data)
@@ -76,7 +78,7 @@ class ScriptedPort:
         lines = self._answer(command)
         if lines is not None:
             sent = [retagged(line, tag) for line in lines]
-            self._out += "".join(f"{line}\r\n" for line in [*sent, wire.READY]).encode("latin-1")
+            self._out += "".join(f"{line}\r\n" for line in [*sent, protocol.READY]).encode("latin-1")
         return len(data)
 
     def close(self) -> None:
@@ -107,7 +109,7 @@ def test_silence_at_boot_is_a_time_out(banner: str) -> None:
 
 def test_fault_at_boot_is_a_fault() -> None:
     said = "e-[fault pc=00000012 lr=0 sp=0 cfsr=00010000 hfsr=0 bfar=0 mmfar=0 stack=0"
-    banner = f"\r\n{said} crc={wire.crc32(said.encode()):08x}]\r\n"
+    banner = f"\r\n{said} crc={protocol.crc32(said.encode()):08x}]\r\n"
     with pytest.raises(TargetFaultError, match="undefined instruction") as caught:
         Device(ScriptedPort(lambda _: None, banner), SHORT).wait_ready()
     assert caught.value.registers["pc"] == 0x12
@@ -136,7 +138,7 @@ def test_damage_that_stays_is_a_protocol_error() -> None:
 
 
 def test_another_version_is_named() -> None:
-    made, _ = device({"hil id": [wire.extension_line("id", 9, "x"), IDENTITY[1]]})
+    made, _ = device({"hil id": [protocol.extension_line("id", 9, "x"), IDENTITY[1]]})
     with pytest.raises(ProtocolError, match="another version"):
         made.identity()
 
@@ -149,13 +151,13 @@ def test_stock_firmware_is_recognised() -> None:
 
 def run_line(pattern: Pattern, ticks: int = 77) -> str:
     data = pattern.data(40, -3)
-    return wire.extension_line("run", ticks, wire.crc32(data), wire.crc32(OUTPUT), OUTPUT.hex())
+    return protocol.extension_line("run", ticks, protocol.crc32(data), protocol.crc32(OUTPUT), OUTPUT.hex())
 
 
 def test_run_checks_that_the_input_is_the_hosts() -> None:
     asked, other = Pattern(PatternKind.RANDOM, 5), Pattern(PatternKind.RANDOM, 6)
     made, _ = device({"hil run 5 0": [run_line(asked)]})
-    assert made.run(asked) == wire.RunReply(77, wire.crc32(asked.data(40, -3)), wire.crc32(OUTPUT), OUTPUT)
+    assert made.run(asked) == protocol.RunReply(77, protocol.crc32(asked.data(40, -3)), protocol.crc32(OUTPUT), OUTPUT)
     made, _ = device({"hil run 5 0": [run_line(other)]})
     with pytest.raises(ProtocolError, match="differs from the host's"):
         made.run(asked)
@@ -170,17 +172,17 @@ def test_an_announced_silence_extends_the_time_out() -> None:
             if self.log[1:] and not self.started:
                 self.started = time.monotonic()
             if self.started and not self.in_waiting and time.monotonic() - self.started > 0.3:
-                lines = (wire.extension_line(*what, tag=self.tag) for what in (INPUT, ("ticks", 0, 5)))
-                self._out += "".join(f"{line}\r\n" for line in (*lines, wire.READY)).encode()
+                lines = (protocol.extension_line(*what, tag=self.tag) for what in (INPUT, ("ticks", 0, 5)))
+                self._out += "".join(f"{line}\r\n" for line in (*lines, protocol.READY)).encode()
                 self.started = float("inf")
             return super().read(size)
 
         def write(self, data: bytes, /) -> int:
-            command, self.tag = wire.unseal(data.decode()[:-1]) or ("", 0)
+            command, self.tag = protocol.unseal(data.decode()[:-1]) or ("", 0)
             if command == "hil id":
                 return super().write(data)
             self.log.append(command)
-            self._out += f"{wire.extension_line('silence', announced_us, tag=self.tag)}\r\n".encode()
+            self._out += f"{protocol.extension_line('silence', announced_us, tag=self.tag)}\r\n".encode()
             return len(data)
 
     announced_us = 200_000
@@ -191,8 +193,8 @@ def test_an_announced_silence_extends_the_time_out() -> None:
 
 
 def test_samples_over_several_lines() -> None:
-    first, second = wire.extension_line("ticks", 0, *range(16)), wire.extension_line("ticks", 16, 16)
-    given = wire.extension_line(*INPUT)
+    first, second = protocol.extension_line("ticks", 0, *range(16)), protocol.extension_line("ticks", 16, 16)
+    given = protocol.extension_line(*INPUT)
     assert device({"hil infer 17 2": [given, first, second]})[0].infer(17, 2) == list(range(17))
     with pytest.raises(ProtocolError, match="16 figures of 'ticks' came back instead of 17"):
         device({"hil infer 17 2": [given, first]})[0].infer(17, 2)
@@ -202,10 +204,10 @@ def test_samples_over_several_lines() -> None:
 
 
 def test_profile_must_have_every_layer_in_order() -> None:
-    given = wire.extension_line(*INPUT)
-    both = [wire.extension_line("layers", 0, 10), wire.extension_line("layers", 1, 20)]
+    given = protocol.extension_line(*INPUT)
+    both = [protocol.extension_line("layers", 0, 10), protocol.extension_line("layers", 1, 20)]
     assert device({"hil profile": [given, *both]})[0].profile() == [10, 20]
-    for damaged in (both[:1], both[::-1], [wire.extension_line("layers", 0, 10, 2**32 - 1)]):
+    for damaged in (both[:1], both[::-1], [protocol.extension_line("layers", 0, 10, 2**32 - 1)]):
         with pytest.raises(ProtocolError, match="layer"):
             device({"hil profile": [given, *damaged]})[0].profile()
 
@@ -214,16 +216,16 @@ def test_upload_in_chunks_and_checked_as_a_whole() -> None:
     data = bytes(range(40))
     made, port = device(
         {
-            wire.put_command(0, data): [wire.extension_line("put", 0, 40)],
-            "hil input": [wire.extension_line("input", 40, wire.crc32(data))],
+            protocol.put_command(0, data): [protocol.extension_line("put", 0, 40)],
+            "hil input": [protocol.extension_line("input", 40, protocol.crc32(data))],
         }
     )
     made.upload(data)
     assert port.log[-1] == "hil input"
     made, _ = device(
         {
-            wire.put_command(0, data): [wire.extension_line("put", 0, 40)],
-            "hil input": [wire.extension_line("input", 40, wire.crc32(data) ^ 1)],
+            protocol.put_command(0, data): [protocol.extension_line("put", 0, 40)],
+            "hil input": [protocol.extension_line("input", 40, protocol.crc32(data) ^ 1)],
         }
     )
     with pytest.raises(ProtocolError, match="another CRC"):
@@ -231,7 +233,7 @@ def test_upload_in_chunks_and_checked_as_a_whole() -> None:
 
 
 def test_download() -> None:
-    made, _ = device({"hil get 0 6": [wire.extension_line("data", 0, OUTPUT.hex())]})
+    made, _ = device({"hil get 0 6": [protocol.extension_line("data", 0, OUTPUT.hex())]})
     assert made.download() == OUTPUT
 
 
@@ -255,10 +257,10 @@ def test_base_protocol() -> None:
 
 
 def test_endless_talk_is_ended() -> None:
-    endless, _ = device({"hil memory": ["x" * 4000] * (wire.MAX_REPLY_BYTES // 4000 + 1)})
+    endless, _ = device({"hil memory": ["x" * 4000] * (protocol.MAX_REPLY_BYTES // 4000 + 1)})
     with pytest.raises(ProtocolError, match="does not stop talking"):
         endless.memory()
-    no_lines = Device(ScriptedPort(lambda _: None, "x" * (wire.MAX_REPLY_BYTES + 2)), SHORT)
+    no_lines = Device(ScriptedPort(lambda _: None, "x" * (protocol.MAX_REPLY_BYTES + 2)), SHORT)
     with pytest.raises(ProtocolError, match="line without end"):
         no_lines.wait_ready()
 
@@ -321,11 +323,11 @@ def test_a_damaged_m_ready_costs_little_and_nothing_is_asked_again(end: str) -> 
                 self._out[self._out.rindex(b"m-ready") :] = end.encode()
             return size
 
-    report = wire.extension_line("memory", 1, 2, 3)
+    report = protocol.extension_line("memory", 1, 2, 3)
     port = Careless(lambda command: list(IDENTITY) if command == "hil id" else [report])
     made = Device(port, Timeouts(boot_s=60, command_s=60, inference_s=60))
     started = time.monotonic()
-    assert made.memory() == wire.MemoryReport(1, 2, 3)
+    assert made.memory() == protocol.MemoryReport(1, 2, 3)
     assert made.identity().build_id == BUILD
     assert time.monotonic() - started < 5
     assert port.log == ["hil memory", "hil id"]
@@ -337,8 +339,8 @@ def test_a_reply_to_another_command_is_not_taken() -> None:
 
     class Behind(ScriptedPort):
         def write(self, data: bytes, /) -> int:
-            command, tag = wire.unseal(data.decode()[:-1]) or ("", 0)
-            late.append(wire.extension_line("memory", len(late), 0, 0, tag=tag) if command else "e-[x]")
+            command, tag = protocol.unseal(data.decode()[:-1]) or ("", 0)
+            late.append(protocol.extension_line("memory", len(late), 0, 0, tag=tag) if command else "e-[x]")
             self._out += f"{late[-2] if len(late) > 1 else 'e-[y]'}\r\nm-ready\r\n".encode()
             return len(data)
 

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from hil.errors import DeviceBusy
-from hil.locks import any_device
+from hil.targets.locks import any_device
 
 HOLDER = """
 import sys, time
-from hil.locks import any_device
+from hil.targets.locks import any_device
 with any_device(("A",)):
     print("held", flush=True)
     time.sleep(60)

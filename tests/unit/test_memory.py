@@ -10,11 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from munas import memory
-from munas.graph import build_graph
-from munas.memory import best_schedule, peak_memory, problem_of
-from munas.problem import Problem, Step, order_peak
-from munas.space import Architecture, Block, DenseLayer, Layer, LayerType, random_cnn
+from munas.arch.graph import build_graph
+from munas.arch.space import Architecture, Block, DenseLayer, Layer, LayerType, random_cnn
+from munas.memory import peak
+from munas.memory.peak import best_schedule, peak_memory, problem_of
+from munas.memory.problem import Problem, Step, order_peak
 
 DATA_SETS = (((28, 28, 1), 10), ((32, 32, 3), 10), ((49, 40, 1), 12), ((48, 48, 3), 62), ((64, 64, 3), 10))
 
@@ -52,7 +52,7 @@ def least_peak_over_sets(problem: Problem) -> int:
 
 
 def simulated_peak(problem: Problem, order: tuple[int, ...]) -> int:
-    """The peak by the definition of it, written without regard to speed and independent of `munas.problem.walk`."""
+    """The peak by the definition of it, written without regard to speed and independent of `walk`."""
     peak = sum(problem.sizes[tensor] for tensor in problem.inputs)
     for time_, index in enumerate(order):
         step = problem.steps[index]
@@ -117,8 +117,8 @@ class TestExactness:
     def _parts(self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
         """All that makes it fast; the cut from the first state on; the search alone."""
         if request.param != "whole":
-            monkeypatch.setattr(memory, "_as_given", lambda problem: None)
-            monkeypatch.setattr(memory, "_STATES_BEFORE_CUT", 1 if request.param == "cut" else 10**9)
+            monkeypatch.setattr(peak, "_as_given", lambda problem: None)
+            monkeypatch.setattr(peak, "_STATES_BEFORE_CUT", 1 if request.param == "cut" else 10**9)
 
     @staticmethod
     def check(problem: Problem, peak: int) -> None:

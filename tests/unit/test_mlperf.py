@@ -17,16 +17,16 @@ import numpy as np
 import pytest
 import serial
 
-from hil import cli
-from hil.channel import ReconnectingPort
-from hil.detect import Connected
+from hil.cli import main as cli
+from hil.codegen.plan import Port
 from hil.errors import HilError, LinkTimeout, ProtocolError
-from hil.link import Device
-from hil.locks import any_device
-from hil.mlperf import Network, Windows, measure_base, measure_model, require_exact, sent_as
-from hil.mlperf_wire import BaseTiming, parse_base_reply, parse_buffer, parse_results
-from hil.plan import Port
-from hil.reference import Int8Array
+from hil.link.device import Device
+from hil.link.mlperf_protocol import BaseTiming, parse_base_reply, parse_buffer, parse_results
+from hil.link.transport import ReconnectingPort
+from hil.measure.mlperf import Network, Windows, measure_base, measure_model, require_exact, sent_as
+from hil.model.reference import Int8Array
+from hil.targets.detect import Connected
+from hil.targets.locks import any_device
 from tests.faults.faulty import FaultyLine
 from tests.faults.host_device import HostDevice, output, program, ticks
 from tests.faults.injection import SHORT
@@ -208,7 +208,7 @@ def test_command_at_a_port(
     """The whole way: detection, pyserial, the port, stock firmware's commands."""
     monkeypatch.setenv("MUNAS_HIL_CACHE", str(tmp_path))
     board = Connected("A1", ("nucleo-f746zg", "nucleo-l4r5zi"), serial_port)
-    monkeypatch.setattr("hil.detect.connected_devices", lambda: (board,))
+    monkeypatch.setattr("hil.targets.detect.connected_devices", lambda: (board,))
     assert command(monkeypatch, option, serial_port if option == "--port" else "A1") == 0
     (document,) = json.loads(capsys.readouterr().out)
     assert (document["vendor"], document["profile"], document["via"]) == ("munas-hil", "ad01", "port")
@@ -223,7 +223,7 @@ def test_a_board_in_use_is_not_measured(
     """By its lock, and by its port: who names that knows no lock."""
     monkeypatch.setenv("MUNAS_HIL_CACHE", str(tmp_path))
     boards = Connected("A1", ("x",), serial_port), Connected("B2", ("x",), None)
-    monkeypatch.setattr("hil.detect.connected_devices", lambda: boards)
+    monkeypatch.setattr("hil.targets.detect.connected_devices", lambda: boards)
     with any_device(("A1",)), serial.Serial(serial_port, exclusive=True):
         for arguments, message in (
             (["--device", "A1"], "A1 is used by process"),
@@ -238,7 +238,11 @@ def test_a_board_in_use_is_not_measured(
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["--port", "/dev/null/x"], ["--protocol", "mlperf"], ["--protocol", "x", "m.tflite"], [], ["--device", "A1"],
+        ["--port", "/dev/null/x"],
+        ["--protocol", "mlperf"],
+        ["--protocol", "x", "m.tflite"],
+        [],
+        ["--device", "A1"],
         ["--protocol", "mlperf", "--port", "/dev/null", "--device", "A1"],
         ["--protocol", "mlperf", "--port", "/dev/null", "--profile", "ic01"],
     ],

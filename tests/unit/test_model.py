@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from hil.errors import ModelError
-from hil.model import (
+from hil.model.load import load_model, parse_model
+from hil.model.network import (
     Activation,
     ConcatParams,
     ConvParams,
@@ -22,11 +23,9 @@ from hil.model import (
     Padding,
     PadParams,
     ReshapeParams,
-    load_model,
-    parse_model,
 )
-from hil.reference import Reference
-from munas.tflite_file import (
+from hil.model.reference import Reference
+from munas.tflite.file import (
     Code,
     Element,
     Fused,
@@ -81,7 +80,7 @@ def test_every_operator_imports(edge: Element) -> None:
 
 
 def check_promises(model: Model) -> None:
-    """What hil/model.py promises to planner and code generator."""
+    """What hil/model/network.py promises to planner and code generator."""
     written = set(model.inputs)
     for position, tensor in enumerate(model.tensors):
         assert tensor.index == position

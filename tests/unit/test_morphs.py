@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from munas.graph import build_graph
-from munas.morphs import morphs, random_child
-from munas.space import (
+from munas.arch.graph import build_graph
+from munas.arch.morphs import morphs, random_child
+from munas.arch.space import (
     AnyArchitecture,
     Architecture,
     Block,

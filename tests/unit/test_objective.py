@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from munas.objective import (
+from munas.cost.resources import Resources
+from munas.search.objective import (
     PRESETS,
     Bounds,
     Metric,
@@ -22,7 +23,6 @@ from munas.objective import (
     meets,
     pareto_front,
 )
-from munas.resources import Resources
 
 PAPER = (Metric.ERROR, Metric.PEAK_MEMORY, Metric.MODEL_SIZE, Metric.MACS)
 RESOURCES = Resources(macs=1000, model_size=200, peak_memory=300, ram=4000, flash=5000, flash_weights=600)

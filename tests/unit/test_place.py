@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 import pytest
 
-from hil.board import load_board
-from hil.detect import Connected
+from hil.boards.board import load_board
 from hil.errors import BoardError, DeviceAmbiguous, DeviceMissing, InfrastructureError, ToolMissing, UsageError
-from hil.place import Place, choose_place, make_runner
-from hil.runners.hardware import HardwareRunner
-from hil.runners.qemu import QemuRunner
-from hil.runners.renode import RenodeRunner
+from hil.targets.detect import Connected
+from hil.targets.place import Place, choose_place, make_runner
+from hil.targets.runners.hardware import HardwareRunner
+from hil.targets.runners.qemu import QemuRunner
+from hil.targets.runners.renode import RenodeRunner
 
 NUCLEO, MPS2 = load_board("nucleo-f746zg"), load_board("mps2-an386")
 ONE, TWO = (Connected(number, (NUCLEO.name,), f"/dev/ttyACM{number}") for number in "12")

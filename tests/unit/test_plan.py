@@ -7,17 +7,18 @@ import math
 import numpy as np
 import pytest
 
+from hil.codegen.plan import Buffer, Plan, make_plan
 from hil.errors import ModelError
-from hil.model import OpKind, parse_model
-from hil.plan import Buffer, Plan, make_plan
-from munas import kernels
-from munas.flatbuffer import write_tflite
-from munas.graph import Graph, build_graph
-from munas.kernels import Path, Window
-from munas.layout import plan_memory
-from munas.memory import problem_of
-from munas.space import random_cnn, random_mlp
-from munas.tflite_file import Code, TfliteFile
+from hil.model.load import parse_model
+from hil.model.network import OpKind
+from munas.arch.graph import Graph, build_graph
+from munas.arch.space import random_cnn, random_mlp
+from munas.cost import kernels
+from munas.cost.kernels import Path, Window
+from munas.memory.layout import plan_memory
+from munas.memory.peak import problem_of
+from munas.tflite.file import Code, TfliteFile
+from munas.tflite.flatbuffer import write_tflite
 from tests.firmware.operators import Network
 from tests.networks import every_operator
 

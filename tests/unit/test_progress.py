@@ -7,8 +7,8 @@ import io
 import pytest
 from rich.console import Console
 
-from hil.progress import CampaignProgress
-from hil.store import Result
+from hil.cli.progress import CampaignProgress
+from hil.jobs.store import Result
 
 
 def shown(terminal: bool) -> str:
@@ -38,7 +38,7 @@ def test_a_terminal_gets_a_bar_with_counts() -> None:
 
 def test_a_log_gets_a_line_now_and_then_only(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "3/5" not in shown(terminal=False)
-    monkeypatch.setattr("hil.progress.LOG_INTERVAL_S", 0.0)
+    monkeypatch.setattr("hil.cli.progress.LOG_INTERVAL_S", 0.0)
     text = shown(terminal=False)
     assert "measuring: 3/5, 0 failed" in text
     assert "measuring: 5/5, 1 failed" in text

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from hil.board import Board, load_board
+from hil.boards.board import Board, load_board
+from hil.build.sources import CmsisRoots, find_cmsis, library
+from hil.codegen.plan import Plan, make_plan
+from hil.codegen.project import DEFAULTS, Options, Project, render
 from hil.errors import BoardError, InfrastructureError, ToolMissing, UsageError
-from hil.model import parse_model
-from hil.plan import Plan, make_plan
-from hil.project import DEFAULTS, Options, Project, render
-from hil.sources import CmsisRoots, find_cmsis, library
-from munas.flatbuffer import write_tflite
-from munas.tflite_file import Code, TfliteFile
+from hil.model.load import parse_model
+from munas.tflite.file import Code, TfliteFile
+from munas.tflite.flatbuffer import write_tflite
 from tests.firmware.operators import Network
 from tests.networks import every_operator
 

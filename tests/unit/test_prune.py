@@ -10,10 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from munas.channels import channel_groups, resize
-from munas.graph import build_graph, operator_notation
-from munas.memory import peak_memory
-from munas.prune import (
+from munas.arch.channels import channel_groups, resize
+from munas.arch.graph import build_graph, operator_notation
+from munas.arch.prune import (
     apply_masks,
     expected_architecture,
     kept_share,
@@ -23,7 +22,7 @@ from munas.prune import (
     saliencies,
     target_sparsity,
 )
-from munas.space import (
+from munas.arch.space import (
     Architecture,
     Block,
     DenseLayer,
@@ -33,6 +32,7 @@ from munas.space import (
     parse_architecture,
     random_cnn,
 )
+from munas.memory.peak import peak_memory
 from tests.float_network import random_weights
 
 SHAPE = (16, 16, 2)

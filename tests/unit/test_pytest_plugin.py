@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from hil import cache, place
+from hil import cache
 from hil.cli.app import DEFAULT_BOARD
-from hil.pytest_plugin import DEFAULT_BOARD as PLUGIN_BOARD
-from hil.pytest_plugin import VIAS
+from hil.cli.pytest_plugin import DEFAULT_BOARD as PLUGIN_BOARD
+from hil.cli.pytest_plugin import VIAS
+from hil.targets import place
 from tests.firmware import images
 from tests.networks import small_network
 
@@ -31,7 +32,7 @@ def inner(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.
 
 
 def run(inner: pytest.Pytester, *arguments: str) -> pytest.RunResult:
-    return inner.runpytest_subprocess(*STRICT, "-p", "hil.pytest_plugin", *arguments, timeout=200)
+    return inner.runpytest_subprocess(*STRICT, "-p", "hil.cli.pytest_plugin", *arguments, timeout=200)
 
 
 def test_it_agrees_with_the_command_line() -> None:
@@ -57,7 +58,7 @@ def test_unused_it_imports_nothing_heavy(inner: pytest.Pytester) -> None:
     inner.makepyfile(
         "import sys\ndef test_modules():\n"
         "    loaded = {name for name in sys.modules if name.split('.')[0] in ('hil', 'munas')}\n"
-        "    assert loaded == {'hil', 'hil.pytest_plugin'}\n"
+        "    assert loaded == {'hil', 'hil.cli', 'hil.cli.pytest_plugin'}\n"
         "    assert not {'numpy', 'pydantic', 'serial', 'rich'} & set(sys.modules)\n"
     )
     run(inner).assert_outcomes(passed=1)

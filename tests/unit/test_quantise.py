@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hil import quantise
 from hil.errors import ModelError
-from hil.model import Activation, Quantization
+from hil.model import quantise
+from hil.model.network import Activation, Quantization
 
 
 def per_tensor(scale: float, zero_point: int = 0) -> Quantization:

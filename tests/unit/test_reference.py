@@ -12,15 +12,15 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from hil.errors import ModelError
-from hil.model import MeanParams, Model, OpKind, SoftmaxParams, parse_model
-from hil.reference import Reference, verification_inputs
-from hil.tflite.container import read_container
-from hil.tflite.repair import repaired
-from hil.wire import PatternKind
-from munas.flatbuffer import write_tflite
-from munas.graph import build_graph
-from munas.space import random_cnn
-from munas.tflite_file import (
+from hil.model.load import parse_model
+from hil.model.network import MeanParams, Model, OpKind, SoftmaxParams
+from hil.model.reference import Reference, verification_inputs
+from hil.model.tflite.container import read_container
+from hil.model.tflite.repair import repaired
+from hil.patterns import PatternKind
+from munas.arch.graph import build_graph
+from munas.arch.space import random_cnn
+from munas.tflite.file import (
     DEQUANTIZE_OPTIONS,
     QUANTIZE_OPTIONS,
     Code,
@@ -30,6 +30,7 @@ from munas.tflite_file import (
     dense_options,
     depthwise_options,
 )
+from munas.tflite.flatbuffer import write_tflite
 from tests.numpy_network import evaluate
 from tests.tflite_samples import UNIT, every_operator
 
@@ -231,7 +232,7 @@ def test_a_refusal_of_litert_is_a_model_error() -> None:
 
 def test_nothing_is_logged() -> None:
     code = (
-        "import numpy as np; from hil.model import parse_model; from hil.reference import Reference;"
+        "import numpy as np; from hil.model.load import parse_model; from hil.model.reference import Reference;"
         "from tests.tflite_samples import every_operator; data = every_operator(); model = parse_model(data, 'x');"
         "Reference(data, model).run([np.zeros((1, 12, 10, 2), np.int8)])"
     )

@@ -15,17 +15,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from hil.report import numbers, render, render_text_summary, svg
-from hil.report.arena import spans
-from hil.report.memory import flash_stack, ram_stack
-from hil.report.scale import Scale, byte_ceiling, byte_ticks, linear_ticks, log_ticks, padded_range
-from hil.report.series import by_input_shape, linear_r2, series_of
-from hil.result import ArenaBuffer, CalibrationResult, Metrics
+from hil.calibration.result import ArenaBuffer, CalibrationResult, Metrics
+from hil.report import render, render_text_summary
+from hil.report.calibration.arena import spans
+from hil.report.calibration.memory import flash_stack, ram_stack
+from hil.report.calibration.series import by_input_shape, linear_r2, series_of
+from hil.report.charts import numbers, svg
+from hil.report.charts.scale import Scale, byte_ceiling, byte_ticks, linear_ticks, log_ticks, padded_range
 from tests.calibration_results import calibration_result, cycle_shares
 from tests.report_page import HOSTILE, Page, assert_sound, drawings, map_leaves
 
 GOLDEN = Path(__file__).resolve().parent.parent / "golden" / "report_small.html"
-STYLE = Path(numbers.__file__).resolve().parent / "templates" / "style.css"
+STYLE = Path(numbers.__file__).resolve().parent.parent / "templates" / "style.css"
 FIGURES = {"macs", "macs-narrow", "agreement-mac", "agreement-op", "error-mac", "error-op", "spread", "memory-flash",
            "memory-ram", "arena"}  # fmt: skip
 

@@ -13,18 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from munas.calibration import Calibration, CodePart, Latency, MemoryModel
-from munas.channels import channel_groups, resize
-from munas.converted import as_converted
-from munas.estimate import estimate
-from munas.floor import floor
-from munas.graph import build_graph
-from munas.kernels import Path
-from munas.loops import loop_names
-from munas.memory import peak_memory
-from munas.objective import Bounds, Metric, unreachable
-from munas.resources import Assessor
-from munas.space import (
+from munas.arch.channels import channel_groups, resize
+from munas.arch.graph import build_graph
+from munas.arch.space import (
     AnyArchitecture,
     Architecture,
     ArchitectureError,
@@ -36,6 +27,15 @@ from munas.space import (
     random_cnn,
     random_mlp,
 )
+from munas.cost.calibration import Calibration, CodePart, Latency, MemoryModel
+from munas.cost.converted import as_converted
+from munas.cost.estimate import estimate
+from munas.cost.floor import floor
+from munas.cost.kernels import Path
+from munas.cost.loops import loop_names
+from munas.cost.resources import Assessor
+from munas.memory.peak import peak_memory
+from munas.search.objective import Bounds, Metric, unreachable
 
 SHAPES = [(28, 28, 1), (32, 32, 3), (49, 40, 1), (8, 8, 1)]
 FIGURES = ("macs", "model_size", "peak_memory", "ram", "flash", "flash_weights", "latency")

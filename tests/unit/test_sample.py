@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hil.errors import UsageError
-from hil.sample import (
+from hil.calibration.sample import (
     MACS_HIGH,
     TASKS,
     Limits,
@@ -22,8 +21,9 @@ from hil.sample import (
     scale_widths,
     summary,
 )
-from munas.estimate import arena_bytes, table_bytes, weights_bytes, works_of
-from munas.space import random_cnn, to_dict
+from hil.errors import UsageError
+from munas.arch.space import random_cnn, to_dict
+from munas.cost.estimate import arena_bytes, table_bytes, weights_bytes, works_of
 
 LIMITS = Limits(44 * 1024, 58 * 1024)
 SMALL = Limits(6 * 1024, 20 * 1024)
@@ -49,7 +49,7 @@ def test_a_sample_depends_on_seed_and_index_only() -> None:
     assert forward == backward[::-1]
     assert draw_sample(6, 3, LIMITS) != forward[3]
     code = (
-        "import json; from hil.sample import *;"
+        "import json; from hil.calibration.sample import *;"
         f"print(json.dumps(draw_sample(5, 4, Limits({LIMITS.constants_bytes}, {LIMITS.arena_bytes})).to_json()))"
     )
     root = Path(__file__).resolve().parents[2]

@@ -17,10 +17,10 @@ import pytest
 
 from hil.errors import InfrastructureError
 from hil.search.score import Scorer
+from munas.arch.graph import build_graph
+from munas.arch.space import random_cnn
 from munas.data import Dataset, Examples
-from munas.flatbuffer import write_tflite
-from munas.graph import build_graph
-from munas.space import random_cnn
+from munas.tflite.flatbuffer import write_tflite
 from tests.network_trainer import INPUT_SHAPE, NUM_CLASSES
 from tests.search_stub import stub_dataset
 

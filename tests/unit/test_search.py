@@ -12,16 +12,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from munas.calibration import MemoryModel
-from munas.candidate import Candidate, Epoch, Evaluation, Rung, Task, Trained
+from munas.arch.prune import expected_architecture
+from munas.arch.space import random_cnn
+from munas.cost.calibration import MemoryModel
+from munas.cost.resources import Assessor
 from munas.errors import SearchError, SearchStoreError
-from munas.evolve import RandomSearch, Space
-from munas.halving import MIN_SEEN, Halving
-from munas.objective import Bounds, Metric, features, meets
-from munas.proposals import Proposer
-from munas.prune import expected_architecture
-from munas.resources import Assessor
-from munas.search import (
+from munas.search.candidate import Candidate, Epoch, Evaluation, Rung, Task, Trained
+from munas.search.evolve import RandomSearch, Space
+from munas.search.halving import MIN_SEEN, Halving
+from munas.search.objective import Bounds, Metric, features, meets
+from munas.search.proposals import Proposer
+from munas.search.standing import Tally
+from munas.search.store import SearchStore
+from munas.search.study import (
     MAX_FAILURES_IN_A_ROW,
     Final,
     FinalJob,
@@ -32,9 +35,6 @@ from munas.search import (
     run_finals,
     run_search,
 )
-from munas.search_store import SearchStore
-from munas.space import random_cnn
-from munas.standing import Tally
 from tests.stub_trainer import ASSESSOR, BOUNDS, INPUT_SHAPE, NUM_CLASSES, PRELOAD, StubTrainer, trained
 
 SETTINGS = SearchSettings("stub", BOUNDS, population=8, sample=3, evaluations=20, workers=1, seed=1)

@@ -15,20 +15,20 @@ from typing import Any
 
 import pytest
 
-from hil import cli
+from hil.cli import main as cli
 from hil.errors import CalibrationMismatch, UsageError
-from hil.report import numbers
+from hil.report.charts import numbers
+from hil.report.charts.scale import Scale
 from hil.report.run import page_of
-from hil.report.scale import Scale
-from hil.report.search_network import lanes_of, network_picture, nodes_of, placed_nodes
-from hil.report.search_page import render_search
-from hil.report.search_progress import best_so_far
-from hil.report.search_pruning import sides_of
-from hil.report.search_series import error_ticks, measures_of, staircase, trials_of
-from hil.report.search_tables import agreement_verdict, lineage
+from hil.report.search.network import lanes_of, network_picture, nodes_of, placed_nodes
+from hil.report.search.page import render_search
+from hil.report.search.progress import best_so_far
+from hil.report.search.pruning import sides_of
+from hil.report.search.series import error_ticks, measures_of, staircase, trials_of
+from hil.report.search.tables import agreement_verdict, lineage
 from hil.search.result import Box, SearchResult, boxes_of
-from munas.graph import build_graph
-from munas.space import Architecture, Block, DenseLayer, Layer, LayerType, MlpArchitecture, Pooling, PoolType
+from munas.arch.graph import build_graph
+from munas.arch.space import Architecture, Block, DenseLayer, Layer, LayerType, MlpArchitecture, Pooling, PoolType
 from tests.calibration_results import calibration_result
 from tests.report_layout import find_browser, lay_out
 from tests.report_page import HOSTILE, Page, assert_sound, drawings, map_leaves

@@ -10,15 +10,9 @@ from typing import Any
 import pytest
 
 from hil.errors import UsageError
-from hil.search.result import (
-    RESULT_FILE,
-    boxes_of,
-    is_search_document,
-    read_search_result,
-    search_result_from_json,
-)
-from munas.graph import build_graph
-from munas.space import parse_architecture
+from hil.search.result import RESULT_FILE, boxes_of, is_search_document, read_search_result, search_result_from_json
+from munas.arch.graph import build_graph
+from munas.arch.space import parse_architecture
 from tests.calibration_results import calibration_result
 from tests.search_results import INPUT_SHAPE, hardware, search_result
 

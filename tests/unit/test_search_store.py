@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from munas.candidate import Candidate, Epoch, Evaluation, Rung, Task
+from munas.arch.space import AnyArchitecture, MlpArchitecture, random_cnn
 from munas.errors import SearchError, SearchStoreError
-from munas.search_store import SearchStore, State
-from munas.space import AnyArchitecture, MlpArchitecture, random_cnn
+from munas.search.candidate import Candidate, Epoch, Evaluation, Rung, Task
+from munas.search.store import SearchStore, State
 from tests.stub_trainer import ASSESSOR, trained
 
 IDENTITY = {"board": "mps2-an386", "bounds": {"error": 0.1}, "seed": 3}
@@ -209,7 +209,7 @@ def test_a_file_that_is_no_store_is_refused_and_left_alone(tmp_path: Path, conte
 
 
 def test_a_results_store_is_no_search_store(tmp_path: Path) -> None:
-    hil_store = pytest.importorskip("hil.store")
+    hil_store = pytest.importorskip("hil.jobs.store")
     hil_store.Store(tmp_path / "s.sqlite").close()
     with pytest.raises(SearchStoreError, match="another program's database, not a search store"):
         SearchStore(tmp_path / "s.sqlite")

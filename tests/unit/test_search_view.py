@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from hil.cli.search_view import FinalsView, Progress, SearchView, display_of
 from hil.errors import InfrastructureError
 from hil.search.lines import FinalLines, JsonLines, SearchLines
-from hil.search.view import FinalsView, Progress, SearchView, display_of
-from munas.candidate import Candidate, Epoch, Evaluation, Trained
-from munas.objective import Bounds, Metric
-from munas.resources import Resources
-from munas.search import Final, FinalJob, SearchSettings, Watcher
-from munas.space import Architecture, Block, DenseLayer, Layer, LayerType
-from munas.standing import Standing, Tally
+from munas.arch.space import Architecture, Block, DenseLayer, Layer, LayerType
+from munas.cost.resources import Resources
+from munas.search.candidate import Candidate, Epoch, Evaluation, Trained
+from munas.search.objective import Bounds, Metric
+from munas.search.standing import Standing, Tally
+from munas.search.study import Final, FinalJob, SearchSettings, Watcher
 from tests.search_results import search_result
 
 ARCHITECTURE = Architecture((Block((Layer(LayerType.CONV, 3, 8),)),), None, (DenseLayer(10),))
@@ -50,7 +50,7 @@ def failure(index: int, message: str) -> Evaluation:
 
 
 def run(watcher: Watcher, evaluations: Sequence[Evaluation], resumed: Sequence[Evaluation] = ()) -> None:
-    """What `munas.search.run_search` tells a watcher."""
+    """What `munas.search.study.run_search` tells a watcher."""
     tally = Tally(BOUNDS)
     for item in resumed:
         tally.tell(item)
@@ -87,7 +87,7 @@ def test_a_log_gets_every_new_best_and_the_end_but_not_every_candidate() -> None
 
 
 def test_a_log_gets_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hil.search.view.LOG_INTERVAL_S", 0.0)
+    monkeypatch.setattr("hil.cli.search_view.LOG_INTERVAL_S", 0.0)
     assert "search: 5/20" in shown(terminal=False)
 
 

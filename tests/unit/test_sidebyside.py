@@ -8,12 +8,12 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from hil.board import load_board
+from hil.boards.board import load_board
 from hil.errors import UsageError
-from hil.measure import Measured, make_runtime
-from hil.measure import Options as MeasureOptions
-from hil.measurement import Build, Identity, Latency, LayerTime, Measurement, Memory, Outputs
-from hil.sidebyside import LayerPair, Pair, layer_pairs, pair_tables, pairs_json
+from hil.measure.harness import Measured, make_runtime
+from hil.measure.harness import Options as MeasureOptions
+from hil.measure.measurement import Build, Identity, Latency, LayerTime, Measurement, Memory, Outputs
+from hil.measure.side_by_side import LayerPair, Pair, layer_pairs, pair_tables, pairs_json
 from tests.networks import small_network
 
 IDENTITY = Identity(
@@ -55,9 +55,7 @@ def pair() -> Pair:
 
 def test_partners_have_operator_and_result_in_common(pair: Pair) -> None:
     found = list(layer_pairs(pair))
-    names = [
-        (item.generated and item.generated.name, item.interpreted and item.interpreted.name) for item in found
-    ]
+    names = [(item.generated and item.generated.name, item.interpreted and item.interpreted.name) for item in found]
     assert names == [(None, "p"), ("a", "a"), ("b", "b"), ("only here", None)]
     assert found[1] == LayerPair(CONV, pair.interpreted.measurement.layers[1])
 

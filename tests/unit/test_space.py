@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from munas.space import (
+from munas.arch.space import (
     MAX_BLOCKS,
     Architecture,
     ArchitectureError,

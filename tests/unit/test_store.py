@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hil.errors import StoreError
-from hil.store import Result, Run, Store
+from hil.jobs.store import Result, Run, Store
 
 RUN = Run("calibrate", {"board": "mps2-an386", "clock_hz": 1}, 7, {"samples": 10})
 
@@ -137,7 +137,7 @@ def test_a_full_disk_is_said_and_loses_nothing(tmp_path: Path) -> None:
 def test_a_store_held_by_another_process_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "s.sqlite"
     Store(path).close()
-    monkeypatch.setattr("hil.store.BUSY_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("hil.jobs.store.BUSY_TIMEOUT_S", 0.1)
     holder = sqlite3.connect(path, isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
     try:

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hil.model import parse_model
-from hil.tflite.container import read_container
-from hil.tflm.abi import CORTEX_M, HOST_64, Abi
-from hil.tflm.arena import Arena, lifetimes, measure_arena
-from munas.flatbuffer import write_tflite
-from munas.graph import build_graph
-from munas.space import random_cnn
+from hil.model.load import parse_model
+from hil.model.tflite.container import read_container
+from hil.runtimes.tflm.abi import CORTEX_M, HOST_64, Abi
+from hil.runtimes.tflm.arena import Arena, lifetimes, measure_arena
+from munas.arch.graph import build_graph
+from munas.arch.space import random_cnn
+from munas.tflite.flatbuffer import write_tflite
 
 # Head and tail as TFLM's interpreter gave them on an emulated Cortex-M4 (CMSIS-NN kernels, GCC 12.2).
 DEVICE_BYTES = {

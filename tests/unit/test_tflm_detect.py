@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from hil.errors import BuildError, ToolMissing
-from hil.tflm.detect import LIBRARY_NAME, find_tflm
-from hil.tflm.elf import NotALibrary, read_targets
+from hil.runtimes.tflm.detect import LIBRARY_NAME, find_tflm
+from hil.runtimes.tflm.elf import NotALibrary, read_targets
 
 HEADERS = {
     "tensorflow/lite/micro/micro_interpreter.h": "",

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 from hil.errors import ModelError
-from hil.model import OpKind, parse_model
-from hil.reference import Reference
-from hil.tflite.container import read_container
-from hil.tflm.extract import core_of, extract
-from hil.tflm.network import make_network
-from hil.tflm.project import texts
-from munas.tflite_file import Code, Element, concat_options
+from hil.model.load import parse_model
+from hil.model.network import OpKind
+from hil.model.reference import Reference
+from hil.model.tflite.container import read_container
+from hil.runtimes.tflm.extract import core_of, extract
+from hil.runtimes.tflm.network import make_network
+from hil.runtimes.tflm.project import texts
+from munas.tflite.file import Code, Element, concat_options
 from tests import tflite_samples
 from tests.networks import small_network
 from tests.tflite_samples import Chain

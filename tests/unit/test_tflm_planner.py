@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hil.tflm.planner import Lifetime, Placement, place_greedily
+from hil.runtimes.tflm.planner import Lifetime, Placement, place_greedily
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hil.model import parse_model
-from hil.reference import Reference
-from hil.tflm.network import make_network
-from hil.tflm.reference import TflmReference, requantised
+from hil.model.load import parse_model
+from hil.model.reference import Reference
+from hil.runtimes.tflm.network import make_network
+from hil.runtimes.tflm.reference import TflmReference, requantised
 from tests.networks import small_network
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from hil.timing.description import DescriptionError, load_description, parse_class, parse_encoding
-from hil.timing.native import timing_dir
-from hil.timing.tables import render_tables
+from hil.cycle_model.description import DescriptionError, load_description, parse_class, parse_encoding
+from hil.cycle_model.native import engine_dir
+from hil.cycle_model.tables import render_tables
 
 
 def test_choices_multiply() -> None:
@@ -61,7 +61,7 @@ def test_an_error_names_file_and_line(tmp_path: Path) -> None:
 
 def test_no_encoding_hides_a_later_one() -> None:
     """An encoding whose every word an earlier one takes would be dead."""
-    encodings = load_description(timing_dir()).encodings
+    encodings = load_description(engine_dir()).encodings
     for index, late in enumerate(encodings):
         for early in encodings[:index]:
             takes_all = len(early.bits) == len(late.bits) and early.mask & late.mask == early.mask
@@ -69,7 +69,7 @@ def test_no_encoding_hides_a_later_one() -> None:
 
 
 def test_every_class_is_used() -> None:
-    description = load_description(timing_dir())
+    description = load_description(engine_dir())
     assert {item.cls for item in description.encodings} == {item.name for item in description.classes}
 
 
@@ -77,7 +77,7 @@ def test_costs_of_the_table_that_timing_rests_on() -> None:
     """Arm's table for the Cortex-M4, by class: (base, per register, refill, rule)."""
     found = {
         item.name: (item.m4_base, item.m4_per_register, item.m4_refill, item.m4_rule)
-        for item in load_description(timing_dir()).classes
+        for item in load_description(engine_dir()).classes
     }
     expected = {
         "alu": (1, 0, False, ""), "mla": (1, 0, False, ""), "mlal": (1, 0, False, ""), "ext": (1, 0, False, ""),
@@ -90,8 +90,8 @@ def test_costs_of_the_table_that_timing_rests_on() -> None:
 
 
 def test_rendering_is_deterministic_and_complete() -> None:
-    description = load_description(timing_dir())
+    description = load_description(engine_dir())
     text = render_tables(description)
-    assert text == render_tables(load_description(timing_dir()))
+    assert text == render_tables(load_description(engine_dir()))
     assert text.isascii()
     assert text.count("CLASS_") >= len(description.encodings) + len(description.classes)

@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import pytest
 
-from hil.timing.library import Run, replay
-from hil.timing.options import EngineOptions, Lines
-from hil.timing.record import InferenceRecord, parse_record
+from hil.cycle_model.library import Run, replay
+from hil.cycle_model.options import EngineOptions, Lines
+from hil.cycle_model.record import InferenceRecord, parse_record
 
 BL = bytes.fromhex("00f000f8")
 BX_LR = bytes.fromhex("7047")

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from hil.board import load_board
+from hil.boards.board import load_board
+from hil.boards.timing import CodeLines, DataLines, Evidence, Pipeline, Timing
+from hil.cycle_model.model import board_cycles, milliseconds, shares
+from hil.cycle_model.options import engine_options
+from hil.cycle_model.record import Counters, RecordReader
+from hil.cycle_model.regions import Regions
 from hil.errors import RunnerError
-from hil.timing.config import CodeLines, DataLines, Evidence, Pipeline, Timing, engine_options
-from hil.timing.model import board_cycles, milliseconds, shares
-from hil.timing.record import Counters, RecordReader
-from hil.timing.regions import Regions
 
 ZERO = Counters(*(0 for _ in dataclasses.fields(Counters)))
 COUNTERS = dataclasses.replace(

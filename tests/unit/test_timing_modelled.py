@@ -12,21 +12,31 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from hil import cli
-from hil.board import Board, board_names, boards_dir, load_board
+from hil.boards.board import Board, board_names, load_board
+from hil.boards.timing import DataLines, Evidence, Timing
+from hil.cli import main as cli
 from hil.cli.app import chosen_timer, chosen_watch
+from hil.cli.tables import measurement_table, milliseconds_text
+from hil.cli.timing_tables import cycle_table, row_tables
+from hil.cycle_model.model import Milliseconds
+from hil.cycle_model.modelled import ModelledLatency, constants_id, modelled_latency
+from hil.cycle_model.plugin import find_plugin
+from hil.cycle_model.record import Counters, InferenceRecord, LayerRecord
+from hil.cycle_model.validate import Modelled, Published, load_published, published_file, validate
 from hil.errors import BoardError, CalibrationMismatch, RunnerError, UsageError
-from hil.measurement import Build, Identity, Latency, LayerTime, Measurement, Memory, Outputs, measurement_from_json
-from hil.place import make_runner
-from hil.tables import measurement_table, milliseconds_text
-from hil.timing.config import DataLines, Evidence, Timing
-from hil.timing.model import Milliseconds
-from hil.timing.modelled import ModelledLatency, constants_id, modelled_latency
-from hil.timing.networks import find_networks
-from hil.timing.plugin import find_plugin
-from hil.timing.record import Counters, InferenceRecord, LayerRecord
-from hil.timing.validate import Modelled, Published, load_published, published_file, validate
-from hil.timing.validate_tables import cycle_table, row_tables
+from hil.measure.measurement import (
+    Build,
+    Identity,
+    Latency,
+    LayerTime,
+    Measurement,
+    Memory,
+    Outputs,
+    measurement_from_json,
+)
+from hil.measure.published import find_networks
+from hil.resources import boards_dir
+from hil.targets.place import make_runner
 from tests.networks import small_network
 
 ZERO = Counters(*(0 for _ in dataclasses.fields(Counters)))
@@ -164,7 +174,7 @@ def test_mistakes_in_the_table_are_named(tmp_path: Path, line: str, message: str
 
 @pytest.fixture
 def model_at_hand(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hil.timing.plugin.unavailable_reason", lambda program: None)
+    monkeypatch.setattr("hil.cycle_model.plugin.unavailable_reason", lambda program: None)
 
 
 @pytest.mark.usefixtures("model_at_hand")

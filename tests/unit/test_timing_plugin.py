@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from hil.cycle_model import native
+from hil.cycle_model.options import EngineOptions, Lines
+from hil.cycle_model.plugin import Plugin, find_plugin, unavailable_reason
 from hil.errors import BuildError, RunnerError, ToolMissing
-from hil.timing import native
-from hil.timing.options import EngineOptions, Lines
-from hil.timing.plugin import Plugin, find_plugin, unavailable_reason
 
 QEMU = "qemu-system-arm"
 

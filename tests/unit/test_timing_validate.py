@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from hil.cycle_model.model import Milliseconds
+from hil.cycle_model.validate import Modelled, load_published, our_board, published_file, validate
 from hil.errors import InfrastructureError
-from hil.timing.model import Milliseconds
-from hil.timing.validate import Modelled, load_published, our_board, published_file, validate
 
 
 def test_the_shipped_figures_are_the_shared_ones(shared: Path) -> None:

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from munas.candidate import Candidate, Task
+from munas.arch.space import random_cnn
 from munas.errors import SearchError, SearchStoreError
-from munas.space import random_cnn
-from munas.workers import Finished, Limits, Workers
+from munas.search.candidate import Candidate, Task
+from munas.search.workers import Finished, Limits, Workers
 from tests.stub_trainer import PRELOAD, StubTrainer, trained
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -196,7 +196,7 @@ def test_another_crew_can_follow_with_other_modules(crew: Start) -> None:
 
 
 def test_nothing_of_the_search_imports_tensorflow() -> None:
-    code = "import sys, munas.search; print(sorted({'tensorflow', 'keras', 'hil'} & set(sys.modules)))"
+    code = "import sys, munas.search.study; print(sorted({'tensorflow', 'keras', 'hil'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -1,0 +1,102 @@
+"""Project -> ELF. The library is compiled once per core, flags and sources into the cache; a network costs one
+compile of its model.c and one link."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from hil.cache import cached_folder, digest
+from hil.build.elf import Sizes, read_functions, read_kept, read_sizes
+from hil.errors import BudgetError
+from hil.build.sources import Project
+from hil.build.sources import LINK_FLAGS, Group, Library
+from hil.build.toolchain import Toolchain, run_tool
+
+ARCHIVE = "libhil.a"
+_COMPILE_JOBS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A linked firmware. `sha256` is over the ELF file; `functions` are bytes of flash by name, weights left out."""
+
+    elf: Path
+    sha256: str
+    sizes: Sizes
+    functions: dict[str, int]
+
+
+def build_library(library: Library, toolchain: Toolchain) -> Path:
+    """The archive of runtime, port and kernels, from the cache or compiled now (a few seconds). Raises BuildError."""
+    key = digest([toolchain.version, library.digest()])
+    return cached_folder("library", key, functools.partial(_fill, library, toolchain)) / ARCHIVE
+
+
+def _fill(library: Library, toolchain: Toolchain, folder: Path) -> None:
+    def compile_one(job: tuple[Group, Path]) -> Path:
+        group, source = job
+        target = folder / f"{group.name}-{source.stem}.o"
+        run_tool([toolchain.gcc, *library.compile_flags(group), "-c", source, "-o", target])
+        return target
+
+    with ThreadPoolExecutor(_COMPILE_JOBS) as pool:
+        objects = list(pool.map(compile_one, [(group, file) for group in library.groups for file in group.files]))
+    run_tool([toolchain.ar, "rcsD", folder / ARCHIVE, *objects])
+    for path in objects:
+        path.unlink()
+
+
+def compile_model(project: Project, toolchain: Toolchain) -> Path:
+    """Compile the project's model.c; the object file, in the project's folder. Raises BuildError."""
+    target = project.folder / "model.o"
+    flags = project.library.model_flags(project.folder)
+    run_tool([toolchain.gcc, *flags, "-c", project.folder / "model.c", "-o", target])
+    return target
+
+
+def _part(library: Library, group: Group, source: Path, toolchain: Toolchain) -> Path:
+    """Object file of a project's part, from the cache or compiled now."""
+
+    def fill(folder: Path) -> None:
+        run_tool([toolchain.gcc, *library.compile_flags(group), "-c", source, "-o", folder / f"{source.stem}.o"])
+
+    key = digest([toolchain.version, library.digest(), *group.flags, source.read_bytes()])
+    return cached_folder("part", key, fill) / f"{source.stem}.o"
+
+
+def link(project: Project, model_object: Path, archive: Path, toolchain: Toolchain) -> Image:
+    """Link `model_object` with the project's parts and the library, which are compiled when they are not in the cache.
+
+    Raises BudgetError with the bytes that each region lacks, or BuildError.
+    """
+    elf = project.folder / "firmware.elf"
+    parts = [_part(project.library, group, source, toolchain) for group in project.parts for source in group.files]
+    archives = [archive, *project.library.archives]
+    mathematics = ["-lm"] if project.library.archives else []
+    flags = project.library.link_flags(project.folder)
+    try:
+        run_tool([toolchain.gcc, *flags, model_object, *parts, *archives, *mathematics, "-o", elf])
+    except BudgetError:
+        elf.unlink(missing_ok=True)
+        raise
+    return Image(elf, hashlib.sha256(elf.read_bytes()).hexdigest(), read_sizes(elf), read_functions(elf))
+
+
+def kernel_functions(kernel: str, library: Library, archive: Path, toolchain: Toolchain) -> dict[str, int]:
+    """What the linker keeps of the library for the function `kernel` alone: bytes of flash by name."""
+    with tempfile.TemporaryDirectory(prefix="munas-hil-") as folder:
+        elf = Path(folder) / "kernel.elf"
+        entry = (f"-Wl,-e,{kernel}", f"-Wl,-u,{kernel}")
+        run_tool([toolchain.gcc, *library.core_flags, *LINK_FLAGS, *entry, archive, "-o", elf])
+        return read_kept(elf)
+
+
+def flags_text(library: Library) -> str:
+    """The flags that shape the code, without include paths: part of a measurement's identity."""
+    words = [*library.core_flags, *library.groups[0].flags, *library.defines]
+    return " ".join(word for word in words if not word.startswith("-W"))

@@ -1,0 +1,196 @@
+"""Which C sources make a firmware, and how they are compiled: one list for our own build and for the CMake project.
+
+CMSIS-NN and CMSIS-Core come from the installed bakenn wheel, or from full trees that CMSIS_NN_ROOT and CMSIS_CORE_ROOT
+name; they are compiled where they are (or copied into a generated project), never kept in this repository.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from hil.boards.board import Board, Target
+from hil.errors import BoardError, ToolMissing, UsageError
+from hil.resources import firmware_dir
+
+CMSIS_NN_VERSION = "4.0.0"
+INSTALL_CMSIS = "pip install bakenn==1.0.0"
+
+# Sources that the kernels in firmware/kernels call, directly or not, on a core with the DSP extension and without MVE.
+_CMSIS_NN_SOURCES = (
+    "Source/ConvolutionFunctions/arm_convolve_s8.c",
+    "Source/ConvolutionFunctions/arm_depthwise_conv_3x3_s8.c",
+    "Source/ConvolutionFunctions/arm_depthwise_conv_s8.c",
+    "Source/ConvolutionFunctions/arm_depthwise_conv_s8_opt.c",
+    "Source/ConvolutionFunctions/arm_nn_mat_mult_kernel_s8_s16.c",
+    "Source/NNSupportFunctions/arm_q7_to_q15_with_offset.c",
+)
+_CMSIS_NN_HEADERS = tuple(
+    f"Include/arm_nn{name}.h" for name in ("_math_types", "_types", "functions", "supportfunctions")
+)
+_CMSIS_CORE_HEADERS = ("Include/cmsis_compiler.h", "Include/cmsis_gcc.h")
+_LICENCES = ("LICENSE.txt", "LICENSE")
+
+LANGUAGE_FLAGS = ("-std=c11", "-ffunction-sections", "-fdata-sections", "-fno-common")
+FAST, SMALL = "-O2", "-Os"  # kernels; all that does not run during an inference (it would not fit into 16 KiB)
+WARNING_FLAGS = ("-Wall", "-Wextra", "-Werror")
+# CMSIS-NN copies words with memcpy in its inner loops. With builtins that is one load; out of line it is 3.5 x slower.
+CMSIS_DEFINES = ("-DBAKENN_CMSIS_NN_BUILTIN_MEMORY",)
+CMSIS_FLAGS = ("-w", *CMSIS_DEFINES)
+LINK_FLAGS = ("-nostartfiles", "-Wl,--gc-sections", "-Wl,--build-id=none")
+
+
+@dataclass(frozen=True, slots=True)
+class CmsisRoots:
+    """Folders that hold ``Include`` (and, for `nn`, ``Source``)."""
+
+    nn: Path
+    core: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Sources that are compiled with the same flags; `name` is unique in a library."""
+
+    name: str
+    files: tuple[Path, ...]
+    flags: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """All that is linked besides the generated model.c.
+
+    `includes` are ours, `system_includes` CMSIS's (or TFLM's). `archives` are linked behind ours, as they are.
+    """
+
+    groups: tuple[Group, ...]
+    includes: tuple[Path, ...]
+    system_includes: tuple[Path, ...]
+    core_flags: tuple[str, ...]
+    defines: tuple[str, ...]
+    linker_script: Path
+    archives: tuple[Path, ...] = ()
+
+    def compile_flags(self, group: Group) -> tuple[str, ...]:
+        """Flags for a source of `group`, include folders too."""
+        ours = tuple(f"-I{path}" for path in self.includes)
+        system = tuple(word for path in self.system_includes for word in ("-isystem", str(path)))
+        return (*self.core_flags, *group.flags, *self.defines, *ours, *system)
+
+    def model_flags(self, project: Path) -> tuple[str, ...]:
+        """Flags for the model.c in the folder `project`."""
+        return (*self.compile_flags(self.groups[0]), f"-I{project}")
+
+    def link_flags(self, project: Path) -> tuple[str, ...]:
+        """Flags for the link of a project whose memory.x lies in the folder `project`."""
+        return (*self.core_flags, *LINK_FLAGS, f"-L{project}", f"-T{self.linker_script}")
+
+    def digest(self) -> str:
+        """SHA-256 over contents, names and flags of everything that is compiled; 64 hex digits. Not over folders."""
+        state = hashlib.sha256()
+        for group in self.groups:
+            _feed(state, [group.name, *group.flags])
+            for path in group.files:
+                _feed(state, [path.name, path.read_bytes()])
+        for path in self.archives:
+            _feed(state, [path.name, path.read_bytes()])
+        beside = (path.parent for group in self.groups for path in group.files)  # a port's header lies beside it
+        for folder in dict.fromkeys((*self.includes, *self.system_includes, *beside)):
+            for path in sorted(folder.glob("*.h")):
+                _feed(state, [path.name, path.read_bytes()])
+        _feed(state, [self.linker_script.read_bytes(), *self.core_flags, *self.defines, *LINK_FLAGS])
+        return state.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """A written project. `library` is what its model.c is linked with; `build_id` names every input of the build.
+
+    `parts` are generated sources that many networks have in common, so that their objects are worth keeping.
+    """
+
+    folder: Path
+    files: tuple[Path, ...]
+    build_id: str
+    library: Library
+    parts: tuple[Group, ...] = ()
+
+
+def _feed(state: hashlib._Hash, parts: Iterable[str | bytes]) -> None:
+    for part in parts:
+        raw = part.encode() if isinstance(part, str) else part
+        state.update(b"%d:" % len(raw) + raw)
+
+
+def find_cmsis() -> CmsisRoots:
+    """CMSIS-NN and CMSIS-Core. Raises ToolMissing without the wheel, UsageError for a root that is not what it says."""
+    packaged = _wheel_vendor()
+    roots = [
+        _root("CMSIS_NN_ROOT", packaged and packaged / "cmsis_nn", (*_CMSIS_NN_SOURCES, *_CMSIS_NN_HEADERS)),
+        _root("CMSIS_CORE_ROOT", packaged and packaged / "cmsis_core", _CMSIS_CORE_HEADERS),
+    ]
+    return CmsisRoots(*roots)
+
+
+def _wheel_vendor() -> Path | None:
+    """Where the bakenn wheel keeps CMSIS, without importing it (that would import its compiler)."""
+    spec = importlib.util.find_spec("bakenn")
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        vendor = Path(folder) / "backend" / "cmsis_nn" / "vendor"
+        if vendor.is_dir():
+            return vendor
+    return None
+
+
+def _root(variable: str, packaged: Path | None, needed: Iterable[str]) -> Path:
+    named = os.environ.get(variable)
+    root = Path(named) if named else packaged
+    if root is None:
+        raise ToolMissing(f"CMSIS-NN {CMSIS_NN_VERSION} (wheel bakenn)", INSTALL_CMSIS)
+    missing = next((name for name in needed if not (root / name).is_file()), None)
+    if missing is None:
+        return root.resolve()
+    if named:
+        raise UsageError(f"{variable}={named} has no {missing}; it has to be the root of CMSIS-NN {CMSIS_NN_VERSION}")
+    raise ToolMissing(f"CMSIS-NN {CMSIS_NN_VERSION} (the installed bakenn lacks {missing})", INSTALL_CMSIS)
+
+
+def library(board: Board, target: Target, cmsis: CmsisRoots, firmware: Path | None = None) -> Library:
+    """Everything that a firmware for `target` of `board` is compiled from, besides its model.c.
+
+    `firmware` is another copy of our firmware folder (that of a generated project). Raises BoardError without a port.
+    """
+    root = firmware or firmware_dir()
+    port = root / "port" / f"{target.port}.c"
+    if not port.is_file():
+        raise BoardError(f"board {board.name} needs the port firmware/port/{target.port}.c, which does not exist yet")
+    fast, small = ((*LANGUAGE_FLAGS, level) for level in (FAST, SMALL))
+    upstream = tuple(cmsis.nn / name for name in _CMSIS_NN_SOURCES)
+    return Library(
+        groups=(
+            Group("kernels", _sources(root / "kernels"), (*fast, *WARNING_FLAGS, *CMSIS_DEFINES)),
+            Group("cmsis-nn", upstream, (*fast, *CMSIS_FLAGS)),
+            Group("runtime", _sources(root / "runtime"), (*small, *WARNING_FLAGS)),
+            Group("port", (port,), (*small, *WARNING_FLAGS)),
+        ),
+        includes=(root / "runtime", root / "kernels"),
+        system_includes=(cmsis.nn / "Include", cmsis.core / "Include"),
+        core_flags=board.core_flags,
+        defines=tuple(f"-D{name}={value}" for name, value in sorted(target.defines.items())),
+        linker_script=root / "link.ld",
+    )
+
+
+def _sources(folder: Path) -> tuple[Path, ...]:
+    return tuple(sorted(folder.glob("*.c")))
+
+
+def cmsis_files(root: Path) -> tuple[Path, ...]:
+    """What a generated project needs of a CMSIS tree: sources, headers, and the licence that goes with them."""
+    names = (*_CMSIS_NN_SOURCES, *_CMSIS_NN_HEADERS, *_CMSIS_CORE_HEADERS, *_LICENCES)
+    return tuple(root / name for name in names if (root / name).is_file())

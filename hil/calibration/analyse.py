@@ -1,0 +1,211 @@
+"""From stored measurements to a calibration and its result: fits, validation, errors, the example arena."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from statistics import fmean
+
+from hil.calibration.fit import FOLDS, Held, LatencyFit, fit_latency, folds_of, named_coefficients
+from hil.calibration.fit_memory import Image, KernelCode, fit_memory
+from hil.calibration.forecast import Forecast, forecast
+from hil.calibration.record import Record
+from hil.calibration.result import (
+    ArenaBuffer,
+    ArenaMap,
+    ArenaStep,
+    CodeSize,
+    CycleClass,
+    CycleShares,
+    Fit,
+    LayerCycles,
+    MemoryErrors,
+    SampleResult,
+)
+from hil.calibration.sample import describe
+from hil.codegen.plan import Plan
+from hil.cycle_model.modelled import TIMER
+from hil.measure.measurement import Identity
+from munas.cost.calibration import Calibration, MemoryModel
+from munas.cost.kernels import Path
+
+WORST = 20
+_EXAMPLE_STEPS = range(6, 17)  # enough to show something, few enough to read
+
+
+@dataclass(frozen=True, slots=True)
+class Analysis:
+    """All that follows from the measurements alone."""
+
+    calibration: Calibration
+    latency: LatencyFit
+    samples: tuple[SampleResult, ...]
+    memory: MemoryErrors
+
+
+def analyse(records: Sequence[Record], identity: Identity, seed: int, code: KernelCode | None = None) -> Analysis:
+    """Fit and validate on `records`. Raises UsageError for too few, CalibrationMismatch for one of another identity."""
+    for record in records:
+        identity.require_same(record.measurement.identity, f"sample {record.sample.index} in the store")
+    unit = records[0].measurement.latency.unit if records else ""
+    observations = [record.observation for record in records]
+    latency = fit_latency(observations, unit, seed)
+    forecasts = [forecast(record.sample, identity.runtime) for record in records]
+    images = [record.image(predicted) for record, predicted in zip(records, forecasts, strict=True)]
+    memory = fit_memory(images, code)
+    held_out = _held_out_models(images, seed, memory, code)
+    samples = tuple(
+        _sample_result(record, predicted, held, model)
+        for record, predicted, held, model in zip(records, forecasts, latency.held, held_out, strict=True)
+    )
+    calibration = Calibration(asdict(identity), len(records), seed, latency.latency, memory)
+    return Analysis(calibration, latency, samples, _memory_errors(samples))
+
+
+def _held_out_models(
+    images: Sequence[Image], seed: int, everything: MemoryModel, code: KernelCode | None
+) -> list[MemoryModel]:
+    """For each image a memory model that did not see it; the final one where it is the only user of a kernel."""
+    fold_of = folds_of(len(images), seed)
+    models = [
+        fit_memory([image for image, its in zip(images, fold_of, strict=True) if its != fold], code)
+        for fold in range(FOLDS)
+    ]
+    return [
+        everything if models[fold].unknown(image.paths) else models[fold]
+        for image, fold in zip(images, fold_of, strict=True)
+    ]
+
+
+def _sample_result(record: Record, predicted: Forecast, held: Held, model: MemoryModel) -> SampleResult:
+    sample, measurement = record.sample, record.measurement
+    memory, paths = measurement.memory, {work.path for work in predicted.works}
+    return SampleResult(
+        index=sample.index,
+        model=sample.name,
+        summary=describe(sample),
+        sha256=measurement.sha256,
+        input_shape=sample.task.input_shape,
+        num_classes=sample.task.num_classes,
+        macs=sum(work.macs for work in record.works),
+        layers=len(record.works),
+        fold=held.fold,
+        measured=measurement.latency.median,
+        predicted_mac=held.mac_only,
+        predicted_op=held.per_operator,
+        low=held.low,
+        high=held.high,
+        **asdict(memory),
+        predicted_arena=predicted.arena,
+        predicted_flash=model.code(paths) + predicted.constants,
+        predicted_ram=model.ram(predicted.arena),
+    )
+
+
+def _memory_errors(samples: Sequence[SampleResult]) -> MemoryErrors:
+    arena = [item.predicted_arena - item.arena_planned for item in samples]
+    ram = [item.predicted_ram - item.ram_total for item in samples]
+    flash = [item.predicted_flash - item.flash_total for item in samples]
+    return MemoryErrors(
+        arena_max_error=max(map(abs, arena), default=0),
+        ram_max_error=max(map(abs, ram), default=0),
+        flash_max_error=max(map(abs, flash), default=0),
+        arena_under=sum(error < 0 for error in arena),
+        ram_under=sum(error < 0 for error in ram),
+        flash_under=sum(error < 0 for error in flash),
+    )
+
+
+def fits_of(analysis: Analysis) -> tuple[Fit, Fit]:
+    """(MACs only, per operator) for the result."""
+    fit = analysis.latency
+    mac_only = {"macs": fit.latency.mac_slope, "intercept": fit.latency.mac_intercept}
+    return Fit(fit.mac_only, fit.folds, mac_only), Fit(fit.per_operator, fit.folds, named_coefficients(fit.latency))
+
+
+def code_sizes(memory: MemoryModel) -> tuple[CodeSize, ...]:
+    """Parts of the code as the memory model has them, largest first."""
+    parts = [CodeSize(_part_name(part.paths), part.bytes) for part in memory.parts if part.bytes]
+    return (CodeSize("base", memory.flash_base), *sorted(parts, key=lambda part: (-part.bytes, part.part)))
+
+
+def _part_name(paths: frozenset[Path]) -> str:
+    if len(paths) == 1:
+        return next(iter(paths)).value
+    kinds = dict.fromkeys(path.value.partition("-")[0] for path in sorted(paths))
+    return f"shared: {', '.join(kinds)}"
+
+
+def worst_misses(samples: Sequence[SampleResult]) -> tuple[int, ...]:
+    """Sample numbers with the largest relative errors of the per-operator fit, worst first."""
+    ranked = sorted(samples, key=lambda item: (-abs(item.error_op), item.index))
+    return tuple(item.index for item in ranked[:WORST])
+
+
+def mean_stages(records: Sequence[Record]) -> dict[str, float]:
+    """Mean host seconds of a model in each stage, in the order in which the first record has them."""
+    stages = dict.fromkeys(stage for record in records for stage in record.measurement.seconds)
+    return {stage: fmean(record.measurement.seconds.get(stage, 0.0) for record in records) for stage in stages}
+
+
+def example(records: Sequence[Record]) -> Record | None:
+    """The record whose arena is worth a picture: branches, not too many steps, a full arena."""
+
+    def interest(record: Record) -> tuple[bool, int, int]:
+        additions = sum(work.path in (Path.ADD, Path.ADD_PADDED) for work in record.works)
+        readable = len(record.works) in _EXAMPLE_STEPS
+        return readable, min(additions, 3), record.measurement.memory.arena_planned
+
+    return max(records, key=interest, default=None)
+
+
+def cycle_shares(records: Sequence[Record]) -> CycleShares | None:
+    """Where modelled cycles go, by class and by layer of the `example`; None where another timer gave the times."""
+    timed = [(record, record.measurement.modelled) for record in records if record.measurement.identity.timer == TIMER]
+    modelled = {record.sample.index: found for record, found in timed if found is not None}
+    shown = example([record for record, found in timed if found is not None])
+    if shown is None:
+        return None
+    parts = [{name: part / found.median for name, part in found.shares.items()} for found in modelled.values()]
+    classes = []
+    for name in dict.fromkeys(name for part in parts for name in part):
+        values = [part.get(name, 0.0) for part in parts]
+        classes.append(CycleClass(name, fmean(values), min(values), max(values)))
+    whole = modelled[shown.sample.index]
+    layers = tuple(
+        LayerCycles(index, work.path.value, cycles / whole.median)
+        for index, (work, cycles) in enumerate(zip(shown.works, whole.layers, strict=True))
+    )
+    return CycleShares(len(parts), tuple(classes), shown.sample.name, describe(shown.sample), layers)
+
+
+def arena_map(record: Record, plan: Plan) -> ArenaMap:
+    """The arena of a planned network, time by address."""
+    names = {plan.input.storage: "input"} | {step.output: f"{step.index}" for step in plan.steps}
+    buffers = []
+    for buffer in plan.buffers:
+        kind, name = "activation", names.get(buffer.label, str(buffer.label))
+        if buffer.kind == "scratch":
+            kind, name = "scratch", f"scratch of {buffer.label}"
+        elif buffer.label == plan.input.storage:
+            kind = "input"
+        elif buffer.label == plan.output.storage:
+            kind, name = "output", "output"
+        buffers.append(ArenaBuffer(name, kind, buffer.offset, buffer.size, buffer.first, buffer.last))
+    steps = tuple(
+        ArenaStep(step.index, step.kind.value, step.path.value, _live(buffers, step.index)) for step in plan.steps
+    )
+    return ArenaMap(
+        record.sample.name, describe(record.sample), plan.arena_bytes, plan.lower_bound_bytes, steps, tuple(buffers)
+    )
+
+
+def _live(buffers: Sequence[ArenaBuffer], step: int) -> int:
+    """Bytes in use at `step`; an output that took over an input's place counts once."""
+    live = (item for item in buffers if item.first_step <= step <= item.last_step)
+    ranges = sorted((item.offset, item.offset + item.size) for item in live)
+    total = end = 0
+    for start, stop in ranges:
+        total += max(0, stop - max(start, end))
+        end = max(end, stop)
+    return total

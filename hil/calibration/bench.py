@@ -1,0 +1,90 @@
+"""How fast the loop itself is: models a minute, and host seconds per stage."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from hil.boards.board import Board
+from hil.calibration.calibrate import Request, SampleJobFactory
+from hil.calibration.record import from_result
+from hil.cli.progress import CampaignProgress
+from hil.errors import InfrastructureError
+from hil.jobs.campaign import run_campaign
+from hil.jobs.store import Store
+from hil.measure.harness import Options, Rig, RigFactory
+
+STAGES = ("draw", "write", "plan", "generate", "compile", "link", "boot", "run", "verify")
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Host seconds of one stage over all models."""
+
+    name: str
+    mean: float
+    median: float
+    max: float
+
+
+@dataclass(frozen=True, slots=True)
+class BenchResult:
+    """`models_per_minute` is wall time, all workers together, kernels cached."""
+
+    board: str
+    via: str
+    samples: int
+    failed: int
+    workers: int
+    wall_seconds: float
+    models_per_minute: float
+    stages: tuple[Stage, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The document of ``bench --json``."""
+        return asdict(self)
+
+
+def run_bench(board: Board, options: Options, samples: int, seed: int, workers: int, console: Console) -> BenchResult:
+    """Measure `samples` networks into a store that is thrown away. Raises what `run_campaign` raises."""
+    rig = Rig(board, options)  # compiles kernels and runtime when they are not cached: not part of the figure
+    with tempfile.TemporaryDirectory(prefix="munas-hil-bench-") as folder:
+        request = Request(board, rig.identity, RigFactory(board, options), Path(folder), samples, seed, workers)
+        factory = SampleJobFactory(request.measurer, seed, request.limits)
+        with Store(Path(folder) / "store.sqlite") as store:
+            run_id = store.run_id(request.run)
+            progress = CampaignProgress(console, "measuring")
+            summary = run_campaign(store, run_id, range(samples), factory, workers=workers, progress=progress)
+            records = [from_result(result) for result in store.results(run_id) if result.status == "ok"]
+    if not records:
+        raise InfrastructureError("not one network could be measured; see the failures above")
+    seconds = [record.measurement.seconds for record in records]
+    names = [name for name in STAGES if any(name in item for item in seconds)]
+    stages = tuple(_stage(name, [item.get(name, 0.0) for item in seconds]) for name in names)
+    return BenchResult(
+        board.name, options.via, len(records), summary.failed, workers, summary.seconds, summary.per_minute, stages
+    )  # fmt: skip
+
+
+def _stage(name: str, seconds: list[float]) -> Stage:
+    return Stage(name, statistics.fmean(seconds), statistics.median(seconds), max(seconds))
+
+
+def bench_table(result: BenchResult) -> Table:
+    """The result for a terminal."""
+    table = Table("stage", "mean ms", "median ms", "max ms")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for stage in result.stages:
+        table.add_row(stage.name, *(f"{1e3 * value:.1f}" for value in (stage.mean, stage.median, stage.max)))
+    table.caption = (
+        f"{result.board} via {result.via}: {result.models_per_minute:.0f} models a minute with {result.workers} "
+        f"workers ({result.samples} measured, {result.failed} failed, {result.wall_seconds:.1f} s)"
+    )
+    return table

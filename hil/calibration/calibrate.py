@@ -1,0 +1,278 @@
+"""Calibration: sample the search space, measure, fit, validate, and write it all down.
+
+A run folder holds ``store.sqlite`` (every measurement), ``calibration.toml`` (what `estimate` and the search use),
+``result.json`` (what `report` renders) and ``report.html``. The same command goes on where an earlier one was stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+
+from hil.boards.board import Board
+from hil.calibration.analyse import (
+    Analysis,
+    analyse,
+    arena_map,
+    code_sizes,
+    cycle_shares,
+    example,
+    fits_of,
+    mean_stages,
+    worst_misses,
+)
+from hil.calibration.fit import MIN_OBSERVATIONS, path_errors
+from hil.calibration.fit_memory import KernelCode
+from hil.calibration.forecast import RESERVES, tflite_of
+from hil.calibration.record import Record, from_result, outputs_of, to_result
+from hil.calibration.result import ArenaMap, CalibrationResult, Failure
+from hil.calibration.sample import Limits, describe, draw_sample
+from hil.codegen.plan import make_plan
+from hil.errors import CheckFailed, InfrastructureError, StoreError, TargetFaultError, UsageError
+from hil.jobs.campaign import Progress, Summary, UsesDevices, run_campaign
+from hil.jobs.store import Result, Run, Store
+from hil.measure.measurement import Identity, Measurement, Outputs
+from hil.model.load import parse_model
+from hil.runtimes.base import Deployment
+from munas.cost.calibration import Calibration, CalibrationError, load_calibration, write_calibration
+
+SAMPLER_VERSION = 2  # raise it when `draw_sample` draws other networks: old results are then another run
+
+
+class Measured(Protocol):
+    """What a measurement gives back (`hil.measure.harness.Measured`)."""
+
+    @property
+    def measurement(self) -> Measurement: ...
+
+    @property
+    def plan(self) -> Deployment: ...
+
+    @property
+    def functions(self) -> Mapping[str, int]: ...
+
+
+Measurer = Callable[[bytes, str], Measured]
+"""Measures one .tflite, given as its bytes and a name."""
+
+MeasurerFactory = Callable[[], Measurer]
+"""Makes the measurer in a worker process; must pickle."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to calibrate: `identity` is that of the board and build that `measurer` measures with.
+
+    `code` is what the linker keeps for each kernel path, where it is known.
+    """
+
+    board: Board
+    identity: Identity
+    measurer: MeasurerFactory
+    folder: Path
+    samples: int = 200
+    seed: int = 0
+    workers: int = 2
+    code: KernelCode | None = None
+
+    @property
+    def limits(self) -> Limits:
+        """What a sampled network may need."""
+        budget, reserve = self.board.budget, RESERVES[self.identity.runtime]
+        return Limits(budget.flash - reserve.flash, budget.sram - reserve.sram)
+
+    @property
+    def run(self) -> Run:
+        """The key of its results. Not the number of samples: a larger calibration goes on with a smaller one."""
+        budget = self.board.budget.model_dump()
+        parameters = {"sampler": SAMPLER_VERSION, "limits": asdict(self.limits), "budget": budget}
+        return Run("calibrate", asdict(self.identity), self.seed, parameters)
+
+
+@dataclass(frozen=True, slots=True)
+class SampleJobFactory:
+    """Makes, inside a worker, the job that draws, writes and measures one sample.
+
+    With an `identity`, a measurement of another one is an InfrastructureError: a worker that started after sources or
+    toolchain were changed must not add to the run.
+    """
+
+    measurer: MeasurerFactory
+    seed: int
+    limits: Limits
+    identity: Identity | None = None
+
+    def __call__(self) -> Callable[[int], Result]:
+        measure = self.measurer()
+
+        def job(index: int) -> Result:
+            started = time.perf_counter()
+            sample = draw_sample(self.seed, index, self.limits)
+            drawn = time.perf_counter()
+            try:
+                data = tflite_of(sample)
+                seconds = {"draw": drawn - started, "write": time.perf_counter() - drawn}
+                measured = measure(data, sample.name)
+            except (UsageError, CheckFailed, TargetFaultError) as error:
+                return Result(index, "failed", sample.to_json(), error=str(error))
+            if self.identity is not None and measured.measurement.identity != self.identity:
+                raise InfrastructureError("sources or toolchain changed while calibrating; run the same command again")
+            measurement = replace(measured.measurement, seconds=seconds | measured.measurement.seconds)
+            return to_result(sample, measurement, measured.plan, measured.functions)
+
+        return job
+
+    def without(self, device: str) -> SampleJobFactory | None:
+        """See `hil.jobs.campaign.UsesDevices`."""
+        measurer = self.measurer.without(device) if isinstance(self.measurer, UsesDevices) else None
+        return None if measurer is None else replace(self, measurer=measurer)
+
+
+def calibrate(request: Request, progress: Progress | None = None) -> CalibrationResult:
+    """Measure, fit, validate and write the run folder.
+
+    Raises UsageError for too few samples or too small a budget, StoreError, what `run_campaign` raises,
+    and InfrastructureError when the folder cannot be written. Nothing measured is lost by any of them.
+    """
+    if request.samples < MIN_OBSERVATIONS:
+        raise UsageError(f"--samples {request.samples} is too few to fit on; use {MIN_OBSERVATIONS} or more")
+    try:
+        request.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InfrastructureError(f"run folder {request.folder}: {error.strerror}; name another folder") from error
+    factory = SampleJobFactory(request.measurer, request.seed, request.limits, request.identity)
+    with Store(request.folder / "store.sqlite") as store:
+        run_id = store.run_id(request.run)
+        indices = range(request.samples)
+        summary = run_campaign(store, run_id, indices, factory, workers=request.workers, progress=progress)
+        results = [result for result in store.results(run_id) if result.sample < request.samples]
+    return _conclude(request, summary, results)
+
+
+def _conclude(request: Request, summary: Summary, results: Sequence[Result]) -> CalibrationResult:
+    records = [from_result(result) for result in results if result.status == "ok"]
+    failures = tuple(
+        Failure(result.sample, describe(draw_sample(request.seed, result.sample, request.limits)), result.error)
+        for result in results
+        if result.status == "failed"
+    )
+    if len(records) < MIN_OBSERVATIONS:
+        cause = f"; the first failure is: {failures[0].error}" if failures else ""
+        raise InfrastructureError(f"only {len(records)} of {request.samples} networks could be measured{cause}")
+    analysis = analyse(records, request.identity, request.seed, request.code)
+    result = _result(request, summary, records, failures, analysis, outputs_of(results))
+    write_text(request.folder / "calibration.toml", write_calibration(analysis.calibration))
+    write_result(request.folder, result)
+    return result
+
+
+def _result(
+    request: Request,
+    summary: Summary,
+    records: Sequence[Record],
+    failures: tuple[Failure, ...],
+    analysis: Analysis,
+    outputs: Outputs,
+) -> CalibrationResult:
+    latency, memory = analysis.latency, analysis.calibration.memory
+    mac_only, per_operator = fits_of(analysis)
+    tight = [record.measurement.memory.arena_planned == record.lower_bound for record in records]
+    return CalibrationResult(
+        identity=request.identity,
+        unit=latency.latency.unit,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        seed=request.seed,
+        budget_flash=request.board.budget.flash,
+        budget_sram=request.board.budget.sram,
+        samples=analysis.samples,
+        failed=failures,
+        mac_only=mac_only,
+        per_operator=per_operator,
+        interval_coverage=latency.coverage,
+        paths=path_errors([record.observation for record in records], latency.held),
+        memory=analysis.memory,
+        code_sizes=code_sizes(memory),
+        worst=worst_misses(analysis.samples),
+        outputs_checked=outputs.checked,
+        outputs_mismatched=outputs.mismatched,
+        models_per_minute=_rate(request, summary, records),
+        wall_seconds=summary.seconds,
+        workers=request.workers,
+        stage_seconds=mean_stages(records),
+        arena_tight=sum(tight) / len(tight),
+        arena_map=_example_arena(records),
+        cycles=cycle_shares(records),
+        calibration_path=str(request.folder / "calibration.toml"),
+        report_path=str(request.folder / "report.html"),
+    )
+
+
+def _example_arena(records: Sequence[Record]) -> ArenaMap | None:
+    record = example(records)
+    if record is None or record.measurement.identity.runtime != "cmsis-nn":
+        return None  # TFLM plans its arena on the device
+    plan = make_plan(parse_model(tflite_of(record.sample), record.sample.name))
+    return arena_map(record, plan)
+
+
+def _rate(request: Request, summary: Summary, records: Sequence[Record]) -> float:
+    """Models a minute of this run; when everything was there already, what the stored stage times amount to."""
+    if summary.ok + summary.failed:
+        return summary.per_minute
+    seconds = sum(sum(record.measurement.seconds.values()) for record in records)
+    return 60.0 * request.workers * len(records) / seconds if seconds > 0 else 0.0
+
+
+def write_result(folder: Path, result: CalibrationResult) -> None:
+    """Write ``result.json`` and ``report.html``. Raises InfrastructureError when the folder cannot be written."""
+    from hil.report.calibration.page import (
+        render,  # the report imports the result's types: a cycle at import time otherwise
+    )
+
+    write_text(folder / "result.json", json.dumps(result.to_json(), allow_nan=False) + "\n")
+    write_text(folder / "report.html", render(result))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace `path` in one step: a reader, or a full disk, never leaves half a file."""
+    if path.exists() and not path.is_file():
+        raise StoreError(f"{path} exists and is not a file, so it is not replaced; name another one")
+    scratch: str | None = None
+    try:
+        handle, scratch = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(scratch, 0o644)
+        os.replace(scratch, path)
+    except OSError as error:
+        if scratch is not None:
+            Path(scratch).unlink(missing_ok=True)
+        raise StoreError(
+            f"{path} cannot be written: {error.strerror}; free space and run the same command again,"
+            " all measurements are kept"
+        ) from error
+
+
+def calibration_for(path: Path, identity: Identity) -> Calibration:
+    """The calibration at `path`, for `identity`. Raises UsageError, and CalibrationMismatch naming the differences."""
+    try:
+        calibration = load_calibration(path)
+        theirs = Identity(**calibration.identity)  # type: ignore[arg-type]
+    except CalibrationError as error:
+        raise UsageError(f"{error}; calibrate again if another version wrote it") from error
+    except TypeError as error:
+        raise UsageError(f"{path}: its identity has other fields than this version's; calibrate again") from error
+    identity.require_same(theirs, f"calibration {path}")
+    return calibration
+
+
+def relocated(result: CalibrationResult, folder: Path) -> CalibrationResult:
+    """The result with the paths of the folder that it lies in now (a run folder may have been moved)."""
+    return replace(result, calibration_path=str(folder / "calibration.toml"), report_path=str(folder / "report.html"))

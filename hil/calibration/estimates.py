@@ -1,0 +1,94 @@
+"""`munas-hil estimate`: what a .tflite will need, from a calibration, without building or running anything."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from hil.boards.board import Board
+from hil.calibration.calibrate import calibration_for
+from hil.errors import ModelError
+from hil.measure.harness import Rig, read_model
+from hil.terminal import printable
+from munas.cost.calibration import Calibration
+from munas.cost.estimate import Estimate, estimate_works
+
+
+@dataclass(frozen=True, slots=True)
+class ModelEstimate:
+    """The estimate of one file; the interval holds for a part `level` of networks.
+
+    `fits` says whether it fits the board's budget.
+    """
+
+    model: str
+    sha256: str
+    board: str
+    unit: str
+    level: float
+    estimate: Estimate
+    fits: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """One entry of ``estimate --json``."""
+        found = self.estimate
+        latency = found.latency
+        return {
+            "model": self.model, "sha256": self.sha256, "board": self.board,
+            "latency": {
+                "unit": self.unit, "value": latency.latency, "low": latency.low, "high": latency.high,
+                "level": self.level,
+            },
+            "macs": found.macs,
+            "memory": {
+                "arena": found.arena, "ram_total": found.ram_total, "flash_weights": found.flash_weights,
+                "flash_code": found.flash_code, "flash_total": found.flash_total,
+            },
+            "fits": self.fits,
+        }  # fmt: skip
+
+
+def estimate_files(paths: Sequence[Path], board: Board, calibration: Path, rig: Rig) -> list[ModelEstimate]:
+    """Estimates of the models at `paths` for `rig`. Raises CalibrationMismatch, UsageError, ModelError."""
+    known = calibration_for(calibration, rig.identity)
+    return [_estimate(path, board, known, rig) for path in paths]
+
+
+def _estimate(path: Path, board: Board, calibration: Calibration, rig: Rig) -> ModelEstimate:
+    data = read_model(path)
+    plan = rig.deploy(data, path.stem)
+    works = [step.work for step in plan.steps]
+    found = estimate_works(
+        works, calibration, arena=plan.arena_bytes, weights=plan.weights_bytes, tables=plan.table_bytes
+    )
+    if found.uncalibrated:
+        missing = ", ".join(sorted(found.uncalibrated))
+        raise ModelError(
+            f"{path.name} uses kernels that this calibration has never seen ({missing}); "
+            "no figure can be defended for it: measure it instead"
+        )
+    fits = found.fits(board.budget.flash, board.budget.sram)
+    digest = hashlib.sha256(data).hexdigest()
+    latency = calibration.latency
+    return ModelEstimate(path.stem, digest, board.name, latency.unit, latency.level, found, fits)
+
+
+def estimate_table(estimates: Sequence[ModelEstimate]) -> Table:
+    """One row a model."""
+    table = Table("model", "MACs", "time", "interval", "arena", "RAM", "weights", "code", "flash", "fits")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for item in estimates:
+        found, latency = item.estimate, item.estimate.latency
+        sizes = (found.arena, found.ram_total, found.flash_weights, found.flash_code, found.flash_total)
+        interval = f"{latency.low:,.0f} .. {latency.high:,.0f}"
+        cells = (f"{found.macs:,}", f"{latency.latency:,.0f}", interval, *(f"{size:,}" for size in sizes))
+        table.add_row(printable(item.model), *cells, Text("yes") if item.fits else Text("no", "red"))
+    table.caption = f"time in {printable(estimates[0].unit)}, sizes in bytes" if estimates else None
+    return table

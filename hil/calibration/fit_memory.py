@@ -1,0 +1,99 @@
+"""Fit of the memory model: what the image holds besides weights, tables and arena. Never too small.
+
+The linker drops what a network does not use, so code is a base plus functions that come with kernel paths. Which path
+brings which function is asked of the linker, kernel by kernel, where it can tell (`KernelCode`). Else it is read from
+the images: a function belongs to every path whose images all have it. A path that needs a function is always among
+them, so the code of a network is never undershot, also for combinations of paths that no image had; a path that is
+never seen without its neighbours may be charged for a function of theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from hil.errors import UsageError
+from hil.measure.measurement import Memory
+from munas.cost.calibration import CodePart, MemoryModel
+from munas.cost.kernels import Path, align
+
+# Paths that one kernel serves: what is known of the code of one is known of the other's (hil/codegen/layer.py; a test
+# agrees).
+SAME_KERNEL = (
+    frozenset({Path.CONV_1X1, Path.CONV_1X1_STRIDED}),
+    frozenset({Path.DW_MULT4, Path.DW_GENERIC}),
+    frozenset({Path.FC, Path.FC_PER_CHANNEL}),
+)
+
+_WORD_BYTES = 4  # the linker may align each function to it
+
+KernelCode = Mapping[Path, Mapping[str, int]]
+"""What the linker keeps for each path alone: bytes of functions by name. Empty when it is not known."""
+
+_Parts = dict[frozenset[Path], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """One linked network: `constants` are its weights and tables as predicted, bytes; `functions` bytes by name."""
+
+    paths: frozenset[Path]
+    constants: int
+    memory: Memory
+    functions: Mapping[str, int]
+
+    @property
+    def code(self) -> int:
+        """Measured flash besides the constants, bytes."""
+        return self.memory.flash_total - self.constants
+
+    @property
+    def static_ram(self) -> int:
+        """Measured RAM besides arena and stack, alignment included, bytes."""
+        return self.memory.ram_total - self.memory.arena_planned - self.memory.stack_reserved
+
+
+def fit_memory(images: Sequence[Image], code: KernelCode | None = None) -> MemoryModel:
+    """The memory model of `images`, with what is known of the kernels' `code`. Raises UsageError without images."""
+    if not images:
+        raise UsageError("no network was measured, so there is nothing to fit the memory model on")
+    parts = _parts(images, code or _code_of(images))
+    present = frozenset[Path]().union(*(_kernel(path) for image in images for path in image.paths))
+    for path in present - frozenset[Path]().union(*parts):
+        parts[frozenset({path})] = 0  # all its code is in the base: known, and free
+    # What is no function of a kernel: vectors, runtime, strings, alignment. It varies by a few bytes of alignment, and
+    # may do so by as much again in an image that was not seen.
+    rest = [image.code - sum(size for paths, size in parts.items() if paths & image.paths) for image in images]
+    return MemoryModel(
+        flash_base=align(2 * max(rest) - min(rest), _WORD_BYTES),
+        parts=tuple(CodePart(paths, size) for paths, size in sorted(parts.items(), key=lambda item: sorted(item[0]))),
+        static_ram=max(image.static_ram for image in images),
+        stack_reserved=max(image.memory.stack_reserved for image in images),
+        stack_used=max(image.memory.stack_used for image in images),
+    )
+
+
+def _parts(images: Sequence[Image], code: KernelCode) -> _Parts:
+    """Bytes of the functions that come with the same paths, by these paths. What every image has is not among them."""
+    everywhere = set.intersection(*(set(image.functions) for image in images))
+    parts: _Parts = {}
+    for name in sorted({name for functions in code.values() for name in functions} - everywhere):
+        paths = frozenset(path for path, functions in code.items() if name in functions)
+        size = max(functions.get(name, 0) for functions in code.values())
+        parts[paths] = parts.get(paths, 0) + align(size, _WORD_BYTES)
+    return parts
+
+
+def _code_of(images: Sequence[Image]) -> KernelCode:
+    """For each path the functions that all of its kernel's images have."""
+    common: dict[Path, dict[str, int]] = {}
+    for image in images:
+        for path in frozenset[Path]().union(*map(_kernel, image.paths)):
+            known = common.get(path, image.functions)
+            common[path] = {name: size for name, size in known.items() if name in image.functions}
+    return common
+
+
+def _kernel(path: Path) -> frozenset[Path]:
+    """All paths of the kernel that serves `path`."""
+    return next((paths for paths in SAME_KERNEL if path in paths), frozenset({path}))

@@ -1,0 +1,64 @@
+"""What a sampled network is predicted to need before anything is built, by runtime: its work, its constants, its arena.
+
+Generated code is predicted from the architecture. TFLM keeps the whole .tflite in flash, and its arena depends on every
+tensor in it, so its prediction is made from the file, which is written from the architecture in milliseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from hil.boards.board import KIB
+from hil.calibration.sample import Sample
+from hil.runtimes.tflm.network import make_network
+from munas.cost.estimate import arena_bytes, table_bytes, weights_bytes, works_of
+from munas.cost.kernels import Work
+from munas.tflite.flatbuffer import write_tflite
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """Bytes. `constants` is flash that is not code."""
+
+    works: tuple[Work, ...]
+    constants: int
+    arena: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reserve:
+    """Bytes kept free for what a network's weights and activations leave out, before there is a calibration."""
+
+    flash: int
+    sram: int
+
+
+RESERVES: Mapping[str, Reserve] = {
+    "cmsis-nn": Reserve(flash=17 * KIB, sram=4 * KIB),  # code is 16 KB at most; static RAM and stack
+    "tflm": Reserve(flash=108 * KIB, sram=48 * KIB),  # code, shapes and scales; interpreter, and a looser arena
+}
+
+
+def tflite_of(sample: Sample) -> bytes:
+    """The int8 .tflite of a sample."""
+    return write_tflite(sample.graph(), sample.weight_seed, dense_per_channel=sample.dense_per_channel)
+
+
+def forecast(sample: Sample, runtime: str) -> Forecast:
+    """The forecast of `sample` for the runtime of that name."""
+    return _FORECASTERS[runtime](sample)
+
+
+def _generated(sample: Sample) -> Forecast:
+    graph = sample.graph()
+    works = works_of(graph, dense_per_channel=sample.dense_per_channel)
+    return Forecast(works, weights_bytes(works) + table_bytes(works), arena_bytes(graph, works))
+
+
+def _interpreted(sample: Sample) -> Forecast:
+    network = make_network(tflite_of(sample), sample.name)
+    return Forecast(tuple(step.work for step in network.steps), network.weights_bytes, network.arena_bytes)
+
+
+_FORECASTERS: Mapping[str, Callable[[Sample], Forecast]] = {"cmsis-nn": _generated, "tflm": _interpreted}

@@ -1,0 +1,114 @@
+"""One measured sample: what the store keeps of it, and its JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from hil.calibration.fit import Observation
+from hil.calibration.fit_memory import Image
+from hil.calibration.forecast import Forecast
+from hil.calibration.sample import Sample, sample_from_json
+from hil.errors import StoreError
+from hil.jobs.store import Result
+from hil.measure.measurement import Measurement, Outputs, measurement_from_json
+from hil.runtimes.base import Deployment
+from munas.cost.kernels import Path, Work
+
+_WORK_FIELDS = tuple(item.name for item in fields(Work))
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A sample with its measurement. `works` is parallel to the measurement's layers. Planned figures in bytes.
+
+    `functions` is the code that was linked: bytes of flash by name.
+    """
+
+    sample: Sample
+    measurement: Measurement
+    works: tuple[Work, ...]
+    lower_bound: int
+    weights: int
+    tables: int
+    functions: Mapping[str, int]
+
+    @property
+    def observation(self) -> Observation:
+        """For the latency fit."""
+        times = tuple(layer.median for layer in self.measurement.layers)
+        return Observation(self.sample.index, self.works, times, self.measurement.latency.median)
+
+    def image(self, predicted: Forecast) -> Image:
+        """For the memory fit; its constants are predicted from the architecture, not read from the plan."""
+        paths = frozenset(work.path for work in predicted.works)
+        return Image(paths, predicted.constants, self.measurement.memory, self.functions)
+
+
+def to_result(sample: Sample, measurement: Measurement, plan: Deployment, functions: Mapping[str, int]) -> Result:
+    """What the store keeps of a sample that ran. A network whose outputs differ from the reference has failed."""
+    outputs = measurement.outputs
+    record = {
+        "measurement": measurement.to_json(),
+        "works": [_work_to_json(step.work) for step in plan.steps],
+        "lower_bound": plan.lower_bound_bytes,
+        "weights": plan.weights_bytes,
+        "tables": plan.table_bytes,
+        "functions": dict(functions),
+    }
+    error = f"{outputs.mismatched} of {outputs.checked} outputs differ from the reference kernels"
+    return Result(
+        sample.index,
+        "failed" if outputs.mismatched else "ok",
+        sample.to_json(),
+        measurement.sha256,
+        error if outputs.mismatched else "",
+        record,
+    )
+
+
+def from_result(result: Result) -> Record:
+    """Inverse of `to_result`. Raises StoreError when the stored record is not one."""
+    try:
+        document: Mapping[str, Any] = result.record
+        measurement = measurement_from_json(document["measurement"])
+        works = tuple(_work_from_json(item) for item in document["works"])
+        if min(measurement.latency.samples, default=0) <= 0:
+            raise ValueError("a time is not positive")
+        if len(works) != len(measurement.layers):
+            raise ValueError(f"{len(works)} works for {len(measurement.layers)} layers")
+        return Record(
+            sample_from_json(result.architecture),
+            measurement,
+            works,
+            int(document["lower_bound"]),
+            int(document["weights"]),
+            int(document["tables"]),
+            {str(name): int(size) for name, size in document["functions"].items()},
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise StoreError(
+            f"sample {result.sample} in the store is not a measurement: {type(error).__name__}: {error};"
+            " use another run folder"
+        ) from error
+
+
+def outputs_of(results: Iterable[Result]) -> Outputs:
+    """Outputs checked and mismatched over all samples that ran, those that failed by a mismatch included."""
+    checked = mismatched = 0
+    for result in results:
+        outputs = result.record.get("measurement", {}).get("outputs", {})
+        checked += outputs.get("checked", 0)
+        mismatched += outputs.get("mismatched", 0)
+    return Outputs(checked, mismatched)
+
+
+def _work_to_json(work: Work) -> dict[str, Any]:
+    """Without zeros: most counts of most kernels are zero."""
+    return {key: value for key, value in asdict(work).items() if value}
+
+
+def _work_from_json(document: Mapping[str, Any]) -> Work:
+    values = {name: document.get(name, 0) for name in _WORK_FIELDS}
+    return Work(**{**values, "path": Path(document["path"])})

@@ -1,0 +1,43 @@
+"""`munas-hil graph`: architectures in a JSON file to figures, by `munas.arch.graph`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from hil.errors import UsageError
+from hil.files import read_regular
+from munas.arch.graph import Mode, describe, graph_of_entry
+
+MAX_FILE_BYTES = 64 * 1024 * 1024
+
+_MODES: dict[str, Mode] = {"faithful": "faithful", "reference": "reference"}
+
+
+def describe_file(path: Path, mode: str) -> list[dict[str, Any]]:
+    """The figures of each architecture in `path`, in order.
+
+    The file holds one ``{input_shape, num_classes, architecture}`` (or ``{layers}``, an operator graph), or a list of
+    them, in the notation of the golden figures. Raises UsageError naming the entry.
+    """
+    chosen = _MODES.get(mode)
+    if chosen is None:
+        raise UsageError(f"--mode {mode}: choose faithful or reference")
+    document = _read(path)
+    entries = document if isinstance(document, list) else [document]
+    return [_describe(entry, f"{path.name}[{index}]", chosen) for index, entry in enumerate(entries)]
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(read_regular(path, MAX_FILE_BYTES).decode())
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: no UTF-8, no JSON, a number of 5000 digits
+        raise UsageError(f"{path} cannot be read as JSON: {error}") from error
+
+
+def _describe(entry: Any, where: str, mode: Mode) -> dict[str, Any]:
+    try:
+        return describe(graph_of_entry(entry, mode))
+    except ValueError as error:  # ArchitectureError is one
+        raise UsageError(f"{where}: {error}") from error

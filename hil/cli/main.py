@@ -1,0 +1,61 @@
+"""The command line: options in, one JSON document or a table out, exit status from the exception tree."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import traceback
+from types import FrameType
+from typing import NoReturn
+
+import typer
+
+from hil.cli import compare, device, inspect, loop, search, timing, verify  # noqa: F401 (they register their commands)
+from hil.cli.app import app
+from hil.errors import HilError, InfrastructureError
+from hil.terminal import printable
+
+_INTERRUPTED = 130
+
+
+class _Terminated(SystemExit):
+    """SIGTERM or SIGHUP, as an exception, so that context managers stop emulators and close ports."""
+
+
+def _on_sigterm(number: int, _frame: FrameType | None) -> NoReturn:
+    raise _Terminated(128 + number)
+
+
+def main() -> None:
+    """Entry point: run the command, map exceptions to one line on stderr and the exit status of the design."""
+    signal.signal(signal.SIGTERM, _on_sigterm)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # with nohup it is, and a search shall go on
+        signal.signal(signal.SIGHUP, _on_sigterm)  # the terminal was closed
+    command = typer.main.get_command(app)
+    try:
+        status = command.main(standalone_mode=False)
+    except HilError as error:
+        _fail(str(error), error.exit_status)
+    except (KeyboardInterrupt, typer.Abort):
+        _fail("interrupted", _INTERRUPTED)
+    except typer.Exit as stop:
+        sys.exit(stop.exit_code)
+    except OSError as error:
+        _fail(f"{error}; check the disk and standard output", InfrastructureError.exit_status)
+    except Exception as error:
+        if hasattr(error, "format_message"):  # click's usage error
+            _fail(error.format_message(), getattr(error, "exit_code", 2))
+        # Not 1, which Python would make of it: that status says that a check failed.
+        traceback.print_exc()
+        _fail(f"BUG: {type(error).__name__}: {error}; report this", InfrastructureError.exit_status)
+    if status == _INTERRUPTED:  # what typer makes of Ctrl-C
+        _fail("interrupted", _INTERRUPTED)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _fail(message: str, status: int) -> NoReturn:
+    line = printable(" ".join(message.split()))
+    with contextlib.suppress(OSError):  # the status still says it when standard error is full or gone
+        print(f"munas-hil: {line}", file=sys.stderr, flush=True)
+    sys.exit(status)

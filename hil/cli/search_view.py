@@ -1,0 +1,322 @@
+"""A search as it goes, on stderr: a live display on a terminal, now and then a line in a log."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from hil.report.charts import numbers
+from hil.report.search.series import milliseconds
+from hil.search.lines import FinalLines, JsonLines, SearchLines
+from hil.terminal import printable
+from munas.search.candidate import Evaluation
+from munas.search.objective import Metric
+
+if TYPE_CHECKING:
+    from munas.search.study import Final, FinalsWatcher, SearchSettings, Standing, Watcher
+
+LOG_INTERVAL_S = 30.0
+REFRESH_PER_S = 4.0
+BAR_WIDTH = 44
+RECENT_S = 600.0  # the rate that the time left is judged by is of the last so many seconds
+_NAMES = {
+    Metric.ERROR: "error", Metric.RAM: "RAM", Metric.FLASH: "flash", Metric.WEIGHTS: "weights",
+    Metric.LATENCY: "latency", Metric.MACS: "MACs",
+    Metric.PEAK_MEMORY: "peak memory", Metric.MODEL_SIZE: "model size",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Display:
+    """Who is told of the two stages of a search: the evaluations, and the re-training of the front."""
+
+    search: Watcher
+    finals: FinalsWatcher
+
+
+def display_of(
+    console: Console, title: str, milliseconds_per_unit: float | None = None, lines: JsonLines | None = None
+) -> Display:
+    """The display of a command: people read `console`; `lines` go to machines as well, where there are any."""
+    view, finals = SearchView(console, title, milliseconds_per_unit), FinalsView(console)
+    if lines is None:
+        return Display(view, finals)
+    return Display(_BothSearch((view, SearchLines(lines))), _BothFinals((finals, FinalLines(lines))))
+
+
+@dataclass(slots=True)
+class Progress:
+    """Counts and rates of a search; times in seconds of a monotonic clock."""
+
+    settings: SearchSettings
+    standing: Standing
+    began: float  # when this process went on with it
+    resumed: int
+    done: int
+    stopped: int
+    last: Evaluation | None = None
+    recent: tuple[float, ...] = ()
+
+    def per_minute(self, now: float) -> float:
+        """Evaluations a minute, over the last ten minutes of this process."""
+        window = min(max(now - self.began, 1e-9), RECENT_S)
+        return 60.0 * sum(at > now - RECENT_S for at in self.recent) / window
+
+    def seconds_left(self, now: float, elapsed_s: float) -> float | None:
+        """Until the evaluations are done or the time is over; None while nobody can know."""
+        rate, limit = self.per_minute(now) / 60, self.settings.seconds
+        by_time = None if limit is None else max(limit - elapsed_s, 0.0)
+        by_count = (self.settings.evaluations - self.done) / rate if rate > 0 else None
+        known = [value for value in (by_time, by_count) if value is not None]
+        return min(known, default=None)
+
+    def share_done(self, elapsed_s: float) -> float:
+        """How much of the search is over, 0..1."""
+        by_count = self.done / max(self.settings.evaluations, 1)
+        by_time = elapsed_s / self.settings.seconds if self.settings.seconds else 0.0
+        return min(max(by_count, by_time), 1.0)
+
+
+class SearchView:
+    """Shows the evaluations of a search as they finish."""
+
+    def __init__(self, console: Console, title: str, milliseconds_per_unit: float | None = None) -> None:
+        self._console, self._title, self._factor = console, printable(title), milliseconds_per_unit
+        self._live: Live | None = None
+        self._progress: Progress | None = None
+        self._logged = self._told_s = 0.0
+
+    def started(self, settings: SearchSettings, resumed: Sequence[Evaluation], standing: Standing) -> None:
+        """Begin: `resumed` are there already."""
+        now = time.monotonic()
+        early = sum(item.trained is not None and item.trained.stopped for item in resumed)
+        self._progress = Progress(settings, standing, now, len(resumed), len(resumed), early)
+        self._logged = self._told_s = now
+        if resumed:
+            text = f"{len(resumed)} evaluations are there already ({numbers.seconds(standing.elapsed_s)}), going on"
+            self._say(text)
+        if self._console.is_terminal:
+            self._live = Live(
+                get_renderable=self._picture, console=self._console, refresh_per_second=REFRESH_PER_S, transient=True
+            )
+            self._live.start()
+
+    def evaluated(self, evaluation: Evaluation, standing: Standing) -> None:
+        """One candidate finished."""
+        progress, now = self._progress, time.monotonic()
+        if progress is None:
+            return
+        is_best = standing.best is not None and standing.best.candidate.index == evaluation.candidate.index
+        progress.standing, progress.last = standing, evaluation
+        progress.done += 1
+        progress.stopped += evaluation.trained is not None and evaluation.trained.stopped
+        progress.recent = (*(at for at in progress.recent if at > now - RECENT_S), now)
+        self._told_s = now
+        if evaluation.status == "failed":
+            self._say(f"candidate {evaluation.candidate.index} failed: {printable(evaluation.message)}")
+        if self._live is None and (is_best or now - self._logged >= LOG_INTERVAL_S):
+            self._logged = now
+            self._say(("new best: " if is_best else "") + self._line(progress, now))
+
+    def finished(self) -> None:
+        """End, however the search ended."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+        if self._progress is not None:
+            self._say(self._line(self._progress, time.monotonic()))
+            self._progress = None
+
+    def _say(self, text: str) -> None:
+        self._console.print(f"search: {text}", highlight=False, markup=False, soft_wrap=True)
+
+    def _elapsed_s(self, progress: Progress, now: float) -> float:
+        return progress.standing.elapsed_s + max(now - self._told_s, 0.0)
+
+    def _line(self, progress: Progress, now: float) -> str:
+        """The state in one line, for a log."""
+        left = progress.seconds_left(now, self._elapsed_s(progress, now))
+        words = [_amount(progress), f"{progress.per_minute(now):.1f}/min", _counts_text(progress)]
+        best = progress.standing.best
+        words.append("nothing within the bounds yet" if best is None else f"best {self._short(best)}")
+        if left is not None and left > 0:
+            words.append(f"{_whole_seconds(left)} left")
+        return ", ".join(words)
+
+    def _short(self, found: Evaluation) -> str:
+        cells = self._cells(found)
+        known = [f"{name} {cells[name]}" for name in ("RAM", "flash", "latency", "MACs") if cells.get(name)]
+        return f"{cells['error']} ({', '.join(known[:3])})"
+
+    def _cells(self, found: Evaluation) -> dict[str, str]:
+        """Figures of an evaluation as text."""
+        cells = {"error": numbers.MISSING if found.trained is None else numbers.percent(found.trained.error)}
+        costs = found.resources
+        if costs is None:
+            return cells
+        cells |= {"RAM": numbers.size(costs.ram), "flash": numbers.size(costs.flash)}
+        if costs.latency is not None:
+            known = self._factor is not None
+            cells["latency"] = (
+                milliseconds(costs.latency * (self._factor or 1.0)) if known else numbers.significant(costs.latency)
+            )
+        if costs.peak_memory >= 0:
+            cells["peak memory"] = numbers.size(costs.peak_memory)
+        return cells | {"model size": numbers.size(costs.model_size), "MACs": numbers.significant(costs.macs)}
+
+    def _picture(self) -> RenderableType:
+        """What the live display shows now."""
+        progress, now = self._progress, time.monotonic()
+        if progress is None:
+            return Text()
+        elapsed_s = self._elapsed_s(progress, now)
+        left = progress.seconds_left(now, elapsed_s)
+        head = Text(self._title, style="bold")
+        head.append(f"  {_plural(progress.settings.workers, 'worker')}, seed {progress.settings.seed}", "not bold dim")
+        limit = "" if progress.settings.seconds is None else f" of {numbers.seconds(progress.settings.seconds)}"
+        over = f"  {_amount(progress)} · {numbers.seconds(elapsed_s)}{limit} · "
+        over += "time left unknown" if left is None else f"{_whole_seconds(left)} left"
+        bar = Table.grid(padding=0)
+        bar.add_row(ProgressBar(100.0, 100.0 * progress.share_done(elapsed_s), width=BAR_WIDTH), Text(over))
+        rate = Text(f"{progress.per_minute(now):.1f} evaluations/min", "bold")
+        rate.append(f"  {_counts_text(progress)}", "default not bold")
+        return Group(head, bar, rate, Text(), self._table(progress))
+
+    def _table(self, progress: Progress) -> Table:
+        """The best within all bounds, under each bound alone, and the last candidate."""
+        bounds = progress.settings.bounds.values
+        shown = {_NAMES[metric] for metric in bounds} | {"RAM", "flash", "latency", "MACs"}
+        columns = ["error", *(name for name in _NAMES.values() if name in shown and name != "error")]
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        table.add_column(Text("best so far", "dim"))
+        for name in columns:
+            title = f"{name}, {self._unit(progress)}" if name == "latency" else name
+            table.add_column(Text(title, "dim"), justify="right", no_wrap=True)
+        table.add_column(Text("candidate", "dim"), justify="right", no_wrap=True)
+        standing = progress.standing
+        wanted = bounds.get(Metric.ERROR)
+        within = "within all bounds" if wanted is None else f"within all, error ≤ {numbers.percent(wanted)}"
+        met = standing.best is not None and standing.best.trained is not None and (
+            wanted is None or standing.best.trained.error <= wanted
+        )  # fmt: skip
+        self._row(table, columns, within, standing.best, "bold green" if met else "bold yellow")
+        for metric, found in standing.best_under.items():
+            name = f"{_NAMES[metric]} ≤ {self._bound(metric, bounds[metric])}"
+            self._row(table, columns, name, found, "")
+        if progress.last is not None:
+            name = "last" if progress.last.status == "ok" else "last, failed"
+            self._row(table, columns, name, progress.last, "dim")
+        return table
+
+    def _unit(self, progress: Progress) -> str:
+        """What latencies are in, where it is known by now."""
+        if self._factor is not None:
+            return "time"
+        costs = None if progress.last is None else progress.last.resources
+        return "" if costs is None else costs.unit
+
+    def _bound(self, metric: Metric, value: float) -> str:
+        if metric is Metric.MACS or (metric is Metric.LATENCY and self._factor is None):
+            return numbers.significant(value)
+        return milliseconds(value * (self._factor or 1.0)) if metric is Metric.LATENCY else numbers.size(value)
+
+    def _row(self, table: Table, columns: Sequence[str], name: str, found: Evaluation | None, style: str) -> None:
+        cells = {} if found is None else self._cells(found)
+        index = numbers.MISSING if found is None else f"#{found.candidate.index}"
+        texts = (name, *(cells.get(key, numbers.MISSING) for key in columns), index)
+        table.add_row(*(Text(text, style) for text in texts))
+
+
+def _whole_seconds(seconds: float) -> str:
+    return f"{seconds:.0f}{numbers.NBSP}s" if seconds < 59.5 else numbers.seconds(round(seconds))
+
+
+def _amount(progress: Progress) -> str:
+    """``412/2,000``; without the total where minutes end the search and the total means nothing."""
+    total = progress.settings.evaluations
+    is_open = progress.settings.seconds is not None and total > 100_000
+    return f"{progress.done:,}" + (" evaluated" if is_open else f"/{total:,}")
+
+
+def _counts_text(progress: Progress) -> str:
+    standing = progress.standing
+    return f"{progress.stopped} stopped, {standing.failed} failed, {standing.rejected:,} rejected"
+
+
+def _plural(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+class FinalsView:
+    """Shows the re-training of the front: a line for each that is done."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._total = self._done = 0
+
+    def started(self, total: int, resumed: int) -> None:
+        """Begin: `resumed` of `total` are there already."""
+        self._total, self._done = total, resumed
+        self._say(f"{total} to train" + (f", {resumed} of them are there already" if resumed else ""))
+
+    def trained(self, final: Final) -> None:
+        """One re-training finished."""
+        self._done += 1
+        job, found = final.job, final.trained
+        name = f"{self._done}/{self._total}: network {job.candidate.index}, seed {job.seed}"
+        if found is None:
+            self._say(f"{name} failed: {printable(final.message)}")
+        else:
+            self._say(f"{name}: error {numbers.percent(found.error)} in {numbers.seconds(final.seconds)}")
+
+    def finished(self) -> None:
+        """Nothing is left open."""
+
+    def _say(self, text: str) -> None:
+        self._console.print(f"re-training: {text}", highlight=False, markup=False, soft_wrap=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _BothSearch:
+    """Tells several watchers."""
+
+    watchers: tuple[Watcher, ...]
+
+    def started(self, settings: SearchSettings, resumed: Sequence[Evaluation], standing: Standing) -> None:
+        for item in self.watchers:
+            item.started(settings, resumed, standing)
+
+    def evaluated(self, evaluation: Evaluation, standing: Standing) -> None:
+        for item in self.watchers:
+            item.evaluated(evaluation, standing)
+
+    def finished(self) -> None:
+        for item in self.watchers:
+            item.finished()
+
+
+@dataclass(frozen=True, slots=True)
+class _BothFinals:
+    """Tells several watchers of re-trainings."""
+
+    watchers: tuple[FinalsWatcher, ...]
+
+    def started(self, total: int, resumed: int) -> None:
+        for item in self.watchers:
+            item.started(total, resumed)
+
+    def trained(self, final: Final) -> None:
+        for item in self.watchers:
+            item.trained(final)
+
+    def finished(self) -> None:
+        for item in self.watchers:
+            item.finished()

@@ -1,0 +1,214 @@
+"""Model -> plan: everything that firmware, report and estimators need to know of a network, and nothing computed twice.
+
+The order of operators has the smallest possible peak memory, ADD takes over an input's buffer where that input is not
+needed any more, and buffers (scratch of kernels included) are packed into one arena, as small as that peak wherever a
+layout exists. The network's input may be overwritten once its last reader has run; the output lasts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from hil.codegen.fold import Folded, Node, Size, fold
+from hil.codegen.layer import Layer, Lowered
+from hil.codegen.lower import lower
+from hil.model.network import Model, OpKind
+from munas.cost.kernels import Path, Work, align
+from munas.memory.layout import Layout, plan_memory
+from munas.memory.problem import Problem, Schedule
+from munas.memory.problem import Step as MemoryStep
+
+ALIGNMENT_BYTES = 4
+"""Of every buffer in the arena: im2col buffers hold 16-bit elements that are read two at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """A piece of the arena in bytes, in use from step `first` to step `last`. The network's input begins at step 0.
+
+    `label` is a number for a tensor's storage; scratch carries that of its step. `shared` says that the step that
+    writes it took over an input's memory.
+    """
+
+    kind: Literal["tensor", "scratch"]
+    label: int
+    offset: int
+    size: int
+    first: int
+    last: int
+    shared: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """The network's input or output: place in the arena in bytes, and quantisation."""
+
+    storage: int
+    offset: int
+    size: int
+    shape: tuple[int, ...]
+    scale: float
+    zero_point: int
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One layer, in execution order. `op_index` counts in the file. `name` is the file's own: for reports, never for C.
+
+    `inputs` and `output` are storage numbers (see `Plan.offset_of`); sizes are height, width, channels. Byte counts are
+    flash.
+    """
+
+    index: int
+    op_index: int
+    kind: OpKind
+    name: str
+    path: Path
+    work: Work
+    inputs: tuple[int, ...]
+    in_sizes: tuple[Size, ...]
+    output: int
+    out_size: Size
+    scratch_offset: int | None
+    in_place: bool
+    layer: Layer
+    weights_bytes: int
+    table_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A network ready to be generated. All figures in bytes are exact: the linker places just that."""
+
+    model_name: str
+    model_sha256: str
+    steps: tuple[Step, ...]
+    buffers: tuple[Buffer, ...]
+    arena_bytes: int
+    lower_bound_bytes: int
+    input: Port
+    output: Port
+
+    @property
+    def weights_bytes(self) -> int:
+        """Flash of weights, biases and multipliers."""
+        return sum(step.weights_bytes for step in self.steps)
+
+    @property
+    def table_bytes(self) -> int:
+        """Flash of the tables that describe the layers."""
+        return sum(step.table_bytes for step in self.steps)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one inference, as µNAS counts them."""
+        return sum(step.work.macs for step in self.steps)
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The kernel paths in use, sorted: they decide which code is linked."""
+        return tuple(sorted({step.path for step in self.steps}))
+
+    def offset_of(self, storage: int) -> int:
+        """Where a tensor's storage lies in the arena."""
+        return next(item.offset for item in self.buffers if item.kind == "tensor" and item.label == storage)
+
+
+def make_plan(model: Model) -> Plan:
+    """Plan `model`. Raises ModelError when a layer is beyond what the kernels can do."""
+    folded = fold(model)
+    lowered = [lower(model, node) for node in folded.nodes]
+    numbers = {storage: number for number, storage in enumerate(_storages(folded))}
+    problem = _problem(folded, lowered, numbers)
+    schedule, layout = plan_memory(problem)
+    order = schedule.order
+    steps = tuple(
+        _step(position, folded.nodes[index], lowered[index], numbers, layout, index)
+        for position, index in enumerate(order)
+    )
+    buffers = _buffers(problem, schedule, layout)
+    return Plan(
+        model_name=model.name,
+        model_sha256=model.sha256,
+        steps=steps,
+        buffers=buffers,
+        arena_bytes=layout.arena,
+        lower_bound_bytes=layout.lower_bound,
+        input=_port(model, model.inputs[0], numbers[folded.input], layout),
+        output=_port(model, model.outputs[0], numbers[folded.output], layout),
+    )
+
+
+def _storages(folded: Folded) -> list[int]:
+    """Storage in the order in which it comes up; the network's input first."""
+    found = dict.fromkeys([folded.input])
+    for node in folded.nodes:
+        found |= dict.fromkeys([*node.inputs, node.output])
+    return list(found)
+
+
+def _problem(folded: Folded, lowered: list[Lowered], numbers: dict[int, int]) -> Problem:
+    sizes = [0] * len(numbers)
+    steps = []
+    for node, low in zip(folded.nodes, lowered, strict=True):
+        for storage, tensor in zip((*node.inputs, node.output), (*node.tensors, node.result), strict=True):
+            sizes[numbers[storage]] = align(tensor.elements, ALIGNMENT_BYTES)
+        steps.append(
+            MemoryStep(
+                inputs=tuple(dict.fromkeys(numbers[storage] for storage in node.inputs)),
+                output=numbers[node.output],
+                scratch=align(low.work.scratch_bytes, ALIGNMENT_BYTES),
+                in_place=tuple(numbers[storage] for storage in low.in_place),
+            )
+        )
+    return Problem(tuple(sizes), tuple(steps), (numbers[folded.input],), (numbers[folded.output],))
+
+
+def _step(position: int, node: Node, low: Lowered, numbers: dict[int, int], layout: Layout, index: int) -> Step:
+    return Step(
+        index=position,
+        op_index=node.op.index,
+        kind=node.op.kind,
+        name=node.result.name,
+        path=low.work.path,
+        work=low.work,
+        inputs=tuple(numbers[storage] for storage in node.inputs),
+        in_sizes=node.sizes,
+        output=numbers[node.output],
+        out_size=node.out_size,
+        scratch_offset=layout.scratch_offsets.get(index) if low.work.scratch_bytes else None,
+        in_place=index in layout.taken_over,
+        layer=low.layer.renumbered(numbers),
+        weights_bytes=sum(constant.size_bytes for constant in low.layer.constants),
+        table_bytes=low.table_bytes,
+    )
+
+
+def _buffers(problem: Problem, schedule: Schedule, layout: Layout) -> tuple[Buffer, ...]:
+    """Lifetimes of everything in the arena, in execution order."""
+    end = len(schedule.order) - 1
+    first = dict.fromkeys(problem.inputs, 0)
+    last: dict[int, int] = {}
+    for position, index in enumerate(schedule.order):
+        step = problem.steps[index]
+        first[step.output] = position
+        last |= dict.fromkeys((*step.inputs, step.output), position)
+    last |= dict.fromkeys(problem.outputs, end)
+    taken = {problem.steps[index].output for index in layout.taken_over}
+    tensors = [
+        Buffer("tensor", tensor, layout.offsets[tensor], problem.sizes[tensor], start, last[tensor], tensor in taken)
+        for tensor, start in first.items()
+    ]
+    scratch = [
+        Buffer("scratch", position, layout.scratch_offsets[index], problem.steps[index].scratch, position, position)
+        for position, index in enumerate(schedule.order)
+        if problem.steps[index].scratch
+    ]
+    return tuple(sorted(tensors + scratch, key=lambda item: (item.first, item.kind, item.label)))
+
+
+def _port(model: Model, tensor: int, storage: int, layout: Layout) -> Port:
+    found = model.tensors[tensor]
+    quant = found.quant
+    return Port(storage, layout.offsets[storage], found.elements, found.shape, quant.scale, quant.zero_point)

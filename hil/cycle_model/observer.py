@@ -1,0 +1,63 @@
+"""Watches the images that QEMU runs: command line words before, counters after."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from hil.boards.board import Target
+from hil.boards.timing import Core, Timing
+from hil.cycle_model.options import engine_options
+from hil.cycle_model.plugin import find_plugin
+from hil.cycle_model.record import InferenceRecord, RecordReader
+from hil.cycle_model.regions import find_regions
+from hil.errors import RunnerError
+
+
+class TimingObserver:
+    """For one board and one emulator at a time. Making one raises what `find_plugin` raises.
+
+    Use as a context manager: the records live in a temporary folder. Give `arguments(image)` to QEMU, then ask for
+    `new_records()` after each inference; the plugin writes a record before the device can answer.
+    """
+
+    def __init__(self, timing: Timing | None, core: Core, target: Target, program: str) -> None:
+        self.timing = timing or Timing()
+        self._core: Core = core
+        self._target = target
+        self._plugin = find_plugin(program)
+        self._folder = tempfile.TemporaryDirectory(prefix="munas-hil-timing-")
+        self._runs = 0
+        self._reader: RecordReader | None = None
+
+    def arguments(self, image: Path) -> list[str]:
+        """Words for the command line that runs `image`. Raises BuildError when `image` is not our firmware."""
+        self._runs += 1
+        records = Path(self._folder.name) / f"records-{self._runs}"
+        self._reader = RecordReader(records)
+        options = engine_options(self.timing, self._core, self._target, find_regions(image))
+        return self._plugin.arguments(options, records)
+
+    def new_records(self) -> list[InferenceRecord]:
+        """Inferences finished since the last call. Raises RunnerError, also when code was met that is unknown."""
+        if self._reader is None:
+            return []
+        found = self._reader.read_new()
+        unknown = sum(record.total.unknown for record in found)
+        if unknown:
+            raise RunnerError(f"the timing model met {unknown} instructions it does not know; report this")
+        return found
+
+    def close(self) -> None:
+        """Remove the records."""
+        self._folder.cleanup()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()

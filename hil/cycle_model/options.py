@@ -1,0 +1,64 @@
+"""What the engine is told: numbers only. Board constants come from `hil.boards.timing`, addresses from the ELF."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from hil.boards.board import Target
+from hil.boards.timing import Core, Timing
+from hil.cycle_model.regions import Regions
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """A cache of `lines` lines of `line_bytes` each; 0 lines: none. `ways` 0: any line goes anywhere."""
+
+    line_bytes: int = 32
+    lines: int = 0
+    ways: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """Options of `engine/engine.h`. Addresses are the emulated machine's; `flash` and `ram` are (origin, bytes).
+
+    The Cortex-M4's `refill` is P of Arm's table, `refill_split` the same for a 4-byte target across two words, `divide`
+    the cycles of SDIV and UDIV, `address_stall` what an address computed by the instruction before costs.
+    """
+
+    core: Literal[4, 7]
+    inference: int
+    layers: tuple[int, ...] = ()
+    flash: tuple[int, int] = (0, 0)
+    ram: tuple[int, int] = (0, 0)
+    refill: int = 2
+    refill_split: int = 2
+    divide: int = 7
+    address_stall: int = 0
+    mispredict: int = 4
+    code: Lines = Lines()
+    data: Lines = Lines()
+    data_covers_ram: bool = False
+
+
+def engine_options(timing: Timing, core: Core, target: Target, regions: Regions) -> EngineOptions:
+    """What the plugin is told, for an image with `regions` on `target`."""
+    skipped = timing.data.cached_ram_from
+    ram = (target.sram.origin + (skipped or 0), max(0, target.sram.length - (skipped or 0)))
+    pipeline = timing.pipeline
+    return EngineOptions(
+        core=4 if core == "cortex-m4" else 7,
+        inference=regions.inference,
+        layers=tuple(regions.layers),
+        flash=(target.flash.origin, target.flash.length),
+        ram=ram,
+        refill=pipeline.refill,
+        refill_split=pipeline.refill_split,
+        divide=pipeline.divide,
+        address_stall=pipeline.address_stall,
+        mispredict=pipeline.mispredict,
+        code=Lines(timing.code.line_bytes, timing.code.lines, timing.code.ways),
+        data=Lines(timing.data.line_bytes, timing.data.lines, timing.data.ways),
+        data_covers_ram=skipped is not None,
+    )

@@ -1,0 +1,277 @@
+"""Lines over a serial port: time-outs, an end to endless talk, getting back in step, a port that comes back.
+
+Nothing here knows commands. Whoever reads a reply says which tag it must carry; lines that do not carry it (damaged
+ones, and replies to former commands) are told apart here and never handed on as figures.
+"""
+
+from __future__ import annotations
+
+import termios
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+from serial import Serial, SerialException
+
+from hil.errors import LinkError, LinkTimeout, ProtocolError
+from hil.link import protocol
+
+READY_S = 0.5  # for ``m-ready`` behind a complete reply
+BAUD = 115_200
+WRITE_S = 10.0  # for bytes that a port does not take
+POLL_S = 0.05  # how long one read may block; time-outs are kept with this precision
+TALK = 4  # a device may talk for this many time-outs without saying anything that can be verified
+DRAIN_S = 2.0  # ... and for this long while it is waited for to become quiet
+REOPEN_S = 10.0  # how long a port may be gone: a board that resets takes its USB port with it
+REOPEN_POLL_S = 0.1
+
+
+class SerialPort(Protocol):
+    """The part of pyserial's `Serial` that is used."""
+
+    timeout: float | None
+
+    @property
+    def in_waiting(self) -> int: ...
+
+    def read(self, size: int = 1, /) -> bytes: ...
+
+    def write(self, data: bytes, /) -> int | None: ...
+
+    def close(self) -> None: ...
+
+
+Found = list[tuple[str, list[str]]]
+"""Key and fields of each verified line of the extension."""
+
+
+class Endless(ProtocolError):
+    """The device does not stop talking."""
+
+
+class PortVanished(LinkError):
+    """The port is gone, and was waited for in vain."""
+
+
+def open_port(path: str, baud: int = BAUD) -> Serial:
+    """The serial port `path`, for this process alone. Raises OSError (SerialException is one) and ValueError."""
+    try:
+        # exclusive: against programs that know the port only, not the lock of the device
+        return Serial(path, baud, timeout=POLL_S, write_timeout=WRITE_S, exclusive=True)
+    except termios.error as error:  # no OSError; pyserial lets it through when the port vanishes while it is opened
+        raise SerialException(f"the port vanished while it was opened: {error}") from error
+
+
+@runtime_checkable
+class Reopenable(Protocol):
+    """A port that can be opened again after it has vanished."""
+
+    def reopen(self) -> None: ...
+
+
+class ReconnectingPort:
+    """A SerialPort that `open_port` makes, now and again after it vanished; it raises OSError while it cannot."""
+
+    def __init__(self, open_port: Callable[[], SerialPort], patience_s: float = REOPEN_S) -> None:
+        self._open, self._patience_s = open_port, patience_s
+        self._port = open_port()
+
+    @property
+    def timeout(self) -> float | None:
+        """Seconds that a read may block."""
+        return self._port.timeout
+
+    @timeout.setter
+    def timeout(self, seconds: float | None) -> None:
+        self._port.timeout = seconds
+
+    @property
+    def in_waiting(self) -> int:
+        """Bytes that a read returns at once."""
+        return self._port.in_waiting
+
+    def read(self, size: int = 1, /) -> bytes:
+        """See pyserial."""
+        return self._port.read(size)
+
+    def write(self, data: bytes, /) -> int | None:
+        """See pyserial."""
+        return self._port.write(data)
+
+    def close(self) -> None:
+        """Close the port that is open now."""
+        self._port.close()
+
+    def reopen(self) -> None:
+        """Wait until the port is back, and open it. Raises LinkError when it stays away."""
+        timeout, deadline = self._port.timeout, time.monotonic() + self._patience_s
+        with suppress(OSError):
+            self._port.close()
+        while True:
+            try:
+                self._port = self._open()
+                if self._port.timeout != timeout:
+                    self._port.timeout = timeout
+                return
+            except OSError as error:  # pyserial's SerialException is one
+                if time.monotonic() > deadline:
+                    raise PortVanished(
+                        f"the serial port vanished and did not come back within {self._patience_s:g} s: {error}; "
+                        "check the cable and the board's power"
+                    ) from error
+                time.sleep(REOPEN_POLL_S)
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds of silence after which a device counts as lost.
+
+    `inference_s` covers an inference whose length nobody knows yet; afterwards the device announces its own estimate,
+    which counts twice. `host_per_device` is how many seconds of the host a second of the device's clock may take.
+    """
+
+    boot_s: float = 10.0
+    command_s: float = 5.0
+    inference_s: float = 30.0
+    host_per_device: float = 1.0
+
+    def silence_s(self, announced_us: int) -> float:
+        """Time-out for a silence that the device announced as `announced_us` microseconds of its clock (0: unknown)."""
+        if announced_us == 0:
+            return self.inference_s
+        return self.command_s + 2e-6 * announced_us * self.host_per_device
+
+
+@dataclass(slots=True)
+class Reply:
+    """All lines up to ``m-ready``, or to the `timeout`.
+
+    `found` has key and fields of the extension lines that carry the right tag and CRC; `damaged` is the error of the
+    first one that does not.
+    """
+
+    lines: list[str] = field(default_factory=list)
+    found: Found = field(default_factory=list)
+    damaged: ProtocolError | None = None
+    timeout: LinkTimeout | None = None
+
+
+class Channel:
+    """Commands out and lines in over `port`, which it owns. Raises LinkError for a port that dies."""
+
+    def __init__(self, port: SerialPort, timeouts: Timeouts) -> None:
+        self.port = port
+        self._timeouts = timeouts
+        self._pending = bytearray()
+        self._set_up()
+
+    def _set_up(self) -> None:
+        if self.port.timeout != POLL_S:
+            self.port.timeout = POLL_S
+
+    def send(self, text: str) -> None:
+        """Send the command `text`."""
+        try:
+            self.port.write(f"{text}{protocol.TERMINATOR}".encode("ascii"))
+        except (SerialException, OSError) as error:
+            raise LinkError(f"the serial port died while sending {text[:40]!r}: {error}") from error
+
+    def reply(
+        self, silence_s: float, what: str, tag: int = 0, complete: Callable[[Found], bool] = lambda _: False
+    ) -> Reply:
+        """What the device says up to ``m-ready``, with at most `silence_s` before and between lines.
+
+        A time-out is part of the reply: what came before it may be worth something. When that is `complete` only
+        ``m-ready`` is missing, and is not waited for long. Raises TargetFaultError, and Endless for a device that does
+        not stop talking.
+        """
+        reply, received, progress = Reply(), 0, time.monotonic()
+        while True:
+            try:
+                line = self._line(silence_s, progress + TALK * silence_s, what)
+            except LinkTimeout as error:
+                reply.timeout = error
+                return reply
+            received += len(line)
+            if protocol.is_fault(line):
+                raise protocol.fault_error(line)
+            if line == protocol.READY:
+                return reply
+            if received > protocol.MAX_REPLY_BYTES:
+                raise _endless(what)
+            if line and self._sort(line, tag, reply):
+                progress = time.monotonic()
+                silence_s = self._announced(reply) or silence_s
+                if complete(reply.found):
+                    silence_s = min(silence_s, READY_S)
+
+    def _sort(self, line: str, tag: int, reply: Reply) -> bool:
+        """Add `line` to the reply; whether it could be verified."""
+        reply.lines.append(line)
+        try:
+            found = protocol.parse_extension(line, tag)
+        except ProtocolError as error:
+            reply.damaged = reply.damaged or error
+            return False
+        if found is not None:
+            reply.found.append(found)
+        return found is not None
+
+    def _announced(self, reply: Reply) -> float | None:
+        """The time-out that the last line asks for, None when it is no silence line."""
+        key, values = reply.found[-1]
+        if key == protocol.KEYS["SILENCE"] and values[0].isdecimal():
+            return self._timeouts.silence_s(int(values[0]))
+        return None
+
+    def _line(self, silence_s: float, limit: float, what: str) -> str:
+        deadline = time.monotonic() + silence_s
+        while (end := self._pending.find(b"\n")) < 0:
+            if len(self._pending) > protocol.MAX_REPLY_BYTES:
+                raise Endless(f"the device answers {what} with a line without end")
+            chunk = self._read()
+            now = time.monotonic()
+            if now > limit and chunk:
+                raise _endless(what)
+            if chunk:
+                self._pending += chunk
+                deadline = now + silence_s
+            elif now > deadline:
+                got = f", only {bytes(self._pending[:60])!r}" if self._pending else ""
+                raise LinkTimeout(f"no complete reply to {what} within {silence_s:.1f} s{got}")
+        line = bytes(self._pending[:end]).rstrip(b"\r").decode("latin-1")
+        del self._pending[: end + 1]
+        return line
+
+    def _read(self) -> bytes:
+        try:
+            return self.port.read(max(1, self.port.in_waiting))
+        except (SerialException, OSError) as error:
+            raise LinkError(f"the serial port died while waiting for the device: {error}") from error
+
+    def drain(self, quiet_s: float) -> None:
+        """Throw away what arrives until nothing has for `quiet_s`. Raises ProtocolError when that never happens."""
+        self._pending.clear()
+        started = heard = time.monotonic()
+        size = 0
+        while time.monotonic() - heard < quiet_s:
+            if chunk := self._read():
+                heard = time.monotonic()
+                size += len(chunk)
+                if size > protocol.MAX_REPLY_BYTES or heard - started > DRAIN_S:
+                    raise _endless("nothing")
+
+    def reopen(self) -> bool:
+        """Open the port again after it died; False when this kind of port cannot be. Raises LinkError."""
+        if not isinstance(self.port, Reopenable):
+            return False
+        self.port.reopen()
+        self._pending.clear()
+        self._set_up()
+        return True
+
+
+def _endless(what: str) -> Endless:
+    return Endless(f"the device does not stop talking after {what}")

@@ -1,0 +1,336 @@
+"""One network, measured: import, plan, generate, compile, link, boot, verify bit for bit, read time and memory."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from hil.boards.board import Board, Via
+from hil.build.image import Image, build_library, compile_model, flags_text, kernel_functions, link
+from hil.build.sources import Project
+from hil.build.toolchain import Toolchain, find_toolchain
+from hil.calibration.fit_memory import KernelCode
+from hil.codegen.render import DEFAULT_PROFILE
+from hil.codegen.render import Options as ProjectOptions
+from hil.cycle_model.modelled import TIMER, ModelledLatency, constants_id, modelled_latency
+from hil.cycle_model.record import InferenceRecord
+from hil.errors import BudgetError, HilError, InfrastructureError, ModelError, TargetFaultError, UsageError
+from hil.files import read_regular
+from hil.link.device import Device
+from hil.measure.measurement import Build, Identity, Latency, LayerTime, Measurement, Outputs
+from hil.measure.reader import Reader
+from hil.model.load import parse_model
+from hil.model.reference import Reference
+from hil.patterns import Pattern, verification_patterns
+from hil.runtimes.base import Deployment, Expected, Runtime
+from hil.runtimes.registry import DEFAULT_RUNTIME, RUNTIMES
+from hil.targets.detect import Connected
+from hil.targets.place import make_runner
+from hil.targets.runners.base import Runner
+from hil.timers import UNITS
+
+MAX_MODEL_BYTES = 64 * 1024 * 1024
+MIN_INPUTS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to measure: `inputs` are verified and timed one by one; `seed` makes the random ones among them.
+
+    `devices` are the boards to use via hardware, whichever is free. `modelled`: whether a timing model watches, and
+    its cycles stand beside the timer's figures, or in their place ("timer"). `profile` is the MLPerf model id that the
+    firmware answers with; it also decides in which form MLPerf's `db` gives the input.
+    """
+
+    via: Via = "qemu"
+    inputs: int = MIN_INPUTS
+    seed: int = 0
+    runtime: str = DEFAULT_RUNTIME
+    devices: tuple[Connected, ...] = ()
+    modelled: Literal["off", "beside", "timer"] = "off"
+    profile: str = DEFAULT_PROFILE
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A measurement and the plan that the firmware was generated from; layers and steps correspond one to one.
+
+    `answers` are the device's outputs, one an input: two runtimes are compared by them. `functions` is the code that
+    was linked: bytes of flash by name.
+    """
+
+    measurement: Measurement
+    plan: Deployment
+    answers: tuple[bytes, ...] = ()
+    functions: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A network's firmware on a booted device that has proved to run it, and what it must compute.
+
+    `own` is what the runtime's kernels compute where they round otherwise than LiteRT's reference kernels.
+    `serial_number` is that of a connected board.
+    """
+
+    device: Device
+    plan: Deployment
+    litert: Expected
+    own: Expected | None
+    serial_number: str | None
+
+
+@dataclass(slots=True)
+class StageClock:
+    """Host seconds a stage, summed."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Count the time of the block for `name`."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+
+
+class Rig:
+    """A board (by a runner) with toolchain and kernels found: what measures one network after the other.
+
+    Making one raises ToolMissing, BuildError or BoardError when something that every measurement needs is not there.
+    """
+
+    def __init__(self, board: Board, options: Options = Options()) -> None:
+        if options.inputs < MIN_INPUTS:
+            raise UsageError(f"at least {MIN_INPUTS} inputs have to be verified, not {options.inputs}")
+        self.board = board
+        self.options = options
+        self._toolchain: Toolchain = find_toolchain()
+        self._project = _project_options(options, self._toolchain)
+        self._runner: Runner = make_runner(options.via, options.devices, modelled=options.modelled != "off")
+        self._runtime = make_runtime(board, options)
+        self._library = self._runtime.library
+        self._archive = build_library(self._library, self._toolchain)
+
+    @property
+    def identity(self) -> Identity:
+        """What every measurement of this rig carries."""
+        board, via = self.board, self.options.via
+        is_modelled = self.options.modelled == "timer"
+        return Identity(
+            board=board.name,
+            core=board.core,
+            runtime=self._runtime.name,
+            via=via,
+            simulated=via != "hardware",
+            timer=TIMER if is_modelled else board.target(via).timer,
+            clock_hz=board.clock_hz,
+            compiler=self._toolchain.version,
+            flags=flags_text(self._library),
+            kernels=self._runtime.kernels,
+            firmware=self._library.digest()[:16],
+            cycle_model=constants_id(board.timing, board.core) if is_modelled else "",
+        )
+
+    def kernel_code(self) -> KernelCode:
+        """What the linker keeps of the library for each kernel path alone. Takes under a second. Raises BuildError."""
+        entered = self._runtime.kernel_symbols
+        kept = {
+            name: kernel_functions(name, self._library, self._archive, self._toolchain)
+            for name in sorted(set(entered.values()))
+        }
+        return {path: kept[name] for path, name in entered.items()}
+
+    def deploy(self, data: bytes, name: str) -> Deployment:
+        """The network as it would be measured. Raises ModelError, which names it."""
+        try:
+            return self._runtime.deploy(data, name)
+        except ModelError as error:
+            if str(error).startswith(name):
+                raise
+            raise ModelError(f"{name}: {error}") from error
+
+    def measure(self, data: bytes, name: str) -> Measured:
+        """Measure the .tflite `data`; `name` is for people. Raises HilError; BudgetError when it does not fit."""
+        clock = StageClock()
+        with clock.stage("plan"):
+            plan = self.deploy(data, name)
+        with tempfile.TemporaryDirectory(prefix="munas-hil-") as folder:
+            project, image = self._build(plan, Path(folder), clock)
+            with clock.stage("boot"), contextlib.ExitStack() as opened:
+                session = opened.enter_context(self._runner.open(image.elf, self.board))
+                device = Device(session.port, session.timeouts)
+                _refuse_complaints(device.wait_ready(), name, self.board)
+                running = opened.pop_all()
+            with running, clock.stage("run"):
+                reader = Reader(session, device, plan, project, image)
+                figures = reader.figures(verification_patterns(self.options.inputs, self.options.seed))
+            with clock.stage("verify"):
+                outputs = self._verify(data, plan, figures.answers)
+        modelled = self._modelled(figures.records, len(plan.steps))
+        timed = modelled if modelled is not None and self.options.modelled == "timer" else figures
+        measurement = Measurement(
+            model=name,
+            sha256=hashlib.sha256(data).hexdigest(),
+            identity=self.identity,
+            latency=Latency(UNITS[self.identity.timer], timed.samples),
+            layers=_layers(plan, timed.layers),
+            memory=figures.memory,
+            outputs=outputs,
+            build=Build(
+                project.build_id, image.sha256, self._toolchain.version, self.identity.flags, self.identity.kernels
+            ),
+            seconds=clock.seconds,
+            modelled=modelled,
+            device=session.device,
+        )
+        return Measured(measurement, plan, figures.answers, image.functions)
+
+    def _modelled(self, records: Sequence[InferenceRecord], layers: int) -> ModelledLatency | None:
+        if self.options.modelled == "off":
+            return None
+        if len(records) != self.options.inputs:
+            raise InfrastructureError(
+                f"BUG: the timing plugin recorded {len(records)} of {self.options.inputs} inferences; report this"
+            )
+        board = self.board
+        return modelled_latency(board.timing, board.core, board.clock_hz, records, layers)
+
+    @contextlib.contextmanager
+    def running(self, data: bytes, name: str) -> Iterator[Running]:
+        """Build and boot the .tflite `data`, for whoever talks to the device himself. Raises HilError."""
+        plan = self.deploy(data, name)
+        litert, own = Reference(data, parse_model(data, name)), self._runtime.reference(plan)
+        with tempfile.TemporaryDirectory(prefix="munas-hil-") as folder:
+            project, image = self._build(plan, Path(folder), StageClock())
+            with self._runner.open(image.elf, self.board) as session:
+                device = Device(session.port, session.timeouts)
+                _refuse_complaints(device.wait_ready(), name, self.board)
+                Reader(session, device, plan, project, image).check(device.identity())
+                yield Running(device, plan, litert, own, session.device)
+
+    def _verify(self, data: bytes, plan: Deployment, answers: Sequence[bytes]) -> Outputs:
+        patterns = verification_patterns(self.options.inputs, self.options.seed)
+        litert = _different(Reference(data, parse_model(data, plan.model_name)), plan, patterns, answers)
+        own = self._runtime.reference(plan)
+        return Outputs(len(answers), litert if own is None else _different(own, plan, patterns, answers), litert)
+
+    def _build(self, plan: Deployment, folder: Path, clock: StageClock) -> tuple[Project, Image]:
+        with clock.stage("generate"):
+            project = self._runtime.render(plan, folder, self._project)
+        with clock.stage("compile"):
+            model_object = compile_model(project, self._toolchain)
+        with clock.stage("link"):
+            try:
+                image = link(project, model_object, self._archive, self._toolchain)
+            except BudgetError as error:
+                raise BudgetError(f"{plan.model_name} on {self.board.name}: {error}", error.shortfall_bytes) from error
+        return project, image
+
+    def generate(self, data: bytes, name: str, folder: Path) -> Project:
+        """Write the standalone project of the .tflite `data` into `folder`."""
+        return _generate(self._runtime, data, name, replace(self._project, standalone=True), folder)
+
+
+@dataclass(frozen=True, slots=True)
+class RigFactory:
+    """Makes a rig's `measure` inside a worker process."""
+
+    board: Board
+    options: Options = Options()
+
+    def __call__(self) -> Callable[[bytes, str], Measured]:
+        return Rig(self.board, self.options).measure
+
+    def without(self, device: str) -> RigFactory | None:
+        """For the other devices, which do not include serial number `device`; None when there are none."""
+        others = tuple(item for item in self.options.devices if item.serial_number != device)
+        return replace(self, options=replace(self.options, devices=others)) if others else None
+
+
+def _refuse_complaints(said: Sequence[str], name: str, board: Board) -> None:
+    """What a runtime says while it sets the network up is about something that keeps it from running."""
+    complaints = [line.removeprefix("e-[").removesuffix("]") for line in said if line.startswith("e-[")]
+    if complaints:
+        raise InfrastructureError(f"{name} on {board.name}: the firmware cannot set it up: {'; '.join(complaints)}")
+
+
+def _different(reference: Expected, plan: Deployment, patterns: Sequence[Pattern], answers: Sequence[bytes]) -> int:
+    """On how many inputs the reference answers something else than the device did."""
+    port = plan.input
+    inputs = (np.frombuffer(pattern.data(port.size, port.zero_point), np.int8) for pattern in patterns)
+    expected = (reference.run([values])[0].tobytes() for values in inputs)
+    return sum(answer != wanted for answer, wanted in zip(answers, expected, strict=True))
+
+
+def _layers(plan: Deployment, units: Sequence[int]) -> tuple[LayerTime, ...]:
+    return tuple(
+        LayerTime(step.index, step.kind.value, step.name, float(time_units))
+        for step, time_units in zip(plan.steps, units, strict=True)
+    )
+
+
+def make_runtime(board: Board, options: Options) -> Runtime:
+    """The runtime of the options. Raises UsageError for an unknown one, ToolMissing when it is not installed."""
+    maker = RUNTIMES.get(options.runtime)
+    if maker is None:
+        raise UsageError(f"unknown runtime {options.runtime!r} (known: {', '.join(RUNTIMES)})")
+    return maker(board, options.via)
+
+
+def read_model(path: Path) -> bytes:
+    """The bytes of a .tflite file. Raises ModelError."""
+    try:
+        return read_regular(path, MAX_MODEL_BYTES)
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def measure_files(
+    paths: Sequence[Path], board: Board, options: Options, refused: Callable[[HilError], None]
+) -> list[Measured]:
+    """Measure each file in turn. `refused` hears of each that cannot be imported, does not fit, or faults.
+
+    Raises ModelError for a file that cannot be read, before anything runs, and InfrastructureError at the first one.
+    """
+    data = [read_model(path) for path in paths]  # all of them first: a wrong name is no reason to wait
+    rig = Rig(board, options)
+    results = []
+    for path, content in zip(paths, data, strict=True):
+        try:
+            results.append(rig.measure(content, path.stem))
+        except (UsageError, TargetFaultError) as error:
+            refused(error)
+    return results
+
+
+def generate_project(path: Path, board: Board, options: Options, folder: Path) -> Project:
+    """Write the standalone firmware project of the model at `path` into `folder`, which must be new or empty.
+
+    Nothing is built, so what only the build needs (TFLM) may be absent.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"{folder} exists and is not an empty folder; name another one")
+    project = replace(_project_options(options, find_toolchain()), standalone=True)
+    return _generate(make_runtime(board, options), read_model(path), path.stem, project, folder)
+
+
+def _project_options(options: Options, toolchain: Toolchain) -> ProjectOptions:
+    try:
+        return ProjectOptions(profile=options.profile, compiler=toolchain.version)
+    except ValueError as error:
+        raise UsageError(f"--profile: {error}") from error
+
+
+def _generate(runtime: Runtime, data: bytes, name: str, options: ProjectOptions, folder: Path) -> Project:
+    return runtime.render(runtime.deploy(data, name), folder, options)

@@ -1,0 +1,168 @@
+"""What one measurement is, and the identity that says what it may be compared with."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from hil.cycle_model.modelled import ModelledLatency, modelled_from_json
+from hil.errors import CalibrationMismatch
+from hil.timers import TimerKind
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Where a figure comes from. Two figures may meet in a table, fit or comparison only when these are equal."""
+
+    board: str
+    core: str
+    runtime: str
+    via: str
+    simulated: bool
+    timer: TimerKind
+    clock_hz: int
+    compiler: str
+    flags: str
+    kernels: str
+    firmware: str  # hash of runtime, port, kernels wrapper and linker script sources
+    cycle_model: str = ""  # timer modelled-cycles: hash of the timing model and the board's constants
+
+    def require_same(self, other: Identity, what: str) -> None:
+        """Raise CalibrationMismatch naming every difference between self and `other`; `what` names `other`."""
+        differences = [
+            f"{item.name} is {getattr(other, item.name)!r} there and {getattr(self, item.name)!r} here"
+            for item in fields(self)
+            if getattr(self, item.name) != getattr(other, item.name)
+        ]
+        if differences:
+            raise CalibrationMismatch(f"{what} belongs to another identity: {'; '.join(differences)}")
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Single-inference times; `samples` in `unit` (``instructions`` or ``cycles``)."""
+
+    unit: str
+    samples: tuple[int, ...]
+
+    @property
+    def min(self) -> int:
+        return min(self.samples)
+
+    @property
+    def median(self) -> float:
+        return float(statistics.median(self.samples))
+
+    @property
+    def max(self) -> int:
+        return max(self.samples)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "unit": self.unit, "samples": list(self.samples),
+            "min": self.min, "median": self.median, "max": self.max,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class LayerTime:
+    """One executed step of the plan: its operator and median time in the latency's unit."""
+
+    index: int
+    op: str
+    name: str
+    median: float
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """All in bytes. `ram_total` = static_ram + arena_planned + stack_reserved, what the linker places.
+
+    `flash_weights` is the network: weights, biases, multipliers and layer tables (or a whole .tflite, where that is
+    interpreted); `flash_code` is all other flash.
+    """
+
+    arena_planned: int
+    arena_used: int
+    stack_used: int
+    stack_reserved: int
+    static_ram: int
+    ram_total: int
+    flash_weights: int
+    flash_code: int
+    flash_total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """Inputs verified, and how many of their outputs differed from what the runtime's kernels must compute.
+
+    That is LiteRT's reference kernels, bit for bit. Only TFLM rounds dense layers otherwise
+    (hil/runtimes/tflm/reference.py); `litert_mismatched` says on how many inputs that shows.
+    """
+
+    checked: int
+    mismatched: int
+    litert_mismatched: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """`id` names everything the image was built from; `elf_sha256` is the image itself."""
+
+    id: str
+    elf_sha256: str
+    compiler: str
+    flags: str
+    kernels: str
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """One network on one board. `modelled` is there where a timing model watched, whatever the timer is.
+
+    `device` is the serial number of a connected board. It is no part of the identity: boards of a kind may be pooled.
+    """
+
+    model: str
+    sha256: str
+    identity: Identity
+    latency: Latency
+    layers: tuple[LayerTime, ...]
+    memory: Memory
+    outputs: Outputs
+    build: Build
+    seconds: dict[str, float] = field(default_factory=dict)  # host time per stage, for `make bench`
+    modelled: ModelledLatency | None = None
+    device: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The document of `measure --json` for one model (shared design: keys and order)."""
+        identity = self.identity
+        return {
+            "model": self.model, "sha256": self.sha256, "board": identity.board, "runtime": identity.runtime,
+            "via": identity.via, "device": self.device, "simulated": identity.simulated, "timer": identity.timer,
+            "clock_hz": identity.clock_hz, "latency": self.latency.to_json(),
+            "layers": [asdict(layer) for layer in self.layers], "memory": asdict(self.memory),
+            "outputs": asdict(self.outputs), "build": asdict(self.build), "identity": asdict(identity),
+            "seconds": dict(self.seconds), "modelled": None if self.modelled is None else self.modelled.to_json(),
+        }  # fmt: skip
+
+
+def measurement_from_json(document: dict[str, Any]) -> Measurement:
+    """Inverse of `Measurement.to_json`. Raises KeyError, TypeError or ValueError on a foreign document."""
+    modelled = document.get("modelled")
+    return Measurement(
+        model=document["model"],
+        sha256=document["sha256"],
+        identity=Identity(**document["identity"]),
+        latency=Latency(document["latency"]["unit"], tuple(document["latency"]["samples"])),
+        layers=tuple(LayerTime(**layer) for layer in document["layers"]),
+        memory=Memory(**document["memory"]),
+        outputs=Outputs(**document["outputs"]),
+        build=Build(**document["build"]),
+        seconds=dict(document.get("seconds", {})),
+        modelled=None if modelled is None else modelled_from_json(modelled),
+        device=document.get("device"),  # not in records of older versions
+    )

@@ -1,0 +1,96 @@
+"""What a booted device is asked for: the time of its layers, of each input, its answers, its memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hil.build.image import Image
+from hil.build.sources import Project
+from hil.cycle_model.record import InferenceRecord
+from hil.errors import DeviceLost, FlashError, InfrastructureError, TargetFaultError
+from hil.link.device import Device
+from hil.link.protocol import DeviceIdentity
+from hil.measure.measurement import Memory
+from hil.patterns import Pattern
+from hil.runtimes.base import Deployment
+from hil.targets.runners.base import Session
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """`samples` (one an input) and `layers` in the timer's unit; `answers` are the outputs, one an input."""
+
+    samples: tuple[int, ...]
+    layers: tuple[int, ...]
+    memory: Memory
+    answers: tuple[bytes, ...]
+    records: tuple[InferenceRecord, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Asks one booted device for all that is measured on it."""
+
+    session: Session
+    device: Device
+    plan: Deployment
+    project: Project
+    image: Image
+
+    def figures(self, patterns: Sequence[Pattern]) -> Figures:
+        """Time the layers, then run every input, timing each, and read the memory. Raises LinkError, RunnerError,
+        TargetFaultError, InfrastructureError."""
+        device = self.device
+        self.check(device.identity())
+        device.fill(patterns[0])
+        layers = device.profile()  # also the warm-up
+        self.session.new_records()  # of that one
+        runs, records = self._answers(patterns)
+        memory = device.memory()
+        if memory.arena_used > self.plan.arena_bytes:
+            raise TargetFaultError(
+                f"BUG: an inference of {self.plan.model_name} wrote {memory.arena_used - self.plan.arena_bytes} bytes "
+                f"behind its arena of {self.plan.arena_bytes}; no figure of it can be trusted, report this"
+            )
+        units = self.session.ticks_to_units
+        sizes = self.image.sizes
+        return Figures(
+            samples=tuple(units(ticks) for ticks, _ in runs),
+            layers=tuple(units(ticks) for ticks in layers),
+            memory=Memory(
+                arena_planned=self.plan.arena_bytes,
+                arena_used=memory.arena_used,
+                stack_used=memory.stack_used,
+                stack_reserved=sizes.stack_reserved,
+                static_ram=sizes.static_ram,
+                ram_total=sizes.ram_total,
+                flash_weights=sizes.weights,
+                flash_code=sizes.code,
+                flash_total=sizes.flash_total,
+            ),
+            answers=tuple(output for _, output in runs),
+            records=records,
+        )
+
+    def _answers(self, patterns: Sequence[Pattern]) -> tuple[list[tuple[int, bytes]], tuple[InferenceRecord, ...]]:
+        """Ticks and output for each pattern; and the timing model's record, where there is one."""
+        runs, records = [], list[InferenceRecord]()
+        for pattern in patterns:
+            runs.append(self.device.answer(pattern))
+            records += self.session.new_records()[-1:]  # a command that was sent again has also run again
+        return runs, tuple(records)
+
+    def check(self, found: DeviceIdentity) -> None:
+        """That the device runs this very build, with the timer that its figures will be labelled with."""
+        if found.build_id != self.project.build_id:
+            raise FlashError(f"the device runs build {found.build_id}, not {self.project.build_id}: it was not flashed")
+        if found.timer != self.session.timer:
+            raise InfrastructureError(f"the device times with {found.timer}, {self.session.timer} was expected")
+        if self.session.ticks_hz not in (None, found.ticks_hz):
+            problem = (
+                f"the device's clock runs at {found.ticks_hz} Hz instead of {self.session.ticks_hz}: its clock tree "
+                "did not start (oscillator or clock bridge); cycles at that clock are not the board's"
+            )
+            board = self.session.device
+            raise DeviceLost(board, f"device {board}: {problem}") if board else InfrastructureError(problem)

@@ -1,0 +1,244 @@
+"""Tables of the report as plain data: the template only loops over them."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from hil.calibration.result import CalibrationResult, Failure, SampleResult
+from hil.report.calibration.series import Group, relative_error
+from hil.report.charts import numbers, svg
+
+MOST_WORST = 20
+MOST_FAILURES = 25
+NOTATION = (
+    "c3x16/2: convolution 3×3, 16 filters, stride 2. px16: convolution 1×1. d5: depthwise 5×5. "  # noqa: RUF001
+    "^: 2×2 max pool before it. +: the block is a branch. avg4, max4: final pool. Then the hidden dense layers."  # noqa: RUF001
+)
+STRIP_WIDTH, STRIP_HEIGHT = 150.0, 18.0
+STRIP_ENDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """`kind` is ``text``, ``number``, ``code`` or ``graphic``; the style sheet aligns by it."""
+
+    title: str
+    kind: str = "text"
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """`rows` hold one cell for each column: text (escaped by the template) or markup made here."""
+
+    caption: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+
+
+def bar(value: float, most: float, key: str) -> Markup:
+    """A bar for a table cell, as wide as the cell where `value` is `most`; the number stands in the next cell."""
+    part = value / most if most > 0 and math.isfinite(value) else 0.0
+    width = min(max(part, 0.0), 1.0) * 100
+    return svg.tag(
+        "svg", svg.rect(0, 0, 100, 10, "bar-track"), svg.rect(0, 0, width, 10, f"part {key}"),
+        class_="bar", viewBox="0 0 100 10", preserveAspectRatio="none", aria_hidden="true",
+    )  # fmt: skip
+
+
+def fits_table(result: CalibrationResult) -> Table:
+    """Both fits beside each other."""
+    mac, op = result.mac_only.metrics, result.per_operator.metrics
+    rows = (
+        ("Mean absolute error (MAPE)", numbers.percent(mac.mape), numbers.percent(op.mape)),
+        ("Largest absolute error", numbers.percent(mac.max_ape), numbers.percent(op.max_ape)),
+        ("Networks within 10 %", numbers.share(mac.within_10pct), numbers.share(op.within_10pct)),
+        ("R² of time", numbers.correlation(mac.r2), numbers.correlation(op.r2)),
+        ("Spearman's rank correlation", numbers.correlation(mac.spearman), numbers.correlation(op.spearman)),
+        ("Inside the 95 % interval", numbers.MISSING, numbers.share(result.interval_coverage)),
+        ("Coefficients", str(len(result.mac_only.coefficients)), str(len(result.per_operator.coefficients))),
+    )
+    columns = (Column("Cross-validated by architecture"), Column("MACs only", "number"),
+               Column("Per operator", "number"))  # fmt: skip
+    return Table("Both fits on networks they had not seen", columns, rows)
+
+
+def paths_table(result: CalibrationResult) -> Table:
+    """Time share and error of every kernel path, most time first."""
+    paths = sorted(result.paths, key=lambda item: (-_orderable(item.time_share), item.path))
+    most_share = max((item.time_share for item in paths if math.isfinite(item.time_share)), default=0.0)
+    most_mape = max((item.mape for item in paths if math.isfinite(item.mape)), default=0.0)
+    rows = tuple(
+        (
+            item.path, bar(item.time_share, most_share, "time"), numbers.percent(item.time_share),
+            bar(item.mape, most_mape, "op"), numbers.percent(item.mape), numbers.percent(item.max_ape),
+            numbers.percent(item.bias, signed=True), numbers.count(item.layers),
+        )
+        for item in paths
+    )  # fmt: skip
+    columns = (
+        Column("Kernel path", "code"), Column("Share of all time", "graphic"), Column("", "number"),
+        Column("MAPE of a layer", "graphic"), Column("", "number"), Column("Largest", "number"),
+        Column("Bias", "number"), Column("Layers", "number"),
+    )  # fmt: skip
+    return Table("Per-operator fit, error of single layers by kernel path", columns, rows)
+
+
+def _orderable(value: float) -> float:
+    return value if math.isfinite(value) else -1.0
+
+
+def groups_table(groups: tuple[Group, ...], unit: str) -> Table:
+    """Error of both fits by input shape."""
+    rows = tuple(
+        (
+            numbers.shape(group.input_shape), numbers.count(group.networks),
+            numbers.significant(group.fastest), numbers.significant(group.slowest),
+            numbers.percent(group.mape_mac), numbers.percent(group.mape_op), numbers.share(group.within_10pct),
+        )
+        for group in groups
+    )  # fmt: skip
+    columns = (
+        Column("Input"), Column("Networks", "number"), Column(f"Fastest, {unit}", "number"),
+        Column("Slowest", "number"),
+        Column("MAPE MACs only", "number"), Column("MAPE per operator", "number"), Column("Within 10 %", "number"),
+    )  # fmt: skip
+    return Table("Error by input shape", columns, rows)
+
+
+def memory_table(result: CalibrationResult) -> Table:
+    """How far the memory model is off."""
+    found = result.memory
+    rows: tuple[tuple[str, ...], ...] = (
+        ("Arena", f"{found.arena_max_error:,} B", _under(found.arena_under)),
+        ("RAM, all included", f"{found.ram_max_error:,} B", _under(found.ram_under)),
+        ("Flash, all included", f"{found.flash_max_error:,} B", _under(found.flash_under)),
+    )
+    if not result.samples:
+        rows = tuple((row[0], numbers.MISSING, numbers.MISSING) for row in rows)
+    columns = (Column("Prediction of"), Column("Largest error", "number"), Column("Predicted too small", "number"))
+    note = f"Arena equals the lower bound of its order in {numbers.share(result.arena_tight)} of the networks."
+    return Table("Memory model, from the architecture alone", columns, rows, note if result.samples else "")
+
+
+def _under(networks: int) -> str:
+    return "never" if networks == 0 else numbers.plural(networks, "network")
+
+
+def code_table(result: CalibrationResult) -> Table:
+    """Flash taken by the parts of the firmware, largest first."""
+    parts = sorted(result.code_sizes, key=lambda item: (-item.bytes, item.part))
+    most = max((item.bytes for item in parts), default=0)
+    rows = tuple((item.part, bar(item.bytes, most, "code"), f"{item.bytes:,} B") for item in parts)
+    columns = (Column("Part", "code"), Column("Flash", "graphic"), Column("", "number"))
+    return Table("Code by part, linked only where a network needs it", columns, rows)
+
+
+def strip_end(samples: list[SampleResult]) -> float:
+    """End of the axis of the interval strips, a fraction."""
+    ends = [
+        relative_error(value, item.measured) for item in samples for value in (item.predicted_op, item.low, item.high)
+    ]
+    reach = [abs(end) for end in ends if math.isfinite(end)]
+    worst = max(reach, default=0.1)
+    return next((end for end in STRIP_ENDS if worst <= end), STRIP_ENDS[-1])
+
+
+def item_error(sample: SampleResult) -> float:
+    """Signed relative error of the per-operator fit, NaN where there is none."""
+    return relative_error(sample.predicted_op, sample.measured)
+
+
+def worst_table(result: CalibrationResult) -> Table:
+    """The networks that the per-operator fit misses by most."""
+    known = {sample.index: sample for sample in result.samples}
+    samples = [known[index] for index in result.worst if index in known][:MOST_WORST]
+    end = strip_end(samples)
+    rows = tuple(
+        (
+            f"#{item.index}", numbers.shorten(item.summary, 160),
+            numbers.significant(item.macs), numbers.significant(item.measured), numbers.significant(item.predicted_op),
+            numbers.percent(item_error(item), signed=True), _strip(item, end),
+            numbers.percent(relative_error(item.predicted_mac, item.measured), signed=True),
+        )
+        for item in samples
+    )  # fmt: skip
+    columns = (
+        Column("Network", "code"), Column("Architecture"), Column("MACs", "number"),
+        Column("Measured", "number"), Column("Predicted", "number"), Column("Error", "number"),
+        Column(f"95 % interval, ±{end * 100:g} %", "graphic"), Column("Error, MACs only", "number"),
+    )  # fmt: skip
+    caption = f"Worst misses of the per-operator fit, times in {result.unit}"
+    return Table(caption, columns, rows, NOTATION if rows else "")
+
+
+def _strip(sample: SampleResult, end: float) -> Markup:
+    """Prediction and interval relative to the measured time, which is the line in the middle."""
+    low, high = relative_error(sample.low, sample.measured), relative_error(sample.high, sample.measured)
+    return interval_strip(item_error(sample), low, high, end)
+
+
+def interval_strip(error: float, low: float, high: float, end: float) -> Markup:
+    """A dot at `error` and a line from `low` to `high` on an axis from -`end` to `end` (signed relative errors; NaN is
+    left out). The line gets a class of its own where it misses 0."""
+
+    def at(value: float) -> float:
+        return STRIP_WIDTH / 2 * (1 + min(max(value / end, -1.0), 1.0) * 0.96)
+
+    middle, parts = STRIP_HEIGHT / 2, [svg.line(STRIP_WIDTH / 2, 0, STRIP_WIDTH / 2, STRIP_HEIGHT, "axis")]
+    if math.isfinite(low) and math.isfinite(high):
+        missed = "" if low <= 0 <= high else " missed"
+        parts.append(svg.line(at(low), middle, at(high), middle, f"strip-interval{missed}"))
+    if math.isfinite(error):
+        parts.append(svg.tag("circle", cx=at(error), cy=middle, r=3.2, class_="op"))
+    return svg.tag("svg", *parts, class_="strip", viewBox=f"0 0 {STRIP_WIDTH:g} {STRIP_HEIGHT:g}", aria_hidden="true")
+
+
+def failures_table(failed: tuple[Failure, ...]) -> Table:
+    """Failures grouped by message: how often, and which network first."""
+    groups = Counter(item.error for item in failed)
+    first = {item.error: item for item in reversed(failed)}
+    ordered = sorted(groups.items(), key=lambda pair: (-pair[1], first[pair[0]].index))
+    rows = tuple(
+        (
+            numbers.count(times), f"#{first[error].index}", numbers.shorten(first[error].summary, 120),
+            numbers.shorten(error, 400),
+        )
+        for error, times in ordered[:MOST_FAILURES]
+    )  # fmt: skip
+    columns = (Column("Times", "number"), Column("First", "code"), Column("Architecture"), Column("What happened"))
+    hidden = len(ordered) - MOST_FAILURES
+    note = f"{numbers.plural(hidden, 'further message')} not shown; the store has all of them." if hidden > 0 else ""
+    return Table("Failures by message", columns, rows, note)
+
+
+def coefficients_table(result: CalibrationResult) -> Table:
+    """Coefficients of the per-operator fit that are not zero, one row a kernel path."""
+    cells: dict[str, list[str]] = {}
+    for key, value in result.per_operator.coefficients.items():
+        path, _, feature = key.rpartition(".")
+        features = cells.setdefault(path or "network", [])
+        if value != 0:
+            features.append(f"{feature.replace('_', ' ')} {numbers.significant(value)}")
+    rows = tuple((path, _unbroken(features)) for path, features in sorted(cells.items()))
+    columns = (Column("Kernel path", "code"), Column(f"{result.unit.capitalize()} for each pass of a loop"))
+    return Table("Coefficients of the per-operator fit", columns, rows)
+
+
+def _unbroken(items: list[str]) -> str:
+    """`items` behind each other, none broken in the middle."""
+    return svg.join(svg.tag("span", item, class_="word item") for item in items) or "all zero"
+
+
+def stages_table(result: CalibrationResult) -> Table:
+    """Host time by stage of the loop."""
+    most = max((item for item in result.stage_seconds.values() if math.isfinite(item)), default=0.0)
+    rows = tuple(
+        (stage, bar(value, most, "time"), numbers.seconds(value)) for stage, value in result.stage_seconds.items()
+    )
+    columns = (Column("Stage"), Column("Host time for a network", "graphic"), Column("", "number"))
+    return Table("Where the host's time goes", columns, rows)

@@ -1,0 +1,266 @@
+"""Tables of a search's report as plain data: the template only loops over them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from markupsafe import Markup
+
+from hil.report.calibration.series import relative_error
+from hil.report.calibration.tables import STRIP_ENDS, STRIP_HEIGHT, STRIP_WIDTH, Column, Table, interval_strip
+from hil.report.charts import numbers, svg
+from hil.report.search.series import latency_text, latency_unit
+from hil.search.result import Member, Point, SearchResult
+
+MOST_ANCESTORS = 40
+BOUND_NAMES = {
+    "error": "Validation error, int8", "ram": "RAM: arena, stack, static data", "flash": "Flash: weights and code",
+    "flash_weights": "Weights and tables in flash", "latency": "Latency", "macs": "MACs",
+    "peak_memory": "Peak memory (µNAS' proxy)", "model_size": "Model size (µNAS' proxy)",
+}  # fmt: skip
+
+
+def ordered_members(result: SearchResult) -> tuple[Member, ...]:
+    """The winner, then the others by their mean error."""
+    return tuple(sorted(result.members, key=lambda item: (item.index != result.winner, item.mean_error, item.index)))
+
+
+def member_name(result: SearchResult, item: Member) -> str:
+    """``#17``, and whether it won."""
+    return f"#{item.index}{' winner' if item.index == result.winner else ''}"
+
+
+def value_text(result: SearchResult, key: str, value: float | None) -> str:
+    """A value of a bound's kind."""
+    if value is None:
+        return numbers.MISSING
+    if key == "error":
+        return numbers.percent(value)
+    if key == "latency":
+        return latency_text(result, value)
+    return numbers.significant(value) if key == "macs" else numbers.size(value)
+
+
+def predicted_value(item: Member, key: str) -> float | None:
+    """What the search believed about a member, by the name of a bound; the error is the mean over its seeds."""
+    if key == "error":
+        return item.mean_error
+    value = getattr(item.predicted, key, None)
+    return None if value is None or value < 0 else float(value)
+
+
+def measured_value(item: Member, key: str) -> float | None:
+    """What the device said, by the name of a bound; None where that is no measurement."""
+    if item.measured is None or key not in ("ram", "flash", "latency"):
+        return None
+    return float(getattr(item.measured, key))
+
+
+def members_table(result: SearchResult) -> Table:
+    """All members: accuracy and costs, measured where they were."""
+    rows = tuple(
+        (
+            member_name(result, item), _mean_sd(item),
+            numbers.MISSING if item.test_accuracy is None else numbers.percent(item.test_accuracy),
+            *(value_text(result, key, _known(item, key)) for key in ("ram", "flash")),
+            numbers.size(item.predicted.flash_weights if item.measured is None else item.measured.flash_weights),
+            value_text(result, "latency", _known(item, "latency")), numbers.significant(item.predicted.macs),
+            numbers.percent(item.sparsity) if item.sparsity > 0 else numbers.MISSING,
+        )
+        for item in ordered_members(result)
+    )  # fmt: skip
+    columns = (
+        Column("Network", "code"), Column("Validation error, mean ± sd", "number"), Column("Test accuracy", "number"),
+        Column("RAM", "number"), Column("Flash", "number"), Column("of it weights", "number"),
+        Column("Latency", "number"), Column("MACs", "number"), Column("Pruned by", "number"),
+    )  # fmt: skip
+    notes = [f"#{item.index}: {item.message}." for item in ordered_members(result) if item.message]
+    caption = "Members of the front after re-training, as int8 networks on the device"
+    return Table(caption, columns, rows, " ".join(notes))
+
+
+def _known(item: Member, key: str) -> float | None:
+    value = measured_value(item, key)
+    return predicted_value(item, key) if value is None else value
+
+
+def _mean_sd(item: Member) -> str:
+    mean = numbers.percent(item.mean_error)
+    return f"{mean} ± {item.sd_error * 100:.2f}" if len(item.seed_errors) > 1 else mean
+
+
+def agreement_table(result: SearchResult) -> Table:
+    """Predicted against measured of every member, with the verdict."""
+    members = ordered_members(result)
+    end = _strip_end(members)
+    rows = tuple(_agreement_row(result, item, end) for item in members)
+    columns = (
+        Column("Network", "code"), Column("RAM predicted", "number"), Column("measured", "number"),
+        Column("Flash predicted", "number"), Column("measured", "number"),
+        Column(f"Latency predicted, {latency_unit(result)}", "number"), Column("measured", "number"),
+        Column("Error", "number"), Column(f"Interval, ±{end * 100:g} %", "graphic"), Column("Outputs equal", "number"),
+        Column("Verdict"),
+    )  # fmt: skip
+    note = (
+        "RAM and flash in bytes; they must never be larger than predicted. In the interval, the line in the middle is "
+        "the measured time, the dot the prediction, the bar the calibration's interval."
+    )
+    return Table("Predicted against measured", columns, rows, note if rows else "")
+
+
+def _agreement_row(result: SearchResult, item: Member, end: float) -> tuple[str, ...]:
+    found, promised = item.measured, item.predicted
+    predicted = math.nan if promised.latency is None else promised.latency
+    measured = math.nan if found is None else found.latency
+    low, high = (math.nan if value is None else relative_error(value, measured)
+                 for value in (promised.latency_low, promised.latency_high))  # fmt: skip
+    error = relative_error(predicted, measured)
+    return (
+        member_name(result, item), f"{promised.ram:,}", numbers.MISSING if found is None else f"{found.ram:,}",
+        f"{promised.flash:,}", numbers.MISSING if found is None else f"{found.flash:,}",
+        numbers.count(predicted), numbers.count(measured), numbers.percent(error, signed=True),
+        interval_strip(error, low, high, end),
+        numbers.MISSING if found is None else f"{found.checked - found.mismatched} of {found.checked}",
+        _verdict(item),
+    )  # fmt: skip
+
+
+def _strip_end(members: Sequence[Member]) -> float:
+    reach = [
+        abs(relative_error(value, item.measured.latency))
+        for item in members
+        if item.measured is not None
+        for value in (item.predicted.latency, item.predicted.latency_low, item.predicted.latency_high)
+        if value is not None
+    ]
+    worst = max((value for value in reach if math.isfinite(value)), default=0.01)
+    return next((end for end in STRIP_ENDS if worst <= end), STRIP_ENDS[-1])
+
+
+def agreement_verdict(item: Member) -> tuple[str, bool]:
+    """Whether the device kept what the prediction promised, in words, and whether that is good."""
+    if item.measured is None:
+        return f"✗ not measured{': ' + item.message if item.message else ''}", False
+    if item.measured.mismatched:
+        return "✗ outputs differ", False
+    if item.measured.checked == 0:
+        return "✗ outputs not compared", False
+    return (f"✗ outside: {', '.join(item.outside)}", False) if item.outside else ("✓ as predicted", True)
+
+
+def _verdict(item: Member) -> Markup:
+    words, is_met = agreement_verdict(item)
+    return svg.tag("span", words, class_="met" if is_met else "unmet")
+
+
+def seeds_table(result: SearchResult) -> Table:
+    """Validation error of every re-training."""
+    members = ordered_members(result)
+    errors = [error for item in members for _, error in item.seed_errors if math.isfinite(error)]
+    low, high = (min(errors), max(errors)) if errors else (0.0, 1.0)
+    rows = tuple(
+        (
+            member_name(result, item), numbers.percent(item.mean_error),
+            f"{item.sd_error * 100:.2f}{numbers.NBSP}%" if len(item.seed_errors) > 1 else numbers.MISSING,
+            _seed_strip(item, low, high), _seed_list(item),
+        )
+        for item in members
+    )  # fmt: skip
+    columns = (
+        Column("Network", "code"), Column("Mean", "number"), Column("sd", "number"),
+        Column(f"{numbers.percent(low)} to {numbers.percent(high)}" if errors else "Errors", "graphic"),
+        Column("Seed: error; the network handed over is marked ★"),
+    )  # fmt: skip
+    return Table("Int8 validation error by seed", columns, rows)
+
+
+def _seed_list(item: Member) -> Markup:
+    return svg.join(
+        svg.tag("span", f"{seed}: {numbers.percent(error)}{' ★' if seed == item.chosen_seed else ''}",
+                class_="word item")
+        for seed, error in item.seed_errors
+    )  # fmt: skip
+
+
+def _seed_strip(item: Member, low: float, high: float) -> Markup:
+    """A dot for each seed, a line at the mean; all members share the axis."""
+
+    def at(error: float) -> float:
+        part = (error - low) / (high - low) if high > low else 0.5
+        return 5 + min(max(part, 0.0), 1.0) * (STRIP_WIDTH - 10)
+
+    middle = STRIP_HEIGHT / 2
+    parts = [svg.line(0, middle, STRIP_WIDTH, middle, "grid")]
+    if math.isfinite(item.mean_error):
+        parts.append(svg.line(at(item.mean_error), 2, at(item.mean_error), STRIP_HEIGHT - 2, "mean"))
+    for seed, error in item.seed_errors:
+        if math.isfinite(error):
+            chosen = " chosen" if seed == item.chosen_seed else ""
+            parts.append(svg.tag("circle", cx=at(error), cy=middle, r=3.4, class_=f"seed{chosen}"))
+    return svg.tag("svg", *parts, class_="strip", viewBox=f"0 0 {STRIP_WIDTH:g} {STRIP_HEIGHT:g}", aria_hidden="true")
+
+
+def bounds_table(result: SearchResult) -> Table:
+    """What was asked for, and what the winner does."""
+    best, hard = result.best(), result.hard_budget or {}
+    rows = tuple(
+        (
+            BOUND_NAMES.get(key, key), value_text(result, key, result.bounds.get(key)),
+            value_text(result, key, hard.get(key)) if key in hard else numbers.MISSING,
+            *_bound_cells(result, best, key, result.bounds.get(key)),
+        )
+        for key in BOUND_NAMES
+        if key in result.bounds or key in hard
+    )  # fmt: skip
+    columns = (
+        Column("Bound on"), Column("Bound", "number"), Column("Not trained above", "number"),
+        Column("Winner predicted", "number"), Column("measured", "number"), Column("Verdict"),
+    )  # fmt: skip
+    return Table("Bounds of the search", columns, rows)
+
+
+def _bound_cells(result: SearchResult, best: Member | None, key: str, bound: float | None) -> tuple[str, ...]:
+    if best is None:
+        return numbers.MISSING, numbers.MISSING, "no winner"
+    predicted, measured = predicted_value(best, key), measured_value(best, key)
+    known = predicted if measured is None else measured
+    verdict = Markup("")
+    if bound is not None and known is not None:
+        met = known <= bound
+        verdict = svg.tag("span", "✓ meets" if met else "✗ misses", class_="met" if met else "unmet")
+    return value_text(result, key, predicted), value_text(result, key, measured), verdict
+
+
+def lineage(result: SearchResult) -> tuple[Point, ...]:
+    """The ancestors of the winner, oldest first, and its own evaluation."""
+    known = {item.index: item for item in result.points}
+    found: dict[int, Point] = {}
+    at = result.winner
+    while at is not None and at in known and at not in found:
+        found[at] = known[at]
+        at = known[at].parent
+    return tuple(reversed(found.values()))
+
+
+def lineage_table(result: SearchResult) -> Table:
+    """How the winner came about, change by change."""
+    steps = lineage(result)
+    rows = tuple(
+        (
+            f"#{item.index}", "drawn at random" if item.parent is None else item.change,
+            numbers.MISSING if item.error is None else numbers.percent(item.error),
+            *(["–"] * 3 if item.resources is None else [  # noqa: RUF001
+                numbers.size(item.resources.ram), numbers.size(item.resources.flash),
+                numbers.significant(item.resources.macs)]),
+            numbers.seconds(item.finished_s),
+        )
+        for item in steps[-MOST_ANCESTORS:]
+    )  # fmt: skip
+    columns = (
+        Column("Candidate", "code"), Column("Change"), Column("Error", "number"), Column("RAM", "number"),
+        Column("Flash", "number"), Column("MACs", "number"), Column("Finished after", "number"),
+    )  # fmt: skip
+    hidden = len(steps) - MOST_ANCESTORS
+    note = f"{numbers.plural(hidden, 'earlier ancestor')} not shown." if hidden > 0 else ""
+    return Table("Ancestors of the winner", columns, rows if len(rows) > 1 else (), note)

@@ -1,0 +1,102 @@
+"""What executes a network in the firmware: the seam between generated code and an interpreter.
+
+The firmware sees hil_model.h only; the host sees a `Runtime`. Both implementations pass tests/contract/test_runtime.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from hil.build.sources import Library, Project
+from hil.codegen.plan import Port
+from hil.codegen.render import Options
+from hil.model.network import OpKind
+from hil.model.reference import Int8Array
+from munas.cost.kernels import Path as KernelPath
+from munas.cost.kernels import Work
+
+
+class Step(Protocol):
+    """One layer that the device marks, in execution order; `name` is for reports only."""
+
+    @property
+    def index(self) -> int: ...
+
+    @property
+    def kind(self) -> OpKind: ...
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def work(self) -> Work: ...
+
+
+class Deployment(Protocol):
+    """A network as a runtime will execute it. Byte counts of flash leave out code."""
+
+    @property
+    def model_name(self) -> str: ...
+
+    @property
+    def arena_bytes(self) -> int: ...
+
+    @property
+    def lower_bound_bytes(self) -> int: ...
+
+    @property
+    def weights_bytes(self) -> int: ...
+
+    @property
+    def table_bytes(self) -> int: ...
+
+    @property
+    def input(self) -> Port: ...
+
+    @property
+    def output(self) -> Port: ...
+
+    @property
+    def steps(self) -> Sequence[Step]: ...
+
+
+class Expected(Protocol):
+    """What the device must answer: outputs of the int8 core for inputs of the int8 core."""
+
+    def run(self, inputs: Sequence[Int8Array]) -> list[Int8Array]: ...
+
+
+class Runtime(Protocol):
+    """One way to execute networks on one board. Making one raises ToolMissing when something it needs is absent."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def kernels(self) -> str:
+        """Kernels with their version: part of a measurement's identity."""
+        ...
+
+    @property
+    def library(self) -> Library:
+        """What every firmware of this runtime is linked with. Raises ToolMissing or BuildError."""
+        ...
+
+    @property
+    def kernel_symbols(self) -> Mapping[KernelPath, str]:
+        """The function that each kernel path enters; empty when the linker cannot tell the paths' code apart."""
+        ...
+
+    def deploy(self, data: bytes, name: str) -> Deployment:
+        """Import and plan the .tflite `data`. Raises ModelError."""
+        ...
+
+    def render(self, deployment: Deployment, folder: Path, options: Options) -> Project:
+        """Write the project of a deployment that this runtime made. Raises InfrastructureError."""
+        ...
+
+    def reference(self, deployment: Deployment) -> Expected | None:
+        """What the runtime's kernels must compute where they round otherwise than LiteRT's; None when they do not."""
+        ...

@@ -1,0 +1,41 @@
+"""The runtime `cmsis-nn`: a static call graph into CMSIS-NN kernels and ours, planned on the host."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from hil.boards.board import Board, Via
+from hil.build.sources import CMSIS_NN_VERSION, Project, find_cmsis, library
+from hil.codegen.layer import KERNELS
+from hil.codegen.plan import Plan, make_plan
+from hil.codegen.project import render
+from hil.codegen.render import Options
+from hil.model.load import parse_model
+from hil.runtimes.base import Deployment
+from munas.cost.kernels import Path as KernelPath
+
+
+class CmsisNn:
+    """A static call graph into CMSIS-NN kernels and ours, planned on the host."""
+
+    name = "cmsis-nn"
+    kernels = f"CMSIS-NN {CMSIS_NN_VERSION}"
+    kernel_symbols: Mapping[KernelPath, str] = {path: names[0] for path, names in KERNELS.items()}
+
+    def __init__(self, board: Board, via: Via) -> None:
+        self._board, self._via = board, via
+        self._cmsis = find_cmsis()
+        self.library = library(board, board.target(via), self._cmsis)
+
+    def deploy(self, data: bytes, name: str) -> Plan:
+        """See `Runtime.deploy`."""
+        return make_plan(parse_model(data, name))
+
+    def render(self, deployment: Deployment, folder: Path, options: Options) -> Project:
+        """See `Runtime.render`."""
+        assert isinstance(deployment, Plan)
+        return render(deployment, self._board, self._via, self._cmsis, folder, options)
+
+    def reference(self, deployment: Deployment) -> None:
+        """See `Runtime.reference`: all kernels are bit-equal to LiteRT's."""

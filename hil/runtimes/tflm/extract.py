@@ -1,0 +1,52 @@
+"""Part of a .tflite as a .tflite of its own: some of its operators, between tensors of one's choice."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import flatbuffers
+
+from hil.model.network import DType, Model
+
+_MEMORY_PLAN = b"OfflineMemoryAllocation"
+
+
+def extract(data: bytes, operators: Collection[int], inputs: Sequence[int], outputs: Sequence[int]) -> bytes:
+    """The operators with these numbers, in the file's order, and the tensors that they use; all numbers are the file's.
+
+    `data` has to have been imported before (hil.model.load.parse_model). Signatures and metadata, which may hold
+    a memory plan made for the whole file, are left out.
+    """
+    from ai_edge_litert import schema_py_generated as schema  # slow to import, and few files need it
+
+    file: Any = schema.ModelT.InitFromPackedBuf(data, 0)
+    graph = file.subgraphs[0]
+    graph.operators = [operator for index, operator in enumerate(graph.operators) if index in operators]
+    used = {*inputs, *outputs}
+    for operator in graph.operators:
+        used |= {int(index) for index in (*operator.inputs, *operator.outputs) if index >= 0}
+    kept = sorted(used)
+    number = {old: new for new, old in enumerate(kept)}
+    graph.tensors = [graph.tensors[old] for old in kept]
+    for operator in graph.operators:
+        operator.inputs = [number.get(int(index), -1) for index in operator.inputs]
+        operator.outputs = [number[int(index)] for index in operator.outputs]
+    graph.inputs, graph.outputs = ([number[index] for index in ports] for ports in (inputs, outputs))
+    file.signatureDefs = file.metadata = None
+    builder = flatbuffers.Builder(len(data) + 1024)
+    builder.Finish(file.Pack(builder), file_identifier=b"TFL3")
+    return bytes(builder.Output())
+
+
+def core_of(data: bytes, model: Model) -> bytes:
+    """The int8 core of `data`, from which `model` was imported: itself when its inputs and outputs are int8.
+
+    QUANTIZE and DEQUANTIZE between the core and float32 or uint8 inputs and outputs are the application's business on
+    a microcontroller, and both runtimes are compared without them.
+    """
+    edges = (*model.edges.inputs, *model.edges.outputs)
+    if all(edge.dtype is DType.INT8 for edge in edges) and _MEMORY_PLAN not in data:
+        return data
+    inputs, outputs = ([edge.core_tensor for edge in side] for side in (model.edges.inputs, model.edges.outputs))
+    return extract(data, {op.index for op in model.ops}, inputs, outputs)

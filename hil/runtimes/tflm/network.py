@@ -1,0 +1,118 @@
+"""A network as TFLM executes it: the flatbuffer itself, operator by operator in the file's order, in TFLM's arena."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hil.codegen.plan import Port
+from hil.errors import ModelError
+from hil.model.load import parse_model
+from hil.model.network import Model, Op, OpKind
+from hil.model.tflite.container import Container, read_container
+from hil.runtimes.tflm.arena import Arena, measure_arena
+from hil.runtimes.tflm.extract import core_of
+from hil.runtimes.tflm.work import work_of
+from munas.cost.kernels import Work
+
+MAX_CONCATENATED = 10  # what TFLM's kernel takes
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One operator of the file. `name` is the file's own name of its result: for reports, never for C."""
+
+    index: int
+    kind: OpKind
+    name: str
+    work: Work
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """Ready to be generated. `flatbuffer` has int8 inputs and outputs (hil.runtimes.tflm.extract.core_of)."""
+
+    model: Model
+    container: Container
+    flatbuffer: bytes
+    arena: Arena
+    steps: tuple[Layer, ...]
+    input: Port
+    output: Port
+
+    @property
+    def model_name(self) -> str:
+        """For people."""
+        return self.model.name
+
+    @property
+    def arena_bytes(self) -> int:
+        """What is reserved for the arena."""
+        return self.arena.required_bytes
+
+    @property
+    def lower_bound_bytes(self) -> int:
+        """What TFLM will say that it uses: the least that is needed once it has started."""
+        return self.arena.used_bytes
+
+    @property
+    def weights_bytes(self) -> int:
+        """The whole flatbuffer: TFLM reads weights, shapes and scales from it."""
+        return len(self.flatbuffer)
+
+    @property
+    def table_bytes(self) -> int:
+        """None: the interpreter makes its tables in the arena."""
+        return 0
+
+    @property
+    def operators(self) -> tuple[OpKind, ...]:
+        """The kinds in use, sorted: they decide which code is linked."""
+        return tuple(sorted({step.kind for step in self.steps}))
+
+
+def make_network(data: bytes, name: str) -> Network:
+    """Check and measure the .tflite `data`. Raises ModelError for what the importer or TFLM does not support."""
+    original = parse_model(data, name)
+    flatbuffer = core_of(data, original)
+    model = parse_model(flatbuffer, name)
+    container = read_container(flatbuffer)
+    _check(model)
+    arena = measure_arena(container, model)
+    return Network(
+        model=model,
+        container=container,
+        flatbuffer=flatbuffer,
+        arena=arena,
+        steps=tuple(
+            Layer(index, op.kind, model.tensors[op.outputs[0]].name, work_of(op, model))
+            for index, op in enumerate(model.ops)
+        ),
+        input=_port(model, model.inputs[0], arena.input_offset),
+        output=_port(model, model.outputs[0], arena.output_offset),
+    )
+
+
+def _check(model: Model) -> None:
+    if len(model.inputs) != 1 or len(model.outputs) != 1:
+        raise ModelError(
+            f"the network has {len(model.inputs)} inputs and {len(model.outputs)} outputs; one of each is supported"
+        )
+    for op in model.ops:
+        reason = _objection(model, op)
+        if reason:
+            raise ModelError(f"operator {op.index} ({op.kind}): {reason}; use --runtime cmsis-nn")
+
+
+def _objection(model: Model, op: Op) -> str | None:
+    """What TFLM cannot do, or does wrongly without a word, of what the importer takes; None when all is well."""
+    if op.kind is OpKind.CONCATENATION and len(op.inputs) > MAX_CONCATENATED:
+        return f"it has {len(op.inputs)} inputs, and TFLM takes at most {MAX_CONCATENATED}"
+    source, result = model.tensors[op.inputs[0]].quantization, model.tensors[op.outputs[0]].quantization
+    if op.kind is OpKind.RELU6 and source != result:
+        return "its input and output are quantised differently, which TFLM's kernel does not look at"
+    return None
+
+
+def _port(model: Model, tensor: int, offset: int) -> Port:
+    found = model.tensors[tensor]
+    return Port(tensor, offset, found.elements, found.shape, found.quant.scale, found.quant.zero_point)

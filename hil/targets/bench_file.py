@@ -1,0 +1,88 @@
+"""The bench file: which boards a desk has, for what detection cannot know. TOML, strictly validated.
+
+[[device]]
+board = "nucleo-f746zg"
+serial_number = "066EFF..."          # as `munas-hil boards --detect` shows it
+port = "/dev/ttyACM0"                # optional where the serial number finds it
+flash = "mass-storage"               # or pyocd, openocd
+drive = "/media/me/NODE_F746ZG"      # optional likewise; mass-storage only
+baud = 115200
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+import platformdirs
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from hil.boards.board import canonical_name
+from hil.errors import UsageError
+
+FlashMethod = Literal["mass-storage", "pyocd", "openocd"]
+VARIABLE = "MUNAS_HIL_BENCH"
+FILE_NAME = "bench.toml"
+
+
+class BenchDevice(BaseModel):
+    """One `[[device]]`: a board that is told apart by its probe's serial number."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    board: Annotated[str, BeforeValidator(lambda name: canonical_name(str(name)))]
+    serial_number: Annotated[str, Field(min_length=1)]
+    port: str | None = None
+    flash: FlashMethod = "mass-storage"
+    drive: Path | None = None
+    baud: Annotated[int, Field(ge=1200, le=4_000_000)] | None = None
+
+    @model_validator(mode="after")
+    def _drive_is_used(self) -> Self:
+        if self.drive is not None and self.flash != "mass-storage":
+            raise ValueError(f"drive is for flash = 'mass-storage', not for {self.flash!r}")
+        return self
+
+
+class Bench(BaseModel):
+    """The whole file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    device: tuple[BenchDevice, ...] = ()
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        seen = [item.serial_number for item in self.device]
+        twice = next((number for number in seen if seen.count(number) > 1), None)
+        if twice is not None:
+            raise ValueError(f"serial number {twice} is listed twice")
+        return self
+
+
+def bench_path() -> Path:
+    """``$MUNAS_HIL_BENCH``, or bench.toml in the user's configuration folder."""
+    named = os.environ.get(VARIABLE)
+    return Path(named) if named else Path(platformdirs.user_config_dir("munas-hil")) / FILE_NAME
+
+
+def read_bench(path: Path | None = None) -> Bench:
+    """The bench in `path` (default: `bench_path`); an empty one where the default does not exist.
+
+    Raises UsageError for a file that was named but is absent, cannot be read or does not validate.
+    """
+    file = path or bench_path()
+    if path is None and VARIABLE not in os.environ and not file.is_file():
+        return Bench()
+    try:
+        raw = tomllib.loads(file.read_text(encoding="utf-8"))
+        return Bench.model_validate(raw)
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"bench file {file} cannot be read: {error}") from error
+    except ValidationError as error:
+        item = error.errors()[0]
+        where = ".".join(str(part) for part in item["loc"])
+        what = str(item["msg"]).removeprefix("Value error, ")
+        raise UsageError(f"bench file {file}: {where + ': ' if where else ''}{what}") from error

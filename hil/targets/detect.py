@@ -1,0 +1,186 @@
+"""Which boards are connected: the bench file, mbed-tools' device list, and serial ports by their USB ids.
+
+A device is known by its probe's serial number. Where several sources know it, the bench file wins, then mbed-tools,
+which reads the board's own drive. A USB id alone only says what a device may be: boards of one family share theirs.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hil.boards.board import Board, board_names, load_board
+from hil.errors import DeviceAmbiguous, DeviceMissing, InfrastructureError, UsageError
+from hil.link.transport import BAUD
+from hil.targets.bench_file import Bench, FlashMethod, read_bench
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What one source says of one device. `boards` are names that it may have: exactly one when that is certain."""
+
+    serial_number: str
+    boards: tuple[str, ...]
+    port: str | None
+    drives: tuple[Path, ...]
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """A connected device. `serial_number` tells it from all others; `port` is None where it has no serial port."""
+
+    serial_number: str
+    boards: tuple[str, ...]
+    port: str | None
+    drives: tuple[Path, ...] = ()
+    flash: FlashMethod = "mass-storage"
+    baud: int = BAUD
+    source: str = "bench file"
+
+    def describe(self) -> str:
+        """One line for a message."""
+        drives = f", drive {', '.join(map(str, self.drives))}" if self.drives else ""
+        return f"{self.serial_number} ({' or '.join(self.boards)}, port {self.port or 'none'}{drives})"
+
+
+Source = Callable[[Sequence[Board]], Iterable[Found]]
+
+
+def mbed_devices(boards: Sequence[Board]) -> list[Found]:
+    """Devices that mbed-tools identifies as one of `boards`. Raises InfrastructureError."""
+    os.environ.setdefault("MBED_DATABASE_MODE", "OFFLINE")  # what is not in its own database is not ours either
+    logging.getLogger("mbed_tools").setLevel(logging.CRITICAL)
+    try:
+        from mbed_tools.devices import get_connected_devices
+
+        devices = get_connected_devices().identified_devices
+    except ImportError as error:
+        raise InfrastructureError(
+            f"mbed-tools does not load: {error}; install it with: pip install mbed-tools"
+        ) from error
+    except Exception as error:  # it lets through whatever udev, the registry or a half-mounted drive raise
+        raise InfrastructureError(f"mbed-tools cannot list the connected devices: {error}") from error
+    names = {name: board.name for board in boards for name in _mbed_names(board)}
+    return [
+        Found(
+            serial_number=str(device.serial_number),
+            boards=(names[device.mbed_board.board_type],),
+            port=device.serial_port,
+            drives=tuple(Path(mount) for mount in device.mount_points),
+            source="mbed-tools",
+        )
+        for device in devices
+        if device.mbed_board.board_type in names
+    ]
+
+
+def _mbed_names(board: Board) -> tuple[str, ...]:
+    return (board.usb.mbed if board.usb else ()) or (board.name.upper().replace("-", "_"),)
+
+
+def usb_ports(boards: Sequence[Board]) -> list[Found]:
+    """Serial ports whose USB ids are those of one or several of `boards`."""
+    from serial.tools.list_ports import comports
+
+    found = []
+    for port in comports():
+        names = tuple(
+            board.name
+            for board in boards
+            if board.usb and port.vid == board.usb.vendor_id and port.pid in board.usb.product_ids
+        )
+        if names:
+            found.append(Found(port.serial_number or port.device, names, port.device, (), "USB ids"))
+    return found
+
+
+SOURCES: tuple[Source, ...] = (mbed_devices, usb_ports)
+
+
+def connected_devices(bench: Bench | None = None, sources: Sequence[Source] = SOURCES) -> tuple[Connected, ...]:
+    """All connected devices, sorted by serial number; `bench` defaults to the user's file.
+
+    A device of the bench file counts as connected when a source sees it, or when the port that it names exists.
+    Raises UsageError for a bad bench file, InfrastructureError when a source fails.
+    """
+    chosen = read_bench() if bench is None else bench
+    boards = [board for board in map(load_board, board_names()) if board.hardware is not None]
+    seen: dict[str, Found] = {}
+    for source in sources:
+        for found in source(boards):
+            seen[found.serial_number] = _merged(seen.get(found.serial_number), found)
+    devices = {number: Connected(number, item.boards, item.port, item.drives, source=item.source)
+               for number, item in seen.items()}  # fmt: skip
+    for item in chosen.device:
+        known = seen.get(item.serial_number)
+        if known is None and (item.port is None or not Path(item.port).exists()):
+            continue
+        drives = (item.drive,) if item.drive else (known.drives if known else ())
+        devices[item.serial_number] = Connected(
+            serial_number=item.serial_number,
+            boards=(item.board,),
+            port=item.port or (known.port if known else None),
+            drives=drives,
+            flash=item.flash,
+            baud=item.baud or BAUD,
+            source="bench file",
+        )
+    return tuple(devices[number] for number in sorted(devices))
+
+
+def _merged(first: Found | None, second: Found) -> Found:
+    """What both say, the first being surer of the board."""
+    if first is None:
+        return second
+    return Found(
+        first.serial_number, first.boards, first.port or second.port, first.drives or second.drives, first.source
+    )
+
+
+def matching(board: str, devices: Sequence[Connected]) -> tuple[Connected, ...]:
+    """Devices that certainly are a `board`."""
+    return tuple(device for device in devices if device.boards == (board,))
+
+
+def choose(board: str, devices: Sequence[Connected], wanted: str | None = None) -> Connected:
+    """The one device to use as `board`; `wanted` is its serial number (or its port).
+
+    Raises DeviceMissing when there is none, DeviceAmbiguous when there are several and none was asked for, UsageError
+    when the one asked for is another board.
+    """
+    if wanted is not None:
+        return _wanted(board, devices, wanted)
+    candidates = matching(board, devices)
+    if len(candidates) == 1:
+        return candidates[0]
+    if candidates:
+        listed = "; ".join(device.describe() for device in candidates)
+        raise DeviceAmbiguous(f"{len(candidates)} boards {board} are connected; choose one with --device: {listed}")
+    perhaps = [device.describe() for device in devices if board in device.boards]
+    hint = f"; it may be one of these, which --device chooses: {'; '.join(perhaps)}" if perhaps else ""
+    raise DeviceMissing(f"no board {board} is connected{hint or _connected_text(devices)}")
+
+
+def _wanted(board: str, devices: Sequence[Connected], wanted: str) -> Connected:
+    device = named(devices, wanted)
+    if board not in device.boards:
+        raise UsageError(f"--device {wanted} is {' or '.join(device.boards)}, not {board}")
+    return device
+
+
+def named(devices: Sequence[Connected], wanted: str) -> Connected:
+    """The device of serial number (or port) `wanted`, whatever board it is. Raises DeviceMissing."""
+    for device in devices:
+        if wanted in (device.serial_number, device.port):
+            return device
+    raise DeviceMissing(f"no device {wanted} is connected{_connected_text(devices)}")
+
+
+def _connected_text(devices: Sequence[Connected]) -> str:
+    if not devices:
+        return "; nothing is (is the USB cable in, and may you open its serial port?)"
+    return f"; connected are: {'; '.join(device.describe() for device in devices)}"

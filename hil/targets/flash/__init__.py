@@ -1,0 +1,27 @@
+"""Ways to get an image onto a board: its mass-storage drive, pyOCD, OpenOCD. `flasher_for` chooses by configuration."""
+
+from __future__ import annotations
+
+from hil.boards.board import Board
+from hil.errors import BoardError
+from hil.targets.detect import Connected
+from hil.targets.flash.base import Flasher
+from hil.targets.flash.mass_storage import MassStorage
+from hil.targets.flash.openocd import OpenOcd
+from hil.targets.flash.pyocd import PyOcd
+
+__all__ = ["Flasher", "MassStorage", "OpenOcd", "PyOcd", "flasher_for"]
+
+
+def flasher_for(device: Connected, board: Board) -> Flasher:
+    """The flasher that the bench file (or the default, mass storage) names for `device`.
+
+    Raises BoardError when `board` does not say what the flashing program needs, FlashError without a drive.
+    """
+    if device.flash == "mass-storage":
+        return MassStorage.of(device)
+    if board.probe is None:
+        raise BoardError(f"board {board.name} has no [probe] table, which flashing with {device.flash} needs")
+    if device.flash == "pyocd":
+        return PyOcd(device.serial_number, board.probe.pyocd)
+    return OpenOcd(device.serial_number, board.probe.openocd)

@@ -1,0 +1,99 @@
+"""What a flasher is, and how flashing programs are run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Protocol
+
+from elftools.common.exceptions import ELFError
+from elftools.elf.elffile import ELFFile
+
+from hil.errors import FlashError, ToolMissing
+from hil.targets.runners.process import GUARD
+
+FLASH_TIMEOUT_S = 60.0  # a megabyte takes 15 s through an ST-LINK
+BREAK_S = 0.25
+_DETAIL_LINES = 3
+
+
+class Breakable(Protocol):
+    """The part of pyserial's `Serial` that a reset by serial break needs."""
+
+    def send_break(self, duration: float = BREAK_S) -> None: ...
+
+
+class Flasher(Protocol):
+    """Puts an image onto one device."""
+
+    def flash(self, image: Path) -> None:
+        """Write `image` (ELF). Returns when it is on the board. Raises FlashError, ToolMissing."""
+        ...
+
+    def reset(self, port: Breakable) -> None:
+        """Start the image from reset; `port` is the device's open serial port. Raises FlashError, ToolMissing."""
+        ...
+
+
+def run_probe(command: Sequence[str], what: str, install: str, timeout_s: float) -> None:
+    """Run a flashing program to its end.
+
+    Raises ToolMissing, or FlashError with the program's own last words. Its children do not outlive the time-out.
+    """
+    program = shutil.which(command[0])
+    if program is None:
+        raise ToolMissing(command[0], install)
+    # Where it can be had: a program whose owner was killed would go on flashing a board that is no longer locked.
+    guard = [*GUARD, str(os.getpid())] if shutil.which(GUARD[0]) else []
+    try:
+        process = subprocess.Popen(
+            [*guard, program, *command[1:]], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            text=True, errors="replace", start_new_session=True,
+        )  # fmt: skip
+    except OSError as error:
+        raise FlashError(f"{what}: {command[0]} cannot be started: {error}") from error
+    try:
+        said, _ = process.communicate(timeout=timeout_s)
+    except subprocess.TimeoutExpired as error:
+        raise FlashError(f"{what}: {command[0]} did not finish within {timeout_s:g} s") from error
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+    if process.returncode != 0:
+        raise FlashError(f"{what}: {command[0]} failed with status {process.returncode}: {_last_words(said)}")
+
+
+def _last_words(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    errors = [line for line in lines if "error" in line.lower()]
+    return "; ".join((errors or lines)[-_DETAIL_LINES:]) or "it said nothing"
+
+
+def flat_binary(image: Path) -> tuple[int, bytes]:
+    """Load address and content of an ELF's loadable segments, gaps filled as erased flash (0xff). Raises FlashError."""
+    try:
+        with image.open("rb") as file:
+            parts = [
+                (int(segment["p_paddr"]), bytes(segment.data()))
+                for segment in ELFFile(file).iter_segments("PT_LOAD")
+                if segment["p_filesz"] > 0
+            ]
+    except (OSError, ELFError) as error:
+        raise FlashError(f"the image {image.name} cannot be read: {error}") from error
+    if not parts:
+        raise FlashError(f"the image {image.name} holds nothing to flash")
+    parts.sort()
+    start = parts[0][0]
+    content = bytearray()
+    for address, data in parts:
+        content += b"\xff" * (address - start - len(content))
+        content += data
+    return start, bytes(content)

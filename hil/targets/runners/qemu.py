@@ -1,0 +1,222 @@
+"""Runs an image under QEMU, with a pty as its serial port and instructions as its clock.
+
+QEMU looks at a pty that nobody has open only once a second. So it is started in its preconfiguration state, where the
+pty exists but the machine does not; we open the pty, then let it build the machine, whose UART finds it connected.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import select
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from fractions import Fraction
+from pathlib import Path
+from typing import IO, Any
+
+import serial
+
+from hil.boards.board import Board
+from hil.cycle_model.observer import TimingObserver
+from hil.errors import HilError, LinkError, LinkTimeout, RunnerError, TargetFaultError, ToolMissing
+from hil.link.device import Timeouts
+from hil.link.transport import open_port
+from hil.targets.runners.base import Session, no_records
+from hil.targets.runners.process import GUARD, GUARD_INSTALL
+
+QEMU = "qemu-system-arm"
+START_TIMEOUT_S = 20.0  # for QEMU itself; it takes 0.05 s on an idle machine
+ICOUNT_SHIFT = 10  # an instruction takes 2^10 ns of virtual time
+EMULATED = Timeouts(host_per_device=0.5)  # a virtual second is a million instructions: far less than a second of ours
+
+_LOCKUP = re.compile(r"qemu: fatal: (Lockup[^\n]*)")
+_REGISTER = re.compile(r"\bR(\d\d)=([0-9a-f]{8})")
+
+
+class QemuRunner:
+    """Runner for boards with a [qemu] target. `timeouts` replaces the defaults that sessions suggest.
+
+    With `modelled`, sessions have the timing model's records, by the board's [timing] table. Opening one then also
+    raises what `hil.cycle_model.plugin.find_plugin` does.
+
+    A session must end in the thread that opened it: Linux ties the kill-with-parent to that thread.
+    """
+
+    def __init__(self, program: str = QEMU, timeouts: Timeouts = EMULATED, *, modelled: bool = False) -> None:
+        self._program = program
+        self._timeouts = timeouts
+        self._modelled = modelled
+
+    @contextmanager
+    def open(self, image: Path, board: Board) -> Iterator[Session]:
+        """See `Runner.open`. Raises ToolMissing, RunnerError, BoardError; within the context also TargetFaultError."""
+        target = board.target("qemu")
+        command = self._command(image, str(target.machine))
+        with self._observer(board) as observer:
+            what = f"{image.name} on {board.name}"
+            emulator = _Emulator(command if observer is None else [*command, *observer.arguments(image)], what)
+            ticks_per_instruction = Fraction(2**ICOUNT_SHIFT, target.tick_ns)
+            port: serial.Serial | None = None
+            try:
+                port = _open_port(emulator.pty())
+                emulator.execute("x-exit-preconfig")
+                yield Session(
+                    port, "qemu", True, "icount-instructions", ticks_per_instruction, self._timeouts,
+                    new_records=no_records if observer is None else observer.new_records,
+                )  # fmt: skip
+            except LinkError as error:
+                better = emulator.explain(error)
+                if better is error:
+                    raise
+                raise better from error
+            finally:
+                emulator.stop()
+                if port is not None:
+                    port.close()
+
+    def _observer(self, board: Board) -> AbstractContextManager[TimingObserver | None]:
+        if not self._modelled:
+            return nullcontext()
+        return TimingObserver(board.timing, board.core, board.target("qemu"), self._program)
+
+    def _command(self, image: Path, machine: str) -> list[str]:
+        if not image.is_file():
+            raise RunnerError(f"the image {image.name} does not exist")
+        program = shutil.which(self._program)
+        if program is None:
+            raise ToolMissing(self._program, "sudo apt-get install qemu-system-arm")
+        if shutil.which(GUARD[0]) is None:
+            raise ToolMissing(GUARD[0], GUARD_INSTALL)
+        return [
+            *GUARD, str(os.getpid()), program,
+            "-M", machine, "-kernel", str(image), "-icount", f"shift={ICOUNT_SHIFT}",
+            "-nodefaults", "-no-user-config", "-display", "none", "-nic", "none",
+            "-chardev", "pty,id=uart", "-serial", "chardev:uart", "-qmp", "stdio", "-preconfig",
+        ]  # fmt: skip
+
+
+def _open_port(path: str) -> serial.Serial:
+    try:
+        return open_port(path)
+    except (serial.SerialException, OSError) as error:
+        raise RunnerError(f"QEMU's serial port {path} cannot be opened: {error}") from error
+
+
+class _Emulator:
+    """The QEMU process, and QMP (its control protocol, one JSON document a line) over its standard streams."""
+
+    def __init__(self, command: list[str], what: str) -> None:
+        self._what = what
+        self._pending = b""
+        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed in stop)
+        try:
+            # A session of its own: Ctrl-C is for us to handle, not for QEMU to die of first.
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                bufsize=0,
+                start_new_session=True,
+            )
+        except OSError as error:
+            self._errors.close()
+            raise RunnerError(f"QEMU cannot be started: {error}") from error
+
+    def pty(self) -> str:
+        """Path of the pty that is the serial port."""
+        self.execute("qmp_capabilities")
+        for chardev in self.execute("query-chardev"):
+            if chardev["label"] == "uart":
+                return str(chardev["filename"]).removeprefix("pty:")
+        raise RunnerError("QEMU has no serial port for us")
+
+    def execute(self, command: str, timeout_s: float = START_TIMEOUT_S, **arguments: str) -> Any:
+        """Result of a QMP command. Raises RunnerError."""
+        deadline = time.monotonic() + timeout_s
+        request = {"execute": command, "arguments": arguments} if arguments else {"execute": command}
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(request).encode() + b"\n")
+        except OSError as error:
+            raise self._died() from error
+        while True:
+            message = self._message(deadline, command)
+            if "error" in message:
+                raise RunnerError(f"QEMU refused {command}: {message['error'].get('desc')}")
+            if "return" in message:
+                return message["return"]
+
+    def _message(self, deadline: float, command: str) -> dict[str, Any]:
+        """The next JSON object; greeting and events are such too, other lines are skipped."""
+        assert self._process.stdout is not None
+        stdout = self._process.stdout.fileno()
+        while True:
+            line, newline, rest = self._pending.partition(b"\n")
+            if newline:
+                self._pending = rest
+                if line.startswith(b"{"):
+                    try:
+                        return dict(json.loads(line))
+                    except ValueError as error:
+                        raise RunnerError(f"QEMU's control protocol is broken at {command}: {line[:80]!r}") from error
+                continue
+            wait_s = deadline - time.monotonic()
+            if wait_s <= 0 or not select.select([stdout], [], [], wait_s)[0]:
+                raise RunnerError(f"QEMU does not answer {command} ({self._what})")
+            chunk = os.read(stdout, 65536)
+            if not chunk:
+                raise self._died()
+            self._pending += chunk
+
+    def explain(self, error: LinkError) -> HilError:
+        """What is really behind a failed link: the emulator's death, a lock-up, or, when it lives, `error` itself."""
+        alive = isinstance(error, LinkTimeout) and self._process.poll() is None
+        if not alive:
+            # The pty closes a moment before the process is gone.
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(1.0)
+                return self._died()
+            return error
+        where = ""
+        with suppress(RunnerError):
+            shown = self.execute("human-monitor-command", 2.0, **{"command-line": "info registers"})
+            where = "; ".join(f"{name} 0x{value:08x}" for name, value in _registers(str(shown)).items())
+        return LinkTimeout(f"{error} ({self._what}; the emulated core still runs, at {where or 'an unknown pc'})")
+
+    def _died(self) -> HilError:
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(1.0)
+        self._errors.seek(0)
+        text = self._errors.read(1 << 16).decode("utf-8", "replace").strip()
+        lockup = _LOCKUP.search(text)
+        if lockup:
+            registers = _registers(text)
+            shown = " ".join(f"{name}=0x{value:08x}" for name, value in registers.items())
+            return TargetFaultError(f"the core locked up ({self._what}): {lockup[1]}; {shown}", registers)
+        status = self._process.returncode
+        how = f"signal {signal.Signals(-status).name}" if status is not None and status < 0 else f"status {status}"
+        said = "; ".join(text.splitlines())[:300] or "it said nothing"
+        return RunnerError(f"QEMU ended with {how} ({self._what}): {said}")
+
+    def stop(self) -> None:
+        """Kill and reap."""
+        self._process.kill()
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout, self._errors):
+            if stream is not None:
+                with suppress(OSError):
+                    stream.close()
+
+
+def _registers(text: str) -> dict[str, int]:
+    """sp, lr and pc from QEMU's register dump."""
+    found = {int(number): int(value, 16) for number, value in _REGISTER.findall(text)}
+    return {name: found[number] for number, name in ((15, "pc"), (14, "lr"), (13, "sp")) if number in found}

@@ -1,1 +1,0 @@
-"""Modelled cycles: a QEMU plugin counts, a board's constants turn the counts into time. See timing/README.md."""

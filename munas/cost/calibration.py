@@ -1,0 +1,335 @@
+"""What calibration found out about one board and build: cost of every kernel loop, code sizes, RAM.
+
+A calibration is data in a TOML file. It is read as untrusted input: unknown keys, wrong types, negative or endless
+numbers are errors that name the key. It carries the identity of the build and board it belongs to; whoever uses it
+compares that with their own.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from operator import mul
+from pathlib import Path as FilePath
+from typing import Any
+
+from munas.cost.kernels import Path, Work
+from munas.cost.loops import loop_counts, loop_names
+
+FORMAT = 1
+MAX_FILE_BYTES = 1 << 20
+
+
+class CalibrationError(ValueError):
+    """A calibration file that cannot be used; the message names file and key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """Time of one inference in the calibration's unit, with the interval that holds it at the calibration's level.
+
+    `layers` has one time for each work; `uncalibrated` names the paths whose cost had to be guessed from their MACs and
+    elements because no calibration network used them (the interval does not cover that guess).
+    """
+
+    latency: float
+    low: float
+    high: float
+    layers: tuple[float, ...]
+    uncalibrated: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Costs in `unit`. `paths` has one coefficient per name of `munas.cost.loops.loop_names`.
+
+    A network takes `fixed` + `per_step` * steps + the sum over its layers. The interval is relative: measured time is
+    within [1 + low, 1 + high] times the prediction for a part `level` of networks.
+    """
+
+    unit: str
+    mac_slope: float
+    mac_intercept: float
+    fixed: float
+    per_step: float
+    paths: Mapping[Path, tuple[float, ...]]
+    level: float
+    low: float
+    high: float
+
+    def predict(self, works: Sequence[Work]) -> Prediction:
+        """Time of the network that executes `works`."""
+        layers = tuple(map(self.layer, works))
+        total = max(0.0, self.fixed + self.per_step * len(works) + sum(layers))
+        unknown = tuple(dict.fromkeys(work.path for work in works if work.path not in self.paths))
+        return Prediction(total, total * (1 + self.low), total * (1 + self.high), layers, unknown)
+
+    def layer(self, work: Work) -> float:
+        """Time of one layer."""
+        coefficients = self.paths.get(work.path)
+        if coefficients is None:
+            return self.mac_slope * (work.macs + work.inputs + work.outputs)
+        return float(sum(map(mul, coefficients, loop_counts(work))))
+
+    def mac_only(self, macs: int) -> float:
+        """µNAS's own proxy: a line through MACs."""
+        return self.mac_intercept + self.mac_slope * macs
+
+
+@dataclass(frozen=True, slots=True)
+class CodePart:
+    """Code that is linked when a network has a step on any of `paths`."""
+
+    paths: frozenset[Path]
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryModel:
+    """Flash and RAM beside weights, tables and arena, bytes. Never too small for the networks it was fitted on.
+
+    Flash is weights + tables + `flash_base` + the linked `parts`. RAM is arena + `static_ram` + `stack_reserved`.
+    `stack_used` is the most that any network used.
+    """
+
+    flash_base: int
+    parts: tuple[CodePart, ...]
+    static_ram: int
+    stack_reserved: int
+    stack_used: int
+
+    def code(self, paths: Iterable[Path]) -> int:
+        """Flash of the code that a network links whose steps take `paths`."""
+        present = frozenset(paths)
+        return self.flash_base + sum(part.bytes for part in self.parts if part.paths & present)
+
+    def unknown(self, paths: Iterable[Path]) -> tuple[Path, ...]:
+        """Paths whose code size is not known."""
+        known = frozenset[Path]().union(*(part.paths for part in self.parts))
+        return tuple(dict.fromkeys(path for path in paths if path not in known))
+
+    def ram(self, arena_bytes: int) -> int:
+        """All RAM."""
+        return arena_bytes + self.static_ram + self.stack_reserved
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """One calibration. `identity` says which board, build and timer it belongs to."""
+
+    identity: Mapping[str, str | int | bool]
+    samples: int
+    seed: int
+    latency: Latency
+    memory: MemoryModel
+
+
+# -- TOML --
+
+
+def write_calibration(calibration: Calibration) -> str:
+    """The TOML text; the same calibration gives the same text."""
+    latency, memory = calibration.latency, calibration.memory
+    paths = {
+        path.value: dict(zip(loop_names(path), coefficients, strict=True))
+        for path, coefficients in sorted(latency.paths.items())
+    }
+    document: dict[str, Any] = {
+        "format": FORMAT,
+        "samples": calibration.samples,
+        "seed": calibration.seed,
+        "identity": dict(calibration.identity),
+        "latency": {
+            "unit": latency.unit,
+            "fixed": latency.fixed,
+            "per_step": latency.per_step,
+            "mac_only": {"slope": latency.mac_slope, "intercept": latency.mac_intercept},
+            "interval": {"level": latency.level, "low": latency.low, "high": latency.high},
+            "paths": paths,
+        },
+        "memory": {
+            "flash_base": memory.flash_base,
+            "static_ram": memory.static_ram,
+            "stack_reserved": memory.stack_reserved,
+            "stack_used": memory.stack_used,
+            "flash_parts": {"+".join(sorted(part.paths)): part.bytes for part in memory.parts},
+        },
+    }
+    return "\n".join(_toml_table(document, ())).lstrip("\n") + "\n"
+
+
+def _toml_table(table: Mapping[str, Any], name: tuple[str, ...]) -> list[str]:
+    lines = [f"{_toml_key(key)} = {_toml_value(value)}" for key, value in table.items() if not _is_table(value)]
+    if name:
+        lines = ["", f"[{'.'.join(map(_toml_key, name))}]", *lines]
+    for key, value in table.items():
+        if _is_table(value):
+            lines += _toml_table(value, (*name, key))
+    return lines
+
+
+def _is_table(value: object) -> bool:
+    return isinstance(value, Mapping)
+
+
+def _toml_key(key: str) -> str:
+    bare = key and all(char.isascii() and (char.isalnum() or char in "-_") for char in key)
+    return key if bare else _toml_value(key)
+
+
+def _toml_value(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, float):
+        return repr(value)
+    if isinstance(value, str):
+        return '"' + "".join(map(_toml_character, value)) + '"'
+    raise TypeError(f"{type(value).__name__} has no place in a calibration file")
+
+
+def _toml_character(char: str) -> str:
+    if char in '"\\':
+        return "\\" + char
+    return char if char.isprintable() else f"\\U{ord(char):08x}"
+
+
+def load_calibration(path: FilePath) -> Calibration:
+    """Read the calibration file at `path`. Raises CalibrationError."""
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise CalibrationError(f"calibration {path} cannot be read: {error.strerror}; run calibrate first") from error
+    if len(raw) > MAX_FILE_BYTES:
+        raise CalibrationError(f"calibration {path} is larger than {MAX_FILE_BYTES} bytes; it is not a calibration")
+    try:
+        return parse_calibration(tomllib.loads(raw.decode("utf-8")))
+    except (ValueError, RecursionError) as error:  # ValueError: no UTF-8, no TOML, an endless number, our own
+        raise CalibrationError(f"calibration {path}: {error}") from error
+
+
+def parse_calibration(document: Mapping[str, Any]) -> Calibration:
+    """The calibration in a parsed TOML document. Raises CalibrationError naming the key."""
+    top = _Reader(document, "")
+    if (version := top.integer("format")) != FORMAT:
+        raise CalibrationError(f"format is {version}, this program reads {FORMAT}; calibrate again")
+    calibration = Calibration(
+        identity=_identity(top.mapping("identity")),
+        samples=top.integer("samples"),
+        seed=top.integer("seed"),
+        latency=_latency(top.table("latency")),
+        memory=_memory(top.table("memory")),
+    )
+    top.finish()
+    return calibration
+
+
+class _Reader:
+    """A TOML table that is emptied key by key; what is left at the end is unknown."""
+
+    def __init__(self, table: object, name: str) -> None:
+        if not isinstance(table, Mapping):
+            raise CalibrationError(f"{name} is not a table")
+        self._left, self._name = dict(table), name
+
+    def _take(self, key: str) -> object:
+        if key not in self._left:
+            raise CalibrationError(f"{self._path(key)} is missing")
+        return self._left.pop(key)
+
+    def _path(self, key: str) -> str:
+        return f"{self._name}.{key}" if self._name else key
+
+    def number(self, key: str, low: float = -1e18, high: float = 1e18) -> float:
+        value = self._take(key)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+            raise CalibrationError(f"{self._path(key)} = {value!r} is not a number from {low:g} to {high:g}")
+        return float(value)
+
+    def integer(self, key: str, low: int = 0, high: int = 2**63 - 1) -> int:
+        value = self._take(key)
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise CalibrationError(f"{self._path(key)} = {value!r} is not an integer from {low} to {high}")
+        return value
+
+    def text(self, key: str) -> str:
+        value = self._take(key)
+        if not isinstance(value, str):
+            raise CalibrationError(f"{self._path(key)} = {value!r} is not a string")
+        return value
+
+    def mapping(self, key: str) -> dict[str, Any]:
+        value = self._take(key)
+        if not isinstance(value, dict):
+            raise CalibrationError(f"{self._path(key)} is not a table")
+        return value
+
+    def table(self, key: str) -> _Reader:
+        return _Reader(self._take(key), self._path(key))
+
+    def path_table(self, key: str) -> tuple[dict[Path, Any], str]:
+        table, name = self.mapping(key), self._path(key)
+        return {_path(text, name): value for text, value in table.items()}, name
+
+    def finish(self) -> None:
+        if self._left:
+            raise CalibrationError(f"unknown key {self._path(sorted(map(str, self._left))[0])}")
+
+
+def _path(text: str, where: str) -> Path:
+    try:
+        return Path(text)
+    except ValueError:
+        raise CalibrationError(f"{where}.{text}: unknown kernel path; it was made by another version") from None
+
+
+def _identity(table: dict[str, Any]) -> dict[str, str | int | bool]:
+    for key, value in table.items():
+        if not isinstance(value, str | int | bool):
+            raise CalibrationError(f"identity.{key} = {value!r} is neither text, integer nor boolean")
+    return table
+
+
+def _latency(table: _Reader) -> Latency:
+    mac_only, interval = table.table("mac_only"), table.table("interval")
+    by_path, name = table.path_table("paths")
+    paths: dict[Path, tuple[float, ...]] = {}
+    for path, value in by_path.items():
+        costs = _Reader(value, f"{name}.{path}")
+        paths[path] = tuple(costs.number(loop, 0.0) for loop in loop_names(path))
+        costs.finish()
+    latency = Latency(
+        unit=table.text("unit"),
+        mac_slope=mac_only.number("slope", 0.0),
+        mac_intercept=mac_only.number("intercept"),
+        fixed=table.number("fixed"),
+        per_step=table.number("per_step"),
+        paths=paths,
+        level=interval.number("level", 0.0, 1.0),
+        low=interval.number("low", -1.0, 1e3),
+        high=interval.number("high", -1.0, 1e3),
+    )
+    for reader in (mac_only, interval, table):
+        reader.finish()
+    if latency.low > latency.high:
+        raise CalibrationError(f"latency.interval.low = {latency.low} is above high = {latency.high}")
+    return latency
+
+
+def _memory(table: _Reader) -> MemoryModel:
+    parts = []
+    for text, value in table.mapping("flash_parts").items():
+        paths = frozenset(_path(item, "memory.flash_parts") for item in text.split("+"))
+        parts.append(CodePart(paths, _Reader({text: value}, "memory.flash_parts").integer(text)))
+    model = MemoryModel(
+        flash_base=table.integer("flash_base"),
+        parts=tuple(parts),
+        static_ram=table.integer("static_ram"),
+        stack_reserved=table.integer("stack_reserved"),
+        stack_used=table.integer("stack_used"),
+    )
+    table.finish()
+    return model

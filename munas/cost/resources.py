@@ -1,0 +1,74 @@
+"""What a network costs, for the search, which asks thousands of times: µNAS' proxies, bytes and time of the device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from munas.arch.graph import Mode, Shape, build_graph
+from munas.arch.space import AnyArchitecture
+from munas.cost.calibration import Calibration, MemoryModel
+from munas.cost.converted import as_converted
+from munas.cost.estimate import arena_bytes, table_bytes, weights_bytes, works_of
+from munas.memory.peak import peak_memory
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """Costs of a network.
+
+    `macs`, `model_size` (kernel and bias elements) and `peak_memory` (bytes; -1 where it was not asked for) are µNAS'
+    proxies, of the `Assessor`'s mode of the graph. All others are of the faithful graph, which is deployed: `ram` and
+    `flash` are bytes as the runtime uses them, `flash_weights` the part of flash that is weights, biases,
+    requantisation parameters and layer tables. Latency is in `unit`, with the interval that holds it; None, and an
+    empty unit, without a calibration.
+    """
+
+    macs: int
+    model_size: int
+    peak_memory: int
+    ram: int
+    flash: int
+    flash_weights: int
+    latency: float | None = None
+    latency_low: float | None = None
+    latency_high: float | None = None
+    unit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Assessor:
+    """Costs of architectures on one data set and board; pure, and can be pickled.
+
+    `proxies` asks for `peak_memory`, which needs an order of its own. `mode` is the graph that µNAS' proxies are of:
+    ``reference`` is the paper's authors', for a search that bounds what they bound.
+    """
+
+    memory: MemoryModel
+    calibration: Calibration | None
+    input_shape: Shape
+    num_classes: int
+    proxies: bool = False
+    mode: Mode = "faithful"
+
+    def assess(self, architecture: AnyArchitecture) -> Resources:
+        """Costs of an architecture's network. Raises ArchitectureError where the input has no such network."""
+        graph = build_graph(architecture, self.input_shape, self.num_classes)
+        counted = graph
+        if self.mode == "reference":
+            counted = build_graph(architecture, self.input_shape, self.num_classes, self.mode)
+        device = as_converted(graph)
+        works = works_of(device)
+        weights = weights_bytes(works) + table_bytes(works)
+        prediction = None if self.calibration is None else self.calibration.latency.predict(works)
+        return Resources(
+            macs=counted.macs,
+            model_size=counted.model_size,
+            peak_memory=peak_memory(counted) if self.proxies else -1,
+            ram=self.memory.ram(arena_bytes(device, works)),
+            flash=weights + self.memory.code(work.path for work in works),
+            flash_weights=weights,
+            latency=None if prediction is None else prediction.latency,
+            latency_low=None if prediction is None else prediction.low,
+            latency_high=None if prediction is None else prediction.high,
+            unit="" if self.calibration is None else self.calibration.latency.unit,
+        )

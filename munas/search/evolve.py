@@ -1,0 +1,146 @@
+"""Strategies: which network to try next.
+
+A strategy is asked for candidates and told what became of them, in any order and with several under way. It holds no
+chance of its own: the generator is the search's, whose state is stored.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+from munas.arch.morphs import morphs
+from munas.arch.space import AnyArchitecture, draw_choice, draw_integer, random_cnn, random_mlp
+from munas.search.candidate import Candidate, Evaluation
+from munas.search.objective import Bounds, Metric, draw_lambdas, features, fitness
+
+if TYPE_CHECKING:
+    from numpy.random import Generator
+
+SPARSITY_STEP = 0.05
+"""Standard deviation of what a child adds to its parent's sparsity."""
+
+MAX_SEED = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """What candidates are drawn from: CNNs or MLPs, and the range of sparsity (None = nothing is pruned)."""
+
+    mlp: bool = False
+    sparsity: tuple[float, float] | None = None
+
+    def random(self, rng: Generator, index: int) -> Candidate:
+        """A candidate drawn from the whole space."""
+        architecture: AnyArchitecture = random_mlp(rng) if self.mlp else random_cnn(rng)
+        sparsity = 0.0
+        if self.sparsity is not None:
+            low, high = self.sparsity
+            sparsity = low + (high - low) * float(rng.random())
+        return Candidate(index, architecture, sparsity, draw_integer(rng, 0, MAX_SEED), None, "random")
+
+    def child(self, rng: Generator, index: int, parent: Candidate) -> Candidate:
+        """A candidate one morph away from its parent, uniform over the morphs that apply."""
+        morph = draw_choice(rng, morphs(parent.architecture))
+        architecture = morph.apply(rng)
+        sparsity = 0.0
+        if self.sparsity is not None:
+            low, high = self.sparsity
+            step = NormalDist(0, SPARSITY_STEP).inv_cdf(max(float(rng.random()), 2**-54))  # one double, as all draws
+            sparsity = min(max(parent.sparsity + step, low), high)
+        return Candidate(index, architecture, sparsity, draw_integer(rng, 0, MAX_SEED), parent.index, morph.change)
+
+
+class Strategy(Protocol):
+    """Proposes candidates and learns from their evaluations."""
+
+    def ask(self, rng: Generator, index: int) -> Candidate:
+        """The candidate of that index. Whatever is left to chance comes from `rng`."""
+        ...
+
+    def tell(self, evaluation: Evaluation) -> None:
+        """A candidate is finished. Called once for each, in the order in which they finish, failed ones included."""
+        ...
+
+
+class RandomSearch:
+    """Candidates drawn independently; nothing is learnt."""
+
+    def __init__(self, space: Space) -> None:
+        self._space = space
+
+    def ask(self, rng: Generator, index: int) -> Candidate:
+        """A random candidate."""
+        return self._space.random(rng, index)
+
+    def tell(self, evaluation: Evaluation) -> None:
+        """Nothing to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Member:
+    """A finished candidate in the population; `figures` is None when it failed."""
+
+    candidate: Candidate
+    figures: Mapping[Metric, float] | None
+
+
+class AgeingEvolution:
+    """Ageing evolution as in µNAS: the oldest member dies, however fit it is.
+
+    The first `population` candidates are random. Each later one is a child of the fittest of `sample` members, drawn
+    with replacement and compared under weights drawn for that sample alone. A failed candidate takes its place in the
+    population, as if it had the worst fitness, and has no children.
+    """
+
+    def __init__(self, space: Space, bounds: Bounds, population: int = 100, sample: int = 25) -> None:
+        """Raises ValueError for an empty population or sample."""
+        if population < 1 or sample < 1:
+            raise ValueError(f"population {population} and sample {sample} must be 1 or more")
+        self._space, self._bounds, self._size, self._sample = space, bounds, population, sample
+        self._members: deque[_Member] = deque(maxlen=population)
+
+    def ask(self, rng: Generator, index: int) -> Candidate:
+        """A random candidate at first, then a child."""
+        parent = self._parent(rng) if index >= self._size else None
+        return self._space.random(rng, index) if parent is None else self._space.child(rng, index, parent)
+
+    def tell(self, evaluation: Evaluation) -> None:
+        """The youngest member; the oldest leaves when the population is full."""
+        trained, resources = evaluation.trained, evaluation.resources
+        known = evaluation.status == "ok" and trained is not None and resources is not None
+        figures = features(trained.error, resources) if known and trained and resources else None
+        self._members.append(_Member(evaluation.candidate, figures))
+
+    def _parent(self, rng: Generator) -> Candidate | None:
+        """The fittest of a sample; None when there is nobody fit to be in it."""
+        if not self._members:
+            return None
+        lambdas = draw_lambdas(self._bounds, rng)
+        chosen = [draw_choice(rng, self._members) for _ in range(self._sample)]
+        fit = [member for member in chosen if member.figures is not None]
+        if not fit:
+            return None
+        return max(fit, key=lambda member: fitness(member.figures or {}, self._bounds, lambdas)).candidate
+
+
+@dataclass(frozen=True, slots=True)
+class StrategySettings:
+    """What a strategy is made from; those that have no use for a field ignore it."""
+
+    space: Space
+    bounds: Bounds
+    population: int = 100
+    sample: int = 25
+
+
+StrategyFactory: TypeAlias = Callable[[StrategySettings], Strategy]
+
+STRATEGIES: Mapping[str, StrategyFactory] = {
+    "evolution": lambda s: AgeingEvolution(s.space, s.bounds, s.population, s.sample),
+    "random": lambda s: RandomSearch(s.space),
+}
+"""By the name that the command line uses."""

@@ -1,0 +1,309 @@
+"""A search on disk: one SQLite file that a kill -9 at any moment leaves complete.
+
+A candidate is stored, with the state of the random generator after it was drawn, before it runs; its evaluation is
+stored when it is done. Each is one synced transaction. So a search that is resumed knows what was under way, does that
+again, and goes on with the same random numbers. Triggers refuse updates and deletions of what is stored.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, ParamSpec, Self, TypeVar
+
+from munas.arch.space import parse_architecture, to_dict
+from munas.cost.resources import Resources
+from munas.database import Database, Format
+from munas.errors import SearchError, SearchStoreError
+from munas.search.candidate import Candidate, Epoch, Evaluation, Rung, Task, Trained
+
+APPLICATION_ID = 0x6D754E41  # "muNA": tells our file from another program's SQLite file
+SCHEMA_VERSION = 1
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_TABLES = """
+CREATE TABLE search (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    identity TEXT NOT NULL,
+    created TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%SZ', 'now'))
+);
+CREATE TABLE state (id INTEGER PRIMARY KEY CHECK (id = 1), generator TEXT NOT NULL, rejected INTEGER NOT NULL);
+CREATE TABLE candidates (
+    number INTEGER PRIMARY KEY,
+    architecture TEXT NOT NULL,
+    sparsity REAL NOT NULL,
+    seed INTEGER NOT NULL,
+    parent INTEGER REFERENCES candidates (number),
+    change TEXT NOT NULL,
+    rungs TEXT NOT NULL,
+    effort REAL NOT NULL
+);
+CREATE TABLE evaluations (
+    place INTEGER PRIMARY KEY AUTOINCREMENT,
+    number INTEGER NOT NULL UNIQUE REFERENCES candidates (number),
+    status TEXT NOT NULL CHECK (status IN ('ok', 'failed')),
+    trained TEXT,
+    resources TEXT,
+    message TEXT NOT NULL,
+    seconds REAL NOT NULL,
+    finished_s REAL NOT NULL,
+    created TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))
+);
+CREATE TABLE blobs (
+    number INTEGER PRIMARY KEY REFERENCES candidates (number), tflite BLOB NOT NULL, weights BLOB NOT NULL
+);
+CREATE TABLE finals (
+    number INTEGER NOT NULL REFERENCES candidates (number),
+    seed INTEGER NOT NULL,
+    effort REAL NOT NULL,
+    trained TEXT NOT NULL,
+    tflite BLOB NOT NULL,
+    weights BLOB NOT NULL,
+    seconds REAL NOT NULL,
+    created TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')),
+    PRIMARY KEY (number, seed, effort)
+);
+CREATE TABLE documents (key TEXT PRIMARY KEY, document TEXT NOT NULL);
+"""
+
+_FIXED = ("search", "candidates", "evaluations", "blobs", "finals")
+_SCHEMA = _TABLES + "".join(
+    f"CREATE TRIGGER {table}_{what} BEFORE {what} ON {table}"
+    f" BEGIN SELECT RAISE(ABORT, '{table} are insert-only'); END;\n"
+    for table in _FIXED
+    for what in ("UPDATE", "DELETE")
+)
+_FORMAT = Format("search store", APPLICATION_ID, SCHEMA_VERSION, _SCHEMA, SearchStoreError)
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Of a search after the last candidate was drawn: numpy's bit generator, and how many were rejected so far."""
+
+    generator: Mapping[str, Any]
+    rejected: int
+
+
+class SearchStore:
+    """One search in one SQLite file. Close it, or use it as a context manager.
+
+    Every method raises SearchStoreError only; `begin` also SearchError. Any number of processes may read while one
+    runs the search.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open `path`, or create it. A file of another program or version is refused untouched."""
+        self.path = path
+        self._database = Database(path, _FORMAT)
+        self._lock: int | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; what is stored stays."""
+        self._database.close()
+        if self._lock is not None:
+            os.close(self._lock)  # which also unlocks
+            self._lock = None
+
+    # -- the search --
+
+    def lock(self) -> None:
+        """Be the one process that writes, until `close`; the system ends that when the process dies."""
+        if self._lock is not None:
+            return
+        # Not the database itself: SQLite loses its own locks when another descriptor of the file is closed.
+        path = self.path.with_name(f"{self.path.name}.lock")
+        lock = self._database.guard(os.open)(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(lock)
+            raise SearchStoreError(f"{self.path}: another process runs this search; let it finish or end it") from error
+        self._lock = lock
+
+    def begin(self, identity: Mapping[str, Any]) -> None:
+        """Make this the store of the search with that identity (JSON), or check that it is.
+
+        Raises SearchError, naming what differs, for the store of another search.
+        """
+        self.lock()
+        text = _dumps(dict(identity))
+        self._database.execute("INSERT INTO search (id, identity) VALUES (1, ?) ON CONFLICT DO NOTHING", (text,))
+        found = self.identity() or {}
+        if found != json.loads(text):
+            raise SearchError(f"{self.path} holds another search: {_difference(found, json.loads(text))}")
+
+    def identity(self) -> dict[str, Any] | None:
+        """What `begin` was given first; None before that."""
+        rows = self._database.rows("SELECT identity FROM search")
+        return dict(self._read(json.loads, rows[0][0])) if rows else None
+
+    def started(self) -> str | None:
+        """When the search began, ISO 8601 in UTC."""
+        rows = self._database.rows("SELECT created FROM search")
+        return str(rows[0][0]) if rows else None
+
+    def state(self) -> State | None:
+        """The state after the last candidate; None before the first."""
+        rows = self._database.rows("SELECT generator, rejected FROM state")
+        return State(self._read(json.loads, rows[0][0]), int(rows[0][1])) if rows else None
+
+    def add_candidate(self, task: Task, state: State) -> None:
+        """Store a candidate that is about to run, and the state after it was drawn."""
+        item = task.candidate
+        with self._database.transaction():
+            self._database.execute(
+                "INSERT INTO candidates VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    item.index, _dumps(to_dict(item.architecture)), item.sparsity, item.seed, item.parent, item.change,
+                    _dumps([[rung.epoch, rung.worst_error] for rung in task.rungs]), task.effort,
+                ),
+            )  # fmt: skip
+            self._database.execute(
+                "INSERT OR REPLACE INTO state VALUES (1, ?, ?)", (_dumps(dict(state.generator)), state.rejected)
+            )
+
+    def add_evaluation(self, evaluation: Evaluation) -> None:
+        """Store a finished candidate with its blobs. Storing one twice is an error."""
+        trained, number = evaluation.trained, evaluation.candidate.index
+        resources = None if evaluation.resources is None else _dumps(asdict(evaluation.resources))
+        with self._database.transaction():
+            self._database.execute(
+                "INSERT INTO evaluations (number, status, trained, resources, message, seconds, finished_s)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (
+                    number, evaluation.status, None if trained is None else _trained_text(trained), resources,
+                    evaluation.message, evaluation.seconds, evaluation.finished_s,
+                ),
+            )  # fmt: skip
+            if trained is not None:
+                self._database.execute("INSERT INTO blobs VALUES (?, ?, ?)", (number, trained.tflite, trained.weights))
+
+    # -- reading it --
+
+    def tasks(self) -> Iterator[Task]:
+        """All candidates, as they were given to workers, by index."""
+        for row in self._database.stream(f"SELECT {_CANDIDATE} FROM candidates ORDER BY number"):
+            yield self._read(_task, row)
+
+    def pending(self) -> list[Task]:
+        """The candidates that were drawn and not finished, by index."""
+        query = f"SELECT {_CANDIDATE} FROM candidates WHERE number NOT IN (SELECT number FROM evaluations)"
+        return [self._read(_task, row) for row in self._database.rows(f"{query} ORDER BY number")]
+
+    def evaluations(self) -> Iterator[Evaluation]:
+        """All evaluations in the order in which they finished, without tflite and weights. Read one before writing."""
+        query = (
+            f"SELECT {_CANDIDATE}, status, trained, resources, message, seconds, finished_s"
+            " FROM evaluations JOIN candidates USING (number) ORDER BY place"
+        )
+        for row in self._database.stream(query):
+            yield self._read(_evaluation, row)
+
+    def trained(self, index: int) -> Trained | None:
+        """What became of a candidate, with tflite and weights; None when it failed or is not finished."""
+        query = "SELECT trained, tflite, weights FROM evaluations JOIN blobs USING (number) WHERE number = ?"
+        rows = self._database.rows(query, (index,))
+        return self._read(_trained, *rows[0]) if rows else None
+
+    # -- re-trainings and documents --
+
+    def add_final(self, index: int, seed: int, effort: float, trained: Trained, seconds: float) -> None:
+        """Store the re-training of a candidate."""
+        self._database.execute(
+            "INSERT INTO finals (number, seed, effort, trained, tflite, weights, seconds) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (index, seed, effort, _trained_text(trained), trained.tflite, trained.weights, seconds),
+        )
+
+    def final(self, index: int, seed: int, effort: float) -> tuple[Trained, float] | None:
+        """A stored re-training with its blobs, and its seconds; None when it is not there."""
+        query = "SELECT trained, tflite, weights, seconds FROM finals WHERE number = ? AND seed = ? AND effort = ?"
+        rows = self._database.rows(query, (index, seed, effort))
+        return (self._read(_trained, *rows[0][:3]), float(rows[0][3])) if rows else None
+
+    def put_document(self, key: str, document: Any) -> None:
+        """Store a JSON document under a key; what was there is replaced."""
+        self._database.execute("INSERT OR REPLACE INTO documents VALUES (?, ?)", (key, _dumps(document)))
+
+    def document(self, key: str) -> Any:
+        """The document under a key; None when there is none."""
+        rows = self._database.rows("SELECT document FROM documents WHERE key = ?", (key,))
+        return self._read(json.loads, rows[0][0]) if rows else None
+
+    def _read(self, decode: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return decode(*args, **kwargs)
+        except (TypeError, ValueError, KeyError, IndexError) as error:
+            self._database.damaged(error)
+
+
+# -- rows and JSON; floats come back as they were, not-a-number too --
+
+_CANDIDATE = "number, architecture, sparsity, seed, parent, change, rungs, effort"
+
+
+def _dumps(document: Any) -> str:
+    return json.dumps(document, sort_keys=True, separators=(",", ":"))
+
+
+def _task(row: Sequence[Any]) -> Task:
+    number, architecture, sparsity, seed, parent, change, rungs, effort = row
+    candidate = Candidate(number, parse_architecture(json.loads(architecture)), sparsity, seed, parent, change)
+    return Task(candidate, tuple(Rung(*rung) for rung in json.loads(rungs)), effort)
+
+
+def _evaluation(row: Sequence[Any]) -> Evaluation:
+    status, trained, resources, message, seconds, finished_s = row[8:]
+    return Evaluation(
+        candidate=_task(row[:8]).candidate,
+        status=status,
+        trained=None if trained is None else _trained(trained, b"", b""),
+        resources=None if resources is None else Resources(**json.loads(resources)),
+        message=message,
+        seconds=seconds,
+        finished_s=finished_s,
+    )
+
+
+def _trained_text(trained: Trained) -> str:
+    fields = {
+        "architecture": to_dict(trained.architecture),
+        "error": trained.error,
+        "float_error": trained.float_error,
+        "epochs": trained.epochs,
+        "stopped": trained.stopped,
+        "history": [[epoch.loss, epoch.error, epoch.kept] for epoch in trained.history],
+        "images_per_second": trained.images_per_second,
+    }
+    return _dumps(fields)
+
+
+def _trained(text: str, tflite: bytes, weights: bytes) -> Trained:
+    fields = json.loads(text)
+    architecture = parse_architecture(fields.pop("architecture"))
+    history = tuple(Epoch(*epoch) for epoch in fields.pop("history"))
+    return Trained(architecture=architecture, history=history, tflite=tflite, weights=weights, **fields)
+
+
+def _difference(stored: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
+    """What differs, by key; values where they are short."""
+    parts = []
+    for key in sorted(stored.keys() | asked.keys()):
+        old, new = _dumps(stored.get(key)), _dumps(asked.get(key))
+        if old != new:
+            parts.append(f"{key} {old} there, {new} here" if len(old) + len(new) < 160 else f"{key} differs")
+    return "; ".join(parts) + "; name another run folder"

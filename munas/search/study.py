@@ -1,0 +1,373 @@
+"""The search: candidates proposed, trained in parallel, stored, and told to the strategy.
+
+The main process holds no weights and no data: what it knows of a finished candidate is a few figures. Everything that
+decides what comes next (the candidates, their evaluations in the order in which they finished, the state of the random
+generator) is in the store before it is acted on, so that a search can be killed at any moment and resumed.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from munas.arch.space import ArchitectureError
+from munas.cost.resources import Assessor, Resources
+from munas.errors import SearchError, SearchStoreError
+from munas.search.candidate import Candidate, Evaluation, Task, Trained, TrainerFactory
+from munas.search.evolve import STRATEGIES, Space, StrategySettings
+from munas.search.halving import Halving
+from munas.search.objective import Bounds, Metric, unreachable
+from munas.search.proposals import Proposer
+from munas.search.standing import Standing, Tally
+from munas.search.store import SearchStore, State
+from munas.search.workers import Finished, Limits, Workers
+
+__all__ = [
+    "Final", "FinalJob", "FinalsWatcher", "Outcome", "SearchSettings", "Standing", "Watcher", "run_finals", "run_search"
+]  # fmt: skip
+
+MAX_FAILURES_IN_A_ROW = 20
+"""So many are no bad luck: a limit is too tight, or something is broken that no candidate can cure."""
+
+_ELAPSED = "elapsed_s"  # a document: the last evaluation may have ended well before the time was over
+_ELSEWHERE = "name another run folder"
+_FREE = ("evaluations", "seconds", "workers", "time_limit_s", "memory_limit_bytes")
+
+
+@dataclass(frozen=True, slots=True)
+class SearchSettings:
+    """What a search is.
+
+    `bounds` are the objective; what exceeds `hard_budget` is rejected before it is trained. `rung_epochs` are the
+    epochs at which hopeless candidates stop (successive halving; empty = never). `sparsity` is the range of pruning
+    (None = no pruning). `seconds` ends the search, counted over all resumes. `evaluations`, `seconds`, `workers` and
+    the two limits, which hold for each candidate, may change when a search is resumed; with anything else changed it is
+    another search.
+    """
+
+    dataset: str
+    bounds: Bounds
+    hard_budget: Bounds | None = None
+    strategy: str = "evolution"
+    population: int = 100
+    sample: int = 25
+    evaluations: int = 2000
+    seconds: float | None = None
+    effort: float = 1.0
+    rung_epochs: tuple[int, ...] = ()
+    sparsity: tuple[float, float] | None = None
+    mlp: bool = False
+    workers: int = 2
+    time_limit_s: float = 3600.0
+    memory_limit_bytes: int = 4 << 30
+    seed: int = 0
+
+    def identity(self) -> dict[str, Any]:
+        """What makes it this search and no other, as JSON."""
+        fields = {key: value for key, value in asdict(self).items() if key not in _FREE}
+        hard = None if self.hard_budget is None else self.hard_budget.to_json()
+        return fields | {"bounds": self.bounds.to_json(), "hard_budget": hard}
+
+
+class Watcher(Protocol):
+    """Told how a search goes, in the main process. `resumed` were stored before; none carries tflite or weights."""
+
+    def started(self, settings: SearchSettings, resumed: Sequence[Evaluation], standing: Standing) -> None: ...
+
+    def evaluated(self, evaluation: Evaluation, standing: Standing) -> None: ...
+
+    def finished(self) -> None: ...
+
+
+class _Silent:
+    """A watcher that shows nothing."""
+
+    def started(self, settings: SearchSettings, resumed: Sequence[Evaluation], standing: Standing) -> None:
+        """Nothing."""
+
+    def evaluated(self, evaluation: Evaluation, standing: Standing) -> None:
+        """Nothing."""
+
+    def finished(self) -> None:
+        """Nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a search ended; the evaluations themselves are in the store."""
+
+    standing: Standing
+    stopped: Literal["evaluations", "time"]
+
+    @property
+    def evaluations(self) -> int:
+        """Finished candidates, failed ones included."""
+        return self.standing.ok + self.standing.failed
+
+
+def run_search(
+    settings: SearchSettings,
+    store: SearchStore,
+    assessor: Assessor,
+    trainer: TrainerFactory,
+    watcher: Watcher | None = None,
+    *,
+    identity: Mapping[str, Any] | None = None,
+    preload: Sequence[str] = (),
+) -> Outcome:
+    """Run, or go on with, the search of `store`, in the main thread.
+
+    `identity` (JSON: board, calibration, the data's sha256, ...) belongs to the search as the settings do. `preload`
+    names modules that workers are forked with (``munas.training.train``). What workers print goes to ``logs`` beside
+    the store; the logs of failed candidates stay there. What is under way when the time is over is dropped, and done
+    again if the search is resumed with more time.
+
+    Raises SearchError for settings that cannot work, the store of another search, a data set or package that is
+    missing, or too many failures in a row; SearchStoreError when the disk or the host fails. Whatever was finished is
+    stored, and the same call goes on from there.
+    """
+    check(settings, assessor)
+    store.begin({**(identity or {}), **settings.identity()})
+    search = _Search(settings, store, assessor, watcher or _Silent())
+    search.resume()
+    limits = Limits(settings.time_limit_s, settings.memory_limit_bytes)
+    try:
+        with Workers(trainer, settings.workers, limits, store.path.parent / "logs", preload) as workers:
+            stopped = search.run(workers)
+        store.put_document(_ELAPSED, search.elapsed_s)
+    finally:
+        search.watcher.finished()
+    return Outcome(search.standing(), stopped)
+
+
+class _Search:
+    """A search that is under way."""
+
+    def __init__(self, settings: SearchSettings, store: SearchStore, assessor: Assessor, watcher: Watcher) -> None:
+        self.settings, self.store, self.assessor, self.watcher = settings, store, assessor, watcher
+        self.halving = Halving(settings.rung_epochs)
+        self.tally = Tally(settings.bounds)
+        space = Space(settings.mlp, settings.sparsity)
+        self.strategy = STRATEGIES[settings.strategy](
+            StrategySettings(space, settings.bounds, settings.population, settings.sample)
+        )
+        rng = np.random.Generator(np.random.PCG64(settings.seed))
+        self.proposer = Proposer(self.strategy, assessor, settings.hard_budget, rng)
+        self.pending: deque[Task] = deque()
+        self.drawn = self.finished = self.failures_in_a_row = 0
+        self.before_s, self.started = 0.0, time.monotonic()
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds that the search has run, resumes included."""
+        return self.before_s + time.monotonic() - self.started
+
+    def standing(self) -> Standing:
+        """Where it stands now."""
+        return self.tally.standing(self.proposer.rejected, self.elapsed_s)
+
+    def resume(self) -> None:
+        """Everything as it was after the last transaction of an earlier run."""
+        resumed = list(self.store.evaluations())
+        for evaluation in resumed:
+            self._tell(evaluation)
+            self.before_s = max(self.before_s, evaluation.finished_s)
+        self.before_s = max(self.before_s, self._stored_elapsed_s())
+        self.pending.extend(self.store.pending())
+        self.drawn = len(resumed) + len(self.pending)
+        state = self.store.state()
+        if state is not None:
+            try:
+                self.proposer.rng.bit_generator.state = dict(state.generator)
+            except (TypeError, ValueError, KeyError, OverflowError) as error:
+                raise SearchStoreError(f"{self.store.path} holds a damaged generator: {error}; {_ELSEWHERE}") from error
+            self.proposer.rejected = state.rejected
+        self.started = time.monotonic()
+        self.watcher.started(self.settings, resumed, self.standing())
+
+    def _stored_elapsed_s(self) -> float:
+        elapsed_s = self.store.document(_ELAPSED) or 0.0
+        if not isinstance(elapsed_s, int | float) or not 0 <= elapsed_s < math.inf:
+            raise SearchStoreError(f"{self.store.path} holds a damaged time ({elapsed_s!r:.80}); {_ELSEWHERE}")
+        return float(elapsed_s)
+
+    def run(self, workers: Workers) -> Literal["evaluations", "time"]:
+        """Until the evaluations are done or the time is over."""
+        while self.finished < self.settings.evaluations:
+            remaining_s = math.inf if self.settings.seconds is None else self.settings.seconds - self.elapsed_s
+            if remaining_s <= 0:
+                return "time"
+            while workers.idle and self.finished + workers.busy < self.settings.evaluations:
+                workers.start(self._next_task())
+            for finished in workers.wait(min(remaining_s, 60.0)):
+                self._record(finished)
+        return "evaluations"
+
+    def _next_task(self) -> Task:
+        """A task that an earlier run had under way, or a new one."""
+        if self.pending:
+            return self.pending.popleft()
+        candidate = self.proposer.propose(self.drawn)
+        task = Task(candidate, self.halving.rungs(), self.settings.effort)
+        generator = self.proposer.rng.bit_generator.state
+        self.store.add_candidate(task, State(generator, self.proposer.rejected))
+        self.drawn += 1
+        return task
+
+    def _record(self, finished: Finished) -> None:
+        """Store a finished task, then act on it."""
+        trained, resources, message = self._judged(finished)
+        evaluation = Evaluation(
+            candidate=finished.task.candidate,
+            status="failed" if trained is None else "ok",
+            trained=trained,
+            resources=resources,
+            message=message,
+            seconds=finished.seconds,
+            finished_s=self.elapsed_s,
+        )
+        self.store.add_evaluation(evaluation)
+        if trained is not None:
+            evaluation = replace(evaluation, trained=trained.without_blobs())
+        self._tell(evaluation)
+        self.watcher.evaluated(evaluation, self.standing())
+        self.failures_in_a_row = self.failures_in_a_row + 1 if trained is None else 0
+        if self.failures_in_a_row >= MAX_FAILURES_IN_A_ROW:
+            raise SearchError(f"{self.failures_in_a_row} candidates in a row have failed; the last one: {message}")
+
+    def _judged(self, finished: Finished) -> tuple[Trained | None, Resources | None, str]:
+        """The network with its costs; the costs of what was drawn, and why, when there is no network."""
+        trained, message = finished.trained, finished.message
+        if trained is not None and not math.isfinite(trained.error):
+            message = f"the validation error is {trained.error}"
+            trained = None
+        architecture = finished.task.candidate.architecture if trained is None else trained.architecture
+        try:
+            return trained, self.assessor.assess(architecture), message
+        except ArchitectureError as error:
+            return None, None, message or str(error)
+
+    def _tell(self, evaluation: Evaluation) -> None:
+        self.finished += 1
+        self.strategy.tell(evaluation)
+        self.halving.tell(evaluation)
+        self.tally.tell(evaluation)
+
+
+def check(settings: SearchSettings, assessor: Assessor) -> None:
+    """Raises SearchError for settings that cannot work, bounds that no network can meet among them."""
+    if settings.strategy not in STRATEGIES:
+        raise SearchError(f"unknown strategy {settings.strategy}; known are {', '.join(STRATEGIES)}")
+    for name in ("population", "sample", "evaluations", "workers", "time_limit_s", "memory_limit_bytes"):
+        if not getattr(settings, name) > 0:
+            raise SearchError(f"{name.replace('_', ' ')} must be above 0, not {getattr(settings, name)}")
+    if not 0 < settings.effort <= 1:
+        raise SearchError(f"effort must be above 0 and at most 1, not {settings.effort}")
+    if settings.sparsity is not None and not 0 <= settings.sparsity[0] <= settings.sparsity[1] < 1:
+        raise SearchError(f"sparsity must be a range within 0 and 1, not {settings.sparsity}")
+    hard = settings.hard_budget
+    if hard is not None and Metric.ERROR in hard.values:
+        raise SearchError("a bound on the error cannot reject a network before it is trained")
+    for bounds in (settings.bounds, *([hard] if hard else [])):
+        if Metric.PEAK_MEMORY in bounds.values and not assessor.proxies:
+            raise SearchError("a bound on peak memory needs an assessor that gives the proxies")
+        try:
+            reason = unreachable(bounds, assessor, mlp=settings.mlp)
+        except ValueError as error:
+            raise SearchError(str(error)) from error
+        if reason is not None:
+            raise SearchError(reason)
+
+
+# ------------------------------------------------------------------------------------- re-training
+
+
+@dataclass(frozen=True, slots=True)
+class FinalJob:
+    """A re-training: the candidate's architecture and sparsity with another seed and effort, and no rungs."""
+
+    candidate: Candidate
+    seed: int
+    effort: float
+
+    @property
+    def task(self) -> Task:
+        """What a worker gets."""
+        return Task(replace(self.candidate, seed=self.seed), (), self.effort)
+
+
+@dataclass(frozen=True, slots=True)
+class Final:
+    """A finished re-training with its blobs. `trained` is None when it failed."""
+
+    job: FinalJob
+    trained: Trained | None
+    message: str
+    seconds: float
+
+
+class FinalsWatcher(Protocol):
+    """Told how re-trainings go, in the main process."""
+
+    def started(self, total: int, resumed: int) -> None: ...
+
+    def trained(self, final: Final) -> None: ...
+
+    def finished(self) -> None: ...
+
+
+def run_finals(
+    store: SearchStore,
+    jobs: Sequence[FinalJob],
+    trainer: TrainerFactory,
+    *,
+    workers: int = 2,
+    time_limit_s: float = 3600.0,
+    memory_limit_bytes: int = 4 << 30,
+    preload: Sequence[str] = (),
+    watcher: FinalsWatcher | None = None,
+) -> list[Final]:
+    """Do every job that the store does not have yet; all of them, in the order of `jobs`.
+
+    Only successes are stored: a job that failed is tried again by the next call. Raises as `run_search` does.
+    """
+    store.lock()
+    finals = _stored(store, jobs)
+    todo = deque(job for job in dict.fromkeys(jobs) if job not in finals)
+    if watcher is not None:
+        watcher.started(len(finals) + len(todo), len(finals))
+    limits = Limits(time_limit_s, memory_limit_bytes)
+    try:
+        with Workers(trainer, workers, limits, store.path.parent / "logs", preload) as crew:
+            running: dict[Task, FinalJob] = {}
+            while todo or running:
+                while todo and crew.idle:
+                    job = todo.popleft()
+                    running[job.task] = job
+                    crew.start(job.task)
+                for done in crew.wait(60.0):
+                    job = running.pop(done.task)
+                    finals[job] = final = Final(job, done.trained, done.message, done.seconds)
+                    if final.trained is not None:
+                        store.add_final(job.candidate.index, job.seed, job.effort, final.trained, final.seconds)
+                    if watcher is not None:
+                        watcher.trained(final)
+    finally:
+        if watcher is not None:
+            watcher.finished()
+    return [finals[job] for job in jobs]
+
+
+def _stored(store: SearchStore, jobs: Sequence[FinalJob]) -> dict[FinalJob, Final]:
+    """The jobs that an earlier call has done."""
+    finals: dict[FinalJob, Final] = {}
+    for job in jobs:
+        if (found := store.final(job.candidate.index, job.seed, job.effort)) is not None:
+            finals[job] = Final(job, found[0], "", found[1])
+    return finals
