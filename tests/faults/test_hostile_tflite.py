@@ -207,7 +207,7 @@ import resource, sys, time
 from pathlib import Path
 import numpy
 from hil.errors import ModelError
-from hil.model.network import parse_model
+from hil.model.load import parse_model
 data = Path(sys.argv[1]).read_bytes()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 started = time.process_time()
@@ -239,7 +239,7 @@ import sys
 from pathlib import Path
 import numpy as np
 from hil.errors import ModelError
-from hil.model.network import parse_model
+from hil.model.load import parse_model
 from hil.model.reference import Reference
 ran = 0
 for path in sorted(Path(sys.argv[1]).iterdir()):
