@@ -21,7 +21,7 @@ from hil.model.load import parse_model
 from hil.search import options
 from hil.search.training import Lesson, Teaching
 from munas.cost.calibration import Calibration, CodePart, Latency, MemoryModel
-from munas.cost.kernels import Path as KernelPath
+from munas.cost.kernels import KernelVariant
 from munas.cost.loops import loop_names
 from munas.cost.resources import Resources
 from munas.data import Dataset, Examples
@@ -50,9 +50,9 @@ def stub_teaching(lesson: Lesson, journal: Path | None = None) -> Teaching:
 
 def stub_calibration() -> Calibration:
     """Every kernel loop takes one instruction; 12,000 bytes of code."""
-    paths = {path: tuple(1.0 for _ in loop_names(path)) for path in KernelPath}
+    paths = {path: tuple(1.0 for _ in loop_names(path)) for path in KernelVariant}
     latency = Latency("instructions", 1.0, 0.0, 1000.0, 10.0, paths, 0.95, -0.05, 0.05)
-    parts = tuple(CodePart(frozenset({path}), 0) for path in sorted(KernelPath))
+    parts = tuple(CodePart(frozenset({path}), 0) for path in sorted(KernelVariant))
     return Calibration(asdict(IDENTITY), 100, 0, latency, MemoryModel(12_000, parts, 2000, 1024, 600))
 
 

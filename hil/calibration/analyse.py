@@ -27,7 +27,7 @@ from hil.codegen.plan import Plan
 from hil.cycle_model.modelled import TIMER
 from hil.measure.measurement import Identity
 from munas.cost.calibration import Calibration, MemoryModel
-from munas.cost.kernels import Path
+from munas.cost.kernels import KernelVariant
 
 WORST = 20
 _EXAMPLE_STEPS = range(6, 17)  # enough to show something, few enough to read
@@ -129,7 +129,7 @@ def code_sizes(memory: MemoryModel) -> tuple[CodeSize, ...]:
     return (CodeSize("base", memory.flash_base), *sorted(parts, key=lambda part: (-part.bytes, part.part)))
 
 
-def _part_name(paths: frozenset[Path]) -> str:
+def _part_name(paths: frozenset[KernelVariant]) -> str:
     if len(paths) == 1:
         return next(iter(paths)).value
     kinds = dict.fromkeys(path.value.partition("-")[0] for path in sorted(paths))
@@ -152,7 +152,7 @@ def example(records: Sequence[Record]) -> Record | None:
     """The record whose arena is worth a picture: branches, not too many steps, a full arena."""
 
     def interest(record: Record) -> tuple[bool, int, int]:
-        additions = sum(work.path in (Path.ADD, Path.ADD_PADDED) for work in record.works)
+        additions = sum(work.path in (KernelVariant.ADD, KernelVariant.ADD_PADDED) for work in record.works)
         readable = len(record.works) in _EXAMPLE_STEPS
         return readable, min(additions, 3), record.measurement.memory.arena_planned
 

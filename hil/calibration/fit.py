@@ -16,7 +16,7 @@ from scipy.optimize import nnls
 from hil.calibration.result import Metrics, PathError
 from hil.errors import UsageError
 from munas.cost.calibration import Latency
-from munas.cost.kernels import Path, Work
+from munas.cost.kernels import KernelVariant, Work
 from munas.cost.loops import family, loop_counts, loop_names
 
 Array = NDArray[np.float64]
@@ -126,7 +126,7 @@ class _Table:
         self._macs = np.array([[item.macs, 1.0] for item in observations])
         self._frames = np.array([[1.0, len(item.times)] for item in observations])
         self._rests = np.array([item.total - sum(item.times) for item in observations])
-        found: dict[frozenset[Path], list[tuple[int, Work, float]]] = {}
+        found: dict[frozenset[KernelVariant], list[tuple[int, Work, float]]] = {}
         for owner, observation in enumerate(observations):
             for work, time in zip(observation.works, observation.times, strict=True):
                 found.setdefault(family(work.path), []).append((owner, work, time))
@@ -143,7 +143,7 @@ class _Table:
         """Both fits on the chosen observations."""
         slope, intercept = relative_nnls(self._macs[chosen], self.totals[chosen])
         fixed, per_step = self._fit_frame(chosen)
-        paths: dict[Path, tuple[float, ...]] = {}
+        paths: dict[KernelVariant, tuple[float, ...]] = {}
         for related, rows in self._families.items():
             mine = chosen[rows.owners]
             if mine.any():
@@ -224,7 +224,7 @@ def _ranks(values: Array) -> Array:
 
 def path_errors(observations: Sequence[Observation], held: Sequence[Held]) -> tuple[PathError, ...]:
     """Cross-validated per-layer errors by kernel path, largest share of time first."""
-    pairs: dict[Path, list[tuple[float, float]]] = {}
+    pairs: dict[KernelVariant, list[tuple[float, float]]] = {}
     for observation, prediction in zip(observations, held, strict=True):
         for work, time, guess in zip(observation.works, observation.times, prediction.layers, strict=True):
             pairs.setdefault(work.path, []).append((time, guess))
@@ -233,7 +233,7 @@ def path_errors(observations: Sequence[Observation], held: Sequence[Held]) -> tu
     return tuple(sorted(errors, key=lambda item: -item.time_share))
 
 
-def _path_error(path: Path, rows: Sequence[tuple[float, float]], everything: float) -> PathError:
+def _path_error(path: KernelVariant, rows: Sequence[tuple[float, float]], everything: float) -> PathError:
     times, guesses = (np.array(column) for column in zip(*rows, strict=True))
     error = np.abs(guesses / np.maximum(times, 1.0) - 1.0)
     return PathError(
@@ -248,7 +248,7 @@ def _path_error(path: Path, rows: Sequence[tuple[float, float]], everything: flo
 
 def named_coefficients(latency: Latency) -> dict[str, float]:
     """``path.loop`` to cost, for reports."""
-    costs: Mapping[Path, tuple[float, ...]] = latency.paths
+    costs: Mapping[KernelVariant, tuple[float, ...]] = latency.paths
     named = {
         f"{path.value}.{name}": cost
         for path in sorted(costs)

@@ -15,29 +15,29 @@ from dataclasses import dataclass
 from hil.errors import UsageError
 from hil.measure.measurement import Memory
 from munas.cost.calibration import CodePart, MemoryModel
-from munas.cost.kernels import Path, align
+from munas.cost.kernels import KernelVariant, align
 
 # Paths that one kernel serves: what is known of the code of one is known of the other's (hil/codegen/layer.py; a test
 # agrees).
 SAME_KERNEL = (
-    frozenset({Path.CONV_1X1, Path.CONV_1X1_STRIDED}),
-    frozenset({Path.DW_MULT4, Path.DW_GENERIC}),
-    frozenset({Path.FC, Path.FC_PER_CHANNEL}),
+    frozenset({KernelVariant.CONV_1X1, KernelVariant.CONV_1X1_STRIDED}),
+    frozenset({KernelVariant.DW_MULT4, KernelVariant.DW_GENERIC}),
+    frozenset({KernelVariant.FC, KernelVariant.FC_PER_CHANNEL}),
 )
 
 _WORD_BYTES = 4  # the linker may align each function to it
 
-KernelCode = Mapping[Path, Mapping[str, int]]
+KernelCode = Mapping[KernelVariant, Mapping[str, int]]
 """What the linker keeps for each path alone: bytes of functions by name. Empty when it is not known."""
 
-_Parts = dict[frozenset[Path], int]
+_Parts = dict[frozenset[KernelVariant], int]
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
     """One linked network: `constants` are its weights and tables as predicted, bytes; `functions` bytes by name."""
 
-    paths: frozenset[Path]
+    paths: frozenset[KernelVariant]
     constants: int
     memory: Memory
     functions: Mapping[str, int]
@@ -58,8 +58,8 @@ def fit_memory(images: Sequence[Image], code: KernelCode | None = None) -> Memor
     if not images:
         raise UsageError("no network was measured, so there is nothing to fit the memory model on")
     parts = _parts(images, code or _code_of(images))
-    present = frozenset[Path]().union(*(_kernel(path) for image in images for path in image.paths))
-    for path in present - frozenset[Path]().union(*parts):
+    present = frozenset[KernelVariant]().union(*(_kernel(path) for image in images for path in image.paths))
+    for path in present - frozenset[KernelVariant]().union(*parts):
         parts[frozenset({path})] = 0  # all its code is in the base: known, and free
     # What is no function of a kernel: vectors, runtime, strings, alignment. It varies by a few bytes of alignment, and
     # may do so by as much again in an image that was not seen.
@@ -86,14 +86,14 @@ def _parts(images: Sequence[Image], code: KernelCode) -> _Parts:
 
 def _code_of(images: Sequence[Image]) -> KernelCode:
     """For each path the functions that all of its kernel's images have."""
-    common: dict[Path, dict[str, int]] = {}
+    common: dict[KernelVariant, dict[str, int]] = {}
     for image in images:
-        for path in frozenset[Path]().union(*map(_kernel, image.paths)):
+        for path in frozenset[KernelVariant]().union(*map(_kernel, image.paths)):
             known = common.get(path, image.functions)
             common[path] = {name: size for name, size in known.items() if name in image.functions}
     return common
 
 
-def _kernel(path: Path) -> frozenset[Path]:
+def _kernel(path: KernelVariant) -> frozenset[KernelVariant]:
     """All paths of the kernel that serves `path`."""
     return next((paths for paths in SAME_KERNEL if path in paths), frozenset({path}))

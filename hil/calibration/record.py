@@ -14,7 +14,7 @@ from hil.errors import StoreError
 from hil.jobs.store import Result
 from hil.measure.measurement import Measurement, Outputs, measurement_from_json
 from hil.runtimes.base import Deployment
-from munas.cost.kernels import Path, Work
+from munas.cost.kernels import KernelVariant, Work
 
 _WORK_FIELDS = tuple(item.name for item in fields(Work))
 
@@ -111,4 +111,4 @@ def _work_to_json(work: Work) -> dict[str, Any]:
 
 def _work_from_json(document: Mapping[str, Any]) -> Work:
     values = {name: document.get(name, 0) for name in _WORK_FIELDS}
-    return Work(**{**values, "path": Path(document["path"])})
+    return Work(**{**values, "path": KernelVariant(document["path"])})

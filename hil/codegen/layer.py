@@ -6,28 +6,28 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from munas.cost import kernels
-from munas.cost.kernels import Path, Work
+from munas.cost.kernels import KernelVariant, Work
 
-KERNELS: dict[Path, tuple[str, str]] = {
-    Path.CONV_1X1: ("hil_conv_1x1", "hil_conv_t"),
-    Path.CONV_1X1_STRIDED: ("hil_conv_1x1", "hil_conv_t"),
-    Path.CONV_IM2COL: ("hil_conv_im2col", "hil_conv_t"),
-    Path.DW_3X3: ("hil_dw_3x3", "hil_conv_t"),
-    Path.DW_IM2COL: ("hil_dw_im2col", "hil_conv_t"),
-    Path.DW_MULT4: ("hil_dw_generic", "hil_conv_t"),
-    Path.DW_GENERIC: ("hil_dw_generic", "hil_conv_t"),
-    Path.FC: ("hil_dense", "hil_dense_t"),
-    Path.FC_PER_CHANNEL: ("hil_dense", "hil_dense_t"),
-    Path.MAX_POOL: ("hil_max_pool", "hil_pool_t"),
-    Path.AVG_POOL: ("hil_avg_pool", "hil_pool_t"),
-    Path.ADD: ("hil_add", "hil_add_t"),
-    Path.ADD_PADDED: ("hil_add_padded", "hil_add_padded_t"),
-    Path.PAD: ("hil_pad", "hil_pad_t"),
-    Path.MEAN: ("hil_mean", "hil_mean_t"),
-    Path.SOFTMAX: ("hil_softmax", "hil_softmax_t"),
-    Path.RELU: ("hil_requantize", "hil_requantize_t"),
-    Path.CONCAT: ("hil_concat", "hil_concat_t"),
-    Path.REQUANTIZE: ("hil_requantize", "hil_requantize_t"),
+KERNELS: dict[KernelVariant, tuple[str, str]] = {
+    KernelVariant.CONV_1X1: ("hil_conv_1x1", "hil_conv_t"),
+    KernelVariant.CONV_1X1_STRIDED: ("hil_conv_1x1", "hil_conv_t"),
+    KernelVariant.CONV_IM2COL: ("hil_conv_im2col", "hil_conv_t"),
+    KernelVariant.DW_3X3: ("hil_dw_3x3", "hil_conv_t"),
+    KernelVariant.DW_IM2COL: ("hil_dw_im2col", "hil_conv_t"),
+    KernelVariant.DW_MULT4: ("hil_dw_generic", "hil_conv_t"),
+    KernelVariant.DW_GENERIC: ("hil_dw_generic", "hil_conv_t"),
+    KernelVariant.FC: ("hil_dense", "hil_dense_t"),
+    KernelVariant.FC_PER_CHANNEL: ("hil_dense", "hil_dense_t"),
+    KernelVariant.MAX_POOL: ("hil_max_pool", "hil_pool_t"),
+    KernelVariant.AVG_POOL: ("hil_avg_pool", "hil_pool_t"),
+    KernelVariant.ADD: ("hil_add", "hil_add_t"),
+    KernelVariant.ADD_PADDED: ("hil_add_padded", "hil_add_padded_t"),
+    KernelVariant.PAD: ("hil_pad", "hil_pad_t"),
+    KernelVariant.MEAN: ("hil_mean", "hil_mean_t"),
+    KernelVariant.SOFTMAX: ("hil_softmax", "hil_softmax_t"),
+    KernelVariant.RELU: ("hil_requantize", "hil_requantize_t"),
+    KernelVariant.CONCAT: ("hil_concat", "hil_concat_t"),
+    KernelVariant.REQUANTIZE: ("hil_requantize", "hil_requantize_t"),
 }
 
 

@@ -33,10 +33,10 @@ from hil.model.network import (
     Tensor,
 )
 from munas.cost import kernels
-from munas.cost.kernels import Path, Window, Work
+from munas.cost.kernels import KernelVariant, Window, Work
 
 _INT16_MAX = 2**15 - 1
-_INT16_KERNELS = (Path.DW_IM2COL, Path.DW_GENERIC)  # they count pixels in 16 bits with a sign
+_INT16_KERNELS = (KernelVariant.DW_IM2COL, KernelVariant.DW_GENERIC)  # they count pixels in 16 bits with a sign
 
 Int32Array = NDArray[np.int32]
 
@@ -106,11 +106,13 @@ def _convolution(model: Model, node: Node) -> Lowered:
     window = Window((weights.shape[1], weights.shape[2]), params.stride, padding, params.dilation)
     source, result = node.sizes[0], node.out_size
     work = (kernels.conv if node.op.kind is OpKind.CONV_2D else kernels.depthwise)(source, node.out_size, window)
-    if work.path is Path.CONV_IM2COL:
+    if work.path is KernelVariant.CONV_IM2COL:
         _bounded("number of products for one output", work.columns, kernels.MAX_EXTENT)
-    if work.path in (Path.CONV_1X1, Path.CONV_1X1_STRIDED):
+    if work.path in (KernelVariant.CONV_1X1, KernelVariant.CONV_1X1_STRIDED):
         bias = _with_zero_point(bias, weights, node.tensors[0].quant.zero_point)
-    if work.path is Path.CONV_1X1 and work.pixels <= kernels.MAX_EXTENT:  # one row: the kernel pairs pixels in a row
+    if (
+        work.path is KernelVariant.CONV_1X1 and work.pixels <= kernels.MAX_EXTENT
+    ):  # one row: the kernel pairs pixels in a row
         source, result = (1, work.pixels, source[2]), (1, work.pixels, result[2])
     extents = _INT16_MAX if work.path in _INT16_KERNELS else kernels.MAX_EXTENT
     multipliers = quantise.conv_multipliers(node.tensors[0].quant, weights.quant, node.result.quant, node.out_size[2])
@@ -204,7 +206,7 @@ def _add(model: Model, node: Node) -> Lowered:
         "act_min": low,
         "act_max": high,
     }
-    if work.path is Path.ADD:
+    if work.path is KernelVariant.ADD:
         fields: dict[str, Value] = {**common, "count": work.outputs}
     else:
         sizes = kernels.merge_axes([*node.sizes, node.out_size])
@@ -219,7 +221,7 @@ def _pad(model: Model, node: Node) -> Lowered:
     params = cast(PadParams, node.params)
     before = (0, 0, 0, *(params.before[1:] if len(params.before) > 1 else params.before))[-3:]
     source, output = kernels.merge_axes([node.sizes[0], node.out_size])
-    work = kernels.move(Path.PAD, prod(source), prod(output), source[0] * source[1])
+    work = kernels.move(KernelVariant.PAD, prod(source), prod(output), source[0] * source[1])
     fields: dict[str, Value] = {
         "input": Arena(node.inputs[0]),
         "output": Arena(node.output),
@@ -276,7 +278,7 @@ def _softmax(model: Model, node: Node) -> Lowered:
 def _requantize(model: Model, node: Node) -> Lowered:
     relu = node.op.kind in (OpKind.RELU, OpKind.RELU6)
     activation = Activation(node.op.kind) if relu else Activation.NONE
-    work = kernels.elementwise(Path.RELU if relu else Path.REQUANTIZE, prod(node.out_size))
+    work = kernels.elementwise(KernelVariant.RELU if relu else KernelVariant.REQUANTIZE, prod(node.out_size))
     pick: Callable[[Quantization, Quantization], quantise.Multiplier]
     pick = quantise.relu_multiplier if relu else quantise.ratio_multiplier
     fields: dict[str, Value] = {
@@ -296,7 +298,7 @@ def _concat(model: Model, node: Node) -> Lowered:
     parts = tuple(
         (storage, prod(tensor.shape[axis:])) for storage, tensor in zip(node.inputs, node.tensors, strict=True)
     )
-    work = kernels.move(Path.CONCAT, prod(node.out_size), prod(node.out_size), runs * len(parts))
+    work = kernels.move(KernelVariant.CONCAT, prod(node.out_size), prod(node.out_size), runs * len(parts))
     fields: dict[str, Value] = {
         "parts": ConstantOf("parts"),
         "output": Arena(node.output),

@@ -14,7 +14,7 @@ from hil.codegen.fold import Folded, Node, Size, fold
 from hil.codegen.layer import Layer, Lowered
 from hil.codegen.lower import lower
 from hil.model.network import Model, OpKind
-from munas.cost.kernels import Path, Work, align
+from munas.cost.kernels import KernelVariant, Work, align
 from munas.memory.layout import Layout, plan_memory
 from munas.memory.problem import Problem, Schedule
 from munas.memory.problem import Step as MemoryStep
@@ -64,7 +64,7 @@ class Step:
     op_index: int
     kind: OpKind
     name: str
-    path: Path
+    path: KernelVariant
     work: Work
     inputs: tuple[int, ...]
     in_sizes: tuple[Size, ...]
@@ -106,7 +106,7 @@ class Plan:
         return sum(step.work.macs for step in self.steps)
 
     @property
-    def paths(self) -> tuple[Path, ...]:
+    def paths(self) -> tuple[KernelVariant, ...]:
         """The kernel paths in use, sorted: they decide which code is linked."""
         return tuple(sorted({step.path for step in self.steps}))
 

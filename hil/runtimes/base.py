@@ -14,8 +14,7 @@ from hil.codegen.plan import Port
 from hil.codegen.render import Options
 from hil.model.network import OpKind
 from hil.model.reference import Int8Array
-from munas.cost.kernels import Path as KernelPath
-from munas.cost.kernels import Work
+from munas.cost.kernels import KernelVariant, Work
 
 
 class Step(Protocol):
@@ -85,7 +84,7 @@ class Runtime(Protocol):
         ...
 
     @property
-    def kernel_symbols(self) -> Mapping[KernelPath, str]:
+    def kernel_symbols(self) -> Mapping[KernelVariant, str]:
         """The function that each kernel path enters; empty when the linker cannot tell the paths' code apart."""
         ...
 

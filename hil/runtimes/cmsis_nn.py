@@ -13,7 +13,7 @@ from hil.codegen.project import render
 from hil.codegen.render import Options
 from hil.model.load import parse_model
 from hil.runtimes.base import Deployment
-from munas.cost.kernels import Path as KernelPath
+from munas.cost.kernels import KernelVariant
 
 
 class CmsisNn:
@@ -21,7 +21,7 @@ class CmsisNn:
 
     name = "cmsis-nn"
     kernels = f"CMSIS-NN {CMSIS_NN_VERSION}"
-    kernel_symbols: Mapping[KernelPath, str] = {path: names[0] for path, names in KERNELS.items()}
+    kernel_symbols: Mapping[KernelVariant, str] = {path: names[0] for path, names in KERNELS.items()}
 
     def __init__(self, board: Board, via: Via) -> None:
         self._board, self._via = board, via

@@ -28,7 +28,7 @@ from hil.search.training import Lesson, teaching_of
 from hil.timers import UNITS
 from munas.arch.graph import Mode
 from munas.cost.calibration import Calibration, CodePart, MemoryModel
-from munas.cost.kernels import Path as KernelPath
+from munas.cost.kernels import KernelVariant
 from munas.cost.resources import Assessor
 from munas.data import DATASETS, Dataset, load_dataset
 from munas.search.evolve import STRATEGIES
@@ -43,10 +43,16 @@ _MEMORY_SHARE = 0.8  # of the machine's, over all workers
 _ALIASES = {"ageing": "evolution"}
 # No network of the search space runs on these.
 _FOREIGN_PATHS = {
-    KernelPath.DW_MULT4, KernelPath.DW_GENERIC, KernelPath.PAD, KernelPath.MEAN, KernelPath.SOFTMAX, KernelPath.RELU,
-    KernelPath.CONCAT, KernelPath.REQUANTIZE,
-}  # fmt: skip
-_SPACE_PATHS = tuple(path for path in KernelPath if path not in _FOREIGN_PATHS)
+    KernelVariant.DW_MULT4,
+    KernelVariant.DW_GENERIC,
+    KernelVariant.PAD,
+    KernelVariant.MEAN,
+    KernelVariant.SOFTMAX,
+    KernelVariant.RELU,
+    KernelVariant.CONCAT,
+    KernelVariant.REQUANTIZE,
+}
+_SPACE_PATHS = tuple(path for path in KernelVariant if path not in _FOREIGN_PATHS)
 _MAX_MINUTES = 60 * 24 * 366
 
 
@@ -238,7 +244,7 @@ def _assessor(data: Dataset | str, calibration: Calibration | None, mode: str) -
 def _cautious() -> MemoryModel:
     """Memory of the runtime before there is a calibration; the code of every kernel is in the base."""
     reserve = RESERVES["cmsis-nn"]
-    parts = tuple(CodePart(frozenset({path}), 0) for path in KernelPath)
+    parts = tuple(CodePart(frozenset({path}), 0) for path in KernelVariant)
     return MemoryModel(reserve.flash, parts, static_ram=reserve.sram, stack_reserved=0, stack_used=0)
 
 

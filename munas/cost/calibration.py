@@ -11,10 +11,10 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import mul
-from pathlib import Path as FilePath
+from pathlib import Path
 from typing import Any
 
-from munas.cost.kernels import Path, Work
+from munas.cost.kernels import KernelVariant, Work
 from munas.cost.loops import loop_counts, loop_names
 
 FORMAT = 1
@@ -37,7 +37,7 @@ class Prediction:
     low: float
     high: float
     layers: tuple[float, ...]
-    uncalibrated: tuple[Path, ...] = ()
+    uncalibrated: tuple[KernelVariant, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Latency:
     mac_intercept: float
     fixed: float
     per_step: float
-    paths: Mapping[Path, tuple[float, ...]]
+    paths: Mapping[KernelVariant, tuple[float, ...]]
     level: float
     low: float
     high: float
@@ -81,7 +81,7 @@ class Latency:
 class CodePart:
     """Code that is linked when a network has a step on any of `paths`."""
 
-    paths: frozenset[Path]
+    paths: frozenset[KernelVariant]
     bytes: int
 
 
@@ -99,14 +99,14 @@ class MemoryModel:
     stack_reserved: int
     stack_used: int
 
-    def code(self, paths: Iterable[Path]) -> int:
+    def code(self, paths: Iterable[KernelVariant]) -> int:
         """Flash of the code that a network links whose steps take `paths`."""
         present = frozenset(paths)
         return self.flash_base + sum(part.bytes for part in self.parts if part.paths & present)
 
-    def unknown(self, paths: Iterable[Path]) -> tuple[Path, ...]:
+    def unknown(self, paths: Iterable[KernelVariant]) -> tuple[KernelVariant, ...]:
         """Paths whose code size is not known."""
-        known = frozenset[Path]().union(*(part.paths for part in self.parts))
+        known = frozenset[KernelVariant]().union(*(part.paths for part in self.parts))
         return tuple(dict.fromkeys(path for path in paths if path not in known))
 
     def ram(self, arena_bytes: int) -> int:
@@ -196,7 +196,7 @@ def _toml_character(char: str) -> str:
     return char if char.isprintable() else f"\\U{ord(char):08x}"
 
 
-def load_calibration(path: FilePath) -> Calibration:
+def load_calibration(path: Path) -> Calibration:
     """Read the calibration file at `path`. Raises CalibrationError."""
     try:
         with path.open("rb") as file:
@@ -270,7 +270,7 @@ class _Reader:
     def table(self, key: str) -> _Reader:
         return _Reader(self._take(key), self._path(key))
 
-    def path_table(self, key: str) -> tuple[dict[Path, Any], str]:
+    def path_table(self, key: str) -> tuple[dict[KernelVariant, Any], str]:
         table, name = self.mapping(key), self._path(key)
         return {_path(text, name): value for text, value in table.items()}, name
 
@@ -279,9 +279,9 @@ class _Reader:
             raise CalibrationError(f"unknown key {self._path(sorted(map(str, self._left))[0])}")
 
 
-def _path(text: str, where: str) -> Path:
+def _path(text: str, where: str) -> KernelVariant:
     try:
-        return Path(text)
+        return KernelVariant(text)
     except ValueError:
         raise CalibrationError(f"{where}.{text}: unknown kernel path; it was made by another version") from None
 
@@ -296,7 +296,7 @@ def _identity(table: dict[str, Any]) -> dict[str, str | int | bool]:
 def _latency(table: _Reader) -> Latency:
     mac_only, interval = table.table("mac_only"), table.table("interval")
     by_path, name = table.path_table("paths")
-    paths: dict[Path, tuple[float, ...]] = {}
+    paths: dict[KernelVariant, tuple[float, ...]] = {}
     for path, value in by_path.items():
         costs = _Reader(value, f"{name}.{path}")
         paths[path] = tuple(costs.number(loop, 0.0) for loop in loop_names(path))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from munas.arch.graph import Graph
 from munas.cost.calibration import Calibration, Prediction
-from munas.cost.kernels import STEP_BYTES, TABLE_BYTES, Path, Work, constant_bytes, work_of
+from munas.cost.kernels import STEP_BYTES, TABLE_BYTES, KernelVariant, Work, constant_bytes, work_of
 from munas.memory.layout import plan_memory
 from munas.memory.peak import problem_of
 
@@ -31,7 +31,7 @@ class Estimate:
     ram_total: int
     flash_weights: int
     flash_code: int
-    uncalibrated: tuple[Path, ...] = ()
+    uncalibrated: tuple[KernelVariant, ...] = ()
 
     @property
     def flash_total(self) -> int:
@@ -50,8 +50,8 @@ def works_of(graph: Graph, *, dense_per_channel: bool = True) -> tuple[Work, ...
 
 def _deployed(work: Work, dense_per_channel: bool) -> Work:
     # One output has one scale, which is what a layer quantised per tensor has.
-    if work.path is Path.FC_PER_CHANNEL and (not dense_per_channel or work.rows == 1):
-        return replace(work, path=Path.FC)
+    if work.path is KernelVariant.FC_PER_CHANNEL and (not dense_per_channel or work.rows == 1):
+        return replace(work, path=KernelVariant.FC)
     return work
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from munas.arch.graph import Operator
 
 
-class Path(StrEnum):
+class KernelVariant(StrEnum):
     """One way through the kernels; each has a cost structure of its own."""
 
     CONV_1X1 = "conv-1x1"
@@ -52,27 +52,37 @@ class Path(StrEnum):
     REQUANTIZE = "requantize"
 
 
-CMSIS_NN_PATHS = frozenset({Path.CONV_IM2COL, Path.DW_3X3, Path.DW_IM2COL, Path.DW_MULT4, Path.DW_GENERIC})
+CMSIS_NN_VARIANTS = frozenset(
+    {
+        KernelVariant.CONV_IM2COL,
+        KernelVariant.DW_3X3,
+        KernelVariant.DW_IM2COL,
+        KernelVariant.DW_MULT4,
+        KernelVariant.DW_GENERIC,
+    }
+)
 """Those that CMSIS-NN's own kernels take; the others take ours."""
 
 STEP_BYTES = 8
 """Flash that a step takes in the table of steps, besides its own table."""
 
-TABLE_BYTES: Mapping[Path, int] = {
-    **dict.fromkeys((Path.CONV_1X1, Path.CONV_1X1_STRIDED, Path.CONV_IM2COL), 44),
-    **dict.fromkeys((Path.DW_3X3, Path.DW_IM2COL, Path.DW_MULT4, Path.DW_GENERIC), 44),
-    Path.FC: 28,
-    Path.FC_PER_CHANNEL: 28,
-    Path.MAX_POOL: 32,
-    Path.AVG_POOL: 32,
-    Path.ADD: 36,
-    Path.ADD_PADDED: 56,
-    Path.PAD: 28,
-    Path.MEAN: 24,
-    Path.SOFTMAX: 24,
-    Path.RELU: 24,
-    Path.CONCAT: 16,
-    Path.REQUANTIZE: 24,
+TABLE_BYTES: Mapping[KernelVariant, int] = {
+    **dict.fromkeys((KernelVariant.CONV_1X1, KernelVariant.CONV_1X1_STRIDED, KernelVariant.CONV_IM2COL), 44),
+    **dict.fromkeys(
+        (KernelVariant.DW_3X3, KernelVariant.DW_IM2COL, KernelVariant.DW_MULT4, KernelVariant.DW_GENERIC), 44
+    ),
+    KernelVariant.FC: 28,
+    KernelVariant.FC_PER_CHANNEL: 28,
+    KernelVariant.MAX_POOL: 32,
+    KernelVariant.AVG_POOL: 32,
+    KernelVariant.ADD: 36,
+    KernelVariant.ADD_PADDED: 56,
+    KernelVariant.PAD: 28,
+    KernelVariant.MEAN: 24,
+    KernelVariant.SOFTMAX: 24,
+    KernelVariant.RELU: 24,
+    KernelVariant.CONCAT: 16,
+    KernelVariant.REQUANTIZE: 24,
 }
 """Flash that the table of one layer takes (sizes of the structs in firmware/kernels/hil_kernels.h), in bytes."""
 
@@ -84,7 +94,7 @@ CONCAT_PART_BYTES = 8
 class Work:
     """What one operator costs. Counts are per inference; `scratch_bytes` is live only while the operator runs."""
 
-    path: Path
+    path: KernelVariant
     macs: int  # µNAS's count: padding is not subtracted
     outputs: int  # elements written
     inputs: int  # activation elements read (each time they are read)
@@ -152,30 +162,30 @@ def _positions(in_shape: Shape, out_shape: Shape, window: Window) -> int:
     return rows * columns
 
 
-def conv_path(window: Window) -> Path:
+def conv_variant(window: Window) -> KernelVariant:
     """The path of a convolution (all input channels to all output channels)."""
     if window.kernel == (1, 1) and window.padding == (0, 0, 0, 0):
-        return Path.CONV_1X1 if window.stride == (1, 1) else Path.CONV_1X1_STRIDED
-    return Path.CONV_IM2COL
+        return KernelVariant.CONV_1X1 if window.stride == (1, 1) else KernelVariant.CONV_1X1_STRIDED
+    return KernelVariant.CONV_IM2COL
 
 
-def depthwise_path(window: Window, multiplier: int) -> Path:
+def depthwise_variant(window: Window, multiplier: int) -> KernelVariant:
     """The path of a depthwise convolution. The 3x3 kernel reads beyond a row when more than one column is padded."""
     if window.spread != (1, 1):
-        return Path.DW_GENERIC
+        return KernelVariant.DW_GENERIC
     if multiplier == 1:
-        return Path.DW_3X3 if window.kernel == (3, 3) and max(window.padding) <= 1 else Path.DW_IM2COL
-    return Path.DW_MULT4 if multiplier % 4 == 0 else Path.DW_GENERIC
+        return KernelVariant.DW_3X3 if window.kernel == (3, 3) and max(window.padding) <= 1 else KernelVariant.DW_IM2COL
+    return KernelVariant.DW_MULT4 if multiplier % 4 == 0 else KernelVariant.DW_GENERIC
 
 
 def conv(in_shape: Shape, out_shape: Shape, window: Window) -> Work:
     """Work of a convolution from (H, W, C) to (H, W, C)."""
-    path = conv_path(window)
+    path = conv_variant(window)
     pixels, rows, columns = out_shape[0] * out_shape[1], out_shape[2], window.size * in_shape[2]
-    if path is Path.CONV_IM2COL:
+    if path is KernelVariant.CONV_IM2COL:
         return _conv_im2col(in_shape, pixels, rows, columns, window)
     # One matrix product over all pixels; a strided one is a product for each output row. Odd ends cost a whole tile.
-    calls, length = (1, pixels) if path is Path.CONV_1X1 else (out_shape[0], out_shape[1])
+    calls, length = (1, pixels) if path is KernelVariant.CONV_1X1 else (out_shape[0], out_shape[1])
     tiles = calls * half_up(rows) * half_up(length)
     return Work(
         path,
@@ -195,7 +205,7 @@ def conv(in_shape: Shape, out_shape: Shape, window: Window) -> Work:
 def _conv_im2col(in_shape: Shape, pixels: int, rows: int, columns: int, window: Window) -> Work:
     tiles = (pixels // 2) * (rows // 2 + rows % 2) + (pixels % 2) * rows
     return Work(
-        Path.CONV_IM2COL,
+        KernelVariant.CONV_IM2COL,
         macs=pixels * rows * columns,
         outputs=pixels * rows,
         inputs=pixels * columns,
@@ -215,17 +225,17 @@ def _conv_im2col(in_shape: Shape, pixels: int, rows: int, columns: int, window: 
 def depthwise(in_shape: Shape, out_shape: Shape, window: Window) -> Work:
     """Work of a depthwise convolution; the multiplier is out_shape[2] / in_shape[2]."""
     channels, rows, pixels = in_shape[2], out_shape[2], out_shape[0] * out_shape[1]
-    path = depthwise_path(window, rows // channels)
+    path = depthwise_variant(window, rows // channels)
     inside = _positions(in_shape, out_shape, window)
     quads, rest = channels // 4, channels % 4
     im2col = blocks = vector = 0
-    if path is Path.DW_3X3:
+    if path is KernelVariant.DW_3X3:
         blocks, vector, scalar = pixels * (quads + rest), inside * quads, inside * rest
-    elif path is Path.DW_IM2COL:
+    elif path is KernelVariant.DW_IM2COL:
         im2col = channels * window.size * 2
         blocks, vector = pixels * (quads + rest), pixels * quads * (window.size // 2)
         scalar = pixels * (quads * (window.size % 2) + rest * window.size)
-    elif path is Path.DW_MULT4:
+    elif path is KernelVariant.DW_MULT4:
         blocks, scalar = pixels * rows // 4, inside * rows // 4
     else:
         blocks, scalar = pixels * rows, inside * rows
@@ -251,7 +261,7 @@ def dense(inputs: int, outputs: int, *, per_channel: bool = True) -> Work:
     """Work of a fully connected layer; a single output has one scale anyway."""
     tiles = half_up(outputs)
     return Work(
-        Path.FC_PER_CHANNEL if per_channel and outputs > 1 else Path.FC,
+        KernelVariant.FC_PER_CHANNEL if per_channel and outputs > 1 else KernelVariant.FC,
         macs=inputs * outputs,
         outputs=outputs,
         inputs=inputs * tiles,
@@ -270,7 +280,7 @@ def pool(in_shape: Shape, out_shape: Shape, window: Window, kind: str) -> Work:
     average = kind == "avg"
     quads, rest = (0, channels) if average else (channels // 4, channels % 4)
     return Work(
-        Path.AVG_POOL if average else Path.MAX_POOL,
+        KernelVariant.AVG_POOL if average else KernelVariant.MAX_POOL,
         macs=pixels * channels * window.size,
         outputs=pixels * channels,
         inputs=inside * channels,
@@ -305,11 +315,11 @@ def add(in_shapes: Sequence[Shape], out_shape: Shape) -> Work:
     if all(tuple(shape) == tuple(out_shape) for shape in in_shapes):
         rows = out_shape[-1]
         pixels = outputs // rows
-        return Work(Path.ADD, outputs, outputs, inputs, pixels, rows, blocks=1, scalar_loops=outputs)
+        return Work(KernelVariant.ADD, outputs, outputs, inputs, pixels, rows, blocks=1, scalar_loops=outputs)
     first, second, output = merge_axes([*in_shapes, out_shape])
     pixels = output[0] * output[1]
     return Work(
-        Path.ADD_PADDED,
+        KernelVariant.ADD_PADDED,
         macs=outputs,
         outputs=outputs,
         inputs=inputs,
@@ -335,7 +345,7 @@ def _add_runs(first: tuple[int, int, int], second: tuple[int, int, int], output:
     return both * runs((a, b)) + only_first * runs((a, 0)) + only_second * runs((0, b)) + none * runs((0, 0))
 
 
-def elementwise(path: Path, elements: int) -> Work:
+def elementwise(path: KernelVariant, elements: int) -> Work:
     """Work of RELU and REQUANTIZE."""
     return Work(path, macs=0, outputs=elements, inputs=elements, scalar_loops=elements)
 
@@ -343,7 +353,9 @@ def elementwise(path: Path, elements: int) -> Work:
 def softmax(rows: int, columns: int) -> Work:
     """Work of a softmax over the last of (rows, columns)."""
     size = rows * columns
-    return Work(Path.SOFTMAX, macs=0, outputs=size, inputs=3 * size, pixels=rows, rows=columns, scalar_loops=size)
+    return Work(
+        KernelVariant.SOFTMAX, macs=0, outputs=size, inputs=3 * size, pixels=rows, rows=columns, scalar_loops=size
+    )
 
 
 def mean(in_shape: Shape) -> Work:
@@ -351,11 +363,17 @@ def mean(in_shape: Shape) -> Work:
     size = prod(in_shape)
     pixels = in_shape[0] * in_shape[1]
     return Work(
-        Path.MEAN, macs=0, outputs=in_shape[2], inputs=size, rows=in_shape[2], columns=pixels, scalar_loops=size
+        KernelVariant.MEAN,
+        macs=0,
+        outputs=in_shape[2],
+        inputs=size,
+        rows=in_shape[2],
+        columns=pixels,
+        scalar_loops=size,
     )
 
 
-def move(path: Path, inputs: int, outputs: int, copies: int) -> Work:
+def move(path: KernelVariant, inputs: int, outputs: int, copies: int) -> Work:
     """Work of PAD and CONCAT: `inputs` elements moved in `copies` runs into a tensor of `outputs` elements."""
     return Work(path, macs=0, outputs=outputs, inputs=inputs, copies=copies)
 
@@ -386,11 +404,11 @@ def scratch_bytes(operator: Operator) -> int:
     return work_of(operator).scratch_bytes
 
 
-def constant_bytes(path: Path, weights: int, rows: int) -> int:
+def constant_bytes(path: KernelVariant, weights: int, rows: int) -> int:
     """Flash for a layer's weights (`weights` elements) and its biases and multipliers (`rows` outputs), aligned."""
-    if path is Path.FC:
+    if path is KernelVariant.FC:
         return align(weights) + 4 * rows + 8
-    if path is Path.FC_PER_CHANNEL or path.startswith(("conv", "dw")):
+    if path is KernelVariant.FC_PER_CHANNEL or path.startswith(("conv", "dw")):
         return align(weights) + 12 * rows
     return 0
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
-from munas.cost.kernels import Path, Work, half_up
+from munas.cost.kernels import KernelVariant, Work, half_up
 
 Counts: TypeAlias = tuple[int, ...]
 
@@ -130,37 +130,37 @@ _MAX_POOL_NAMES = (
     "calls", "pixels", "quads", "quad_rows", "quad_positions", "rests", "rest_rows", "rest_positions",
 )  # fmt: skip
 
-_LOOPS: dict[Path, tuple[tuple[str, ...], Callable[[Work], Counts]]] = {
-    Path.CONV_IM2COL: ((*_COPY_NAMES, *_PRODUCT_NAMES), _conv_im2col),
-    Path.CONV_1X1: (_CONV_1X1_NAMES, _conv_1x1),
-    Path.CONV_1X1_STRIDED: (_CONV_1X1_NAMES, _conv_1x1),
-    Path.DW_3X3: (
+_LOOPS: dict[KernelVariant, tuple[tuple[str, ...], Callable[[Work], Counts]]] = {
+    KernelVariant.CONV_IM2COL: ((*_COPY_NAMES, *_PRODUCT_NAMES), _conv_im2col),
+    KernelVariant.CONV_1X1: (_CONV_1X1_NAMES, _conv_1x1),
+    KernelVariant.CONV_1X1_STRIDED: (_CONV_1X1_NAMES, _conv_1x1),
+    KernelVariant.DW_3X3: (
         ("calls", "pixels", "quad_taps", "quads_entries", "rest_taps", "rests_entries"),
         _dw_3x3,
     ),
-    Path.DW_IM2COL: (_DW_IM2COL_NAMES, _dw_im2col),
-    Path.FC: (_DENSE_NAMES, _dense),
-    Path.FC_PER_CHANNEL: (_DENSE_NAMES, _dense),
-    Path.MAX_POOL: (_MAX_POOL_NAMES, _max_pool),
-    Path.AVG_POOL: (("calls", "pixels", "outputs", "rows", "positions"), _avg_pool),
-    Path.ADD: (("calls", "pixels", "blocks", "outputs", "inputs"), _add),
-    Path.ADD_PADDED: (("calls", "pixels", "blocks", "outputs", "inputs"), _add),
+    KernelVariant.DW_IM2COL: (_DW_IM2COL_NAMES, _dw_im2col),
+    KernelVariant.FC: (_DENSE_NAMES, _dense),
+    KernelVariant.FC_PER_CHANNEL: (_DENSE_NAMES, _dense),
+    KernelVariant.MAX_POOL: (_MAX_POOL_NAMES, _max_pool),
+    KernelVariant.AVG_POOL: (("calls", "pixels", "outputs", "rows", "positions"), _avg_pool),
+    KernelVariant.ADD: (("calls", "pixels", "blocks", "outputs", "inputs"), _add),
+    KernelVariant.ADD_PADDED: (("calls", "pixels", "blocks", "outputs", "inputs"), _add),
 }
 
 
-FAMILIES: tuple[frozenset[Path], ...] = (
-    frozenset({Path.CONV_1X1, Path.CONV_1X1_STRIDED}),
-    frozenset({Path.FC, Path.FC_PER_CHANNEL}),
+FAMILIES: tuple[frozenset[KernelVariant], ...] = (
+    frozenset({KernelVariant.CONV_1X1, KernelVariant.CONV_1X1_STRIDED}),
+    frozenset({KernelVariant.FC, KernelVariant.FC_PER_CHANNEL}),
 )
 """Paths that run the same loops at the same cost and are therefore fitted together."""
 
 
-def family(path: Path) -> frozenset[Path]:
+def family(path: KernelVariant) -> frozenset[KernelVariant]:
     """The paths that share their costs with `path`, itself included."""
     return next((paths for paths in FAMILIES if path in paths), frozenset({path}))
 
 
-def loop_names(path: Path) -> tuple[str, ...]:
+def loop_names(path: KernelVariant) -> tuple[str, ...]:
     """Names of the counts that `loop_counts` gives for `path`, in order."""
     return _LOOPS[path][0] if path in _LOOPS else _ANY_NAMES
 

@@ -12,7 +12,7 @@ import pytest
 from hil.codegen.plan import Plan
 from munas.arch.graph import build_graph
 from munas.arch.space import random_cnn
-from munas.cost.kernels import Path as KernelPath
+from munas.cost.kernels import KernelVariant
 from munas.tflite.flatbuffer import write_tflite
 from tests.firmware import random_networks
 from tests.firmware.bench import BOARDS, Bench, Case, case
@@ -49,12 +49,12 @@ def test_a_kernel_is_bit_equal_to_the_reference(bench: Bench, kind: str) -> None
 
 def test_the_cases_take_every_path() -> None:
     paths = {path for kind in FIRST_SEED for item in cases_of(kind, "cortex-m4") for path in item.plan.paths}
-    assert paths == set(KernelPath)
+    assert paths == set(KernelVariant)
 
 
 def test_the_cases_run_in_place_and_not() -> None:
     steps = [step for kind in ("add", "add_padded") for item in cases_of(kind, "cortex-m4") for step in item.plan.steps]
-    sums = [step.in_place for step in steps if step.path in (KernelPath.ADD, KernelPath.ADD_PADDED)]
+    sums = [step.in_place for step in steps if step.path in (KernelVariant.ADD, KernelVariant.ADD_PADDED)]
     assert any(sums)
     assert not all(sums)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import tomllib
-from pathlib import Path as FilePath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ from munas.cost.calibration import (
     write_calibration,
 )
 from munas.cost.estimate import arena_bytes, estimate, estimate_works, table_bytes, weights_bytes, works_of
-from munas.cost.kernels import Path, Work
+from munas.cost.kernels import KernelVariant, Work
 from munas.cost.loops import loop_names
 from munas.tflite.flatbuffer import write_tflite
 
@@ -35,12 +35,12 @@ IDENTITY = {"board": "mps2-an386", "clock_hz": 25_000_000, "simulated": True, "c
 SHAPE = (28, 28, 1)
 
 
-def calibration(paths: tuple[Path, ...] = tuple(Path)) -> Calibration:
+def calibration(paths: tuple[KernelVariant, ...] = tuple(KernelVariant)) -> Calibration:
     rng = np.random.default_rng(0)
     costs = {path: tuple(map(float, 10 * rng.random(len(loop_names(path))))) for path in paths}
     latency = Latency("instructions", 2.5, 1234.5, 400.0, -3.25, costs, 0.95, -0.04, 0.05)
     parts = tuple(CodePart(frozenset({path}), 100 + index) for index, path in enumerate(paths))
-    parts += (CodePart(frozenset({Path.ADD, Path.ADD_PADDED}), 64),)
+    parts += (CodePart(frozenset({KernelVariant.ADD, KernelVariant.ADD_PADDED}), 64),)
     return Calibration(IDENTITY, 150, 7, latency, MemoryModel(5000, parts, 220, 1536, 612))
 
 
@@ -49,7 +49,7 @@ def document() -> dict[str, Any]:
     return tomllib.loads(write_calibration(calibration()))
 
 
-def test_the_file_reads_back_as_it_was_written(tmp_path: FilePath) -> None:
+def test_the_file_reads_back_as_it_was_written(tmp_path: Path) -> None:
     file = tmp_path / "calibration.toml"
     file.write_text(write_calibration(calibration()), encoding="utf-8")
     assert load_calibration(file) == calibration()
@@ -58,7 +58,7 @@ def test_the_file_reads_back_as_it_was_written(tmp_path: FilePath) -> None:
 
 @given(st.text(), st.floats(-1e9, 1e9), st.integers(0, 2**40))
 def test_any_text_and_number_survives_the_file(text: str, number: float, size: int) -> None:
-    original = calibration((Path.FC,))
+    original = calibration((KernelVariant.FC,))
     latency = Latency(text, 0.0, number, number, number, original.latency.paths, 0.9, -0.5, 0.5)
     changed = Calibration({"board": text}, size, size, latency, MemoryModel(size, (), size, size, size))
     try:
@@ -111,14 +111,14 @@ def test_a_bad_file_is_refused_by_key(
 @pytest.mark.parametrize(
     "content", [b"", b"\xff\xfe", b"[" * 5000, b"a = 1", b"x" * (2 << 20), b"format = 1\nformat = 1"]
 )
-def test_a_file_that_is_no_calibration_is_refused(tmp_path: FilePath, content: bytes) -> None:
+def test_a_file_that_is_no_calibration_is_refused(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "calibration.toml"
     file.write_bytes(content)
     with pytest.raises(CalibrationError, match=r"calibration\.toml"):
         load_calibration(file)
 
 
-def test_a_missing_file_says_what_to_do(tmp_path: FilePath) -> None:
+def test_a_missing_file_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(CalibrationError, match="run calibrate first"):
         load_calibration(tmp_path / "calibration.toml")
 
@@ -138,13 +138,13 @@ def test_no_value_gets_past_the_reader_as_another_exception(value: object, key: 
 
 
 def test_unknown_kernels_are_named_and_do_not_fit() -> None:
-    known = calibration((Path.CONV_IM2COL,))
+    known = calibration((KernelVariant.CONV_IM2COL,))
     works = [
-        Work(Path.CONV_IM2COL, macs=270, outputs=15, inputs=90, pixels=5, rows=3, columns=18, copies=45),
-        Work(Path.SOFTMAX, macs=0, outputs=10, inputs=30, rows=10),
+        Work(KernelVariant.CONV_IM2COL, macs=270, outputs=15, inputs=90, pixels=5, rows=3, columns=18, copies=45),
+        Work(KernelVariant.SOFTMAX, macs=0, outputs=10, inputs=30, rows=10),
     ]
     found = estimate_works(works, known, arena=100, weights=100, tables=10)
-    assert found.uncalibrated == (Path.SOFTMAX,)
+    assert found.uncalibrated == (KernelVariant.SOFTMAX,)
     assert not found.fits(1 << 20, 1 << 20)
     assert found.latency.layers[1] > 0
     assert estimate_works(works[:1], known, arena=100, weights=100, tables=10).fits(1 << 20, 1 << 20)

@@ -24,15 +24,15 @@ from hil.measure.measurement import Memory
 from munas.arch.graph import build_graph
 from munas.arch.space import random_cnn
 from munas.cost.estimate import works_of
-from munas.cost.kernels import Path, Window, Work, conv, pool
+from munas.cost.kernels import KernelVariant, Window, Work, conv, pool
 from munas.cost.loops import family, loop_counts, loop_names
 
 NOISE = 0.002
 
 
-def cost(path: Path) -> np.ndarray:
+def cost(path: KernelVariant) -> np.ndarray:
     """Invented instructions for each loop of a path; the same in every run."""
-    rng = np.random.default_rng(sorted(Path).index(min(family(path))))
+    rng = np.random.default_rng(sorted(KernelVariant).index(min(family(path))))
     return 3.0 + 20.0 * rng.random(len(loop_names(path)))
 
 
@@ -155,12 +155,19 @@ def test_folds_are_even() -> None:
 
 # -- memory --
 
-CODE = {Path.CONV_IM2COL: 900, Path.CONV_1X1: 700, Path.DW_3X3: 1300, Path.FC: 400, Path.MAX_POOL: 500, Path.ADD: 300}
+CODE = {
+    KernelVariant.CONV_IM2COL: 900,
+    KernelVariant.CONV_1X1: 700,
+    KernelVariant.DW_3X3: 1300,
+    KernelVariant.FC: 400,
+    KernelVariant.MAX_POOL: 500,
+    KernelVariant.ADD: 300,
+}
 
 
-def image(paths: set[Path], extra: int = 0) -> Image:
+def image(paths: set[KernelVariant], extra: int = 0) -> Image:
     functions = {"runtime": 4000, **{f"kernel_{path}": CODE[path] for path in paths}}
-    if paths & {Path.CONV_IM2COL, Path.CONV_1X1}:
+    if paths & {KernelVariant.CONV_IM2COL, KernelVariant.CONV_1X1}:
         functions["shared"] = 248
     code = 1000 + sum(functions.values()) + extra
     memory = Memory(100, 100, 300, 1024, 200, 1324 + extra, 1000, code, 1000 + code)
@@ -171,7 +178,7 @@ def combinations(seed: int, count: int) -> list[Image]:
     rng = np.random.default_rng(seed)
     everything = sorted(CODE)
     return [
-        image({path for path in everything if rng.random() < 0.6} | {Path.FC}, int(rng.integers(0, 3)) * 4)
+        image({path for path in everything if rng.random() < 0.6} | {KernelVariant.FC}, int(rng.integers(0, 3)) * 4)
         for _ in range(count)
     ]
 
@@ -187,32 +194,32 @@ def test_code_is_never_undershot_and_hardly_overshot() -> None:
 
 
 def test_a_kernel_that_was_never_linked_is_unknown() -> None:
-    model = fit_memory([image({Path.FC}), image({Path.FC, Path.ADD})])
-    assert model.unknown([Path.FC, Path.SOFTMAX, Path.ADD]) == (Path.SOFTMAX,)
-    assert model.unknown([Path.FC]) == ()
+    model = fit_memory([image({KernelVariant.FC}), image({KernelVariant.FC, KernelVariant.ADD})])
+    assert model.unknown([KernelVariant.FC, KernelVariant.SOFTMAX, KernelVariant.ADD]) == (KernelVariant.SOFTMAX,)
+    assert model.unknown([KernelVariant.FC]) == ()
 
 
 def test_a_kernel_whose_code_cannot_be_told_apart_is_still_known() -> None:
-    model = fit_memory([image({Path.FC, Path.ADD}), image({Path.FC, Path.ADD})])
-    assert model.unknown([Path.FC, Path.ADD]) == ()
-    assert model.code([Path.FC, Path.ADD]) >= image({Path.FC, Path.ADD}).code
+    model = fit_memory([image({KernelVariant.FC, KernelVariant.ADD}), image({KernelVariant.FC, KernelVariant.ADD})])
+    assert model.unknown([KernelVariant.FC, KernelVariant.ADD]) == ()
+    assert model.code([KernelVariant.FC, KernelVariant.ADD]) >= image({KernelVariant.FC, KernelVariant.ADD}).code
 
 
 def test_an_unseen_combination_of_seen_kernels_is_exact() -> None:
     """Every kernel alone and two of them together say all there is to say about any combination."""
-    model = fit_memory([image({path}) for path in CODE] + [image({Path.FC, Path.ADD})])
+    model = fit_memory([image({path}) for path in CODE] + [image({KernelVariant.FC, KernelVariant.ADD})])
     for item in combinations(3, 50):
         assert model.code(item.paths) == image(set(item.paths)).code
 
 
 def test_a_kernel_that_was_never_seen_alone_is_not_undershot() -> None:
-    model = fit_memory([image({Path.FC}), image({Path.FC, Path.ADD, Path.DW_3X3})])
-    for unseen in ({Path.FC, Path.ADD}, {Path.FC, Path.DW_3X3}):
+    model = fit_memory([image({KernelVariant.FC}), image({KernelVariant.FC, KernelVariant.ADD, KernelVariant.DW_3X3})])
+    for unseen in ({KernelVariant.FC, KernelVariant.ADD}, {KernelVariant.FC, KernelVariant.DW_3X3}):
         assert model.code(unseen) >= image(unseen).code
 
 
 @pytest.mark.parametrize("paths", SAME_KERNEL, ids=sorted)
-def test_paths_that_are_said_to_share_a_kernel_do(paths: frozenset[Path]) -> None:
+def test_paths_that_are_said_to_share_a_kernel_do(paths: frozenset[KernelVariant]) -> None:
     assert len({KERNELS[path] for path in paths}) == 1
 
 
@@ -223,8 +230,8 @@ def test_no_image_is_a_usage_error() -> None:
 
 def test_loop_counts_of_a_convolution_by_hand() -> None:
     # 5 pixels, 3 rows, 18 columns (3x3x2): tiles of 2 x 2, one odd row, one odd pixel.
-    work = Work(Path.CONV_IM2COL, macs=270, outputs=15, inputs=90, pixels=5, rows=3, columns=18, copies=45)
-    counts = dict(zip(loop_names(Path.CONV_IM2COL), loop_counts(work), strict=True))
+    work = Work(KernelVariant.CONV_IM2COL, macs=270, outputs=15, inputs=90, pixels=5, rows=3, columns=18, copies=45)
+    counts = dict(zip(loop_names(KernelVariant.CONV_IM2COL), loop_counts(work), strict=True))
     assert counts == {
         "calls": 1, "pixels": 5, "copies": 45,
         "copy_quads": 0, "copy_rests": 90, "copy_quads_entries": 0, "copy_rests_entries": 45,
@@ -237,8 +244,8 @@ def test_loop_counts_of_a_convolution_by_hand() -> None:
     assert products == work.macs
 
 
-@pytest.mark.parametrize("path", list(Path))
-def test_every_path_has_a_name_for_every_count(path: Path) -> None:
+@pytest.mark.parametrize("path", list(KernelVariant))
+def test_every_path_has_a_name_for_every_count(path: KernelVariant) -> None:
     work = Work(path, macs=36, outputs=36, inputs=36, pixels=9, rows=4, columns=9, copies=9, blocks=36, setup_loops=18)
     assert len(loop_counts(work)) == len(loop_names(path))
     assert len(set(loop_names(path))) == len(loop_names(path))
@@ -265,6 +272,8 @@ def test_loops_of_a_max_pool_by_hand() -> None:
 
 
 def test_kernels_of_one_family_are_fitted_together(observations: list[Observation]) -> None:
-    only_plain = [item for item in observations if all(work.path != Path.CONV_1X1_STRIDED for work in item.works)]
+    only_plain = [
+        item for item in observations if all(work.path != KernelVariant.CONV_1X1_STRIDED for work in item.works)
+    ]
     latency = fit_once(only_plain, "instructions")
-    assert latency.paths[Path.CONV_1X1_STRIDED] == latency.paths[Path.CONV_1X1]
+    assert latency.paths[KernelVariant.CONV_1X1_STRIDED] == latency.paths[KernelVariant.CONV_1X1]

@@ -14,7 +14,7 @@ from hil.model.network import OpKind
 from munas.arch.graph import Graph, build_graph
 from munas.arch.space import random_cnn, random_mlp
 from munas.cost import kernels
-from munas.cost.kernels import Path, Window
+from munas.cost.kernels import KernelVariant, Window
 from munas.memory.layout import plan_memory
 from munas.memory.peak import problem_of
 from munas.tflite.file import Code, TfliteFile
@@ -106,7 +106,7 @@ def test_a_pad_in_front_of_an_add_disappears() -> None:
     network = Network(2, (6, 6, 4))
     small = network.pool(network.input, (2, 2), (2, 2), average=False)
     plan = plan_of(network, network.add(network.pad(small, ((0, 3), (0, 3), (0, 0))), network.input))
-    assert [step.path for step in plan.steps] == [Path.MAX_POOL, Path.ADD_PADDED]
+    assert [step.path for step in plan.steps] == [KernelVariant.MAX_POOL, KernelVariant.ADD_PADDED]
     assert plan.steps[1].in_place, "the sum goes where the input is"
     assert plan.arena_bytes == 6 * 6 * 4 + 3 * 3 * 4
 
@@ -117,26 +117,32 @@ def test_a_pad_on_the_other_side_stays(amounts: tuple[tuple[int, int], ...]) -> 
     grown = network.pad(network.input, amounts)
     other = network.pad(network.requantize(network.input), amounts)
     plan = plan_of(network, network.add(grown, other))
-    assert [step.path for step in plan.steps].count(Path.PAD) == 2
+    assert [step.path for step in plan.steps].count(KernelVariant.PAD) == 2
 
 
 def test_a_pad_that_others_read_stays() -> None:
     network = Network(4, (4, 4, 4))
     grown = network.pad(network.input, ((0, 2), (0, 2), (0, 0)))
     plan = plan_of(network, network.add(grown, network.requantize(grown)))
-    assert Path.PAD in plan.paths
+    assert KernelVariant.PAD in plan.paths
 
 
 @pytest.mark.parametrize(
     ("amount", "path"),
-    [((1, 1), Path.DW_3X3), ((2, 0), Path.DW_IM2COL), ((0, 2), Path.DW_IM2COL), ((3, 0), Path.PAD), ((0, 3), Path.PAD)],
+    [
+        ((1, 1), KernelVariant.DW_3X3),
+        ((2, 0), KernelVariant.DW_IM2COL),
+        ((0, 2), KernelVariant.DW_IM2COL),
+        ((3, 0), KernelVariant.PAD),
+        ((0, 3), KernelVariant.PAD),
+    ],
 )
-def test_a_convolution_absorbs_padding_up_to_its_reach(amount: tuple[int, int], path: Path) -> None:
+def test_a_convolution_absorbs_padding_up_to_its_reach(amount: tuple[int, int], path: KernelVariant) -> None:
     network = Network(5, (6, 6, 4))
     padded = network.pad(network.input, (amount, (0, 0), (0, 0)))
     plan = plan_of(network, network.depthwise(padded, 1, (3, 3)))
     assert plan.steps[0].path is path
-    assert len(plan.steps) == (2 if path is Path.PAD else 1)
+    assert len(plan.steps) == (2 if path is KernelVariant.PAD else 1)
 
 
 def test_what_nobody_reads_does_not_run() -> None:
@@ -194,18 +200,18 @@ def _padding(size: int, kernel: int, stride: int, same: bool) -> int:
 
 
 def test_paths_by_geometry() -> None:
-    def depthwise(multiplier: int, **window: object) -> Path:
-        return kernels.depthwise_path(Window((3, 3), **window), multiplier)  # type: ignore[arg-type]
+    def depthwise(multiplier: int, **window: object) -> KernelVariant:
+        return kernels.depthwise_variant(Window((3, 3), **window), multiplier)  # type: ignore[arg-type]
 
-    assert depthwise(1) is Path.DW_3X3
-    assert depthwise(1, padding=(1, 1, 1, 1)) is Path.DW_3X3
-    assert depthwise(1, padding=(0, 2, 0, 0)) is Path.DW_IM2COL
-    assert depthwise(1, dilation=(2, 2)) is Path.DW_GENERIC
-    assert depthwise(8) is Path.DW_MULT4
-    assert depthwise(2) is Path.DW_GENERIC
-    assert kernels.conv_path(Window((1, 1))) is Path.CONV_1X1
-    assert kernels.conv_path(Window((1, 1), (2, 1))) is Path.CONV_1X1_STRIDED
-    assert kernels.conv_path(Window((1, 1), padding=(0, 1, 0, 0))) is Path.CONV_IM2COL
+    assert depthwise(1) is KernelVariant.DW_3X3
+    assert depthwise(1, padding=(1, 1, 1, 1)) is KernelVariant.DW_3X3
+    assert depthwise(1, padding=(0, 2, 0, 0)) is KernelVariant.DW_IM2COL
+    assert depthwise(1, dilation=(2, 2)) is KernelVariant.DW_GENERIC
+    assert depthwise(8) is KernelVariant.DW_MULT4
+    assert depthwise(2) is KernelVariant.DW_GENERIC
+    assert kernels.conv_variant(Window((1, 1))) is KernelVariant.CONV_1X1
+    assert kernels.conv_variant(Window((1, 1), (2, 1))) is KernelVariant.CONV_1X1_STRIDED
+    assert kernels.conv_variant(Window((1, 1), padding=(0, 1, 0, 0))) is KernelVariant.CONV_IM2COL
 
 
 def test_merging_axes() -> None:

@@ -6,7 +6,7 @@ import json
 import pickle
 import time
 from dataclasses import replace
-from pathlib import Path as FilePath
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ from munas.cost.calibration import Calibration, CodePart, Latency, MemoryModel
 from munas.cost.converted import as_converted
 from munas.cost.estimate import estimate
 from munas.cost.floor import floor
-from munas.cost.kernels import Path
+from munas.cost.kernels import KernelVariant
 from munas.cost.loops import loop_names
 from munas.cost.resources import Assessor
 from munas.memory.peak import peak_memory
@@ -43,9 +43,9 @@ FIGURES = ("macs", "model_size", "peak_memory", "ram", "flash", "flash_weights",
 
 def calibration(seed: int = 0, per_step: float = 3.25) -> Calibration:
     rng = np.random.default_rng(seed)
-    costs = {path: tuple(map(float, 10 * rng.random(len(loop_names(path))))) for path in Path}
+    costs = {path: tuple(map(float, 10 * rng.random(len(loop_names(path))))) for path in KernelVariant}
     latency = Latency("instructions", 2.5, 1234.5, 400.0, per_step, costs, 0.95, -0.04, 0.05)
-    parts = tuple(CodePart(frozenset({path}), int(rng.integers(50, 2000))) for path in Path)
+    parts = tuple(CodePart(frozenset({path}), int(rng.integers(50, 2000))) for path in KernelVariant)
     return Calibration({}, 150, 7, latency, MemoryModel(5000, parts, 220, 1536, 612))
 
 
@@ -164,7 +164,7 @@ def test_a_thousand_networks_a_second(shape: tuple[int, ...]) -> None:
     assert rate > 400  # 1,400 were measured on a busy machine; the margin is for busier ones
 
 
-def test_proxies_of_the_reference_graph_are_the_authors(shared: FilePath) -> None:
+def test_proxies_of_the_reference_graph_are_the_authors(shared: Path) -> None:
     """And what is deployed does not depend on the mode."""
     for entry in json.loads((shared / "golden" / "munas.json").read_text())["cnn"]:
         shape, classes = tuple(entry["input_shape"]), entry["num_classes"]

@@ -17,7 +17,7 @@ from hil.runtimes.tflm.detect import find_tflm
 from hil.runtimes.tflm.network import Network, make_network
 from hil.runtimes.tflm.project import OPERATORS, texts
 from hil.runtimes.tflm.reference import TflmReference
-from munas.cost.kernels import Path as KernelPath
+from munas.cost.kernels import KernelVariant
 
 INSTALL_CXX = "apt-get install libstdc++-arm-none-eabi-newlib"
 
@@ -34,7 +34,7 @@ class Tflm:
     """See hil.runtimes.base.Runtime. TFLM is looked for when it is first needed: emission does without it."""
 
     name = "tflm"
-    kernel_symbols: Mapping[KernelPath, str] = {}  # operators share code in ways that only whole images show
+    kernel_symbols: Mapping[KernelVariant, str] = {}  # operators share code in ways that only whole images show
 
     def __init__(self, board: Board, via: Via) -> None:
         self._board, self._via = board, via

@@ -10,7 +10,7 @@ from math import prod
 
 from hil.model.network import ConvParams, DepthwiseParams, Model, Op, OpKind, PoolParams
 from munas.cost import kernels
-from munas.cost.kernels import Path, Window, Work
+from munas.cost.kernels import KernelVariant, Window, Work
 
 Shape = tuple[int, ...]
 
@@ -41,12 +41,12 @@ def work_of(op: Op, model: Model) -> Work:
 
 def _moved(op: Op, elements: int, shapes: list[Shape], output: Shape) -> Work:
     if op.kind is OpKind.PAD:
-        return kernels.move(Path.PAD, elements, prod(output), prod(output[:-1]))
+        return kernels.move(KernelVariant.PAD, elements, prod(output), prod(output[:-1]))
     if op.kind is OpKind.RESHAPE:
-        return kernels.move(Path.CONCAT, elements, elements, 1)
+        return kernels.move(KernelVariant.CONCAT, elements, elements, 1)
     if op.kind is OpKind.CONCATENATION:
-        return kernels.move(Path.CONCAT, sum(map(prod, shapes)), prod(output), len(shapes) * prod(output[:-1]))
-    return kernels.elementwise(Path.REQUANTIZE if op.kind is OpKind.QUANTIZE else Path.RELU, elements)
+        return kernels.move(KernelVariant.CONCAT, sum(map(prod, shapes)), prod(output), len(shapes) * prod(output[:-1]))
+    return kernels.elementwise(KernelVariant.REQUANTIZE if op.kind is OpKind.QUANTIZE else KernelVariant.RELU, elements)
 
 
 def _hwc(shape: Shape) -> Shape:
