@@ -18,7 +18,7 @@ from hil.cli.progress import CampaignProgress
 from hil.errors import InfrastructureError
 from hil.jobs.campaign import run_campaign
 from hil.jobs.store import Store
-from hil.measure.harness import Options, Rig, RigFactory
+from hil.measure.harness import Harness, HarnessFactory, Options
 
 STAGES = ("draw", "write", "plan", "generate", "compile", "link", "boot", "run", "verify")
 
@@ -53,9 +53,9 @@ class BenchResult:
 
 def run_bench(board: Board, options: Options, samples: int, seed: int, workers: int, console: Console) -> BenchResult:
     """Measure `samples` networks into a store that is thrown away. Raises what `run_campaign` raises."""
-    rig = Rig(board, options)  # compiles kernels and runtime when they are not cached: not part of the figure
+    harness = Harness(board, options)  # compiles kernels and runtime when they are not cached: not part of the figure
     with tempfile.TemporaryDirectory(prefix="munas-hil-bench-") as folder:
-        request = Request(board, rig.identity, RigFactory(board, options), Path(folder), samples, seed, workers)
+        request = Request(board, harness.identity, HarnessFactory(board, options), Path(folder), samples, seed, workers)
         factory = SampleJobFactory(request.measurer, seed, request.limits)
         with Store(Path(folder) / "store.sqlite") as store:
             run_id = store.run_id(request.run)

@@ -14,7 +14,7 @@ from rich.text import Text
 from hil.boards.board import Board
 from hil.calibration.calibrate import calibration_for
 from hil.errors import ModelError
-from hil.measure.harness import Rig, read_model
+from hil.measure.harness import Harness, read_model
 from hil.terminal import printable
 from munas.cost.calibration import Calibration
 from munas.cost.estimate import Estimate, estimate_works
@@ -54,15 +54,15 @@ class ModelEstimate:
         }  # fmt: skip
 
 
-def estimate_files(paths: Sequence[Path], board: Board, calibration: Path, rig: Rig) -> list[ModelEstimate]:
-    """Estimates of the models at `paths` for `rig`. Raises CalibrationMismatch, UsageError, ModelError."""
-    known = calibration_for(calibration, rig.identity)
-    return [_estimate(path, board, known, rig) for path in paths]
+def estimate_files(paths: Sequence[Path], board: Board, calibration: Path, harness: Harness) -> list[ModelEstimate]:
+    """Estimates of the models at `paths` for `harness`. Raises CalibrationMismatch, UsageError, ModelError."""
+    known = calibration_for(calibration, harness.identity)
+    return [_estimate(path, board, known, harness) for path in paths]
 
 
-def _estimate(path: Path, board: Board, calibration: Calibration, rig: Rig) -> ModelEstimate:
+def _estimate(path: Path, board: Board, calibration: Calibration, harness: Harness) -> ModelEstimate:
     data = read_model(path)
-    plan = rig.deploy(data, path.stem)
+    plan = harness.deploy(data, path.stem)
     works = [step.work for step in plan.steps]
     found = estimate_works(
         works, calibration, arena=plan.arena_bytes, weights=plan.weights_bytes, tables=plan.table_bytes

@@ -82,7 +82,7 @@ def calibrate(
     from hil.calibration.gate import read_baseline
     from hil.cli.progress import CampaignProgress
     from hil.cycle_model.plugin import find_plugin
-    from hil.measure.harness import Options, Rig, RigFactory
+    from hil.measure.harness import Harness, HarnessFactory, Options
     from hil.report.calibration.summary import render_text_summary
     from hil.targets.runners.qemu import QEMU
 
@@ -96,18 +96,18 @@ def calibrate(
     )
     if options.modelled != "off":
         find_plugin(QEMU)  # rather than in every worker
-    rig = Rig(chosen, options)
+    harness = Harness(chosen, options)
     if baseline is not None:
-        baseline.require_same(rig.identity)
+        baseline.require_same(harness.identity)
     request = Request(
         board=chosen,
-        identity=rig.identity,
-        measurer=RigFactory(chosen, options),
+        identity=harness.identity,
+        measurer=HarnessFactory(chosen, options),
         folder=output or run_folder(chosen, options),
         samples=samples,
         seed=seed,
         workers=workers or len(place.devices) or os.cpu_count() or 1,
-        code=rig.kernel_code(),
+        code=harness.kernel_code(),
     )
     result = run_calibration(request, CampaignProgress(console, "measuring"))
     if as_json:
@@ -149,7 +149,7 @@ def estimate(
 ) -> None:
     """Predict time and memory of networks, with an interval, from a calibration; nothing is built or run."""
     from hil.calibration.estimates import estimate_files, estimate_table
-    from hil.measure.harness import Options, Rig
+    from hil.measure.harness import Harness, Options
 
     chosen = chosen_board(board, flash, sram)
     place = chosen_via(chosen, via)
@@ -157,7 +157,7 @@ def estimate(
     path = calibration or run_folder(chosen, options) / "calibration.toml"
     if not path.is_file():
         raise UsageError(f"there is no calibration at {path}; make one with: munas-hil calibrate --board {chosen.name}")
-    estimates = estimate_files(models, chosen, path, Rig(chosen, options))
+    estimates = estimate_files(models, chosen, path, Harness(chosen, options))
     if as_json:
         emit_json([item.to_json() for item in estimates])
     else:
@@ -203,8 +203,8 @@ def bench(
     chosen = chosen_board(board)
     place = chosen_place(chosen, via, device, several=True)
     options = Options(via=place.via, devices=place.devices)
-    crew = workers or len(place.devices) or os.cpu_count() or 1
-    result = run_bench(chosen, options, samples, seed, crew, console)
+    worker_count = workers or len(place.devices) or os.cpu_count() or 1
+    result = run_bench(chosen, options, samples, seed, worker_count, console)
     if as_json:
         emit_json(result.to_json())
     else:

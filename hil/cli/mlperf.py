@@ -92,21 +92,21 @@ def _show(rows: Sequence[Row], as_json: bool) -> None:
 
 
 def _of_models(models: Sequence[Path], board: Board, options: Options, windows: Windows) -> list[Row]:
-    from hil.measure.harness import Rig, read_model
+    from hil.measure.harness import Harness, read_model
     from hil.measure.mlperf import Network, measure_model, require_exact
 
-    rows, rig = [], Rig(board, options)
+    rows, harness = [], Harness(board, options)
     for path in models:
-        with rig.running(read_model(path), path.stem) as running:
+        with harness.running(read_model(path), path.stem) as running:
             plan = running.plan
             network = Network(path.stem, plan.input, plan.output, running.own or running.litert)
             found = measure_model(running.device, network, options.seed, windows)
         require_exact(found, network)
         where = {
             "board": board.name, "via": options.via, "device": running.serial_number,
-            "simulated": rig.identity.simulated,
+            "simulated": harness.identity.simulated,
         }  # fmt: skip
-        rows.append(({"model": path.stem, **where, "timer": rig.identity.timer}, found))
+        rows.append(({"model": path.stem, **where, "timer": harness.identity.timer}, found))
     return rows
 
 

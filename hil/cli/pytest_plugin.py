@@ -70,7 +70,7 @@ def hil_measure(pytestconfig: pytest.Config, hil_board: Board) -> Measure:
 
     Of several connected boards a measurement takes whichever is free.
     """
-    from hil.measure.harness import Options, Rig, read_model
+    from hil.measure.harness import Harness, Options, read_model
     from hil.targets.place import choose_place
 
     place = choose_place(hil_board, pytestconfig.getoption("--hil-via"), several=True)
@@ -79,6 +79,6 @@ def hil_measure(pytestconfig: pytest.Config, hil_board: Board) -> Measure:
     def measure(model: str | Path | bytes, name: str | None = None, *, board: Board | None = None) -> Measured:
         data = model if isinstance(model, bytes) else read_model(Path(model))
         usual = "model" if isinstance(model, bytes) else Path(model).stem
-        return Rig(board or hil_board, options).measure(data, name or usual)
+        return Harness(board or hil_board, options).measure(data, name or usual)
 
     return measure

@@ -158,21 +158,23 @@ def search(
 def _run(typed: Typed, board: Board, options: Options, as_json: bool) -> None:
     from hil.cli.search_tables import handover_tables
     from hil.cli.search_view import display_of
-    from hil.measure.harness import Rig
+    from hil.measure.harness import Harness
     from hil.search.bounds import clock_of
     from hil.search.lines import JsonLines
     from hil.search.options import request_of
     from hil.search.run import CALIBRATION_FILE, NETWORKS, REPORT_FILE, Displays
     from hil.search.run import search as run_search
 
-    rig = Rig(board, options)
+    harness = Harness(board, options)
     calibration = run_folder(board, options)
     folder = Path("runs") / f"search-{typed.dataset}-{calibration.name}"
-    request = request_of(typed, board, rig.identity, calibration / CALIBRATION_FILE, folder, rig.kernel_code, _tell)
+    request = request_of(
+        typed, board, harness.identity, calibration / CALIBRATION_FILE, folder, harness.kernel_code, _tell
+    )
     factor = None if request.calibration is None else clock_of(board, request.calibration).ms_per_unit
     lines = JsonLines(sys.stdout) if as_json else None
     display = display_of(console, f"{typed.dataset} on {board.name}", factor, lines)
-    found = run_search(request, rig, Displays(display.search, display.finals, _tell))
+    found = run_search(request, harness, Displays(display.search, display.finals, _tell))
     report = request.folder / REPORT_FILE
     for table in handover_tables(found.result):
         console.print(table)

@@ -80,7 +80,7 @@ def verify(
     as_json: JsonOption = False,
 ) -> None:
     """Accuracy on the device, and that its outputs are the host's, over a labelled set. Goes on where it stopped."""
-    from hil.measure.harness import Options, Rig, read_model
+    from hil.measure.harness import Harness, Options, read_model
     from hil.measure.verify import Request
     from hil.measure.verify import verify as run_verification
 
@@ -88,7 +88,7 @@ def verify(
     place = chosen_place(chosen, via, device)
     options = Options(via=place.via, runtime=runtime, devices=place.devices)
     request = Request(read_model(model), model.stem, data, store or Path("runs") / "verify.sqlite", limit)
-    result = run_verification(Rig(chosen, options), request, _Inputs())
+    result = run_verification(Harness(chosen, options), request, _Inputs())
     if as_json:
         emit_json(result.to_json())
     else:

@@ -205,26 +205,26 @@ def run_campaign(
 
 def _outcomes(ledger: _Ledger, count: int) -> Generator[_Outcome, None, None]:
     """Outcomes in the order in which they finish. The consumer may change todo and factory between two of them."""
-    crew: list[_Worker] = []
+    pool: list[_Worker] = []
     try:
-        while ledger.todo or any(worker.sample is not None for worker in crew):
-            _replace_outdated(ledger, crew)
-            while len(crew) < count and sum(worker.sample is None for worker in crew) < len(ledger.todo):
-                crew.append(_hire(ledger.factory))
-            _hand_out(ledger, crew)
-            for worker in _ready(crew):
+        while ledger.todo or any(worker.sample is not None for worker in pool):
+            _replace_outdated(ledger, pool)
+            while len(pool) < count and sum(worker.sample is None for worker in pool) < len(ledger.todo):
+                pool.append(_start_worker(ledger.factory))
+            _hand_out(ledger, pool)
+            for worker in _ready(pool):
                 outcome = _receive(worker)
                 if worker.pipe.closed:
-                    crew.remove(worker)
+                    pool.remove(worker)
                 if outcome is not None and outcome.error is None:
-                    _hand_out(ledger, crew)  # before the yield: storing an outcome takes as long as a disk's sync
+                    _hand_out(ledger, pool)  # before the yield: storing an outcome takes as long as a disk's sync
                 if outcome is not None:
                     yield outcome
     finally:
-        _dismiss(crew)
+        _stop_workers(pool)
 
 
-def _hire(factory: JobFactory) -> _Worker:
+def _start_worker(factory: JobFactory) -> _Worker:
     # spawn, not fork: LiteRT and rich have threads, and a forked child of a threaded process may dead-lock.
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
@@ -234,29 +234,29 @@ def _hire(factory: JobFactory) -> _Worker:
     return _Worker(process, ours, factory)
 
 
-def _replace_outdated(ledger: _Ledger, crew: list[_Worker]) -> None:
+def _replace_outdated(ledger: _Ledger, pool: list[_Worker]) -> None:
     """Let idle workers go whose jobs use a device that is lost by now."""
-    outdated = [worker for worker in crew if worker.sample is None and worker.factory is not ledger.factory]
-    crew[:] = [worker for worker in crew if worker not in outdated]
-    _dismiss(outdated)
+    outdated = [worker for worker in pool if worker.sample is None and worker.factory is not ledger.factory]
+    pool[:] = [worker for worker in pool if worker not in outdated]
+    _stop_workers(outdated)
 
 
-def _hand_out(ledger: _Ledger, crew: list[_Worker]) -> None:
+def _hand_out(ledger: _Ledger, pool: list[_Worker]) -> None:
     """Give every idle worker a sample."""
-    for worker in crew:
+    for worker in pool:
         if worker.sample is None and ledger.todo and worker.factory is ledger.factory:
             worker.sample = ledger.todo.popleft()
             with contextlib.suppress(OSError):  # it died while idle: _ready sees that next
                 worker.pipe.send(worker.sample)
 
 
-def _ready(crew: list[_Worker]) -> list[_Worker]:
+def _ready(pool: list[_Worker]) -> list[_Worker]:
     """Waits until a worker answers or dies; those that did."""
     owner: dict[Any, _Worker] = {}
-    for worker in crew:
+    for worker in pool:
         owner[worker.pipe] = owner[worker.process.sentinel] = worker
     ready = {id(owner[item]) for item in wait(list(owner))}
-    return [worker for worker in crew if id(worker) in ready]
+    return [worker for worker in pool if id(worker) in ready]
 
 
 def _receive(worker: _Worker) -> _Outcome | None:
@@ -287,14 +287,14 @@ def _cause(exit_code: int | None) -> str:
     return f"exit status {exit_code}"
 
 
-def _dismiss(crew: list[_Worker]) -> None:
+def _stop_workers(pool: list[_Worker]) -> None:
     """End all workers: idle ones by closing their pipe, busy ones by SIGTERM (their emulators go with them)."""
-    for worker in crew:
+    for worker in pool:
         if worker.sample is not None and worker.process.is_alive():
             worker.process.terminate()
         worker.pipe.close()
     deadline = time.monotonic() + STOP_GRACE_S
-    for worker in crew:
+    for worker in pool:
         worker.process.join(max(0.0, deadline - time.monotonic()))
         if worker.process.is_alive():
             worker.process.kill()

@@ -104,7 +104,7 @@ class StageClock:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
 
 
-class Rig:
+class Harness:
     """A board (by a runner) with toolchain and kernels found: what measures one network after the other.
 
     Making one raises ToolMissing, BuildError or BoardError when something that every measurement needs is not there.
@@ -124,7 +124,7 @@ class Rig:
 
     @property
     def identity(self) -> Identity:
-        """What every measurement of this rig carries."""
+        """What every measurement of this harness carries."""
         board, via = self.board, self.options.via
         is_modelled = self.options.modelled == "timer"
         return Identity(
@@ -243,16 +243,16 @@ class Rig:
 
 
 @dataclass(frozen=True, slots=True)
-class RigFactory:
-    """Makes a rig's `measure` inside a worker process."""
+class HarnessFactory:
+    """Makes a harness's `measure` inside a worker process."""
 
     board: Board
     options: Options = Options()
 
     def __call__(self) -> Callable[[bytes, str], Measured]:
-        return Rig(self.board, self.options).measure
+        return Harness(self.board, self.options).measure
 
-    def without(self, device: str) -> RigFactory | None:
+    def without(self, device: str) -> HarnessFactory | None:
         """For the other devices, which do not include serial number `device`; None when there are none."""
         others = tuple(item for item in self.options.devices if item.serial_number != device)
         return replace(self, options=replace(self.options, devices=others)) if others else None
@@ -304,11 +304,11 @@ def measure_files(
     Raises ModelError for a file that cannot be read, before anything runs, and InfrastructureError at the first one.
     """
     data = [read_model(path) for path in paths]  # all of them first: a wrong name is no reason to wait
-    rig = Rig(board, options)
+    harness = Harness(board, options)
     results = []
     for path, content in zip(paths, data, strict=True):
         try:
-            results.append(rig.measure(content, path.stem))
+            results.append(harness.measure(content, path.stem))
         except (UsageError, TargetFaultError) as error:
             refused(error)
     return results

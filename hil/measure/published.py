@@ -9,7 +9,7 @@ from pathlib import Path
 from hil.boards.board import Board, load_board
 from hil.cycle_model.validate import Modelled, Published, modelled_boards
 from hil.errors import UsageError
-from hil.measure.harness import Measured, Options, Rig, read_model
+from hil.measure.harness import Harness, Measured, Options, read_model
 from munas.cost.kernels import CMSIS_NN_VARIANTS
 
 
@@ -35,10 +35,10 @@ def measure_networks(
     found = []
     for name in modelled_boards():
         board = _with_all_of_it(load_board(name))
-        rig = Rig(board, Options(runtime=runtime, modelled="beside"))
+        harness = Harness(board, Options(runtime=runtime, modelled="beside"))
         for model, data in networks.items():
             told(f"{model} on {board.name}")
-            found.append(rig.measure(data, model.removesuffix(".tflite")))
+            found.append(harness.measure(data, model.removesuffix(".tflite")))
     return found
 
 

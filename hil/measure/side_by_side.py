@@ -14,7 +14,7 @@ from typing import Any
 from rich.table import Table
 
 from hil.boards.board import Board
-from hil.measure.harness import Measured, Options, Rig, read_model
+from hil.measure.harness import Harness, Measured, Options, read_model
 from hil.measure.measurement import LayerTime, Measurement
 
 BOTH = "both"
@@ -50,8 +50,11 @@ class LayerPair:
 def measure_pairs(paths: Sequence[Path], board: Board, options: Options) -> list[Pair]:
     """Measure each file with both runtimes. Raises HilError at the first that fails."""
     data = [read_model(path) for path in paths]
-    rigs = [Rig(board, replace(options, runtime=runtime)) for runtime in _RUNTIMES]
-    return [Pair(*(rig.measure(content, path.stem) for rig in rigs)) for path, content in zip(paths, data, strict=True)]
+    harnesses = [Harness(board, replace(options, runtime=runtime)) for runtime in _RUNTIMES]
+    return [
+        Pair(*(harness.measure(content, path.stem) for harness in harnesses))
+        for path, content in zip(paths, data, strict=True)
+    ]
 
 
 def layer_pairs(pair: Pair) -> Iterator[LayerPair]:

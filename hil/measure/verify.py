@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from hil.errors import DeviceBusy, DeviceLost, DeviceMissing, InfrastructureError, StoreError, ToolMissing
 from hil.jobs.store import Result, Run, Store
 from hil.measure.dataset import Dataset, load_dataset
-from hil.measure.harness import Rig, Running
+from hil.measure.harness import Harness, Running
 from hil.measure.measurement import Identity
 
 SHOWN = 20  # indices of differing inputs in the report
@@ -91,12 +91,12 @@ class Verification:
         }  # fmt: skip
 
 
-def verify(rig: Rig, request: Request, progress: Progress) -> Verification:
+def verify(harness: Harness, request: Request, progress: Progress) -> Verification:
     """Stream the data set to the device. Raises HilError; what is stored by then is kept."""
-    plan = rig.deploy(request.model, request.name)
+    plan = harness.deploy(request.model, request.name)
     data = load_dataset(request.data, plan.input, plan.output.size, request.limit)
     sha256 = hashlib.sha256(request.model).hexdigest()
-    run = Run("verify", asdict(rig.identity), 0, {"model": sha256, "data": data.sha256})
+    run = Run("verify", asdict(harness.identity), 0, {"model": sha256, "data": data.sha256})
     request.store.parent.mkdir(parents=True, exist_ok=True)
     with Store(request.store) as store:
         run_id = store.run_id(run)
@@ -105,23 +105,25 @@ def verify(rig: Rig, request: Request, progress: Progress) -> Verification:
         resumed = len(data) - len(todo)
         progress.start(len(data), resumed)
         try:
-            _stream_all(rig, request, data, todo, lambda result: store.insert(run_id, result), progress)
+            _stream_all(harness, request, data, todo, lambda result: store.insert(run_id, result), progress)
         finally:
             progress.stop()
         records = {result.sample: result.record for result in store.results(run_id) if result.sample < len(data)}
-    return _judged(request.name, sha256, rig.identity, data, records, resumed, plan.output.size)
+    return _judged(request.name, sha256, harness.identity, data, records, resumed, plan.output.size)
 
 
 class _Keep(Protocol):
     def __call__(self, result: Result, /) -> bool: ...
 
 
-def _stream_all(rig: Rig, request: Request, data: Dataset, todo: list[int], keep: _Keep, progress: Progress) -> None:
+def _stream_all(
+    harness: Harness, request: Request, data: Dataset, todo: list[int], keep: _Keep, progress: Progress
+) -> None:
     """Go through `todo`. When the link, the emulator or the board fails the device is booted anew, a few times."""
     failures = 0
     while todo:
         try:
-            with rig.running(request.model, request.name) as running:
+            with harness.running(request.model, request.name) as running:
                 while todo:
                     keep(_verified(running, data, todo[0]))
                     del todo[0]

@@ -30,7 +30,7 @@ FIRMWARE_FOLDER, MEASUREMENT_FILE = "firmware", "measurement.json"
 
 
 class Bench(Protocol):
-    """What measures and generates: `hil.measure.harness.Rig`."""
+    """What measures and generates: `hil.measure.harness.Harness`."""
 
     @property
     def identity(self) -> Identity: ...

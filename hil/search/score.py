@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from hil.errors import InfrastructureError
 from munas.cost.resources import Resources
 from munas.data import Dataset, Examples
-from munas.search.nursery import die_with_parent
+from munas.search.fork_server import die_with_parent
 from munas.training.quantise import int8_error
 
 _FEW = 1000  # inputs that are not worth a process

@@ -26,7 +26,7 @@ from munas.search.objective import Bounds, Metric, unreachable
 from munas.search.proposals import Proposer
 from munas.search.standing import Standing, Tally
 from munas.search.store import SearchStore, State
-from munas.search.workers import Finished, Limits, Workers
+from munas.search.worker_pool import Finished, Limits, WorkerPool
 
 __all__ = [
     "Final", "FinalJob", "FinalsWatcher", "Outcome", "SearchSettings", "Standing", "Watcher", "run_finals", "run_search"
@@ -138,7 +138,7 @@ def run_search(
     search.resume()
     limits = Limits(settings.time_limit_s, settings.memory_limit_bytes)
     try:
-        with Workers(trainer, settings.workers, limits, store.path.parent / "logs", preload) as workers:
+        with WorkerPool(trainer, settings.workers, limits, store.path.parent / "logs", preload) as workers:
             stopped = search.run(workers)
         store.put_document(_ELAPSED, search.elapsed_s)
     finally:
@@ -197,7 +197,7 @@ class _Search:
             raise SearchStoreError(f"{self.store.path} holds a damaged time ({elapsed_s!r:.80}); {_ELSEWHERE}")
         return float(elapsed_s)
 
-    def run(self, workers: Workers) -> Literal["evaluations", "time"]:
+    def run(self, workers: WorkerPool) -> Literal["evaluations", "time"]:
         """Until the evaluations are done or the time is over."""
         while self.finished < self.settings.evaluations:
             remaining_s = math.inf if self.settings.seconds is None else self.settings.seconds - self.elapsed_s
@@ -344,14 +344,14 @@ def run_finals(
         watcher.started(len(finals) + len(todo), len(finals))
     limits = Limits(time_limit_s, memory_limit_bytes)
     try:
-        with Workers(trainer, workers, limits, store.path.parent / "logs", preload) as crew:
+        with WorkerPool(trainer, workers, limits, store.path.parent / "logs", preload) as pool:
             running: dict[Task, FinalJob] = {}
             while todo or running:
-                while todo and crew.idle:
+                while todo and pool.idle:
                     job = todo.popleft()
                     running[job.task] = job
-                    crew.start(job.task)
-                for done in crew.wait(60.0):
+                    pool.start(job.task)
+                for done in pool.wait(60.0):
                     job = running.pop(done.task)
                     finals[job] = final = Final(job, done.trained, done.message, done.seconds)
                     if final.trained is not None:

@@ -1,4 +1,4 @@
-"""Inside a worker: one candidate, one process. See `munas.search.workers` for the other side."""
+"""Inside a worker: one candidate, one process. See `munas.search.worker_pool` for the other side."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from munas.errors import MunasError, TrainingError
-from munas.search import nursery
+from munas.search import fork_server
 from munas.search.candidate import Task, Trained, TrainerFactory
 
 _HOST_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENFILE, errno.EMFILE)
@@ -34,8 +34,8 @@ class Reply:
 
 def main(pipe: Connection, log: str, factory: TrainerFactory, task: Task) -> None:
     """Train, reply, and end at once: what TensorFlow's threads do at a regular exit is of no interest."""
-    nursery.die_with_parent()
-    if os.getppid() != nursery.process_id != os.getpid():  # it died before the call above
+    fork_server.die_with_parent()
+    if os.getppid() != fork_server.process_id != os.getpid():  # it died before the call above
         os._exit(0)
     _leave_the_terminal()
     with contextlib.suppress(OSError):
@@ -60,12 +60,12 @@ def _leave_the_terminal() -> None:
 
 def _work(log: str, factory: TrainerFactory, task: Task) -> Reply:
     try:
-        nursery.redirect_output(log)
+        fork_server.redirect_output(log)
         faulthandler.enable()
-        if nursery.process_id == os.getpid():
+        if fork_server.process_id == os.getpid():
             return Reply(None, "the fork server runs without munas: was it started by something else?", "request")
-        if nursery.failure:
-            return Reply(None, nursery.failure, "request")
+        if fork_server.failure:
+            return Reply(None, fork_server.failure, "request")
         return Reply(factory()(task))
     except BaseException as error:
         traceback.print_exc()

@@ -10,7 +10,7 @@ import pytest
 from hil.boards.board import Board, load_board
 from hil.codegen.render import Options as Shape
 from hil.errors import BudgetError, ModelError
-from hil.measure.harness import Options, Rig, make_runtime
+from hil.measure.harness import Harness, Options, make_runtime
 from hil.runtimes.base import Runtime
 from hil.runtimes.registry import RUNTIMES
 from hil.runtimes.tflm.detect import ROOT_VARIABLE
@@ -34,8 +34,8 @@ class RuntimeContract:
         return make_runtime(board, Options(runtime=self.name))
 
     @pytest.fixture
-    def rig(self, board: Board) -> Rig:
-        return Rig(board, Options(runtime=self.name))
+    def harness(self, board: Board) -> Harness:
+        return Harness(board, Options(runtime=self.name))
 
     def test_it_is_registered_under_its_name(self, runtime: Runtime) -> None:
         assert self.name in RUNTIMES
@@ -70,9 +70,9 @@ class RuntimeContract:
 
     @pytest.mark.firmware
     @pytest.mark.qemu
-    def test_outputs_layers_and_memory_of_small_networks(self, rig: Rig) -> None:
+    def test_outputs_layers_and_memory_of_small_networks(self, harness: Harness) -> None:
         for seed in SEEDS:
-            measured = rig.measure(small_network(seed), f"net{seed}")
+            measured = harness.measure(small_network(seed), f"net{seed}")
             item = measured.measurement
             assert item.outputs.checked == len(measured.answers) == 8
             assert item.outputs.mismatched == 0
@@ -84,21 +84,21 @@ class RuntimeContract:
 
     @pytest.mark.firmware
     @pytest.mark.qemu
-    def test_every_operator_gives_litert_s_outputs(self, rig: Rig) -> None:
-        outputs = rig.measure(every_operator(), "all").measurement.outputs
+    def test_every_operator_gives_litert_s_outputs(self, harness: Harness) -> None:
+        outputs = harness.measure(every_operator(), "all").measurement.outputs
         assert (outputs.mismatched, outputs.litert_mismatched) == (0, 0)
 
     @pytest.mark.firmware
     def test_a_network_over_budget_fails_with_the_shortfall(self, board: Board) -> None:
-        rig = Rig(board.with_budget(256 * 1024, 5 * 1024), Options(runtime=self.name))
+        harness = Harness(board.with_budget(256 * 1024, 5 * 1024), Options(runtime=self.name))
         with pytest.raises(BudgetError, match="overflows RAM by") as caught:
-            rig.measure(small_network(1), "too-large")
+            harness.measure(small_network(1), "too-large")
         assert caught.value.shortfall_bytes["RAM"] > 0
 
     @pytest.mark.firmware
-    def test_its_identity_names_it(self, rig: Rig) -> None:
-        assert rig.identity.runtime == self.name
-        assert rig.identity.kernels
+    def test_its_identity_names_it(self, harness: Harness) -> None:
+        assert harness.identity.runtime == self.name
+        assert harness.identity.kernels
 
 
 class TestCmsisNn(RuntimeContract):
@@ -111,10 +111,10 @@ class TestTflm(RuntimeContract):
     name = "tflm"
 
     @pytest.fixture
-    def rig(self, board: Board) -> Rig:
+    def harness(self, board: Board) -> Harness:
         if not os.environ.get(ROOT_VARIABLE):
             pytest.skip(f"{ROOT_VARIABLE} is not set: TensorFlow Lite Micro is not here")
-        return Rig(board, Options(runtime=self.name))
+        return Harness(board, Options(runtime=self.name))
 
     @pytest.mark.firmware
     @needs_tflm

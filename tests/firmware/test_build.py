@@ -21,7 +21,7 @@ from hil.codegen.plan import make_plan
 from hil.codegen.project import Options as ProjectOptions
 from hil.codegen.project import render
 from hil.errors import BudgetError, BuildError, InfrastructureError, ToolMissing
-from hil.measure.harness import Options, Rig
+from hil.measure.harness import Harness, Options
 from hil.model.load import parse_model
 from munas.arch.graph import build_graph
 from munas.arch.space import random_cnn
@@ -32,10 +32,10 @@ pytestmark = pytest.mark.firmware
 
 
 def test_the_elf_is_what_the_plan_says(tmp_path: Path) -> None:
-    rig = Rig(load_board("mps2-an386"))
+    harness = Harness(load_board("mps2-an386"))
     for seed in range(3):
         plan = make_plan(parse_model(small_network(seed), f"net{seed}"))
-        project = render(plan, rig.board, "qemu", find_cmsis(), tmp_path / str(seed))
+        project = render(plan, harness.board, "qemu", find_cmsis(), tmp_path / str(seed))
         image = link(project, compile_model(project, find_toolchain()), _archive(), find_toolchain())
         assert image.sizes.arena == plan.arena_bytes
         assert image.sizes.weights == plan.weights_bytes + plan.table_bytes
@@ -51,16 +51,16 @@ def _archive() -> Path:
 
 @pytest.mark.parametrize(("flash", "sram", "region"), [(8192, 65536, "FLASH"), (65536, 4096, "RAM")])
 def test_a_network_over_budget_fails_with_the_shortfall(tmp_path: Path, flash: int, sram: int, region: str) -> None:
-    rig = Rig(load_board("mps2-an386").with_budget(flash, sram))
+    harness = Harness(load_board("mps2-an386").with_budget(flash, sram))
     with pytest.raises(BudgetError, match=f"overflows {region} by") as caught:
-        rig.measure(small_network(1), "too-large")
+        harness.measure(small_network(1), "too-large")
     missing = caught.value.shortfall_bytes[region]
     wanted = (flash + missing, 65536) if region == "FLASH" else (65536, sram + missing)
     # Exactly that much more is enough, and one byte less is not.
-    Rig(load_board("mps2-an386").with_budget(*wanted)).measure(small_network(1), "fits")
+    Harness(load_board("mps2-an386").with_budget(*wanted)).measure(small_network(1), "fits")
     short = (wanted[0] - 4, wanted[1]) if region == "FLASH" else (wanted[0], wanted[1] - 4)
     with pytest.raises(BudgetError):
-        Rig(load_board("mps2-an386").with_budget(*short)).measure(small_network(1), "does not")
+        Harness(load_board("mps2-an386").with_budget(*short)).measure(small_network(1), "does not")
 
 
 def test_code_stays_within_16_kib_for_a_network_of_every_operator(tmp_path: Path) -> None:
@@ -92,14 +92,14 @@ def test_a_compiler_that_fails_is_a_build_error(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setenv("MUNAS_HIL_CACHE", str(tmp_path / "cache"))
     with pytest.raises(BuildError, match="out of memory"):
-        Rig(load_board("mps2-an386"))
+        Harness(load_board("mps2-an386"))
     assert not list((tmp_path / "cache" / "library").glob("[0-9a-f]*")), "a failed build left an entry in the cache"
 
 
 def test_two_processes_build_one_library(tmp_path: Path) -> None:
     code = (
-        "from hil.boards.board import load_board; from hil.measure.harness import Rig; "
-        "rig = Rig(load_board('mps2-an386')); print(rig._archive.read_bytes().__hash__() and rig._archive)"
+        "from hil.boards.board import load_board; from hil.measure.harness import Harness; "
+        "found = Harness(load_board('mps2-an386')); print(found._archive.read_bytes().__hash__() and found._archive)"
     )
     environment = {**os.environ, "MUNAS_HIL_CACHE": str(tmp_path)}
     running = [
@@ -142,8 +142,8 @@ def test_an_elf_that_is_none(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_generated_folder_builds_alone(tmp_path: Path) -> None:
     """As a user does it: a folder, plain CMake, nothing of this project on any path."""
-    rig = Rig(load_board("mps2-an386"), Options())
-    project = rig.generate(small_network(2), "alone", tmp_path / "project")
+    harness = Harness(load_board("mps2-an386"), Options())
+    project = harness.generate(small_network(2), "alone", tmp_path / "project")
     environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
     for command in (["cmake", "-B", "build"], ["cmake", "--build", "build"]):
         done = subprocess.run(command, cwd=project.folder, env=environment, capture_output=True, text=True)

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from hil.boards.board import Board, Probe, load_board
 from hil.cli import app
 from hil.errors import DeviceLost, HilError
-from hil.measure.harness import Options, Rig
+from hil.measure.harness import Harness, Options
 from hil.measure.measurement import measurement_from_json
 from hil.targets import detect
 from hil.targets.bench_file import Bench
@@ -64,7 +64,7 @@ def options(fake: FakeBoard) -> Options:
 
 
 def test_a_network_on_a_connected_board(fake: FakeBoard, model: bytes) -> None:
-    found = Rig(on_a_desk("mps2-an386"), options(fake)).measure(model, "mlp").measurement
+    found = Harness(on_a_desk("mps2-an386"), options(fake)).measure(model, "mlp").measurement
     assert (found.outputs.checked, found.outputs.mismatched) == (8, 0)
     assert (found.identity.via, found.identity.simulated) == ("hardware", False)
     assert (found.device, found.to_json()["device"]) == (SERIAL_NUMBER, SERIAL_NUMBER)
@@ -75,11 +75,11 @@ def test_a_network_on_a_connected_board(fake: FakeBoard, model: bytes) -> None:
 
 def test_an_image_that_was_not_written_is_noticed(fake: FakeBoard, model: bytes) -> None:
     """The probe says that all went well, and the old firmware answers."""
-    rig = Rig(on_a_desk("mps2-an386"), options(fake))
-    rig.measure(model, "mlp")
+    harness = Harness(on_a_desk("mps2-an386"), options(fake))
+    harness.measure(model, "mlp")
     (fake.folder / "last.elf").rename(fake.folder / "stuck.elf")
     with pytest.raises(DeviceLost, match="it was not flashed, then: it runs another image"):
-        rig.measure(network(6), "other")
+        harness.measure(network(6), "other")
 
 
 def test_a_clock_tree_that_did_not_start_is_an_error(fake: FakeBoard, model: bytes) -> None:
@@ -87,7 +87,7 @@ def test_a_clock_tree_that_did_not_start_is_an_error(fake: FakeBoard, model: byt
     f405 = FakeBoard(fake.folder, "netduinoplus2")
     f405.install()
     with pytest.raises(DeviceLost, match="at 976562 Hz instead of 168000000: its clock tree did not start"):
-        Rig(on_a_desk("netduinoplus2"), options(f405)).measure(model, "mlp")
+        Harness(on_a_desk("netduinoplus2"), options(f405)).measure(model, "mlp")
 
 
 # --- the command line -------------------------------------------------------------------------------------------------

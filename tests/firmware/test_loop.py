@@ -16,7 +16,7 @@ from hil.boards.board import load_board
 from hil.calibration import gate
 from hil.cli import main as cli
 from hil.measure.compare import Limit
-from hil.measure.harness import Rig
+from hil.measure.harness import Harness
 from tests.networks import small_network
 
 pytestmark = [pytest.mark.firmware, pytest.mark.qemu, pytest.mark.slow]
@@ -84,9 +84,9 @@ def test_an_estimate_holds_on_networks_that_were_not_sampled(calibrated: tuple[P
     for seed, name in zip(seeds, names, strict=True):
         (folder / name).write_bytes(small_network(seed))
     estimates = munas_hil(folder, "estimate", *names, "--board", "mps2-an386", "--json")
-    rig = Rig(load_board("mps2-an386"))
+    harness = Harness(load_board("mps2-an386"))
     for name, estimate in zip(names, estimates, strict=True):
-        measured = rig.measure((folder / name).read_bytes(), name).measurement
+        measured = harness.measure((folder / name).read_bytes(), name).measurement
         memory = estimate["memory"]
         assert memory["arena"] == measured.memory.arena_planned
         assert 0 <= memory["ram_total"] - measured.memory.ram_total <= 512

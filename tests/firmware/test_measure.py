@@ -16,7 +16,7 @@ from hil.build.image import Image
 from hil.errors import FlashError, HilError, ModelError, TargetFaultError, UsageError
 from hil.link.device import Device
 from hil.link.protocol import MemoryReport
-from hil.measure.harness import Options, Rig, measure_files
+from hil.measure.harness import Harness, Options, measure_files
 from hil.measure.measurement import measurement_from_json
 from hil.measure.mlperf import Network, Windows, measure_model, require_exact
 from hil.model.reference import Reference
@@ -36,12 +36,12 @@ MEMORY_KEYS = {
 
 
 @pytest.fixture(scope="module", params=["mps2-an386", "mps2-an500", "nucleo-f746zg"])
-def rig(request: pytest.FixtureRequest) -> Rig:
-    return Rig(load_board(request.param))
+def harness(request: pytest.FixtureRequest) -> Harness:
+    return Harness(load_board(request.param))
 
 
-def test_every_operator_bit_for_bit(rig: Rig) -> None:
-    measured = rig.measure(write_tflite(every_operator(), 3), "every-operator")
+def test_every_operator_bit_for_bit(harness: Harness) -> None:
+    measured = harness.measure(write_tflite(every_operator(), 3), "every-operator")
     found = measured.measurement
     assert (found.outputs.checked, found.outputs.mismatched) == (8, 0)
     assert found.memory.arena_planned == measured.plan.arena_bytes
@@ -53,8 +53,8 @@ def test_every_operator_bit_for_bit(rig: Rig) -> None:
 
 
 def test_two_measurements_are_the_same_to_the_instruction() -> None:
-    rig = Rig(load_board("mps2-an386"))
-    first, second = (rig.measure(small_network(4), "twice").measurement for _ in range(2))
+    harness = Harness(load_board("mps2-an386"))
+    first, second = (harness.measure(small_network(4), "twice").measurement for _ in range(2))
     assert first.latency == second.latency
     assert first.layers == second.layers
     assert first.memory == second.memory
@@ -83,7 +83,7 @@ def test_a_wrong_output_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
         return [np.bitwise_xor(output, np.int8(1)) for output in real(self, inputs)]
 
     monkeypatch.setattr(Reference, "run", off_by_one)
-    outputs = Rig(load_board("mps2-an386")).measure(small_network(6), "wrong").measurement.outputs
+    outputs = Harness(load_board("mps2-an386")).measure(small_network(6), "wrong").measurement.outputs
     assert (outputs.checked, outputs.mismatched) == (8, 8)
 
 
@@ -98,16 +98,16 @@ def test_a_stale_image_is_never_measured(monkeypatch: pytest.MonkeyPatch, tmp_pa
         return dataclasses.replace(image, elf=stale)
 
     monkeypatch.setattr(hil.measure.harness, "link", linked)
-    rig = Rig(load_board("mps2-an386"))
-    rig.measure(small_network(1), "first")
+    harness = Harness(load_board("mps2-an386"))
+    harness.measure(small_network(1), "first")
     with pytest.raises(FlashError, match="the device runs build"):
-        rig.measure(small_network(2), "second")
+        harness.measure(small_network(2), "second")
 
 
 def test_an_overrun_arena_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Device, "memory", lambda self: MemoryReport(1 << 20, 100, 100))
     with pytest.raises(TargetFaultError, match="behind its arena"):
-        Rig(load_board("mps2-an386")).measure(small_network(1), "overrun")
+        Harness(load_board("mps2-an386")).measure(small_network(1), "overrun")
 
 
 def test_one_bad_model_costs_the_others_nothing(tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_models_that_cannot_be(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="cannot be read"):
         measure_files([tmp_path / "missing.tflite"], board, Options(), pytest.fail)
     with pytest.raises(UsageError, match="at least 8 inputs"):
-        Rig(board, Options(inputs=7))
+        Harness(board, Options(inputs=7))
 
 
 @pytest.mark.slow
@@ -141,9 +141,9 @@ def test_the_real_models(shared: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("board", ["mps2-an386", "mps2-an500"])
 def test_random_networks_bit_for_bit(board: str) -> None:
-    rig = Rig(load_board(board))
+    harness = Harness(load_board(board))
     for seed in range(10, 30):
-        found = rig.measure(small_network(seed, dense_per_channel=bool(seed % 2)), f"net{seed}").measurement
+        found = harness.measure(small_network(seed, dense_per_channel=bool(seed % 2)), f"net{seed}").measurement
         assert found.outputs.mismatched == 0
         assert 0 <= found.memory.arena_planned - found.memory.arena_used < 4  # the last tensor's alignment
 
@@ -152,7 +152,7 @@ def test_random_networks_bit_for_bit(board: str) -> None:
 def test_the_profile_decides_the_form_of_mlperf_s_input(profile: str) -> None:
     """int8, float32 and uint8: the firmware takes the same form that the host sends for that model id."""
     data = small_network(3)
-    with Rig(load_board("mps2-an386"), Options(profile=profile)).running(data, "net") as running:
+    with Harness(load_board("mps2-an386"), Options(profile=profile)).running(data, "net") as running:
         network = Network("net", running.plan.input, running.plan.output, running.litert)
         found = measure_model(running.device, network, 1, Windows(3, 0.05))
     require_exact(found, network)
@@ -161,4 +161,4 @@ def test_the_profile_decides_the_form_of_mlperf_s_input(profile: str) -> None:
 
 def test_a_profile_that_mlperf_could_not_have_is_refused() -> None:
     with pytest.raises(UsageError, match="--profile: profile 'KWS 01' is not 1 to 16 lower case letters"):
-        Rig(load_board("mps2-an386"), Options(profile="KWS 01"))
+        Harness(load_board("mps2-an386"), Options(profile="KWS 01"))

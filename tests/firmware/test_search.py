@@ -17,7 +17,7 @@ import pytest
 
 from hil.boards.board import load_board
 from hil.calibration.calibrate import calibration_for
-from hil.measure.harness import Rig
+from hil.measure.harness import Harness
 from hil.search.result import SearchResult, read_search_result
 from munas.cost.calibration import Calibration, load_calibration, write_calibration
 
@@ -148,7 +148,7 @@ def test_drift_is_an_error_and_recalibration_cures_it(world: Path) -> None:
     found = read_search_result(world / "run")
     assert found.recalibrated
     require_sound(found, world / "run")
-    known = calibration_for(world / "run" / "calibration.toml", Rig(load_board(BOARD)).identity)
+    known = calibration_for(world / "run" / "calibration.toml", Harness(load_board(BOARD)).identity)
     assert known.samples == 60 + len(found.members)
     assert known.latency.unit == "instructions"
 

@@ -16,7 +16,7 @@ from hil.errors import DeviceLost
 from hil.jobs.campaign import Summary, run_campaign
 from hil.jobs.store import Result, Store
 from hil.link.device import Timeouts
-from hil.measure.harness import Measured, Options, Rig, RigFactory
+from hil.measure.harness import Harness, HarnessFactory, Measured, Options
 from hil.targets.runners.hardware import HardwareRunner
 from hil.targets.runners.qemu import QEMU
 from tests.fake_board import FakeBoard, Trouble, install
@@ -29,13 +29,13 @@ SHORT = Timeouts(boot_s=3.0, command_s=1.0, inference_s=10.0)
 
 
 @dataclass(frozen=True)
-class Impatient(RigFactory):
+class Impatient(HarnessFactory):
     """Does not wait long for a board that is broken."""
 
     def __call__(self) -> Callable[[bytes, str], Measured]:
-        rig = Rig(self.board, self.options)
-        rig._runner = HardwareRunner(self.options.devices, timeouts=SHORT, reconnect_s=0.3)
-        return rig.measure
+        harness = Harness(self.board, self.options)
+        harness._runner = HardwareRunner(self.options.devices, timeouts=SHORT, reconnect_s=0.3)
+        return harness.measure
 
 
 @dataclass
@@ -67,7 +67,7 @@ class Desk:
         """A campaign; the serial number of the board that each sample was measured on."""
         board = on_a_desk("mps2-an386")
         options = Options(via="hardware", devices=tuple(item.device for item in self.boards))
-        request = Request(board, Rig(board, options).identity, Impatient(board, options), Path(), SAMPLES)
+        request = Request(board, Harness(board, options).identity, Impatient(board, options), Path(), SAMPLES)
         factory = SampleJobFactory(request.measurer, request.seed, request.limits, request.identity)
         run_id = self.store.run_id(request.run)
         summary = run_campaign(self.store, run_id, range(SAMPLES), factory, workers=2, progress=self)

@@ -14,7 +14,7 @@ import pytest
 from hil.boards.board import Via, load_board
 from hil.build.sources import find_cmsis, library
 from hil.link.device import Device, Timeouts
-from hil.measure.harness import Options, Rig
+from hil.measure.harness import Harness, Options
 from hil.patterns import Pattern, PatternKind
 from hil.targets.runners.qemu import QEMU, QemuRunner
 from hil.targets.runners.renode import platform_file
@@ -270,7 +270,7 @@ def test_a_network_is_exact_on_a_real_usart(shared: Path, name: str) -> None:
     data = (shared / "models" / f"{name}.tflite").read_bytes()
     medians = []
     for board in ("netduinoplus2", "mps2-an386"):
-        found = Rig(load_board(board).with_budget(1 << 20, 64 << 10), Options()).measure(data, name).measurement
+        found = Harness(load_board(board).with_budget(1 << 20, 64 << 10), Options()).measure(data, name).measurement
         assert (found.outputs.checked, found.outputs.mismatched) == (8, 0)
         medians.append(found.latency.median)
     assert medians[0] == pytest.approx(medians[1], abs=1)

@@ -19,7 +19,7 @@ from hil.build.toolchain import find_toolchain
 from hil.codegen.render import Options as Shape
 from hil.errors import HilError, InfrastructureError, ProtocolError
 from hil.link.device import Device
-from hil.measure.harness import Options, Rig, generate_project, make_runtime
+from hil.measure.harness import Harness, Options, generate_project, make_runtime
 from hil.patterns import Pattern, PatternKind
 from hil.runtimes.tflm.arena import Arena
 from hil.targets.runners.qemu import QemuRunner
@@ -74,13 +74,13 @@ def starts(board: Board, elf: Path, size_bytes: int) -> bool:
 
 @pytest.mark.parametrize("seed", range(NETWORKS))
 def test_the_arena_is_the_models_to_the_byte_and_outputs_are_equal(board: Board, seed: int) -> None:
-    measured = Rig(board, Options(runtime="tflm")).measure(small_network(seed), "net")
+    measured = Harness(board, Options(runtime="tflm")).measure(small_network(seed), "net")
     assert measured.measurement.memory.arena_used == measured.plan.lower_bound_bytes
     assert measured.measurement.outputs.mismatched == 0
 
 
 def test_the_arena_of_every_operator_is_the_models(board: Board) -> None:
-    measured = Rig(board, Options(runtime="tflm")).measure(every_operator(), "all")
+    measured = Harness(board, Options(runtime="tflm")).measure(every_operator(), "all")
     assert measured.measurement.memory.arena_used == measured.plan.lower_bound_bytes
 
 
@@ -112,7 +112,7 @@ def test_a_measurement_that_cannot_start_says_what_tflm_said(board: Board, monke
 
     monkeypatch.setattr(hil.runtimes.tflm.network, "measure_arena", too_small)
     with pytest.raises(InfrastructureError, match=r"net on mps2-an386: the firmware cannot set it up: .*\d+"):
-        Rig(board, Options(runtime="tflm")).measure(small_network(1), "net")
+        Harness(board, Options(runtime="tflm")).measure(small_network(1), "net")
 
 
 def test_a_network_that_lies_elsewhere_than_planned_is_not_measured(
@@ -126,7 +126,7 @@ def test_a_network_that_lies_elsewhere_than_planned_is_not_measured(
 
     monkeypatch.setattr(hil.runtimes.tflm.network, "measure_arena", elsewhere)
     with pytest.raises(InfrastructureError, match=r"The input lies at \d+ in the arena, planned was \d+"):
-        Rig(board, Options(runtime="tflm")).measure(small_network(1), "net")
+        Harness(board, Options(runtime="tflm")).measure(small_network(1), "net")
 
 
 def test_a_standalone_project_builds_with_cmake(board: Board, tmp_path: Path) -> None:

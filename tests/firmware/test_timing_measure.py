@@ -18,7 +18,7 @@ import pytest
 from hil.boards.board import Board, load_board
 from hil.cycle_model.validate import load_published, published_file, validate
 from hil.errors import InfrastructureError
-from hil.measure.harness import Options, Rig
+from hil.measure.harness import Harness, Options
 from hil.measure.published import find_networks, measure_networks, modelled_of
 from hil.targets.runners.base import Session, no_records
 from hil.targets.runners.qemu import QemuRunner
@@ -37,8 +37,8 @@ def name(request: pytest.FixtureRequest) -> str:
 
 def test_they_stand_beside_the_count_and_change_nothing_of_it(name: str) -> None:
     board, data = load_board(name), write_tflite(every_operator(), 3)
-    plain = Rig(board).measure(data, "net").measurement
-    found = Rig(board, Options(modelled="beside")).measure(data, "net").measurement
+    plain = Harness(board).measure(data, "net").measurement
+    found = Harness(board, Options(modelled="beside")).measure(data, "net").measurement
     assert dataclasses.replace(found, modelled=None, seconds={}) == dataclasses.replace(plain, seconds={})
     assert plain.modelled is None
     modelled = found.modelled
@@ -52,15 +52,15 @@ def test_they_stand_beside_the_count_and_change_nothing_of_it(name: str) -> None
 
 
 def test_as_the_timer_they_are_the_latency_and_the_same_every_time(name: str) -> None:
-    rig = Rig(load_board(name), Options(modelled="timer"))
-    first, second = (rig.measure(small_network(4), "net").measurement for _ in range(2))
+    harness = Harness(load_board(name), Options(modelled="timer"))
+    first, second = (harness.measure(small_network(4), "net").measurement for _ in range(2))
     assert (first.latency, first.layers, first.modelled) == (second.latency, second.layers, second.modelled)
     assert first.modelled is not None
     assert first.latency.samples == first.modelled.samples
     assert (first.identity.timer, first.latency.unit) == ("modelled-cycles", "cycles")
     assert tuple(layer.median for layer in first.layers) == first.modelled.layers
     assert first.identity.cycle_model == first.modelled.constants
-    assert Rig(load_board(name), Options(modelled="beside")).identity.cycle_model == ""
+    assert Harness(load_board(name), Options(modelled="beside")).identity.cycle_model == ""
 
 
 def test_a_lost_record_is_never_overlooked(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,7 +73,7 @@ def test_a_lost_record_is_never_overlooked(name: str, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(QemuRunner, "open", forgetful)
     with pytest.raises(InfrastructureError, match="BUG: the timing plugin recorded 0 of 8"):
-        Rig(load_board(name), Options(modelled="beside")).measure(small_network(4), "net")
+        Harness(load_board(name), Options(modelled="beside")).measure(small_network(4), "net")
 
 
 def munas_hil(folder: Path, *arguments: str, status: int = 0, **environment: str) -> tuple[Any, str]:
@@ -125,7 +125,9 @@ def test_calibrate_and_estimate_by_modelled_cycles(tmp_path: Path) -> None:
     (tmp_path / "a.tflite").write_bytes(small_network(42))
     (estimate,), _ = munas_hil(tmp_path, "estimate", "a.tflite", *place, "--timer", "modelled-cycles", "--json")
     assert estimate["latency"]["unit"] == "cycles"
-    measured = Rig(load_board("nucleo-l4r5zi"), Options(modelled="timer")).measure(small_network(42), "a").measurement
+    measured = (
+        Harness(load_board("nucleo-l4r5zi"), Options(modelled="timer")).measure(small_network(42), "a").measurement
+    )
     assert estimate["latency"]["value"] == pytest.approx(measured.latency.median, rel=0.1)
     options = ("estimate", "a.tflite", "--via", "qemu", "--calibration", found["calibration"])
     _, said = munas_hil(tmp_path, *options, "--board", "nucleo-l4r5zi", status=2)
@@ -142,11 +144,11 @@ def test_a_whole_measurement_is_at_most_three_times_slower(shared: Path) -> None
     data = (shared / "models" / "kws_ref_model.tflite").read_bytes()
 
     def seconds(options: Options) -> float:
-        rig = Rig(board, options)
+        harness = Harness(board, options)
         times = []
         for _ in range(3):
             started = time.perf_counter()
-            rig.measure(data, "kws")
+            harness.measure(data, "kws")
             times.append(time.perf_counter() - started)
         return min(times)
 

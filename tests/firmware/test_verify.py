@@ -16,7 +16,7 @@ from hil.cli import main as cli
 from hil.errors import DeviceLost, LinkTimeout, StoreError, UsageError
 from hil.jobs.store import Store
 from hil.link.device import Device
-from hil.measure.harness import Options, Rig
+from hil.measure.harness import Harness, Options
 from hil.measure.verify import Request, verify
 from hil.model.load import parse_model
 from hil.model.reference import Reference
@@ -52,9 +52,9 @@ def model() -> bytes:
 
 
 @pytest.fixture(scope="module")
-def rig() -> Rig:
+def harness() -> Harness:
     images.need_toolchain()
-    return Rig(load_board("nucleo-f746zg"), Options())
+    return Harness(load_board("nucleo-f746zg"), Options())
 
 
 @pytest.fixture
@@ -69,19 +69,19 @@ def request_(model: bytes, tmp_path: Path) -> Request:
     return Request(model, "all", tmp_path / "data.npz", tmp_path / "verify.sqlite")
 
 
-def test_accuracy_and_agreement(rig: Rig, request_: Request) -> None:
+def test_accuracy_and_agreement(harness: Harness, request_: Request) -> None:
     progress = Counted()
-    result = verify(rig, request_, progress)
+    result = verify(harness, request_, progress)
     assert (result.inputs, result.device_correct, result.host_correct) == (COUNT, 9, 9)
     assert (result.mismatched, result.litert_mismatched) == ((), ())
     assert (progress.started, progress.advanced) == ([(COUNT, 0)], COUNT)
-    again = verify(rig, request_, progress)
+    again = verify(harness, request_, progress)
     assert (again.device_accuracy, again.host_accuracy, again.resumed) == (0.75, 0.75, COUNT)
     assert progress.advanced == COUNT
 
 
 def test_a_wrong_output_is_reported_and_stays_reported(
-    rig: Rig, request_: Request, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, request_: Request, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answer, calls = Device.answer, iter(range(1000))
 
@@ -90,14 +90,14 @@ def test_a_wrong_output_is_reported_and_stays_reported(
         return ticks, bytes([output[0] ^ 1, *output[1:]]) if next(calls) == 5 else output
 
     monkeypatch.setattr(Device, "answer", wrong)
-    assert verify(rig, request_, Counted()).mismatched == (5,)
+    assert verify(harness, request_, Counted()).mismatched == (5,)
     monkeypatch.undo()
-    result = verify(rig, request_, Counted())
+    result = verify(harness, request_, Counted())
     assert (result.mismatched, result.litert_mismatched, result.resumed) == ((5,), (5,), COUNT)
 
 
 def test_a_device_that_dies_is_booted_again_and_nothing_is_done_twice(
-    rig: Rig, request_: Request, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, request_: Request, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     upload, calls = Device.upload, iter(range(1000))
 
@@ -108,15 +108,17 @@ def test_a_device_that_dies_is_booted_again_and_nothing_is_done_twice(
 
     monkeypatch.setattr(Device, "upload", dying)
     progress = Counted()
-    assert verify(rig, request_, progress).mismatched == ()
+    assert verify(harness, request_, progress).mismatched == ()
     assert progress.advanced == COUNT
     monkeypatch.setattr(Device, "upload", lambda *_: dying(*_) or (_ for _ in ()).throw(LinkTimeout("for good")))
     other = Request(request_.model, "all", request_.data, request_.store.with_name("other.sqlite"))
     with pytest.raises(LinkTimeout):
-        verify(rig, other, Counted())
+        verify(harness, other, Counted())
 
 
-def test_a_lost_board_is_not_waited_for_again(rig: Rig, request_: Request, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lost_board_is_not_waited_for_again(
+    harness: Harness, request_: Request, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked = []
 
     def lost(self: Device, data: bytes) -> None:
@@ -125,25 +127,25 @@ def test_a_lost_board_is_not_waited_for_again(rig: Rig, request_: Request, monke
 
     monkeypatch.setattr(Device, "upload", lost)
     with pytest.raises(DeviceLost):
-        verify(rig, request_, Counted())
+        verify(harness, request_, Counted())
     assert len(asked) == 1
 
 
-def test_a_foreign_record_is_a_store_error(rig: Rig, request_: Request) -> None:
-    verify(rig, Request(request_.model, "all", request_.data, request_.store, limit=1), Counted())
+def test_a_foreign_record_is_a_store_error(harness: Harness, request_: Request) -> None:
+    verify(harness, Request(request_.model, "all", request_.data, request_.store, limit=1), Counted())
     with Store(request_.store) as store:
         (run,) = store.runs().values()
         from hil.jobs.store import Result
 
         store.insert(store.run_id(run), Result(1, "ok", record={"device": "00", "host": "00", "same": True}))
     with pytest.raises(StoreError, match="not one of verify"):
-        verify(rig, Request(request_.model, "all", request_.data, request_.store, limit=2), Counted())
+        verify(harness, Request(request_.model, "all", request_.data, request_.store, limit=2), Counted())
 
 
-def test_wrong_data_is_refused_before_anything_is_built(rig: Rig, request_: Request) -> None:
+def test_wrong_data_is_refused_before_anything_is_built(harness: Harness, request_: Request) -> None:
     np.savez(request_.data, x=np.zeros((1, 3), np.int8), y=np.zeros(1, np.int8))
     with pytest.raises(UsageError, match="the network takes"):
-        verify(rig, request_, Counted())
+        verify(harness, request_, Counted())
 
 
 def test_command(request_: Request, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,7 +16,7 @@ import pytest
 from hil.boards.board import load_board
 from hil.cli import main as cli
 from hil.errors import HilError, ToolMissing, UsageError
-from hil.measure.harness import Options, Rig
+from hil.measure.harness import Harness, Options
 from hil.measure.measurement import Identity
 from hil.search import options
 from hil.search.bounds import Wishes, clock_of, limits_of
@@ -336,7 +336,7 @@ def test_a_sound_request_passes_the_first_check() -> None:
 
 @pytest.mark.firmware
 def test_the_rigs_identity_is_the_calibrations(told: list[str], tmp_path: Path) -> None:
-    identity = Rig(BOARD, Options()).identity
+    identity = Harness(BOARD, Options()).identity
     known = replace(stub_calibration(), identity=asdict(identity))
     (tmp_path / "calibration.toml").write_text(write_calibration(known))
     assert request(told, tmp_path, Typed("digits"), identity).calibration == known

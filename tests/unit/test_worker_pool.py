@@ -1,4 +1,4 @@
-"""Workers: a fresh process for each candidate, limits, and what is made of a worker that fails."""
+"""WorkerPool: a fresh process for each candidate, limits, and what is made of a worker that fails."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ import pytest
 from munas.arch.space import random_cnn
 from munas.errors import SearchError, SearchStoreError
 from munas.search.candidate import Candidate, Task
-from munas.search.workers import Finished, Limits, Workers
+from munas.search.worker_pool import Finished, Limits, WorkerPool
 from tests.stub_trainer import PRELOAD, StubTrainer, trained
 
 ROOT = Path(__file__).resolve().parents[2]
 MB = 1 << 20
 LIMITS = Limits(60.0, 2000 * MB)
 
-Start = Callable[..., Workers]
+Start = Callable[..., WorkerPool]
 
 
 def task(index: int) -> Task:
@@ -31,9 +31,9 @@ def task(index: int) -> Task:
 
 
 @pytest.fixture
-def crew(tmp_path: Path) -> Iterator[Start]:
-    """Starts a crew with the stub trainer, and ends it after the test."""
-    opened: list[Workers] = []
+def pool(tmp_path: Path) -> Iterator[Start]:
+    """Starts a pool with the stub trainer, and ends it after the test."""
+    opened: list[WorkerPool] = []
 
     def start(
         trouble: Mapping[int, str] | None = None,
@@ -41,8 +41,8 @@ def crew(tmp_path: Path) -> Iterator[Start]:
         limits: Limits = LIMITS,
         preload: tuple[str, ...] = PRELOAD,
         **more: object,
-    ) -> Workers:
-        opened.append(Workers(StubTrainer(trouble or {}, **more), count, limits, tmp_path / "logs", preload))  # type: ignore[arg-type]
+    ) -> WorkerPool:
+        opened.append(WorkerPool(StubTrainer(trouble or {}, **more), count, limits, tmp_path / "logs", preload))  # type: ignore[arg-type]
         return opened[-1]
 
     yield start
@@ -50,7 +50,7 @@ def crew(tmp_path: Path) -> Iterator[Start]:
         workers.close()
 
 
-def run(workers: Workers, count: int) -> list[Finished]:
+def run(workers: WorkerPool, count: int) -> list[Finished]:
     """All of the tasks 0..count-1, in the order in which they finish."""
     finished: list[Finished] = []
     started = 0
@@ -62,8 +62,8 @@ def run(workers: Workers, count: int) -> list[Finished]:
     return finished
 
 
-def test_every_candidate_has_a_process_of_its_own(crew: Start, tmp_path: Path) -> None:
-    finished = run(crew(journal=tmp_path), 8)
+def test_every_candidate_has_a_process_of_its_own(pool: Start, tmp_path: Path) -> None:
+    finished = run(pool(journal=tmp_path), 8)
     for item in finished:
         assert item.trained == trained(item.task)
         assert item.message == ""
@@ -72,8 +72,8 @@ def test_every_candidate_has_a_process_of_its_own(crew: Start, tmp_path: Path) -
     assert len({path.read_text() for path in tmp_path.glob("attempts-*")}) == 8
 
 
-def test_workers_run_side_by_side(crew: Start) -> None:
-    workers = crew(count=3, seconds=0.5)
+def test_workers_run_side_by_side(pool: Start) -> None:
+    workers = pool(count=3, seconds=0.5)
     run(workers, 1)  # the imports
     start = time.monotonic()
     run(workers, 3)
@@ -89,39 +89,39 @@ def test_workers_run_side_by_side(crew: Start) -> None:
         ("crash", "the worker died: killed by SIGSEGV; its last lines:\nabout to crash\nFatal Python error"),
     ],
 )
-def test_a_failure_costs_one_candidate_and_says_why(crew: Start, tmp_path: Path, kind: str, message: str) -> None:
-    finished = {item.task.candidate.index: item for item in run(crew({1: kind}), 4)}
+def test_a_failure_costs_one_candidate_and_says_why(pool: Start, tmp_path: Path, kind: str, message: str) -> None:
+    finished = {item.task.candidate.index: item for item in run(pool({1: kind}), 4)}
     assert finished[1].trained is None
     assert finished[1].message.startswith(message)
     assert all(finished[index].trained is not None for index in (0, 2, 3))
     logs = {path.name for path in (tmp_path / "logs").iterdir()}
-    assert logs == {"nursery.log", "candidate-00001-8.log"}  # what is of use stays
+    assert logs == {"fork-server.log", "candidate-00001-8.log"}  # what is of use stays
 
 
 @pytest.mark.parametrize("kind", ["hang", "stop"])
-def test_a_hang_ends_at_the_limit(crew: Start, kind: str) -> None:
-    workers = crew({1: kind}, limits=Limits(1.0, 2000 * MB))
+def test_a_hang_ends_at_the_limit(pool: Start, kind: str) -> None:
+    workers = pool({1: kind}, limits=Limits(1.0, 2000 * MB))
     finished = {item.task.candidate.index: item for item in run(workers, 3)}
     assert finished[1].message == "took longer than the limit of 1 s"
     assert 1.0 <= finished[1].seconds < 5.0
     assert finished[2].trained is not None
 
 
-def test_too_much_memory_ends_a_candidate(crew: Start) -> None:
-    finished = {item.task.candidate.index: item for item in run(crew({0: "eat"}, limits=Limits(60.0, 300 * MB)), 2)}
+def test_too_much_memory_ends_a_candidate(pool: Start) -> None:
+    finished = {item.task.candidate.index: item for item in run(pool({0: "eat"}, limits=Limits(60.0, 300 * MB)), 2)}
     assert finished[0].trained is None
     assert finished[0].message.startswith("used ")
     assert finished[0].message.endswith("the limit is 300 MiB")
     assert finished[1].trained is not None
 
 
-def test_a_large_answer_arrives_whole(crew: Start) -> None:
-    (finished,) = run(crew(blob_bytes=20 * MB), 1)
+def test_a_large_answer_arrives_whole(pool: Start) -> None:
+    (finished,) = run(pool(blob_bytes=20 * MB), 1)
     assert finished.trained == trained(finished.task, blob_bytes=20 * MB)
 
 
-def test_what_workers_print_stays_off_the_terminal(crew: Start, capfd: pytest.CaptureFixture[str]) -> None:
-    run(crew({0: "noise", 1: "crash"}), 2)
+def test_what_workers_print_stays_off_the_terminal(pool: Start, capfd: pytest.CaptureFixture[str]) -> None:
+    run(pool({0: "noise", 1: "crash"}), 2)
     assert capfd.readouterr() == ("", "")
 
 
@@ -134,33 +134,33 @@ def test_what_workers_print_stays_off_the_terminal(crew: Start, capfd: pytest.Ca
     ],
 )
 def test_what_no_candidate_can_cure_ends_the_search(
-    crew: Start, kind: str, error: type[Exception], message: str
+    pool: Start, kind: str, error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message.replace(".", r"\.").replace("[", r"\[")):
-        run(crew({1: kind}), 6)
+        run(pool({1: kind}), 6)
 
 
-def test_a_missing_module_is_named(crew: Start) -> None:
+def test_a_missing_module_is_named(pool: Start) -> None:
     with pytest.raises(SearchError, match="cannot import no_such_module_here: ModuleNotFoundError"):
-        run(crew(preload=("no_such_module_here",)), 1)
+        run(pool(preload=("no_such_module_here",)), 1)
 
 
-def test_a_module_with_threads_is_refused(crew: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_module_with_threads_is_refused(pool: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "has_threads.py").write_text("import threading\nthreading.Timer(30, print).start()\n")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(SearchError, match="has_threads started 1 threads on import"):
-        run(crew(preload=("has_threads",)), 1)
+        run(pool(preload=("has_threads",)), 1)
 
 
 def test_a_folder_of_logs_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "logs").write_text("")
     with pytest.raises(SearchStoreError, match="folder of logs"):
-        Workers(StubTrainer(), 1, LIMITS, tmp_path / "logs")
+        WorkerPool(StubTrainer(), 1, LIMITS, tmp_path / "logs")
 
 
-def test_closing_leaves_no_process_and_no_variable(crew: Start, tmp_path: Path) -> None:
+def test_closing_leaves_no_process_and_no_variable(pool: Start, tmp_path: Path) -> None:
     before = dict(os.environ)
-    workers = crew({0: "hang", 1: "hang"}, journal=tmp_path)
+    workers = pool({0: "hang", 1: "hang"}, journal=tmp_path)
     workers.start(task(0))
     workers.start(task(1))
     paths = [tmp_path / f"attempts-{index}" for index in (0, 1)]
@@ -174,8 +174,8 @@ def test_closing_leaves_no_process_and_no_variable(crew: Start, tmp_path: Path) 
     assert dict(os.environ) == before
 
 
-def test_a_fork_server_that_dies_is_no_candidates_fault(crew: Start, tmp_path: Path) -> None:
-    workers = crew({0: "hang"}, journal=tmp_path)
+def test_a_fork_server_that_dies_is_no_candidates_fault(pool: Start, tmp_path: Path) -> None:
+    workers = pool({0: "hang"}, journal=tmp_path)
     workers.start(task(0))
     journal = tmp_path / "attempts-0"
     while not (journal.exists() and journal.read_text()):
@@ -187,12 +187,12 @@ def test_a_fork_server_that_dies_is_no_candidates_fault(crew: Start, tmp_path: P
         workers.wait(30.0)
 
 
-def test_another_crew_can_follow_with_other_modules(crew: Start) -> None:
-    first = crew(preload=("no_such_module_here",))
+def test_another_pool_can_follow_with_other_modules(pool: Start) -> None:
+    first = pool(preload=("no_such_module_here",))
     with pytest.raises(SearchError):
         run(first, 1)
     first.close()
-    assert run(crew(), 1)[0].trained is not None
+    assert run(pool(), 1)[0].trained is not None
 
 
 def test_nothing_of_the_search_imports_tensorflow() -> None:
@@ -206,7 +206,7 @@ def test_tensorflow_can_be_forked_after_its_import(tmp_path: Path) -> None:
     pytest.importorskip("tensorflow")
     from tests.tiny_keras import TinyKeras
 
-    with Workers(TinyKeras(), 1, LIMITS, tmp_path / "logs", ("tensorflow", "keras")) as workers:
+    with WorkerPool(TinyKeras(), 1, LIMITS, tmp_path / "logs", ("tensorflow", "keras")) as workers:
         finished = run(workers, 12)
     assert {item.message for item in finished} == {""}
     losses = {item.trained.error for item in finished if item.trained is not None}

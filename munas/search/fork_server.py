@@ -14,8 +14,8 @@ import importlib
 import os
 import signal
 
-LOG = "MUNAS_NURSERY_LOG"
-MODULES = "MUNAS_NURSERY_MODULES"
+LOG = "MUNAS_FORK_SERVER_LOG"
+MODULES = "MUNAS_FORK_SERVER_MODULES"
 _PR_SET_PDEATHSIG = 1
 
 failure = ""

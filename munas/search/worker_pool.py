@@ -2,8 +2,8 @@
 
 Nothing that a candidate does can harm the search or the next candidate: what leaks goes with its process, and a crash,
 a hang or too much memory is a failed candidate with a message. Processes are forked from one that has TensorFlow
-imported already (`munas.search.nursery`). However the main process ends, kill -9 included, the kernel ends that one,
-and with it the workers.
+imported already (`munas.search.fork_server`). However the main process ends, kill -9 included, the kernel ends that
+one, and with it the workers.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from munas.errors import SearchError, SearchStoreError
-from munas.search import nursery, worker
+from munas.search import fork_server, worker
 from munas.search.candidate import Task, Trained, TrainerFactory
 
 POLL_S = 0.2
@@ -83,8 +83,8 @@ class _Running:
     verdict: str = ""  # why we killed it
 
 
-class Workers:
-    """A crew of at most `count` workers. Use it as a context manager, in the main thread, one at a time.
+class WorkerPool:
+    """At most `count` workers. Use it as a context manager, in the main thread, one at a time.
 
     Raises SearchError for what no candidate can cure (TensorFlow is not installed, the data set is missing), and
     SearchStoreError for a host that fails (no space for a log, no process can be started).
@@ -100,16 +100,16 @@ class Workers:
         self._fatal: Exception | None = None
         self._context = multiprocessing.get_context("forkserver")
         # The script that runs is imported in the fork server too, or every worker would do it.
-        self._context.set_forkserver_preload(["__main__", nursery.__name__])
+        self._context.set_forkserver_preload(["__main__", fork_server.__name__])
         try:
             logs.mkdir(parents=True, exist_ok=True)
-            (self._logs / "nursery.log").write_text("")
+            (self._logs / "fork-server.log").write_text("")
         except OSError as error:
             raise SearchStoreError(f"cannot write to the folder of logs: {error}") from error
         self._environment = {
             **_ENVIRONMENT,
-            nursery.LOG: str((logs / "nursery.log").resolve()),
-            nursery.MODULES: ",".join(preload),
+            fork_server.LOG: str((logs / "fork-server.log").resolve()),
+            fork_server.MODULES: ",".join(preload),
             # The fork server has to find what this process finds, wherever that was started.
             "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),
         }
@@ -144,7 +144,7 @@ class Workers:
                 process.start()
         except (OSError, EOFError) as error:
             ours.close()
-            text = _last_lines(self._logs / "nursery.log")
+            text = _last_lines(self._logs / "fork-server.log")
             raise SearchStoreError(f"cannot start a worker: {type(error).__name__}: {error}{text}") from error
         finally:
             theirs.close()
@@ -173,7 +173,7 @@ class Workers:
             running.process.close()
             running.pipe.close()
         self._running.clear()
-        _stop_nursery()
+        _stop_fork_server()
 
     def _listen(self, timeout_s: float) -> None:
         """Wait for an answer or an end; take in what came; enforce the limits."""
@@ -211,10 +211,10 @@ class Workers:
         return finished
 
 
-def _stop_nursery() -> None:
+def _stop_fork_server() -> None:
     """End the fork server, and with it a worker whose start was interrupted.
 
-    There is no public way: it would stay as long as this process, and the next crew could not preload anything else.
+    There is no public way: it would stay as long as this process, and the next pool could not preload anything else.
     """
     server: Any = forkserver._forkserver
     if server._forkserver_pid is not None:
@@ -282,8 +282,8 @@ def _reply(running: _Running, logs: Path) -> worker.Reply:
     try:
         reply = pickle.loads(running.received)
     except Exception:  # any: a cut pickle raises whatever it likes
-        if running.process.exitcode == _UNKNOWN_EXIT and _nursery_died():
-            text = _last_lines(logs / "nursery.log")
+        if running.process.exitcode == _UNKNOWN_EXIT and _fork_server_died():
+            text = _last_lines(logs / "fork-server.log")
             message = f"the process that workers are forked from has died; run the same command again{text}"
             return worker.Reply(None, message, "host")
         cause = _cause(running.process.exitcode)
@@ -292,7 +292,7 @@ def _reply(running: _Running, logs: Path) -> worker.Reply:
     return reply
 
 
-def _nursery_died() -> bool:
+def _fork_server_died() -> bool:
     """Whether the fork server is gone, or goes: its pipes close a moment before the kernel calls it dead."""
     server: Any = forkserver._forkserver
     for _ in range(20):
