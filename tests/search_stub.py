@@ -22,8 +22,8 @@ from hil.search import options
 from hil.search.training import Lesson, Teaching
 from munas.cost.calibration import Calibration, CodePart, Latency, MemoryModel
 from munas.cost.kernels import KernelVariant
-from munas.cost.loops import loop_names
 from munas.cost.resources import Resources
+from munas.cost.variants import loop_names
 from munas.data import Dataset, Examples
 from munas.search.candidate import Evaluation
 from tests.calibration_results import IDENTITY

@@ -2,7 +2,7 @@
  *
  * A generated model.c is a table of such pairs (hil_steps) and holds no code. The planner on the host has chosen the
  * kernel and checked its limits; what a kernel refuses nevertheless comes back as a status other than 0. Sizes of the
- * structs are part of the flash estimate (munas/cost/kernels.py), so they are asserted here.
+ * structs are part of the flash estimate (munas/cost/variants.py), so they are asserted here.
  *
  * Tensors are int8, height x width x channels. A zero point z means real = scale * (q - z). Multipliers are
  * significand / 2^31 * 2^shift. Everything is bit-equal to TensorFlow Lite's reference kernels. */
@@ -158,17 +158,17 @@ typedef struct {
 
 int hil_softmax(const void *op);
 
-_Static_assert(sizeof(hil_step_t) == 8, "munas/cost/kernels.py counts on it");
-_Static_assert(sizeof(hil_conv_t) == 44, "munas/cost/kernels.py counts on it");
-_Static_assert(sizeof(hil_dense_t) == 28, "munas/cost/kernels.py counts on it");
-_Static_assert(sizeof(hil_pool_t) == 32, "munas/cost/kernels.py counts on it");
-_Static_assert(sizeof(hil_add_t) == 36, "munas/cost/kernels.py counts on it");
-_Static_assert(sizeof(hil_add_padded_t) == 56, "munas/cost/kernels.py counts on it");
-_Static_assert(sizeof(hil_pad_t) == 28, "munas/cost/kernels.py counts on it");
-_Static_assert(sizeof(hil_part_t) == 8, "munas/cost/kernels.py counts on it");
-_Static_assert(sizeof(hil_concat_t) == 16, "munas/cost/kernels.py counts on it");
-_Static_assert(sizeof(hil_requantize_t) == 24, "munas/cost/kernels.py counts on it");
-_Static_assert(sizeof(hil_mean_t) == 24, "munas/cost/kernels.py counts on it");
-_Static_assert(sizeof(hil_softmax_t) == 24, "munas/cost/kernels.py counts on it");
+_Static_assert(sizeof(hil_step_t) == 8, "munas/cost/variants.py counts on it");
+_Static_assert(sizeof(hil_conv_t) == 44, "munas/cost/variants.py counts on it");
+_Static_assert(sizeof(hil_dense_t) == 28, "munas/cost/variants.py counts on it");
+_Static_assert(sizeof(hil_pool_t) == 32, "munas/cost/variants.py counts on it");
+_Static_assert(sizeof(hil_add_t) == 36, "munas/cost/variants.py counts on it");
+_Static_assert(sizeof(hil_add_padded_t) == 56, "munas/cost/variants.py counts on it");
+_Static_assert(sizeof(hil_pad_t) == 28, "munas/cost/variants.py counts on it");
+_Static_assert(sizeof(hil_part_t) == 8, "munas/cost/variants.py counts on it");
+_Static_assert(sizeof(hil_concat_t) == 16, "munas/cost/variants.py counts on it");
+_Static_assert(sizeof(hil_requantize_t) == 24, "munas/cost/variants.py counts on it");
+_Static_assert(sizeof(hil_mean_t) == 24, "munas/cost/variants.py counts on it");
+_Static_assert(sizeof(hil_softmax_t) == 24, "munas/cost/variants.py counts on it");
 
 #endif

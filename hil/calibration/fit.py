@@ -17,7 +17,7 @@ from hil.calibration.result import Metrics, PathError
 from hil.errors import UsageError
 from munas.cost.calibration import Latency
 from munas.cost.kernels import KernelVariant, Work
-from munas.cost.loops import family, loop_counts, loop_names
+from munas.cost.variants import loop_counts, loop_names, same_cost
 
 Array = NDArray[np.float64]
 
@@ -129,7 +129,7 @@ class _Table:
         found: dict[frozenset[KernelVariant], list[tuple[int, Work, float]]] = {}
         for owner, observation in enumerate(observations):
             for work, time in zip(observation.works, observation.times, strict=True):
-                found.setdefault(family(work.path), []).append((owner, work, time))
+                found.setdefault(same_cost(work.path), []).append((owner, work, time))
         self._families = {
             related: _Rows(
                 np.array([loop_counts(work) for _, work, _ in rows], dtype=np.float64),

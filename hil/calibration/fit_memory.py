@@ -16,14 +16,7 @@ from hil.errors import UsageError
 from hil.measure.measurement import Memory
 from munas.cost.calibration import CodePart, MemoryModel
 from munas.cost.kernels import KernelVariant, align
-
-# Paths that one kernel serves: what is known of the code of one is known of the other's (hil/codegen/layer.py; a test
-# agrees).
-SAME_KERNEL = (
-    frozenset({KernelVariant.CONV_1X1, KernelVariant.CONV_1X1_STRIDED}),
-    frozenset({KernelVariant.DW_MULT4, KernelVariant.DW_GENERIC}),
-    frozenset({KernelVariant.FC, KernelVariant.FC_PER_CHANNEL}),
-)
+from munas.cost.variants import same_code
 
 _WORD_BYTES = 4  # the linker may align each function to it
 
@@ -58,7 +51,7 @@ def fit_memory(images: Sequence[Image], code: KernelCode | None = None) -> Memor
     if not images:
         raise UsageError("no network was measured, so there is nothing to fit the memory model on")
     parts = _parts(images, code or _code_of(images))
-    present = frozenset[KernelVariant]().union(*(_kernel(path) for image in images for path in image.paths))
+    present = frozenset[KernelVariant]().union(*(same_code(path) for image in images for path in image.paths))
     for path in present - frozenset[KernelVariant]().union(*parts):
         parts[frozenset({path})] = 0  # all its code is in the base: known, and free
     # What is no function of a kernel: vectors, runtime, strings, alignment. It varies by a few bytes of alignment, and
@@ -88,12 +81,7 @@ def _code_of(images: Sequence[Image]) -> KernelCode:
     """For each path the functions that all of its kernel's images have."""
     common: dict[KernelVariant, dict[str, int]] = {}
     for image in images:
-        for path in frozenset[KernelVariant]().union(*map(_kernel, image.paths)):
+        for path in frozenset[KernelVariant]().union(*map(same_code, image.paths)):
             known = common.get(path, image.functions)
             common[path] = {name: size for name, size in known.items() if name in image.functions}
     return common
-
-
-def _kernel(path: KernelVariant) -> frozenset[KernelVariant]:
-    """All paths of the kernel that serves `path`."""
-    return next((paths for paths in SAME_KERNEL if path in paths), frozenset({path}))

@@ -32,7 +32,8 @@ from munas.arch.space import (
 )
 from munas.arch.space import parse_architecture as parse
 from munas.cost.estimate import arena_bytes
-from munas.cost.kernels import STEP_BYTES, TABLE_BYTES, align, scratch_bytes
+from munas.cost.kernels import align, scratch_bytes
+from munas.cost.variants import SPECS, layer_bytes
 
 MACS_LOW = 10_000
 MACS_USUAL = 5_000_000
@@ -46,7 +47,7 @@ CANDIDATES = 16
 NEAR = 0.25  # a candidate this near to the target (in natural logarithm) ends the search
 _SCALING_STEPS = 4
 _MAX_WIDTH = math.log(64)
-_TABLE_BYTES = max(TABLE_BYTES.values()) + STEP_BYTES
+_TABLE_BYTES = max(layer_bytes(variant) for variant, spec in SPECS.items() if spec.in_space)
 
 
 @dataclass(frozen=True, slots=True)

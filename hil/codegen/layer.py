@@ -5,30 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from munas.cost import kernels
-from munas.cost.kernels import KernelVariant, Work
-
-KERNELS: dict[KernelVariant, tuple[str, str]] = {
-    KernelVariant.CONV_1X1: ("hil_conv_1x1", "hil_conv_t"),
-    KernelVariant.CONV_1X1_STRIDED: ("hil_conv_1x1", "hil_conv_t"),
-    KernelVariant.CONV_IM2COL: ("hil_conv_im2col", "hil_conv_t"),
-    KernelVariant.DW_3X3: ("hil_dw_3x3", "hil_conv_t"),
-    KernelVariant.DW_IM2COL: ("hil_dw_im2col", "hil_conv_t"),
-    KernelVariant.DW_MULT4: ("hil_dw_generic", "hil_conv_t"),
-    KernelVariant.DW_GENERIC: ("hil_dw_generic", "hil_conv_t"),
-    KernelVariant.FC: ("hil_dense", "hil_dense_t"),
-    KernelVariant.FC_PER_CHANNEL: ("hil_dense", "hil_dense_t"),
-    KernelVariant.MAX_POOL: ("hil_max_pool", "hil_pool_t"),
-    KernelVariant.AVG_POOL: ("hil_avg_pool", "hil_pool_t"),
-    KernelVariant.ADD: ("hil_add", "hil_add_t"),
-    KernelVariant.ADD_PADDED: ("hil_add_padded", "hil_add_padded_t"),
-    KernelVariant.PAD: ("hil_pad", "hil_pad_t"),
-    KernelVariant.MEAN: ("hil_mean", "hil_mean_t"),
-    KernelVariant.SOFTMAX: ("hil_softmax", "hil_softmax_t"),
-    KernelVariant.RELU: ("hil_requantize", "hil_requantize_t"),
-    KernelVariant.CONCAT: ("hil_concat", "hil_concat_t"),
-    KernelVariant.REQUANTIZE: ("hil_requantize", "hil_requantize_t"),
-}
+from munas.cost.kernels import Work, align
+from munas.cost.variants import layer_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +38,7 @@ class Constant:
     @property
     def size_bytes(self) -> int:
         """Bytes in flash; arrays are filled up to whole words."""
-        return kernels.align(len(self.values))
+        return align(len(self.values))
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,5 +72,4 @@ class Lowered:
     @property
     def table_bytes(self) -> int:
         """Flash for the layer's table, its parts and its entry in the table of steps."""
-        parts = kernels.CONCAT_PART_BYTES * len(self.layer.parts)
-        return kernels.TABLE_BYTES[self.work.path] + kernels.STEP_BYTES + parts
+        return layer_bytes(self.work.path, len(self.layer.parts))

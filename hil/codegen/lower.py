@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hil.codegen.fold import Node
-from hil.codegen.layer import KERNELS, Arena, Constant, ConstantOf, Layer, Lowered, Value
+from hil.codegen.layer import Arena, Constant, ConstantOf, Layer, Lowered, Value
 from hil.errors import ModelError
 from hil.model import quantise
 from hil.model.network import (
@@ -34,6 +34,7 @@ from hil.model.network import (
 )
 from munas.cost import kernels
 from munas.cost.kernels import KernelVariant, Window, Work
+from munas.cost.variants import SPECS
 
 _INT16_MAX = 2**15 - 1
 _INT16_KERNELS = (KernelVariant.DW_IM2COL, KernelVariant.DW_GENERIC)  # they count pixels in 16 bits with a sign
@@ -44,14 +45,14 @@ Int32Array = NDArray[np.int32]
 def lower(model: Model, node: Node) -> Lowered:
     """The layer for `node`. Raises ModelError, naming the operator, where the kernels have a limit."""
     try:
-        return _LOWER[node.op.kind](model, node)
+        return LOWERINGS[node.op.kind](model, node)
     except ModelError as error:
         raise ModelError(f"operator {node.op.index} ({node.op.kind}): {error}") from error
 
 
 def _layer(work: Work, fields: dict[str, Value], **more: object) -> Layer:
-    kernel, table = KERNELS[work.path]
-    return Layer(kernel, table, tuple(fields.items()), **more)  # type: ignore[arg-type]
+    spec = SPECS[work.path]
+    return Layer(spec.function, spec.struct, tuple(fields.items()), **more)  # type: ignore[arg-type]
 
 
 def _bounded(what: str, value: int, limit: int) -> int:
@@ -308,7 +309,7 @@ def _concat(model: Model, node: Node) -> Lowered:
     return Lowered(_layer(work, fields, parts=parts), work)
 
 
-_LOWER: dict[OpKind, Callable[[Model, Node], Lowered]] = {
+LOWERINGS: dict[OpKind, Callable[[Model, Node], Lowered]] = {
     OpKind.CONV_2D: _convolution,
     OpKind.DEPTHWISE_CONV_2D: _convolution,
     OpKind.FULLY_CONNECTED: _dense,

@@ -10,7 +10,7 @@ from hil.boards.board import Board, load_board
 from hil.cycle_model.validate import Modelled, Published, modelled_boards
 from hil.errors import UsageError
 from hil.measure.harness import Harness, Measured, Options, read_model
-from munas.cost.kernels import CMSIS_NN_VARIANTS
+from munas.cost.variants import SPECS
 
 
 def find_networks(folder: Path, published: Iterable[Published]) -> dict[str, bytes]:
@@ -66,4 +66,4 @@ def _cmsis_share(result: Measured) -> float:
     if time is None or result.measurement.identity.runtime != "cmsis-nn":
         return 1.0
     steps = zip(result.plan.steps, time.layers, strict=True)
-    return sum(cycles for step, cycles in steps if step.work.path in CMSIS_NN_VARIANTS) / time.median
+    return sum(cycles for step, cycles in steps if SPECS[step.work.path].made_by == "cmsis-nn") / time.median

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from hil.boards.board import Board, Via
 from hil.build.sources import CMSIS_NN_VERSION, Project, find_cmsis, library
-from hil.codegen.layer import KERNELS
 from hil.codegen.plan import Plan, make_plan
 from hil.codegen.project import render
 from hil.codegen.render import Options
 from hil.model.load import parse_model
 from hil.runtimes.base import Deployment
 from munas.cost.kernels import KernelVariant
+from munas.cost.variants import SPECS
 
 
 class CmsisNn:
@@ -21,7 +21,7 @@ class CmsisNn:
 
     name = "cmsis-nn"
     kernels = f"CMSIS-NN {CMSIS_NN_VERSION}"
-    kernel_symbols: Mapping[KernelVariant, str] = {path: names[0] for path, names in KERNELS.items()}
+    kernel_symbols: Mapping[KernelVariant, str] = {variant: spec.function for variant, spec in SPECS.items()}
 
     def __init__(self, board: Board, via: Via) -> None:
         self._board, self._via = board, via

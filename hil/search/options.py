@@ -30,6 +30,7 @@ from munas.arch.graph import Mode
 from munas.cost.calibration import Calibration, CodePart, MemoryModel
 from munas.cost.kernels import KernelVariant
 from munas.cost.resources import Assessor
+from munas.cost.variants import SPECS
 from munas.data import DATASETS, Dataset, load_dataset
 from munas.search.evolve import STRATEGIES
 from munas.search.objective import unreachable
@@ -41,18 +42,7 @@ DEFAULT_EVALUATIONS = 2000
 DEFAULT_TIME_LIMIT_S = 900.0
 _MEMORY_SHARE = 0.8  # of the machine's, over all workers
 _ALIASES = {"ageing": "evolution"}
-# No network of the search space runs on these.
-_FOREIGN_PATHS = {
-    KernelVariant.DW_MULT4,
-    KernelVariant.DW_GENERIC,
-    KernelVariant.PAD,
-    KernelVariant.MEAN,
-    KernelVariant.SOFTMAX,
-    KernelVariant.RELU,
-    KernelVariant.CONCAT,
-    KernelVariant.REQUANTIZE,
-}
-_SPACE_PATHS = tuple(path for path in KernelVariant if path not in _FOREIGN_PATHS)
+_SPACE_VARIANTS = tuple(variant for variant, spec in SPECS.items() if spec.in_space)
 _MAX_MINUTES = 60 * 24 * 366
 
 
@@ -219,7 +209,7 @@ def _calibration(
                 f"calibration {path}: latency.unit is {known.latency.unit!r}, and {identity.timer} counts {unit};"
                 " calibrate again"
             )
-        unseen = [item.value for item in _SPACE_PATHS if item not in known.latency.paths]
+        unseen = [item.value for item in _SPACE_VARIANTS if item not in known.latency.paths]
         if unseen:
             tell(
                 f"{path} was made with too few networks to have seen the kernels {', '.join(unseen)}: what is predicted"

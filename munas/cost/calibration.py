@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from munas.cost.kernels import KernelVariant, Work
-from munas.cost.loops import loop_counts, loop_names
+from munas.cost.variants import loop_counts, loop_names
 
 FORMAT = 1
 MAX_FILE_BYTES = 1 << 20
@@ -42,7 +42,7 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Costs in `unit`. `paths` has one coefficient per name of `munas.cost.loops.loop_names`.
+    """Costs in `unit`. `paths` has one coefficient per name of `munas.cost.variants.loop_names`.
 
     A network takes `fixed` + `per_step` * steps + the sum over its layers. The interval is relative: measured time is
     within [1 + low, 1 + high] times the prediction for a part `level` of networks.

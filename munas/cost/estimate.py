@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 
 from munas.arch.graph import Graph
 from munas.cost.calibration import Calibration, Prediction
-from munas.cost.kernels import STEP_BYTES, TABLE_BYTES, KernelVariant, Work, constant_bytes, work_of
+from munas.cost.kernels import KernelVariant, Work, work_of
+from munas.cost.variants import constant_bytes, layer_bytes
 from munas.memory.layout import plan_memory
 from munas.memory.peak import problem_of
 
@@ -73,7 +74,7 @@ def weights_bytes(works: Sequence[Work]) -> int:
 
 def table_bytes(works: Sequence[Work]) -> int:
     """Flash of the tables that describe the steps."""
-    return sum(TABLE_BYTES[work.path] + STEP_BYTES for work in works)
+    return sum(layer_bytes(work.path) for work in works)
 
 
 def estimate(graph: Graph, calibration: Calibration, *, dense_per_channel: bool = True) -> Estimate:

@@ -17,7 +17,7 @@ Trips of the kernels of ours, all in pairs; the last one of an odd number costs 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
@@ -50,44 +50,6 @@ class KernelVariant(StrEnum):
     RELU = "relu"
     CONCAT = "concat"
     REQUANTIZE = "requantize"
-
-
-CMSIS_NN_VARIANTS = frozenset(
-    {
-        KernelVariant.CONV_IM2COL,
-        KernelVariant.DW_3X3,
-        KernelVariant.DW_IM2COL,
-        KernelVariant.DW_MULT4,
-        KernelVariant.DW_GENERIC,
-    }
-)
-"""Those that CMSIS-NN's own kernels take; the others take ours."""
-
-STEP_BYTES = 8
-"""Flash that a step takes in the table of steps, besides its own table."""
-
-TABLE_BYTES: Mapping[KernelVariant, int] = {
-    **dict.fromkeys((KernelVariant.CONV_1X1, KernelVariant.CONV_1X1_STRIDED, KernelVariant.CONV_IM2COL), 44),
-    **dict.fromkeys(
-        (KernelVariant.DW_3X3, KernelVariant.DW_IM2COL, KernelVariant.DW_MULT4, KernelVariant.DW_GENERIC), 44
-    ),
-    KernelVariant.FC: 28,
-    KernelVariant.FC_PER_CHANNEL: 28,
-    KernelVariant.MAX_POOL: 32,
-    KernelVariant.AVG_POOL: 32,
-    KernelVariant.ADD: 36,
-    KernelVariant.ADD_PADDED: 56,
-    KernelVariant.PAD: 28,
-    KernelVariant.MEAN: 24,
-    KernelVariant.SOFTMAX: 24,
-    KernelVariant.RELU: 24,
-    KernelVariant.CONCAT: 16,
-    KernelVariant.REQUANTIZE: 24,
-}
-"""Flash that the table of one layer takes (sizes of the structs in firmware/kernels/hil_kernels.h), in bytes."""
-
-CONCAT_PART_BYTES = 8
-"""Flash for each input of a CONCATENATION, besides its table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -402,21 +364,6 @@ def work_of(operator: Operator) -> Work:
 def scratch_bytes(operator: Operator) -> int:
     """Scratch that the kernel of a graph's operator needs beside its tensors; what `problem_of` takes."""
     return work_of(operator).scratch_bytes
-
-
-def constant_bytes(path: KernelVariant, weights: int, rows: int) -> int:
-    """Flash for a layer's weights (`weights` elements) and its biases and multipliers (`rows` outputs), aligned."""
-    if path is KernelVariant.FC:
-        return align(weights) + 4 * rows + 8
-    if path is KernelVariant.FC_PER_CHANNEL or path.startswith(("conv", "dw")):
-        return align(weights) + 12 * rows
-    return 0
-
-
-def flash_bytes(operator: Operator) -> tuple[int, int]:
-    """(weights, tables): what a graph's operator adds to the image besides code, in bytes."""
-    work = work_of(operator)
-    return constant_bytes(work.path, work.columns * work.rows, work.rows), TABLE_BYTES[work.path] + STEP_BYTES
 
 
 def half_up(count: int) -> int:

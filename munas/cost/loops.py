@@ -1,4 +1,4 @@
-"""Loop counts that explain the time of each kernel path.
+"""Loop counts that explain the time of each kernel variant; munas.cost.variants says which variant has which.
 
 A kernel's instruction count is a sum over its loops: trips times the length of the body. The loops below are those of
 firmware/kernels (1x1 convolutions, dense layers, pools, additions) and of CMSIS-NN 4.0.0 without MVE (the others): two
@@ -9,9 +9,10 @@ depend on compiler and core; calibration measures them.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TypeAlias
 
-from munas.cost.kernels import KernelVariant, Work, half_up
+from munas.cost.kernels import Work, half_up
 
 Counts: TypeAlias = tuple[int, ...]
 
@@ -112,60 +113,41 @@ def _any(work: Work) -> Counts:
     return (1, work.pixels, work.copies, work.blocks, work.vector_loops, work.scalar_loops, work.inputs, work.outputs)
 
 
-_ANY_NAMES = ("calls", "pixels", "copies", "blocks", "vector_loops", "scalar_loops", "inputs", "outputs")
 _COPY_NAMES = ("calls", "pixels", "copies", "copy_quads", "copy_rests", "copy_quads_entries", "copy_rests_entries")
 _PRODUCT_NAMES = (
     "tiles", "tile_quads", "tile_rests", "tile_rests_entries",
     "half_tiles", "half_tile_quads", "half_tile_rests",
     "odd_pixel", "odd_pixel_quads", "odd_pixel_rests",
 )  # fmt: skip
-_CONV_1X1_NAMES = ("calls", "image_rows", "tiles", "tile_quads", "tile_rests", "tile_rests_entries")
-_DENSE_NAMES = (
-    "calls", "row_pairs", "pair_quads", "pair_quads_entries", "pair_rests", "pair_rests_entries", "rows",
-)  # fmt: skip
-_DW_IM2COL_NAMES = (
-    *_COPY_NAMES, "quads", "quads_entries", "quad_tap_pairs", "quad_odd_taps", "rests", "rests_entries", "rest_taps",
-)  # fmt: skip
-_MAX_POOL_NAMES = (
-    "calls", "pixels", "quads", "quad_rows", "quad_positions", "rests", "rest_rows", "rest_positions",
-)  # fmt: skip
-
-_LOOPS: dict[KernelVariant, tuple[tuple[str, ...], Callable[[Work], Counts]]] = {
-    KernelVariant.CONV_IM2COL: ((*_COPY_NAMES, *_PRODUCT_NAMES), _conv_im2col),
-    KernelVariant.CONV_1X1: (_CONV_1X1_NAMES, _conv_1x1),
-    KernelVariant.CONV_1X1_STRIDED: (_CONV_1X1_NAMES, _conv_1x1),
-    KernelVariant.DW_3X3: (
-        ("calls", "pixels", "quad_taps", "quads_entries", "rest_taps", "rests_entries"),
-        _dw_3x3,
-    ),
-    KernelVariant.DW_IM2COL: (_DW_IM2COL_NAMES, _dw_im2col),
-    KernelVariant.FC: (_DENSE_NAMES, _dense),
-    KernelVariant.FC_PER_CHANNEL: (_DENSE_NAMES, _dense),
-    KernelVariant.MAX_POOL: (_MAX_POOL_NAMES, _max_pool),
-    KernelVariant.AVG_POOL: (("calls", "pixels", "outputs", "rows", "positions"), _avg_pool),
-    KernelVariant.ADD: (("calls", "pixels", "blocks", "outputs", "inputs"), _add),
-    KernelVariant.ADD_PADDED: (("calls", "pixels", "blocks", "outputs", "inputs"), _add),
-}
 
 
-FAMILIES: tuple[frozenset[KernelVariant], ...] = (
-    frozenset({KernelVariant.CONV_1X1, KernelVariant.CONV_1X1_STRIDED}),
-    frozenset({KernelVariant.FC, KernelVariant.FC_PER_CHANNEL}),
+@dataclass(frozen=True, slots=True)
+class Loops:
+    """A kernel's loops: their names, and their trips for one layer's work, in the same order."""
+
+    names: tuple[str, ...]
+    counts: Callable[[Work], Counts]
+
+
+ANY = Loops(
+    ("calls", "pixels", "copies", "blocks", "vector_loops", "scalar_loops", "inputs", "outputs"),
+    _any,
 )
-"""Paths that run the same loops at the same cost and are therefore fitted together."""
-
-
-def family(path: KernelVariant) -> frozenset[KernelVariant]:
-    """The paths that share their costs with `path`, itself included."""
-    return next((paths for paths in FAMILIES if path in paths), frozenset({path}))
-
-
-def loop_names(path: KernelVariant) -> tuple[str, ...]:
-    """Names of the counts that `loop_counts` gives for `path`, in order."""
-    return _LOOPS[path][0] if path in _LOOPS else _ANY_NAMES
-
-
-def loop_counts(work: Work) -> Counts:
-    """Trips of every loop of the work's kernel in one inference."""
-    entry = _LOOPS.get(work.path)
-    return entry[1](work) if entry else _any(work)
+CONV_IM2COL = Loops((*_COPY_NAMES, *_PRODUCT_NAMES), _conv_im2col)
+CONV_1X1 = Loops(("calls", "image_rows", "tiles", "tile_quads", "tile_rests", "tile_rests_entries"), _conv_1x1)
+DW_3X3 = Loops(("calls", "pixels", "quad_taps", "quads_entries", "rest_taps", "rests_entries"), _dw_3x3)
+DW_IM2COL = Loops(
+    (
+        *_COPY_NAMES, "quads", "quads_entries", "quad_tap_pairs", "quad_odd_taps", "rests", "rests_entries",
+        "rest_taps",
+    ),
+    _dw_im2col,
+)  # fmt: skip
+DENSE = Loops(
+    ("calls", "row_pairs", "pair_quads", "pair_quads_entries", "pair_rests", "pair_rests_entries", "rows"), _dense
+)
+MAX_POOL = Loops(
+    ("calls", "pixels", "quads", "quad_rows", "quad_positions", "rests", "rest_rows", "rest_positions"), _max_pool
+)
+AVG_POOL = Loops(("calls", "pixels", "outputs", "rows", "positions"), _avg_pool)
+ADD = Loops(("calls", "pixels", "blocks", "outputs", "inputs"), _add)

@@ -25,7 +25,7 @@ from hil.jobs.store import Result, Store
 from hil.measure.measurement import Build, Identity, Latency, LayerTime, Measurement, Memory, Outputs
 from hil.model.load import parse_model
 from munas.cost.estimate import estimate_works
-from munas.cost.loops import loop_counts
+from munas.cost.variants import loop_counts
 
 IDENTITY = Identity(
     "mps2-an386", "cortex-m4", "cmsis-nn", "qemu", True, "icount-instructions", 25_000_000, "gcc 12", "-O2", "k", "f"

@@ -28,7 +28,7 @@ from munas.cost.calibration import (
 )
 from munas.cost.estimate import arena_bytes, estimate, estimate_works, table_bytes, weights_bytes, works_of
 from munas.cost.kernels import KernelVariant, Work
-from munas.cost.loops import loop_names
+from munas.cost.variants import loop_names
 from munas.tflite.flatbuffer import write_tflite
 
 IDENTITY = {"board": "mps2-an386", "clock_hz": 25_000_000, "simulated": True, "compiler": 'gcc "12"\\\n é'}

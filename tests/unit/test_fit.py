@@ -17,22 +17,21 @@ from hil.calibration.fit import (
     relative_nnls,
     spearman,
 )
-from hil.calibration.fit_memory import SAME_KERNEL, Image, fit_memory
-from hil.codegen.layer import KERNELS
+from hil.calibration.fit_memory import Image, fit_memory
 from hil.errors import UsageError
 from hil.measure.measurement import Memory
 from munas.arch.graph import build_graph
 from munas.arch.space import random_cnn
 from munas.cost.estimate import works_of
 from munas.cost.kernels import KernelVariant, Window, Work, conv, pool
-from munas.cost.loops import family, loop_counts, loop_names
+from munas.cost.variants import loop_counts, loop_names, same_cost
 
 NOISE = 0.002
 
 
 def cost(path: KernelVariant) -> np.ndarray:
     """Invented instructions for each loop of a path; the same in every run."""
-    rng = np.random.default_rng(sorted(KernelVariant).index(min(family(path))))
+    rng = np.random.default_rng(sorted(KernelVariant).index(min(same_cost(path))))
     return 3.0 + 20.0 * rng.random(len(loop_names(path)))
 
 
@@ -216,11 +215,6 @@ def test_a_kernel_that_was_never_seen_alone_is_not_undershot() -> None:
     model = fit_memory([image({KernelVariant.FC}), image({KernelVariant.FC, KernelVariant.ADD, KernelVariant.DW_3X3})])
     for unseen in ({KernelVariant.FC, KernelVariant.ADD}, {KernelVariant.FC, KernelVariant.DW_3X3}):
         assert model.code(unseen) >= image(unseen).code
-
-
-@pytest.mark.parametrize("paths", SAME_KERNEL, ids=sorted)
-def test_paths_that_are_said_to_share_a_kernel_do(paths: frozenset[KernelVariant]) -> None:
-    assert len({KERNELS[path] for path in paths}) == 1
 
 
 def test_no_image_is_a_usage_error() -> None:

@@ -13,7 +13,7 @@ from hil.model.load import parse_model
 from hil.model.network import OpKind
 from munas.arch.graph import Graph, build_graph
 from munas.arch.space import random_cnn, random_mlp
-from munas.cost import kernels
+from munas.cost import kernels, variants
 from munas.cost.kernels import KernelVariant, Window
 from munas.memory.layout import plan_memory
 from munas.memory.peak import problem_of
@@ -51,7 +51,7 @@ def test_the_plan_is_what_munas_predicts(seed: int) -> None:
     assert sorted(map(repr, (step.work for step in plan.steps))) == sorted(
         map(repr, map(kernels.work_of, graph.operators))
     )
-    flash = [kernels.flash_bytes(operator) for operator in graph.operators]
+    flash = [variants.flash_bytes(operator) for operator in graph.operators]
     assert (plan.weights_bytes, plan.table_bytes) == (sum(w for w, _ in flash), sum(t for _, t in flash))
 
 

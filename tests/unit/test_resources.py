@@ -32,8 +32,8 @@ from munas.cost.converted import as_converted
 from munas.cost.estimate import estimate
 from munas.cost.floor import floor
 from munas.cost.kernels import KernelVariant
-from munas.cost.loops import loop_names
 from munas.cost.resources import Assessor
+from munas.cost.variants import loop_names
 from munas.memory.peak import peak_memory
 from munas.search.objective import Bounds, Metric, unreachable
 

@@ -151,7 +151,7 @@ def _operator(table: Table, index: int, code: int) -> RawOperator:
         raise ModelError(f"operator {index} ({schema.operator_name(code)}) is not supported; supported: {supported}")
     member, options = table.uint8(3), table.table(4)
     operator = RawOperator(index, kind, table.int32s(1), table.int32s(2), options if member else None)
-    if member not in (0, schema.OPTIONS.get(kind, 0)) or table.uint8(11):
+    if member not in (0, schema.OPERATORS[kind].options) or table.uint8(11):
         raise operator.refuse("its options belong to another operator")
     return operator
 

@@ -55,9 +55,16 @@ def _import_operator(operator: RawOperator, tensors: CoreTensors) -> Op:
     importer = IMPORTERS.get(operator.kind)
     if importer is None:
         raise operator.refuse("it is only supported at the inputs and outputs of the network")
+    _check_arity(operator)
     inputs, params = importer(operator, tensors)
     output = tensors.add_output(operator)
     return Op(operator.index, operator.kind, inputs, (output,), params)
+
+
+def _check_arity(operator: RawOperator) -> None:
+    counts = schema.OPERATORS[operator.kind].inputs
+    if len(operator.inputs) not in counts:
+        raise operator.refuse(f"it has {len(operator.inputs)} inputs; supported: {' or '.join(map(str, counts))}")
 
 
 def _input_boundary(container: Container) -> _Boundary:

@@ -49,11 +49,6 @@ def _activation(operator: RawOperator, code: int) -> Activation:
     return activation
 
 
-def _expect_inputs(operator: RawOperator, *counts: int) -> None:
-    if len(operator.inputs) not in counts:
-        raise operator.refuse(f"it has {len(operator.inputs)} inputs; supported: {' or '.join(map(str, counts))}")
-
-
 def _expect_shape(operator: RawOperator, tensors: CoreTensors, shape: tuple[int, ...]) -> None:
     stated = tensors.output(operator)[0].shape
     if stated != shape:
@@ -72,7 +67,6 @@ def _with_bias(source: Tensor, weights: Tensor, bias: Tensor | None) -> tuple[in
 
 
 def _convolution(operator: RawOperator, tensors: CoreTensors) -> Imported:
-    _expect_inputs(operator, 3)  # LiteRT's kernel demands a bias
     options, source = _options(operator), _image(operator, tensors)
     weights = tensors.weights(operator, axis=0, rank=4)
     filters, rows, columns, depth = weights.shape
@@ -95,7 +89,6 @@ def _convolution(operator: RawOperator, tensors: CoreTensors) -> Imported:
 
 
 def _depthwise(operator: RawOperator, tensors: CoreTensors) -> Imported:
-    _expect_inputs(operator, 2, 3)
     options, source = _options(operator), _image(operator, tensors)
     weights = tensors.weights(operator, axis=3, rank=4)
     one, rows, columns, channels = weights.shape
@@ -115,7 +108,6 @@ def _depthwise(operator: RawOperator, tensors: CoreTensors) -> Imported:
 
 
 def _dense(operator: RawOperator, tensors: CoreTensors) -> Imported:
-    _expect_inputs(operator, 2, 3)
     source, weights = tensors.source(operator), tensors.weights(operator, axis=0, rank=2)
     units, length = weights.shape
     bias = tensors.bias(operator, units)
@@ -135,7 +127,6 @@ def _dense(operator: RawOperator, tensors: CoreTensors) -> Imported:
 
 
 def _pool(operator: RawOperator, tensors: CoreTensors) -> Imported:
-    _expect_inputs(operator, 1)
     options, source = _options(operator), _image(operator, tensors)
     stride = positive_pair(operator, options.int32(2), options.int32(1), "stride")
     window = positive_pair(operator, options.int32(4), options.int32(3), "window")
@@ -149,7 +140,6 @@ def _pool(operator: RawOperator, tensors: CoreTensors) -> Imported:
 
 
 def _add(operator: RawOperator, tensors: CoreTensors) -> Imported:
-    _expect_inputs(operator, 2)
     first, second = tensors.source(operator, 0), tensors.source(operator, 1)
     if first.shape != second.shape:
         shapes = f"{list(first.shape)} and {list(second.shape)}"
@@ -162,7 +152,6 @@ def _add(operator: RawOperator, tensors: CoreTensors) -> Imported:
 
 
 def _pad(operator: RawOperator, tensors: CoreTensors) -> Imported:
-    _expect_inputs(operator, 2)
     source = tensors.source(operator)
     rank = len(source.shape)
     values = tensors.integers(operator, 1, 2 * limits.MAX_RANK)
@@ -177,7 +166,6 @@ def _pad(operator: RawOperator, tensors: CoreTensors) -> Imported:
 
 
 def _reshape(operator: RawOperator, tensors: CoreTensors) -> Imported:
-    _expect_inputs(operator, 1, 2)
     source = tensors.source(operator)
     if len(operator.inputs) == 2:
         raw = tensors.raw(operator, 1)
@@ -200,7 +188,6 @@ def _reshape(operator: RawOperator, tensors: CoreTensors) -> Imported:
 
 
 def _mean(operator: RawOperator, tensors: CoreTensors) -> Imported:
-    _expect_inputs(operator, 2)
     source = _image(operator, tensors)
     keep_dims = operator.options is not None and operator.options.flag(0)
     values = tensors.integers(operator, 1, limits.MAX_RANK)
@@ -216,7 +203,6 @@ def _mean(operator: RawOperator, tensors: CoreTensors) -> Imported:
 
 
 def _softmax(operator: RawOperator, tensors: CoreTensors) -> Imported:
-    _expect_inputs(operator, 1)
     source, beta = tensors.source(operator), _options(operator).float32(0)
     _expect_shape(operator, tensors, source.shape)
     if source.shape[-1] > limits.MAX_CLASSES:
@@ -228,7 +214,6 @@ def _softmax(operator: RawOperator, tensors: CoreTensors) -> Imported:
 
 def _elementwise(operator: RawOperator, tensors: CoreTensors) -> Imported:
     """RELU, RELU6, and QUANTIZE of int8 to int8."""
-    _expect_inputs(operator, 1)
     source = tensors.source(operator)
     _expect_shape(operator, tensors, source.shape)
     tensors.count_work(operator, source.elements)
@@ -237,7 +222,6 @@ def _elementwise(operator: RawOperator, tensors: CoreTensors) -> Imported:
 
 
 def _concatenation(operator: RawOperator, tensors: CoreTensors) -> Imported:
-    _expect_inputs(operator, *range(1, limits.MAX_INTERFACE + 1))
     options = _options(operator)
     sources = [tensors.source(operator, position) for position in range(len(operator.inputs))]
     rank = len(sources[0].shape)

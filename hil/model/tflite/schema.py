@@ -2,45 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 from hil.model.network import Activation, DType, OpKind
+from hil.model.tflite import limits
 
 IDENTIFIER = b"TFL3"
 VERSION = 3
 
-KINDS: dict[int, OpKind] = {
-    0: OpKind.ADD,
-    1: OpKind.AVERAGE_POOL_2D,
-    2: OpKind.CONCATENATION,
-    3: OpKind.CONV_2D,
-    4: OpKind.DEPTHWISE_CONV_2D,
-    6: OpKind.DEQUANTIZE,
-    9: OpKind.FULLY_CONNECTED,
-    17: OpKind.MAX_POOL_2D,
-    19: OpKind.RELU,
-    21: OpKind.RELU6,
-    22: OpKind.RESHAPE,
-    25: OpKind.SOFTMAX,
-    34: OpKind.PAD,
-    40: OpKind.MEAN,
-    114: OpKind.QUANTIZE,
-}
 
-# Members of the union BuiltinOptions. RELU and RELU6 have none.
-OPTIONS: dict[OpKind, int] = {
-    OpKind.CONV_2D: 1,
-    OpKind.DEPTHWISE_CONV_2D: 2,
-    OpKind.AVERAGE_POOL_2D: 5,
-    OpKind.MAX_POOL_2D: 5,
-    OpKind.FULLY_CONNECTED: 8,
-    OpKind.SOFTMAX: 9,
-    OpKind.CONCATENATION: 10,
-    OpKind.ADD: 11,
-    OpKind.RESHAPE: 17,
-    OpKind.PAD: 22,
-    OpKind.MEAN: 27,
-    OpKind.DEQUANTIZE: 38,
-    OpKind.QUANTIZE: 89,
+@dataclass(frozen=True, slots=True)
+class OperatorCode:
+    """How the schema writes one kind of operator.
+
+    `code` is its BuiltinOperator, `options` its member of the union BuiltinOptions (0: it has none), `inputs` the
+    numbers of inputs that LiteRT's kernel takes.
+    """
+
+    code: int
+    options: int = 0
+    inputs: range = range(1, 2)
+
+
+_ANY = range(1, limits.MAX_INTERFACE + 1)
+
+OPERATORS: Mapping[OpKind, OperatorCode] = {
+    OpKind.ADD: OperatorCode(0, 11, range(2, 3)),
+    OpKind.AVERAGE_POOL_2D: OperatorCode(1, 5),
+    OpKind.CONCATENATION: OperatorCode(2, 10, _ANY),
+    OpKind.CONV_2D: OperatorCode(3, 1, range(3, 4)),  # the kernel demands a bias
+    OpKind.DEPTHWISE_CONV_2D: OperatorCode(4, 2, range(2, 4)),
+    OpKind.DEQUANTIZE: OperatorCode(6, 38),
+    OpKind.FULLY_CONNECTED: OperatorCode(9, 8, range(2, 4)),
+    OpKind.MAX_POOL_2D: OperatorCode(17, 5),
+    OpKind.RELU: OperatorCode(19),
+    OpKind.RELU6: OperatorCode(21),
+    OpKind.RESHAPE: OperatorCode(22, 17, range(1, 3)),
+    OpKind.SOFTMAX: OperatorCode(25, 9),
+    OpKind.PAD: OperatorCode(34, 22, range(2, 3)),
+    OpKind.MEAN: OperatorCode(40, 27, range(2, 3)),
+    OpKind.QUANTIZE: OperatorCode(114, 89),
 }
+"""One row a kind of operator. What its options and inputs mean: hil/model/tflite/operators.py."""
+
+KINDS: Mapping[int, OpKind] = {row.code: kind for kind, row in OPERATORS.items()}
 
 ACTIVATIONS: dict[int, Activation] = {
     0: Activation.NONE,

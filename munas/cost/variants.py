@@ -1,0 +1,133 @@
+"""The one table of kernel variants: what the firmware, the planner and the estimators know of each.
+
+A row names the C function and the struct that describes a layer to it (both in firmware/kernels/hil_kernels.h, which
+asserts the struct's size), the loops whose trips explain its time, and the constants that it keeps in flash. Variants
+that enter the same function have the same code; whoever asks what code a network links asks `same_code`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Literal
+
+from munas.cost import loops
+from munas.cost.kernels import KernelVariant, Work, align, work_of
+from munas.cost.loops import Counts, Loops
+
+if TYPE_CHECKING:
+    from munas.arch.graph import Operator
+
+STEP_BYTES = 8
+"""Flash that a step takes in the table of steps, besides its own table."""
+
+PART_BYTES = 8
+"""Flash for each input of a CONCATENATION, besides its table."""
+
+Constants = Callable[[int, int], int]
+"""(number of weights, number of rows) -> bytes of a layer's constants in flash, aligned."""
+
+
+def _no_constants(weights: int, rows: int) -> int:
+    return 0
+
+
+def _one_scale(weights: int, rows: int) -> int:
+    """Weights, a bias a row, one scale of two words."""
+    return align(weights) + 4 * rows + 8
+
+
+def _scale_a_row(weights: int, rows: int) -> int:
+    """Weights, and for each row a bias and two words of scale."""
+    return align(weights) + 12 * rows
+
+
+@dataclass(frozen=True, slots=True)
+class KernelSpec:
+    """One kernel variant.
+
+    `function` and `struct` are C names; `struct_bytes` is what a layer's table takes in flash. `loops` counts the trips
+    that its time is fitted on. `constants` gives the bytes of weights, biases and scales. `made_by` says whose inner
+    loop runs. `in_space` says whether networks of the µNAS space use it. `costs_as` names the variant that runs the
+    same loops at the same cost, together with which its coefficients are fitted.
+    """
+
+    function: str
+    struct: str
+    struct_bytes: int
+    loops: Loops = loops.ANY
+    constants: Constants = _no_constants
+    made_by: Literal["ours", "cmsis-nn"] = "ours"
+    in_space: bool = False
+    costs_as: KernelVariant | None = None
+
+
+def _conv(function: str, counted: Loops, **more: object) -> KernelSpec:
+    return KernelSpec(function, "hil_conv_t", 44, counted, _scale_a_row, **more)  # type: ignore[arg-type]
+
+
+SPECS: Mapping[KernelVariant, KernelSpec] = {
+    KernelVariant.CONV_1X1: _conv("hil_conv_1x1", loops.CONV_1X1, in_space=True),
+    KernelVariant.CONV_1X1_STRIDED: _conv(
+        "hil_conv_1x1", loops.CONV_1X1, in_space=True, costs_as=KernelVariant.CONV_1X1
+    ),
+    KernelVariant.CONV_IM2COL: _conv("hil_conv_im2col", loops.CONV_IM2COL, made_by="cmsis-nn", in_space=True),
+    KernelVariant.DW_3X3: _conv("hil_dw_3x3", loops.DW_3X3, made_by="cmsis-nn", in_space=True),
+    KernelVariant.DW_IM2COL: _conv("hil_dw_im2col", loops.DW_IM2COL, made_by="cmsis-nn", in_space=True),
+    KernelVariant.DW_MULT4: _conv("hil_dw_generic", loops.ANY, made_by="cmsis-nn"),
+    KernelVariant.DW_GENERIC: _conv("hil_dw_generic", loops.ANY, made_by="cmsis-nn"),
+    KernelVariant.FC: KernelSpec("hil_dense", "hil_dense_t", 28, loops.DENSE, _one_scale, in_space=True),
+    KernelVariant.FC_PER_CHANNEL: KernelSpec(
+        "hil_dense", "hil_dense_t", 28, loops.DENSE, _scale_a_row, in_space=True, costs_as=KernelVariant.FC
+    ),
+    KernelVariant.MAX_POOL: KernelSpec("hil_max_pool", "hil_pool_t", 32, loops.MAX_POOL, in_space=True),
+    KernelVariant.AVG_POOL: KernelSpec("hil_avg_pool", "hil_pool_t", 32, loops.AVG_POOL, in_space=True),
+    KernelVariant.ADD: KernelSpec("hil_add", "hil_add_t", 36, loops.ADD, in_space=True),
+    KernelVariant.ADD_PADDED: KernelSpec("hil_add_padded", "hil_add_padded_t", 56, loops.ADD, in_space=True),
+    KernelVariant.PAD: KernelSpec("hil_pad", "hil_pad_t", 28),
+    KernelVariant.MEAN: KernelSpec("hil_mean", "hil_mean_t", 24),
+    KernelVariant.SOFTMAX: KernelSpec("hil_softmax", "hil_softmax_t", 24),
+    KernelVariant.RELU: KernelSpec("hil_requantize", "hil_requantize_t", 24),
+    KernelVariant.CONCAT: KernelSpec("hil_concat", "hil_concat_t", 16),
+    KernelVariant.REQUANTIZE: KernelSpec("hil_requantize", "hil_requantize_t", 24),
+}
+
+
+def loop_names(variant: KernelVariant) -> tuple[str, ...]:
+    """Names of the counts that `loop_counts` gives for `variant`, in order."""
+    return SPECS[variant].loops.names
+
+
+def loop_counts(work: Work) -> Counts:
+    """Trips of every loop of the work's kernel in one inference."""
+    return SPECS[work.path].loops.counts(work)
+
+
+@cache
+def same_cost(variant: KernelVariant) -> frozenset[KernelVariant]:
+    """The variants that share their costs with `variant`, itself included: they are fitted together."""
+    leader = SPECS[variant].costs_as or variant
+    return frozenset(other for other, spec in SPECS.items() if (spec.costs_as or other) is leader)
+
+
+@cache
+def same_code(variant: KernelVariant) -> frozenset[KernelVariant]:
+    """The variants that one function serves: what is known of the code of one is known of the others'."""
+    return frozenset(other for other, spec in SPECS.items() if spec.function == SPECS[variant].function)
+
+
+def layer_bytes(variant: KernelVariant, parts: int = 0) -> int:
+    """Flash that one layer takes in tables: its struct, its step, and the list of its `parts` inputs."""
+    return SPECS[variant].struct_bytes + STEP_BYTES + PART_BYTES * parts
+
+
+def constant_bytes(variant: KernelVariant, weights: int, rows: int) -> int:
+    """Flash for a layer's weights (`weights` elements) and its biases and multipliers (`rows` outputs), aligned."""
+    return SPECS[variant].constants(weights, rows)
+
+
+def flash_bytes(operator: Operator) -> tuple[int, int]:
+    """(weights, tables): what a graph's operator adds to the image besides code, in bytes."""
+    work = work_of(operator)
+    return constant_bytes(work.path, work.columns * work.rows, work.rows), layer_bytes(work.path)
