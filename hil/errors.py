@@ -4,6 +4,7 @@
      ├── UsageError                    2   wrong option, name or file
      │    ├── BoardError                   board file or board name
      │    ├── ModelError                   the .tflite cannot be used
+     │    │    └── ReferenceDied           LiteRT's reference kernels end their process on it
      │    ├── BudgetError                  the network does not fit the flash or SRAM budget
      │    ├── DeviceAmbiguous              several boards of that name are connected
      │    └── CalibrationMismatch          calibration or record of another identity
@@ -49,6 +50,10 @@ class BoardError(UsageError):
 
 class ModelError(UsageError):
     """The .tflite is corrupt, not int8, or uses something unsupported."""
+
+
+class ReferenceDied(ModelError):
+    """LiteRT's reference kernels abort, hang or take all memory: what the network must answer is not known."""
 
 
 class BudgetError(UsageError):

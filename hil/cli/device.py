@@ -28,6 +28,7 @@ from hil.cli.app import (
     emit_json,
 )
 from hil.errors import CheckFailed, HilError, UsageError
+from hil.terminal import printable
 
 if TYPE_CHECKING:
     from hil.measure.harness import Options
@@ -111,6 +112,11 @@ def measure(
         found = [result.measurement for result in results]
         if found:
             emit_json([item.to_json() for item in found]) if as_json else console.print(measurement_table(found))
+    for item in results:
+        if undefined := item.measurement.outputs.undefined:
+            text = f"{item.measurement.model}: LiteRT's reference kernels abort on extreme inputs"
+            text += f" ({', '.join(undefined)}); random ones were verified in their place"
+            console.print(printable(text), highlight=False, soft_wrap=True)
     differing = [item.measurement.model for item in results if item.measurement.outputs.mismatched]
     if differing:
         raise CheckFailed(f"outputs differ from the LiteRT reference kernels: {', '.join(differing)}")

@@ -11,8 +11,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 from hil.boards.board import Board, Via
 from hil.build.image import Image, build_library, compile_model, flags_text, kernel_functions, link
 from hil.build.sources import Project
@@ -25,11 +23,11 @@ from hil.cycle_model.record import InferenceRecord
 from hil.errors import BudgetError, HilError, InfrastructureError, ModelError, TargetFaultError, UsageError
 from hil.files import read_regular
 from hil.link.device import Device
-from hil.measure.measurement import Build, Identity, Latency, LayerTime, Measurement, Outputs
+from hil.measure.answers import Answers, reference_answers
+from hil.measure.measurement import Build, Identity, Latency, LayerTime, Measurement
 from hil.measure.reader import Reader
 from hil.model.load import parse_model
 from hil.model.reference import Reference
-from hil.patterns import Pattern, verification_patterns
 from hil.runtimes.base import Deployment, Expected, Runtime
 from hil.runtimes.registry import DEFAULT_RUNTIME, RUNTIMES
 from hil.targets.detect import Connected
@@ -165,6 +163,8 @@ class Harness:
         clock = StageClock()
         with clock.stage("plan"):
             plan = self.deploy(data, name)
+        with clock.stage("verify"):
+            wanted = self._answers(data, plan)
         with tempfile.TemporaryDirectory(prefix="munas-hil-") as folder:
             project, image = self._build(plan, Path(folder), clock)
             with clock.stage("boot"), contextlib.ExitStack() as opened:
@@ -174,9 +174,7 @@ class Harness:
                 running = opened.pop_all()
             with running, clock.stage("run"):
                 reader = Reader(session, device, plan, project, image)
-                figures = reader.figures(verification_patterns(self.options.inputs, self.options.seed))
-            with clock.stage("verify"):
-                outputs = self._verify(data, plan, figures.answers)
+                figures = reader.figures(wanted.patterns)
         modelled = self._modelled(figures.records, len(plan.steps))
         timed = modelled if modelled is not None and self.options.modelled == "timer" else figures
         measurement = Measurement(
@@ -186,7 +184,7 @@ class Harness:
             latency=Latency(UNITS[self.identity.timer], timed.samples),
             layers=_layers(plan, timed.layers),
             memory=figures.memory,
-            outputs=outputs,
+            outputs=wanted.compared(figures.answers),
             build=Build(
                 project.build_id, image.sha256, self._toolchain.version, self.identity.flags, self.identity.kernels
             ),
@@ -219,11 +217,9 @@ class Harness:
                 Reader(session, device, plan, project, image).check(device.identity())
                 yield Running(device, plan, litert, own, session.device)
 
-    def _verify(self, data: bytes, plan: Deployment, answers: Sequence[bytes]) -> Outputs:
-        patterns = verification_patterns(self.options.inputs, self.options.seed)
-        litert = _different(Reference(data, parse_model(data, plan.model_name)), plan, patterns, answers)
-        own = self._runtime.reference(plan)
-        return Outputs(len(answers), litert if own is None else _different(own, plan, patterns, answers), litert)
+    def _answers(self, data: bytes, plan: Deployment) -> Answers:
+        litert, own = Reference(data, parse_model(data, plan.model_name)), self._runtime.reference(plan)
+        return reference_answers(litert, own, plan.input, self.options.inputs, self.options.seed)
 
     def _build(self, plan: Deployment, folder: Path, clock: StageClock) -> tuple[Project, Image]:
         with clock.stage("generate"):
@@ -263,14 +259,6 @@ def _refuse_complaints(said: Sequence[str], name: str, board: Board) -> None:
     complaints = [line.removeprefix("e-[").removesuffix("]") for line in said if line.startswith("e-[")]
     if complaints:
         raise InfrastructureError(f"{name} on {board.name}: the firmware cannot set it up: {'; '.join(complaints)}")
-
-
-def _different(reference: Expected, plan: Deployment, patterns: Sequence[Pattern], answers: Sequence[bytes]) -> int:
-    """On how many inputs the reference answers something else than the device did."""
-    port = plan.input
-    inputs = (np.frombuffer(pattern.data(port.size, port.zero_point), np.int8) for pattern in patterns)
-    expected = (reference.run([values])[0].tobytes() for values in inputs)
-    return sum(answer != wanted for answer, wanted in zip(answers, expected, strict=True))
 
 
 def _layers(plan: Deployment, units: Sequence[int]) -> tuple[LayerTime, ...]:

@@ -99,12 +99,15 @@ class Outputs:
     """Inputs verified, and how many of their outputs differed from what the runtime's kernels must compute.
 
     That is LiteRT's reference kernels, bit for bit. Only TFLM rounds dense layers otherwise
-    (hil/runtimes/tflm/reference.py); `litert_mismatched` says on how many inputs that shows.
+    (hil/runtimes/tflm/reference.py); `litert_mismatched` says on how many inputs that shows. `undefined` names the
+    extreme inputs that LiteRT's kernels cannot run (a softmax aborts when all of 512 classes are equal): others, random
+    ones, were verified in their place.
     """
 
     checked: int
     mismatched: int
     litert_mismatched: int = 0
+    undefined: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,9 +163,13 @@ def measurement_from_json(document: dict[str, Any]) -> Measurement:
         latency=Latency(document["latency"]["unit"], tuple(document["latency"]["samples"])),
         layers=tuple(LayerTime(**layer) for layer in document["layers"]),
         memory=Memory(**document["memory"]),
-        outputs=Outputs(**document["outputs"]),
+        outputs=_outputs(document["outputs"]),
         build=Build(**document["build"]),
         seconds=dict(document.get("seconds", {})),
         modelled=None if modelled is None else modelled_from_json(modelled),
         device=document.get("device"),  # not in records of older versions
     )
+
+
+def _outputs(document: dict[str, Any]) -> Outputs:
+    return Outputs(**{**document, "undefined": tuple(document.get("undefined", ()))})  # not in older records

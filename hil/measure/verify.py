@@ -14,7 +14,16 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from hil.errors import DeviceBusy, DeviceLost, DeviceMissing, InfrastructureError, StoreError, ToolMissing
+from hil.errors import (
+    DeviceBusy,
+    DeviceLost,
+    DeviceMissing,
+    InfrastructureError,
+    ModelError,
+    ReferenceDied,
+    StoreError,
+    ToolMissing,
+)
 from hil.jobs.store import Result, Run, Store
 from hil.measure.dataset import Dataset, load_dataset
 from hil.measure.harness import Harness, Running
@@ -139,9 +148,12 @@ def _stream_all(
 
 def _verified(running: Running, data: Dataset, index: int) -> Result:
     values = data.inputs[index]
+    try:
+        litert = running.litert.run([values])[0].tobytes()
+    except ReferenceDied as error:
+        raise ModelError(f"{error}; it did so on input {index} of the data, which has no right answer then") from error
     running.device.upload(values.tobytes())
     _, output = running.device.answer()
-    litert = running.litert.run([values])[0].tobytes()
     wanted = litert if running.own is None else running.own.run([values])[0].tobytes()
     record = {"device": output.hex(), "host": litert.hex(), "same": output == wanted}
     return Result(index, "ok", record=record)

@@ -25,48 +25,49 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hil.errors import ModelError
+from hil.errors import ModelError, ReferenceDied
+from hil.model.litert import Feed
 from hil.model.network import DType, Edge, Model, Tensor
 from hil.model.tflite.repair import repaired
+from hil.model.worker import SHARED, Died, Refused, Worker
 from hil.patterns import Pattern, verification_patterns
 
 Int8Array = NDArray[np.int8]
 
 
 class Reference:
-    """One network in LiteRT. Not safe for use by several threads at once."""
+    """One network in LiteRT, which runs in a process of its own (hil.model.worker): a network may end that."""
 
-    def __init__(self, data: bytes, model: Model) -> None:
+    def __init__(self, data: bytes, model: Model, worker: Worker = SHARED) -> None:
         """Load the file that `model` was imported from: LiteRT never sees bytes that the importer has not checked.
 
-        Raises ValueError for other bytes, and ModelError when LiteRT refuses the model.
+        Raises ValueError for other bytes, and ModelError when LiteRT refuses the model, or dies of it.
         """
         if hashlib.sha256(data).hexdigest() != model.sha256:
             raise ValueError(f"these are not the bytes that {model.name} was imported from")
-        from ai_edge_litert.interpreter import Interpreter, OpResolverType  # takes 0.1 s, and not everyone verifies
-
-        self._model = model
+        self._model, self._data, self._worker = model, repaired(data), worker
         try:
-            self._interpreter = Interpreter(
-                model_content=repaired(data),
-                num_threads=1,
-                experimental_op_resolver_type=OpResolverType.BUILTIN_REF,
-                experimental_preserve_all_tensors=True,
-            )
-            self._interpreter.allocate_tensors()
-        except (ValueError, RuntimeError) as error:
+            worker.load(self, self._data)
+        except (Refused, Died) as error:
             raise _refused(model, error) from error
 
     def run(self, inputs: Sequence[Int8Array]) -> list[Int8Array]:
-        """Outputs of the core for inputs of the core: int8 arrays of the shapes of Model.inputs and Model.outputs."""
-        for edge, index, values in zip(self._model.edges.inputs, self._model.inputs, inputs, strict=True):
-            tensor = self._model.tensors[index]
-            self._interpreter.set_tensor(edge.file_tensor, _fed(edge, tensor, values))
+        """Outputs of the core for inputs of the core: int8 arrays of the shapes of Model.inputs and Model.outputs.
+
+        Raises ModelError when LiteRT refuses the inference; ReferenceDied when it dies of it.
+        """
+        edges = self._model.edges.outputs
         try:
-            self._interpreter.invoke()
-        except (ValueError, RuntimeError) as error:
+            found = self._worker.run(self, self._data, feeds(self._model, inputs), [edge.core_tensor for edge in edges])
+        except (Refused, Died) as error:
             raise _refused(self._model, error) from error
-        return [np.array(self._interpreter.get_tensor(edge.core_tensor)) for edge in self._model.edges.outputs]
+        return [np.array(values) for values in found]
+
+
+def feeds(model: Model, inputs: Sequence[Int8Array]) -> list[Feed]:
+    """What the inputs of the file must hold for the core to see exactly `inputs`, one int8 array an input."""
+    edges = zip(model.edges.inputs, model.inputs, inputs, strict=True)
+    return [(edge.file_tensor, _fed(edge, model.tensors[index], values)) for edge, index, values in edges]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +104,7 @@ def _fed(edge: Edge, tensor: Tensor, values: Int8Array) -> NDArray[Any]:
     return shaped
 
 
-def _refused(model: Model, error: Exception) -> ModelError:
-    reason = " ".join(str(error).split())[:300]
-    return ModelError(f"{model.name}: LiteRT's reference kernels refuse the model: {reason}")
+def _refused(model: Model, error: Refused | Died) -> ModelError:
+    if isinstance(error, Died):
+        return ReferenceDied(f"{model.name}: LiteRT's reference kernels cannot run the model: {error}")
+    return ModelError(f"{model.name}: LiteRT's reference kernels refuse the model: {error}")

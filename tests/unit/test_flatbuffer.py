@@ -12,10 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hil.model.litert import LiteRt
 from hil.model.load import parse_model
 from hil.model.network import Activation, Model, Op, OpKind
-from hil.model.reference import Reference, verification_inputs
+from hil.model.reference import Reference, feeds, verification_inputs
 from hil.model.tflite.container import read_container
+from hil.model.tflite.repair import repaired
 from hil.patterns import PatternKind
 from munas.arch.graph import Graph, build_graph
 from munas.arch.space import (
@@ -51,15 +53,16 @@ def random_graphs(count: int, seed: int, max_macs: int = MAX_MACS) -> list[Graph
 
 def activations(data: bytes, model: Model, count: int) -> tuple[list[bytes], dict[int, np.ndarray]]:
     """Outputs for `count` random inputs, and by core tensor all values that each layer's output took."""
-    reference, container = Reference(data, model), read_container(data)
+    litert, container = LiteRt(repaired(data)), read_container(data)
     outputs, values = [], {op.outputs[0]: [] for op in model.ops}
     for seed in range(count):
         rng = np.random.default_rng(seed)
         shapes = [model.tensors[index].shape for index in model.inputs]
-        outputs.append(reference.run([rng.integers(-128, 128, shape, dtype=np.int8) for shape in shapes])[0].tobytes())
+        litert.run(feeds(model, [rng.integers(-128, 128, shape, dtype=np.int8) for shape in shapes]))
+        outputs.append(litert.read(model.edges.outputs[0].core_tensor).tobytes())
         for op in model.ops:
             index = container.operators[op.index].outputs[0]
-            values[op.outputs[0]].append(reference._interpreter.get_tensor(index).ravel())
+            values[op.outputs[0]].append(litert.read(index).ravel())
     return outputs, {tensor: np.concatenate(arrays) for tensor, arrays in values.items()}
 
 

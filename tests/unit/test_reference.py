@@ -12,9 +12,10 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from hil.errors import ModelError
+from hil.model.litert import LiteRt
 from hil.model.load import parse_model
 from hil.model.network import MeanParams, Model, OpKind, SoftmaxParams
-from hil.model.reference import Reference, verification_inputs
+from hil.model.reference import Reference, feeds, verification_inputs
 from hil.model.tflite.container import read_container
 from hil.model.tflite.repair import repaired
 from hil.patterns import PatternKind
@@ -43,12 +44,13 @@ SHARED = (
 
 def assert_layers_agree(data: bytes, model: Model, count: int) -> None:
     """Every layer, fed with what LiteRT fed it, gives LiteRT's values; one step of freedom where numpy approximates."""
-    reference, container = Reference(data, model), read_container(data)
+    reference, litert, container = Reference(data, model), LiteRt(repaired(data)), read_container(data)
     in_file = dict(zip(model.inputs, (edge.core_tensor for edge in model.edges.inputs), strict=True))
     in_file |= {op.outputs[0]: container.operators[op.index].outputs[0] for op in model.ops}
-    read = reference._interpreter.get_tensor
+    read = litert.read
     for item in verification_inputs(model, count, seed=3):
         outputs = reference.run(item.values)
+        litert.run(feeds(model, item.values))
         for given, index in zip(item.values, model.inputs, strict=True):
             assert np.array_equal(read(in_file[index]), given)
         for output, index in zip(outputs, model.outputs, strict=True):
@@ -152,8 +154,7 @@ def test_dense_layers_round_once(per_channel: bool) -> None:
 
 def test_no_delegate_takes_over() -> None:
     data, sums, _ = requantising(Code.CONV_2D)
-    reference = Reference(data, parse_model(data, "x"))
-    assert [details["op_name"] for details in reference._interpreter._get_ops_details()] == ["CONV_2D"]
+    assert [details["op_name"] for details in LiteRt(data).interpreter._get_ops_details()] == ["CONV_2D"]
     delegated = Interpreter(model_content=data, num_threads=1, experimental_op_resolver_type=OpResolverType.AUTO)
     delegated.allocate_tensors()
     assert "DELEGATE" in [details["op_name"] for details in delegated._get_ops_details()]  # the check can fail
