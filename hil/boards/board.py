@@ -1,6 +1,7 @@
 """Boards as data: one TOML file a board, strictly validated, in ``boards/``.
 
-A board has one or two *targets*, the places its firmware can run: ``hardware`` (the real thing) and ``qemu`` (the
+A board names its SoC (``boards/socs/``), which names its core (``boards/cores/``), and adds pins, probe and evidence.
+It has one or two *targets*, the places its firmware can run: ``hardware`` (the real thing) and ``qemu`` (the
 machine with the same core). Both have their own memory map and port; the budget is the same for both. Renode runs the
 hardware's target, with a timer of its own.
 """
@@ -9,102 +10,24 @@ from __future__ import annotations
 
 import difflib
 import os
-import re
-import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from hil.boards.timing import CodeLines, DataLines, Evidence, Pipeline, Timing
-from hil.errors import BoardError, UsageError
-from hil.files import read_regular
+from hil.boards.core import Core, CoreName, load_core
+from hil.boards.files import names_in, read_table, validated
+from hil.boards.sizes import KIB, SizeBytes
+from hil.boards.soc import load_soc
+from hil.boards.target import Strict, Target
+from hil.boards.timing import Timing
+from hil.errors import BoardError
 from hil.resources import boards_dir
 
 Via = Literal["hardware", "renode", "qemu"]
 
-KIB = 1024
-MAX_FILE_BYTES = 1 << 20
-_SIZE = re.compile(r"^\s*([0-9]{1,12})\s*([kKmM]?)(?:i?[bB])?\s*$")
-_FACTORS = {"": 1, "k": KIB, "m": KIB * KIB}
 
-# Compiler flags a core is built with. The float ABI is part of the identity: two ABIs are two builds.
-CORE_FLAGS: Mapping[str, tuple[str, ...]] = {
-    "cortex-m4": ("-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16"),
-    "cortex-m7": ("-mcpu=cortex-m7", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv5-sp-d16"),
-}
-
-
-def parse_size_bytes(value: object) -> int:
-    """Bytes from an integer or from ``"64K"``, ``"1M"`` (binary multiples). Raises ValueError."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    match = _SIZE.match(value) if isinstance(value, str) else None
-    if match is None:
-        raise ValueError(f"{value!r} is not a size; write bytes, or a number with K or M such as 64K")
-    return int(match[1]) * _FACTORS[match[2].lower()]
-
-
-def typed_size_bytes(option: str, text: str) -> int:
-    """Positive bytes from what was typed behind `option`. Raises UsageError."""
-    try:
-        size_bytes = parse_size_bytes(int(text) if text.isdecimal() else text)
-    except ValueError as error:
-        raise UsageError(f"{option}: {error}") from error
-    if size_bytes <= 0:
-        raise UsageError(f"{option}: {text} is not a positive size")
-    return size_bytes
-
-
-SizeBytes = Annotated[int, BeforeValidator(parse_size_bytes), Field(gt=0, lt=2**32)]
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
-
-
-class Region(_Strict):
-    """A memory region: `origin` (address) and `length` in bytes."""
-
-    origin: Annotated[int, Field(ge=0, lt=2**32)]
-    length: SizeBytes
-
-    @property
-    def end(self) -> int:
-        """First address behind the region."""
-        return self.origin + self.length
-
-    @model_validator(mode="after")
-    def _inside_address_space(self) -> Self:
-        if self.end > 2**32:
-            raise ValueError(f"region 0x{self.origin:08x} + {self.length} leaves the 32-bit address space")
-        return self
-
-
-class Target(_Strict):
-    """Where an image can run: memory map, port file, timer (`tick_ns`: the emulated timer's tick)."""
-
-    port: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
-    flash: Region
-    sram: Region
-    timer: Literal["dwt-cycles", "icount-instructions", "renode-instructions"]
-    tick_ns: Annotated[int, Field(gt=0)] = 40
-    machine: Annotated[str, Field(pattern=r"^[a-z0-9-]+$")] | None = None
-    defines: dict[Annotated[str, Field(pattern=r"^HIL_[A-Z0-9_]+$")], int] = {}
-
-    @model_validator(mode="after")
-    def _no_overlap(self) -> Self:
-        if self.flash.origin < self.sram.end and self.sram.origin < self.flash.end:
-            raise ValueError(
-                f"flash 0x{self.flash.origin:08x}-0x{self.flash.end:08x} and sram "
-                f"0x{self.sram.origin:08x}-0x{self.sram.end:08x} overlap"
-            )
-        return self
-
-
-class Uart(_Strict):
+class Uart(Strict):
     """Serial port of the board as a user sees it (documentation; the port file holds the registers)."""
 
     name: str
@@ -113,7 +36,7 @@ class Uart(_Strict):
     baud: Annotated[int, Field(ge=1200, le=4_000_000)] = 115_200
 
 
-class Usb(_Strict):
+class Usb(Strict):
     """How the board's probe shows up on USB; `mbed` are its names in Mbed's board database."""
 
     vendor_id: Annotated[int, Field(ge=0, lt=2**16)]
@@ -121,26 +44,31 @@ class Usb(_Strict):
     mbed: tuple[Annotated[str, Field(pattern=r"^[A-Z0-9_]+$")], ...] = ()
 
 
-class Probe(_Strict):
+class Probe(Strict):
     """What the flashing programs call the chip: pyOCD's target, OpenOCD's configuration file."""
 
     pyocd: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
     openocd: Annotated[str, Field(pattern=r"^[a-z0-9_/.-]+\.cfg$")]
 
 
-class Budget(_Strict):
+class Budget(Strict):
     """What a network may use, all included: code, weights, arena, stack."""
 
     flash: SizeBytes = 64 * KIB
     sram: SizeBytes = 64 * KIB
 
 
-class Board(_Strict):
-    """One board. `targets` is keyed by `Via`."""
+class Board(Strict):
+    """One board: its file, with what its SoC and its core bring in.
+
+    `core` names the core, `processor` is what is known of it.
+    """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
     description: str
-    core: Literal["cortex-m4", "cortex-m7"]
+    core: CoreName
+    processor: Core
+    soc: CoreName | None = None
     clock_hz: Annotated[int, Field(gt=0, le=2_000_000_000)]
     source: str
     budget: Budget = Budget()
@@ -155,7 +83,7 @@ class Board(_Strict):
     @property
     def core_flags(self) -> tuple[str, ...]:
         """Compiler flags for the core."""
-        return CORE_FLAGS[self.core]
+        return self.processor.flags
 
     def target(self, via: Via) -> Target:
         """The target for `via`; raises BoardError when the board has none."""
@@ -180,8 +108,6 @@ class Board(_Strict):
 
     @model_validator(mode="after")
     def _budget_fits(self) -> Self:
-        if self.hardware is None and self.qemu is None:
-            raise ValueError("a board needs a [qemu] or a [hardware] table")
         if self.qemu is not None and self.qemu.machine is None:
             raise ValueError("[qemu] needs `machine`, the name that `qemu-system-arm -M` takes")
         for via, target in (("hardware", self.hardware), ("qemu", self.qemu)):
@@ -194,12 +120,6 @@ class Board(_Strict):
         return self
 
 
-@dataclass(frozen=True, slots=True)
-class _Problem:
-    where: str
-    text: str
-
-
 def canonical_name(name: str) -> str:
     """``NUCLEO_F746ZG`` and ``nucleo_f746zg`` are ``nucleo-f746zg``."""
     return name.strip().lower().replace("_", "-")
@@ -207,7 +127,7 @@ def canonical_name(name: str) -> str:
 
 def board_names(directory: Path | None = None) -> tuple[str, ...]:
     """Names of all boards in `directory` (default: shipped), sorted."""
-    return tuple(sorted(path.stem for path in (directory or boards_dir()).glob("*.toml")))
+    return names_in(directory or boards_dir())
 
 
 def load_board(name: str, directory: Path | None = None) -> Board:
@@ -230,44 +150,31 @@ def load_board(name: str, directory: Path | None = None) -> Board:
 
 
 def read_board(path: Path) -> Board:
-    """The board in the TOML file `path`. Raises BoardError."""
-    try:
-        raw = tomllib.loads(read_regular(path, MAX_FILE_BYTES).decode())
-    except FileNotFoundError as error:
-        raise BoardError(f"board file {path} does not exist") from error
-    except (OSError, ValueError, RecursionError) as error:  # ValueError: no UTF-8, no TOML, an endless number
-        raise BoardError(f"board file {path} cannot be read: {error}") from error
-    try:
-        return Board.model_validate(raw)
-    except ValidationError as error:
-        raise BoardError(f"board file {path.name}: {_first_problem(error)}") from error
+    """The board in the TOML file `path`; its SoC and core may lie beside it, in ``socs`` and ``cores``.
+
+    Raises BoardError.
+    """
+    table = read_table("board", path)
+    return validated("board", path, Board, _with_chip(table, path))
 
 
-def _first_problem(error: ValidationError) -> str:
-    # A misspelt key also shows up as a missing one: the misspelling is what the reader has to see.
-    items = sorted(error.errors(), key=lambda item: item["type"] != "extra_forbidden")
-    problems = [_describe(item) for item in items]
-    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    first = problems[0]
-    return f"{first.where}: {first.text}{more}" if first.where else f"{first.text}{more}"
-
-
-def _describe(item: Mapping[str, Any]) -> _Problem:
-    where = ".".join(str(part) for part in item["loc"])
-    if item["type"] != "extra_forbidden":
-        return _Problem(where, str(item["msg"]).removeprefix("Value error, "))
-    keys = _fields_at(item["loc"][:-1])
-    near = difflib.get_close_matches(str(item["loc"][-1]), keys, n=1)
-    return _Problem(where, "unknown key" + (f"; did you mean {near[0]!r}?" if near else ""))
-
-
-def _fields_at(loc: tuple[Any, ...]) -> list[str]:
-    """Field names of the model at `loc`, for suggestions."""
-    tables: dict[str, type[BaseModel]] = {
-        "budget": Budget, "uart": Uart, "usb": Usb, "probe": Probe, "hardware": Target, "qemu": Target,
-        "flash": Region, "sram": Region, "timing": Timing, "pipeline": Pipeline, "code": CodeLines, "data": DataLines,
-        "evidence": Evidence,
-    }  # fmt: skip
-    names = [part for part in loc if part in tables]
-    model: type[BaseModel] = tables[names[-1]] if names else Board
-    return list(model.model_fields)
+def _with_chip(table: dict[str, Any], path: Path) -> dict[str, Any]:
+    """`table` with what its SoC and core bring in; the machine that stands in for the core too."""
+    full = dict(table)
+    if isinstance(table.get("soc"), str):
+        soc = load_soc(table["soc"], path.parent)
+        for key in ("core", "clock_hz", "hardware"):
+            if getattr(soc, key) is not None:
+                full.setdefault(key, getattr(soc, key))
+        if soc.timing is not None:
+            own = table.get("timing", {})
+            full["timing"] = {**soc.timing.model_dump(exclude_none=True), **(own if isinstance(own, dict) else {})}
+    if "processor" in table:
+        raise BoardError(f"board file {path.name}: processor: unknown key; did you mean 'core'?")
+    if isinstance(full.get("core"), str):
+        core = load_core(full["core"], path.parent)
+        full["processor"] = core
+        full.setdefault("qemu", core.emulator)
+    else:
+        raise BoardError(f"board file {path.name}: core: a board names its `soc`, or its `core`")
+    return full

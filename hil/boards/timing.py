@@ -9,7 +9,6 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Core = Literal["cortex-m4", "cortex-m7"]
 Base = Literal["cycles", "instructions"]
 
 _Count = Annotated[int, Field(ge=0, le=65_534)]
@@ -64,6 +63,28 @@ class DataLines(CodeLines):
     cached_ram_from: Annotated[int, Field(ge=0, lt=2**32)] | None = None
 
 
+class EvidenceRow(_Strict):
+    """One figure measured on a board by others, and what the model said of the same code.
+
+    `source` cites the figure, `error_pct` is modelled / published - 1.
+    """
+
+    source: str
+    board: str
+    code: str
+    clock_mhz: Annotated[float, Field(gt=0, le=10_000)]
+    published_ms: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    modelled_ms: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    error_pct: Annotated[float, Field(ge=-100, le=1000, allow_inf_nan=False)]
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> Self:
+        error_pct = 100 * (self.modelled_ms / self.published_ms - 1)
+        if abs(error_pct - self.error_pct) > 0.1:
+            raise ValueError(f"error_pct is {error_pct:+.1f} by the two figures, not {self.error_pct:+.1f}")
+        return self
+
+
 class Evidence(_Strict):
     """Why the constants may be believed: figures measured on boards, and how far the model was from them.
 
@@ -72,7 +93,7 @@ class Evidence(_Strict):
     """
 
     source: str
-    rows: tuple[str, ...]
+    rows: tuple[EvidenceRow, ...]
     method: Literal["leave-one-out", "in-sample"]
     mean_error_pct: _Percent
     max_error_pct: _Percent

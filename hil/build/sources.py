@@ -13,7 +13,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from hil.boards.board import Board, Target
+from hil.boards.board import Board
+from hil.boards.target import Target
 from hil.errors import BoardError, ToolMissing, UsageError
 from hil.resources import firmware_dir
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from hil.boards.board import KIB
+from hil.boards.sizes import KIB
 from hil.calibration.sample import Sample
 from hil.runtimes.tflm.network import make_network
 from munas.cost.estimate import arena_bytes, table_bytes, weights_bytes, works_of

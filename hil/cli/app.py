@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 import typer
 from rich.console import Console
 
-from hil.boards.board import Board, Via, load_board, typed_size_bytes
+from hil.boards.board import Board, Via, load_board
+from hil.boards.sizes import typed_size_bytes
 from hil.errors import InfrastructureError, UsageError
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ from pathlib import Path
 import jinja2
 import numpy as np
 
-from hil.boards.board import Board, Target, Via
+from hil.boards.board import Board, Via
+from hil.boards.target import Target
 from hil.build.sources import Group, Library, Project
 from hil.resources import firmware_dir
 

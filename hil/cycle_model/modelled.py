@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from hil.boards.timing import Core, Evidence, Timing
+from hil.boards.timing import Evidence, Timing
 from hil.cache import digest
 from hil.cycle_model.model import Milliseconds, board_cycles, milliseconds, shares
 from hil.cycle_model.native import engine_dir
@@ -71,7 +71,7 @@ def modelled_from_json(document: Mapping[str, Any]) -> ModelledLatency:
 
 
 def modelled_latency(
-    timing: Timing | None, core: Core, clock_hz: int, records: Sequence[InferenceRecord], layers: int
+    timing: Timing | None, core: str, clock_hz: int, records: Sequence[InferenceRecord], layers: int
 ) -> ModelledLatency:
     """What the `records` of the timed inferences amount to on the board whose file has the table `timing`.
 
@@ -100,7 +100,7 @@ def _summed_up(evidence: Evidence) -> str:
     )
 
 
-def constants_id(timing: Timing | None, core: Core) -> str:
+def constants_id(timing: Timing | None, core: str) -> str:
     """Names all that a core's modelled cycles depend on but the code: engine, instruction tables, board constants."""
     constants = (timing or Timing()).model_dump(mode="json", exclude={"evidence"})
     return digest([_engine(), core, json.dumps(constants, sort_keys=True)])[:16]

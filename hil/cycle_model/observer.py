@@ -7,8 +7,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from hil.boards.board import Target
-from hil.boards.timing import Core, Timing
+from hil.boards.core import Core
+from hil.boards.target import Target
+from hil.boards.timing import Timing
 from hil.cycle_model.options import engine_options
 from hil.cycle_model.plugin import find_plugin
 from hil.cycle_model.record import InferenceRecord, RecordReader
@@ -25,7 +26,7 @@ class TimingObserver:
 
     def __init__(self, timing: Timing | None, core: Core, target: Target, program: str) -> None:
         self.timing = timing or Timing()
-        self._core: Core = core
+        self._core = core
         self._target = target
         self._plugin = find_plugin(program)
         self._folder = tempfile.TemporaryDirectory(prefix="munas-hil-timing-")

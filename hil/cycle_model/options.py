@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
-from hil.boards.board import Target
-from hil.boards.timing import Core, Timing
+from hil.boards.core import Core
+from hil.boards.target import Target
+from hil.boards.timing import Timing
 from hil.cycle_model.regions import Regions
+from hil.errors import BoardError
+
+CYCLE_MODELS = {"cortex-m4": 4, "cortex-m7": 7}
+"""The engine's number (`core_t` of engine/model.h) for each cycle model that a core file may name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +31,7 @@ class EngineOptions:
     the cycles of SDIV and UDIV, `address_stall` what an address computed by the instruction before costs.
     """
 
-    core: Literal[4, 7]
+    core: int
     inference: int
     layers: tuple[int, ...] = ()
     flash: tuple[int, int] = (0, 0)
@@ -48,7 +52,7 @@ def engine_options(timing: Timing, core: Core, target: Target, regions: Regions)
     ram = (target.sram.origin + (skipped or 0), max(0, target.sram.length - (skipped or 0)))
     pipeline = timing.pipeline
     return EngineOptions(
-        core=4 if core == "cortex-m4" else 7,
+        core=_engine_core(core),
         inference=regions.inference,
         layers=tuple(regions.layers),
         flash=(target.flash.origin, target.flash.length),
@@ -62,3 +66,12 @@ def engine_options(timing: Timing, core: Core, target: Target, regions: Regions)
         data=Lines(timing.data.line_bytes, timing.data.lines, timing.data.ways),
         data_covers_ram=skipped is not None,
     )
+
+
+def _engine_core(core: Core) -> int:
+    known = f"(known: {', '.join(CYCLE_MODELS)})"
+    if core.cycle_model is None:
+        raise BoardError(f"core {core.name} has no cycle model {known}: instruction counts only, with --no-timing")
+    if core.cycle_model not in CYCLE_MODELS:
+        raise BoardError(f"core {core.name} asks for cycle model {core.cycle_model!r}, which does not exist {known}")
+    return CYCLE_MODELS[core.cycle_model]

@@ -10,7 +10,8 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from hil.boards.board import Board, typed_size_bytes
+from hil.boards.board import Board
+from hil.boards.sizes import typed_size_bytes
 from hil.cycle_model.modelled import TIMER as MODELLED
 from hil.errors import UsageError
 from munas.cost.calibration import Calibration

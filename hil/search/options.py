@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast, get_args
 
-from hil.boards.board import KIB, Board, typed_size_bytes
+from hil.boards.board import Board
+from hil.boards.sizes import KIB, typed_size_bytes
 from hil.cache import cache_dir
 from hil.calibration.calibrate import calibration_for
 from hil.calibration.fit_memory import KernelCode

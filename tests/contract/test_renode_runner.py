@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from hil.boards.board import Board, board_names, load_board
+from hil.boards.core import load_core
 from hil.errors import BoardError, RunnerError, ToolMissing
 from hil.link.device import Timeouts
 from hil.targets.runners.base import Runner, Session
@@ -33,7 +34,7 @@ def renode_objects(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]
     assert "icount-instructions" in text
     (folder / "mps2.c").write_text(text.replace("icount-instructions", "renode-instructions"))
     sources = [*sorted((images.FIRMWARE / "runtime").glob("*.c")), folder / "mps2.c"]
-    flags = [*images.CORE_FLAGS["cortex-m7"], *images.FLAGS, f"-I{images.FIRMWARE / 'runtime'}"]
+    flags = [*load_core("cortex-m7").flags, *images.FLAGS, f"-I{images.FIRMWARE / 'runtime'}"]
     subprocess.run([images.GCC, *flags, "-c", *map(str, sources)], cwd=folder, check=True, timeout=120)
     return tuple(folder / f"{source.stem}.o" for source in sources)
 

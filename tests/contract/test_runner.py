@@ -16,7 +16,8 @@ from typing import ClassVar
 
 import pytest
 
-from hil.boards.board import Board, Target, load_board
+from hil.boards.board import Board, load_board
+from hil.boards.target import Target
 from hil.errors import (
     BoardError,
     InfrastructureError,

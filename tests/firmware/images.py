@@ -11,7 +11,7 @@ import pytest
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 
-from hil.boards.board import CORE_FLAGS
+from hil.boards.core import load_core
 
 FIRMWARE = Path(__file__).resolve().parents[2] / "firmware"
 GCC = "arm-none-eabi-gcc"
@@ -83,7 +83,7 @@ def runtime(core: str, folder: Path) -> tuple[Path, ...]:
     need_toolchain()
     folder.mkdir(parents=True, exist_ok=True)
     sources = [*sorted((FIRMWARE / "runtime").glob("*.c")), FIRMWARE / "port" / "mps2.c"]
-    _gcc(folder, *CORE_FLAGS[core], *FLAGS, f"-I{FIRMWARE / 'runtime'}", "-c", *map(str, sources))
+    _gcc(folder, *load_core(core).flags, *FLAGS, f"-I{FIRMWARE / 'runtime'}", "-c", *map(str, sources))
     return tuple(folder / f"{source.stem}.o" for source in sources)
 
 
@@ -96,7 +96,7 @@ def link(
     (folder / "memory.x").write_text(memory or memory_x())
     image = folder / "image.elf"
     _gcc(
-        folder, *CORE_FLAGS[core], *FLAGS, f"-I{FIRMWARE / 'runtime'}", "model.c", *map(str, objects),
+        folder, *load_core(core).flags, *FLAGS, f"-I{FIRMWARE / 'runtime'}", "model.c", *map(str, objects),
         f"-T{FIRMWARE / 'link.ld'}", "-L.", "-nostartfiles", "--specs=nosys.specs",
         "-Wl,--gc-sections", "-Wl,--fatal-warnings", "-o", str(image),
     )  # fmt: skip

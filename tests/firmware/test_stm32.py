@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from hil.boards.board import Via, load_board
+from hil.boards.core import load_core
 from hil.build.sources import find_cmsis, library
 from hil.link.device import Device, Timeouts
 from hil.measure.harness import Harness, Options
@@ -46,7 +47,7 @@ def test_every_port_compiles_without_a_warning(name: str, via: Via, tmp_path: Pa
 def test_the_ports_name_their_timer(port: str, defines: tuple[str, ...], tmp_path: Path) -> None:
     images.need_toolchain()
     core = "cortex-m4" if port[5:] in ("f4", "l4") else "cortex-m7"
-    command = [images.GCC, *images.CORE_FLAGS[core], *images.FLAGS, *STRICT, *defines, f"-I{images.FIRMWARE}/runtime"]
+    command = [images.GCC, *load_core(core).flags, *images.FLAGS, *STRICT, *defines, f"-I{images.FIRMWARE}/runtime"]
     out = tmp_path / "port.o"
     subprocess.run([*command, "-c", str(PORT / f"{port}.c"), "-o", str(out)], check=True, timeout=60)
     assert (b"renode-instructions" if defines else b"dwt-cycles") + b"\x00" in out.read_bytes()
@@ -233,7 +234,7 @@ def netduino(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:
         pytest.skip(f"{QEMU} is not installed")
     folder = tmp_path_factory.mktemp("stm32f4")
     sources = [*sorted((images.FIRMWARE / "runtime").glob("*.c")), PORT / "stm32f4.c"]
-    flags = [*images.CORE_FLAGS["cortex-m4"], *images.FLAGS, "-DHIL_QEMU=1", f"-I{images.FIRMWARE / 'runtime'}"]
+    flags = [*load_core("cortex-m4").flags, *images.FLAGS, "-DHIL_QEMU=1", f"-I{images.FIRMWARE / 'runtime'}"]
     subprocess.run([images.GCC, *flags, "-c", *map(str, sources)], cwd=folder, check=True, timeout=120)
     return tuple(folder / f"{source.stem}.o" for source in sources)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hil.boards.board import CORE_FLAGS
+from hil.boards.core import load_core
 from hil.build.sources import CMSIS_DEFINES, find_cmsis
 from hil.cycle_model.description import Encoding, load_description
 from hil.cycle_model.library import decode
@@ -51,7 +51,7 @@ def compare(lines: Iterable[objdump.Line]) -> tuple[int, list[str]]:
 def compile_source(source: Path, target: Path, core: str, level: str) -> None:
     cmsis = find_cmsis()
     subprocess.run(
-        ["arm-none-eabi-gcc", *CORE_FLAGS[core], level, "-std=c11", "-w", *CMSIS_DEFINES, f"-I{cmsis.nn}/Include",
+        ["arm-none-eabi-gcc", *load_core(core).flags, level, "-std=c11", "-w", *CMSIS_DEFINES, f"-I{cmsis.nn}/Include",
          f"-I{cmsis.core}/Include", "-c", str(source), "-o", str(target)],
         check=True,
     )  # fmt: skip
@@ -77,7 +77,7 @@ def test_libraries_decode_as_objdump_says(tmp_path: Path) -> None:
     """newlib: other idioms than the kernels have, and floating point."""
     total = 0
     for name in ("libc.a", "libm.a"):
-        flags = CORE_FLAGS["cortex-m7"]
+        flags = load_core("cortex-m7").flags
         said = subprocess.run(
             ["arm-none-eabi-gcc", *flags, f"-print-file-name={name}"], capture_output=True, text=True, check=True
         )

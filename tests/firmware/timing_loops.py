@@ -6,7 +6,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from hil.boards.board import CORE_FLAGS
+from hil.boards.core import load_core
 from hil.cycle_model.options import EngineOptions
 from hil.cycle_model.plugin import find_plugin
 from hil.cycle_model.record import InferenceRecord, RecordReader
@@ -62,7 +62,7 @@ def build(body: str, core: int, folder: Path) -> tuple[Path, dict[str, int]]:
     source, elf = folder / "loop.s", folder / "loop.elf"
     source.write_text(_FRAME.format(cpu=cpu, body=body), encoding="ascii")
     subprocess.run(
-        ["arm-none-eabi-gcc", *CORE_FLAGS[cpu], "-nostdlib", "-Wl,-Ttext=0x100", "-Wl,--section-start=.vectors=0",
+        ["arm-none-eabi-gcc", *load_core(cpu).flags, "-nostdlib", "-Wl,-Ttext=0x100", "-Wl,--section-start=.vectors=0",
          "-Wl,-Tbss=0x20000000", "-Wl,-e,reset", "-Wl,--build-id=none", str(source), "-o", str(elf)],
         check=True,
     )  # fmt: skip

@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from hil.boards.board import board_names, canonical_name, load_board, parse_size_bytes, read_board
+from hil.boards.board import board_names, canonical_name, load_board, read_board
+from hil.boards.core import core_names, load_core
+from hil.boards.sizes import parse_size_bytes
+from hil.boards.soc import load_soc, soc_names
 from hil.errors import BoardError
 from hil.resources import boards_dir
 
@@ -78,7 +81,10 @@ def test_a_board_file_of_the_user(tmp_path: Path) -> None:
         ('"256K"', '"32K"', "exceeds qemu.sram"),
         ('"256K"', '"many"', "is not a size"),
         ('"256K"', "0", "greater than 0"),
-        ("cortex-m4", "cortex-m3", "core"),
+        ("cortex-m4", "cortex-m44", r"unknown core 'cortex-m44'; did you mean cortex-m4\? \(known: .*cortex-m7"),
+        ('core = "cortex-m4"', 'soc = "stm32l4r6"', r"unknown SoC 'stm32l4r6'; did you mean stm32l4r5\?"),
+        ('core = "cortex-m4"', "", r"names its `soc`, or its `core`"),
+        ('core = "cortex-m4"', 'core = "../board"', "unknown core"),
         ("80_000_000", "-1", "clock_hz"),
         ("80_000_000", '"fast"', "clock_hz"),
         ('port = "mps2"', 'port = "../../etc/passwd"', "port"),
@@ -102,9 +108,53 @@ def test_a_missing_and_an_unreadable_file(tmp_path: Path) -> None:
         load_board(str(tmp_path / "binary.toml"))
 
 
-def test_a_board_without_a_target(tmp_path: Path) -> None:
-    with pytest.raises(BoardError, match="needs a"):
-        read_board(write(tmp_path, GOOD.split("[qemu]")[0]))
+def test_a_board_without_an_emulator_has_that_of_its_core(tmp_path: Path) -> None:
+    board = read_board(write(tmp_path, GOOD.split("[qemu]")[0]))
+    assert board.qemu == load_core("cortex-m4").emulator
+
+
+@pytest.mark.parametrize("name", core_names())
+def test_every_shipped_core_loads(name: str) -> None:
+    core = load_core(name)
+    assert core.name == name
+    assert f"-mcpu={name}" in core.flags
+    assert core.emulator.machine
+
+
+@pytest.mark.parametrize("name", soc_names())
+def test_every_shipped_soc_has_a_core_that_we_know(name: str) -> None:
+    assert load_soc(name).core in core_names()
+
+
+def test_a_board_is_what_its_soc_says_and_its_own_file_adds() -> None:
+    board, soc = load_board("nucleo-f746zg"), load_soc("stm32f746")
+    assert (board.soc, board.core, board.clock_hz) == (soc.name, soc.core, soc.clock_hz)
+    assert board.hardware == soc.hardware
+    assert soc.timing is not None
+    assert board.timing is not None
+    assert (board.timing.scale, board.timing.data) == (soc.timing.scale, soc.timing.data)
+    assert board.timing.evidence is not None
+    assert board.probe is not None
+
+
+def test_a_soc_and_a_core_of_the_user_lie_beside_the_board(tmp_path: Path) -> None:
+    for folder, text in (
+        ("cores", (boards_dir() / "cores" / "cortex-m4.toml").read_text().replace('"cortex-m4"\n', '"mine"\n', 1)),
+        ("socs", (boards_dir() / "socs" / "stm32l4r5.toml").read_text().replace('"cortex-m4"', '"mine"')),
+    ):
+        (tmp_path / folder).mkdir()
+        name = "mine" if folder == "cores" else "stm32l4r5"
+        (tmp_path / folder / f"{name}.toml").write_text(text)
+    board = read_board(write(tmp_path, GOOD.replace('core = "cortex-m4"', 'soc = "stm32l4r5"')))
+    assert (board.core, board.processor.name) == ("mine", "mine")
+    assert board.hardware is not None
+
+
+def test_a_row_of_evidence_has_to_add_up(tmp_path: Path) -> None:
+    text = (boards_dir() / "nucleo-l4r5zi.toml").read_text()
+    (tmp_path / "mine.toml").write_text(text.replace("error_pct = 1.2", "error_pct = 0.2"))
+    with pytest.raises(BoardError, match=r"error_pct is \+1\.2 by the two figures, not \+0\.2"):
+        read_board(tmp_path / "mine.toml")
 
 
 def test_no_target_for_a_via(tmp_path: Path) -> None:

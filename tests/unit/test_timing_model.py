@@ -10,7 +10,8 @@ import pytest
 from pydantic import ValidationError
 
 from hil.boards.board import load_board
-from hil.boards.timing import CodeLines, DataLines, Evidence, Pipeline, Timing
+from hil.boards.core import load_core
+from hil.boards.timing import CodeLines, DataLines, Evidence, EvidenceRow, Pipeline, Timing
 from hil.cycle_model.model import board_cycles, milliseconds, shares
 from hil.cycle_model.options import engine_options
 from hil.cycle_model.record import Counters, RecordReader
@@ -21,8 +22,11 @@ ZERO = Counters(*(0 for _ in dataclasses.fields(Counters)))
 COUNTERS = dataclasses.replace(
     ZERO, cycles=1300, instructions=1000, code_misses=5, data_misses=10, alu=600, load=300, branch=100
 )
+ROW = EvidenceRow(
+    source="a log", board="B", code="a network", clock_mhz=100, published_ms=10, modelled_ms=10.2, error_pct=2
+)
 EVIDENCE = Evidence(
-    source="logs", rows=("a log",), method="leave-one-out", mean_error_pct=2, max_error_pct=4, interval_pct=5
+    source="logs", rows=(ROW,), method="leave-one-out", mean_error_pct=2, max_error_pct=4, interval_pct=5
 )
 TIMING = Timing(
     scale=1.1, code=CodeLines(lines=32, miss_cycles=3), data=DataLines(lines=8, miss_cycles=14), evidence=EVIDENCE
@@ -55,12 +59,12 @@ def test_options_of_a_board() -> None:
     """The first 64 KiB of RAM are closely coupled on this chip: the cache begins behind them."""
     board = load_board("nucleo-f746zg")
     timing = Timing(data=DataLines(lines=128, ways=4, cached_ram_from=65536), pipeline=Pipeline(divide=5))
-    options = engine_options(timing, board.core, board.target("qemu"), Regions(0x100, {0x200: "a", 0x300: "b"}))
+    options = engine_options(timing, board.processor, board.target("qemu"), Regions(0x100, {0x200: "a", 0x300: "b"}))
     assert (options.core, options.inference, options.layers) == (7, 0x100, (0x200, 0x300))
     assert options.ram == (0x20010000, 0x400000 - 0x10000)
     assert options.data_covers_ram
     assert options.divide == 5
-    without = engine_options(Timing(), "cortex-m4", board.target("qemu"), Regions(0, {}))
+    without = engine_options(Timing(), load_core("cortex-m4"), board.target("qemu"), Regions(0, {}))
     assert (without.core, without.data_covers_ram, without.data.lines) == (4, False, 0)
 
 
@@ -78,7 +82,7 @@ def test_bad_tables_are_refused(table: dict[str, object]) -> None:
 
 def test_evidence_has_to_make_sense() -> None:
     with pytest.raises(ValidationError, match="has to hold"):
-        Evidence(source="x", rows=("y",), method="in-sample", mean_error_pct=3, max_error_pct=2, interval_pct=9)
+        Evidence(source="x", rows=(ROW,), method="in-sample", mean_error_pct=3, max_error_pct=2, interval_pct=9)
 
 
 def record_lines() -> list[str]:

@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from hil.boards.board import Board, board_names, load_board
-from hil.boards.timing import DataLines, Evidence, Timing
+from hil.boards.timing import DataLines, Evidence, EvidenceRow, Timing
 from hil.cli import main as cli
 from hil.cli.app import chosen_timer, chosen_watch
 from hil.cli.tables import measurement_table, milliseconds_text
@@ -40,8 +40,11 @@ from hil.targets.place import make_runner
 from tests.networks import small_network
 
 ZERO = Counters(*(0 for _ in dataclasses.fields(Counters)))
+ROW = EvidenceRow(
+    source="a log", board="B", code="a network", clock_mhz=100, published_ms=10, modelled_ms=10.2, error_pct=2
+)
 EVIDENCE = Evidence(
-    source="logs", rows=("a log",), method="leave-one-out", mean_error_pct=2, max_error_pct=4, interval_pct=10
+    source="logs", rows=(ROW,), method="leave-one-out", mean_error_pct=2, max_error_pct=4, interval_pct=10
 )
 TIMING = Timing(scale=2, data=DataLines(lines=8, miss_cycles=10), evidence=EVIDENCE)
 MODELLED_BOARDS = ("nucleo-f746zg", "nucleo-l4r5zi")

@@ -11,6 +11,8 @@ from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import ARMAttributesSection
 
+from hil.boards.core import core_names, load_core
+
 _MAGIC = b"!<arch>\n"
 _HEADER_BYTES = 60
 
@@ -18,7 +20,6 @@ _HEADER_BYTES = 60
 # Values of Tag_CPU_arch and Tag_FP_arch. An object does not state its core, but these two tell M4 from M7.
 _ARCHITECTURES = {10: "Armv7-M", 11: "Armv6-M", 12: "Armv6S-M", 13: "Armv7E-M", 16: "Armv8-M", 17: "Armv8-M"}
 _FLOAT_UNITS = {0: "no FPU", 5: "VFPv4", 6: "VFPv4", 7: "FPv5", 8: "FPv5"}
-_CORES = {("Armv7E-M", "VFPv4"): "cortex-m4", ("Armv7E-M", "FPv5"): "cortex-m7"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,9 @@ class Target:
     @property
     def core(self) -> str | None:
         """The core of ours that these are made for; None when it is none of them."""
-        return _CORES.get((self.architecture, self.float_unit))
+        known = (load_core(name) for name in core_names())
+        made_for = (self.architecture, self.float_unit)
+        return next((core.name for core in known if (core.architecture, core.float_unit) == made_for), None)
 
     def __str__(self) -> str:
         precision = "double precision" if self.double_precision else "single precision"

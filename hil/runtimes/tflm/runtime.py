@@ -6,7 +6,8 @@ import functools
 from collections.abc import Mapping
 from pathlib import Path
 
-from hil.boards.board import Board, Target, Via
+from hil.boards.board import Board, Via
+from hil.boards.target import Target
 from hil.build.sources import FAST, LANGUAGE_FLAGS, LINK_FLAGS, SMALL, WARNING_FLAGS, Group, Library, Project
 from hil.build.toolchain import find_toolchain, run_tool
 from hil.codegen.render import Options, board_texts, copy_firmware, relative, template, write_project

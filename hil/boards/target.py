@@ -1,0 +1,54 @@
+"""Where an image can run: a memory map, a port file, a timer."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from hil.boards.sizes import SizeBytes
+
+
+class Strict(BaseModel):
+    """A table of a data file: no unknown keys, never changed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Region(Strict):
+    """A memory region: `origin` (address) and `length` in bytes."""
+
+    origin: Annotated[int, Field(ge=0, lt=2**32)]
+    length: SizeBytes
+
+    @property
+    def end(self) -> int:
+        """First address behind the region."""
+        return self.origin + self.length
+
+    @model_validator(mode="after")
+    def _inside_address_space(self) -> Self:
+        if self.end > 2**32:
+            raise ValueError(f"region 0x{self.origin:08x} + {self.length} leaves the 32-bit address space")
+        return self
+
+
+class Target(Strict):
+    """Where an image can run: memory map, port file, timer (`tick_ns`: the emulated timer's tick)."""
+
+    port: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
+    flash: Region
+    sram: Region
+    timer: Literal["dwt-cycles", "icount-instructions", "renode-instructions"]
+    tick_ns: Annotated[int, Field(gt=0)] = 40
+    machine: Annotated[str, Field(pattern=r"^[a-z0-9-]+$")] | None = None
+    defines: dict[Annotated[str, Field(pattern=r"^HIL_[A-Z0-9_]+$")], int] = {}
+
+    @model_validator(mode="after")
+    def _no_overlap(self) -> Self:
+        if self.flash.origin < self.sram.end and self.sram.origin < self.flash.end:
+            raise ValueError(
+                f"flash 0x{self.flash.origin:08x}-0x{self.flash.end:08x} and sram "
+                f"0x{self.sram.origin:08x}-0x{self.sram.end:08x} overlap"
+            )
+        return self
