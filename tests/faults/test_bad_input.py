@@ -22,7 +22,7 @@ from hil.terminal import printable
 from tests.calibration_results import calibration_result
 
 ROOT = Path(__file__).resolve().parents[2]
-BOARD = (ROOT / "boards" / "mps2-an386.toml").read_text(encoding="utf-8")
+BOARD = (ROOT / "boards" / "netduinoplus2.toml").read_text(encoding="utf-8")
 MANY_DIGITS = "9" * 5000  # Python refuses to make an integer of them
 LAYER = {
     "op": "Conv2D", "name": "a", "inputs": ["INPUT"], "in_shapes": [[1, 8, 8, 3]], "out_shape": [1, 8, 8, 4],
@@ -101,9 +101,9 @@ def test_report_replaces_no_device(run: Cli, tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        BOARD.replace("25_000_000", MANY_DIGITS),
-        BOARD.replace('"4M"', f'"{MANY_DIGITS}K"'),
-        BOARD.replace('"4M"', '"\u0664M"'),
+        BOARD.replace("168_000_000", MANY_DIGITS),
+        BOARD.replace('"1M"', f'"{MANY_DIGITS}K"'),
+        BOARD.replace('"1M"', '"\u0664M"'),
         "a = " + "[" * 5000,
         "\x00",
     ],

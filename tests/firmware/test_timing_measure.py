@@ -114,7 +114,9 @@ def test_measure(tmp_path: Path, options: list[str], compiler: str, wanted: str)
 def test_calibrate_and_estimate_by_modelled_cycles(tmp_path: Path) -> None:
     """The constants belong to the identity: with others, or by another timer, the calibration is refused."""
     board = (ROOT / "boards" / "nucleo-l4r5zi.toml").read_text(encoding="utf-8")
-    (tmp_path / "mine.toml").write_text(board.replace("miss_cycles = 14.3", "miss_cycles = 20"), encoding="utf-8")
+    (tmp_path / "mine.toml").write_text(
+        board.replace("[timing.evidence]", "[timing]\nscale = 2\n\n[timing.evidence]"), encoding="utf-8"
+    )
     place = ("--board", "nucleo-l4r5zi", "--via", "qemu")
     found, _ = munas_hil(
         tmp_path, "calibrate", *place, "--timer", "modelled-cycles", "-n", "40", "--seed", "3", "--json"
