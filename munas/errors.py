@@ -4,7 +4,7 @@
      ├── DatasetError       a data set is missing, corrupt, or of a shape that cannot be used
      ├── SearchError        the request itself is wrong: bounds nothing can meet, the store of another search
      ├── SearchStoreError   the surroundings failed: disk full, file corrupt or held by another process
-     └── TrainingError      one candidate could not be trained; the search goes on
+     └── TrainingError      one trial could not be trained; the search goes on
 
 A message says what was tried and what to do. A `SearchError` is the user's to repair; after a `SearchStoreError` the
 same command goes on where the search was.
@@ -30,4 +30,4 @@ class SearchStoreError(MunasError):
 
 
 class TrainingError(MunasError):
-    """One candidate could not be trained or quantised. It counts as a failed evaluation."""
+    """One trial could not be trained or quantised. It counts as a failed trial."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from munas.arch.graph import build_graph
 from munas.errors import TrainingError
-from munas.search.candidate import Epoch, Task, Trained
+from munas.search.trial import Epoch, Task, Trained
 from munas.tflite.flatbuffer import write_tflite
 
 INPUT_SHAPE, NUM_CLASSES = (8, 8, 1), 10
@@ -33,14 +33,14 @@ class StubTrainer:
         return self.train
 
     def train(self, task: Task) -> Trained:
-        candidate = task.candidate
+        trial = task.trial
         if self.journal is not None:
-            (self.journal / f"{candidate.index}-{candidate.seed}-{task.effort:g}").touch()
-        if candidate.seed in self.broken:
+            (self.journal / f"{trial.index}-{trial.seed}-{task.effort:g}").touch()
+        if trial.seed in self.broken:
             raise TrainingError("the loss is not a number")
-        graph = build_graph(candidate.architecture, INPUT_SHAPE, NUM_CLASSES)
-        noise = np.random.default_rng([candidate.index, candidate.seed]).random()
+        graph = build_graph(trial.architecture, INPUT_SHAPE, NUM_CLASSES)
+        noise = np.random.default_rng([trial.index, trial.seed]).random()
         error = min(0.9, 0.3 / math.log2(16 + graph.model_size) + 0.01 * noise + 0.01 * (1 - task.effort))
-        tflite = write_tflite(graph, candidate.seed % 1000)
+        tflite = write_tflite(graph, trial.seed % 1000)
         history = (Epoch(1.0, error, 1.0),)
-        return Trained(candidate.architecture, error, error, 1, False, history, tflite, b"", 1000.0)
+        return Trained(trial.architecture, error, error, 1, False, history, tflite, b"", 1000.0)

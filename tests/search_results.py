@@ -22,7 +22,7 @@ BASE_CODE, BASE_RAM = 12_288, 4_096
 INTERVAL = 0.012
 BOUNDS = {"error": 0.12, "ram": 65_536.0, "flash": 65_536.0, "latency": 4.0e6}
 SETTINGS = {
-    "evaluations": 2000, "effort": 0.25, "halving": True, "sparsity": [0.05, 0.9], "population": 100, "sample": 25,
+    "trials": 2000, "effort": 0.25, "halving": True, "sparsity": [0.05, 0.9], "population": 100, "sample": 25,
     "mlp": False, "time_limit_s": 600.0, "memory_limit_bytes": 2 << 30, "final_seeds": 3, "final_effort": 1.0,
 }  # fmt: skip
 
@@ -104,7 +104,7 @@ def _member(point: Point, architecture: Architecture, layers: tuple[Box, ...], r
 
 
 def search_result(points: int = 200, seed: int = 1, *, pruned: bool = True) -> SearchResult:
-    """A search over `points` candidates, with up to five re-trained members of its front."""
+    """A search over `points` trials, with up to five re-trained members of its front."""
     rng = np.random.default_rng(seed)
     networks = _networks(points, seed)
     found = [_point(index, graph, points, rng, pruned) for index, (_, graph) in enumerate(networks)]

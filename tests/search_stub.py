@@ -25,7 +25,7 @@ from munas.cost.kernels import KernelVariant
 from munas.cost.resources import Resources
 from munas.cost.variants import loop_names
 from munas.data import Dataset, Examples
-from munas.search.candidate import Evaluation
+from munas.search.trial import TrialResult
 from tests.calibration_results import IDENTITY
 from tests.network_trainer import INPUT_SHAPE, NUM_CLASSES, PRELOAD, StubTrainer
 
@@ -34,7 +34,7 @@ from tests.network_trainer import INPUT_SHAPE, NUM_CLASSES, PRELOAD, StubTrainer
 class StubCosts:
     """Ten seconds a training at full effort, one a test."""
 
-    def training(self, evaluation: Evaluation, effort: float) -> float:
+    def training(self, trial_result: TrialResult, effort: float) -> float:
         return 10.0 * effort
 
     def test(self, resources: Resources) -> float:

@@ -1,6 +1,6 @@
 """A trainer without TensorFlow: figures from the seed and the architecture, at once, or trouble when asked for.
 
-The error falls with the number of weights, as it does for real networks, and depends on nothing but the candidate, so
+The error falls with the number of weights, as it does for real networks, and depends on nothing but the trial, so
 that a search with it is reproducible.
 """
 
@@ -21,8 +21,8 @@ from munas.arch.graph import build_graph
 from munas.cost.calibration import MemoryModel
 from munas.cost.resources import Assessor
 from munas.errors import DatasetError, TrainingError
-from munas.search.candidate import Epoch, Task, Trained
 from munas.search.objective import Bounds, Metric
+from munas.search.trial import Epoch, Task, Trained
 
 INPUT_SHAPE = (16, 16, 1)
 NUM_CLASSES = 4
@@ -36,8 +36,8 @@ PRELOAD = (__name__,)
 class StubTrainer:
     """Factory of the trainer.
 
-    `trouble` maps candidate indices to what `make_trouble` knows, or to ``nan``. `journal` is a folder: each start of a
-    candidate appends the process id to a file there, before `seconds` of sleep. `blob_bytes` is the size of each blob.
+    `trouble` maps trial indices to what `make_trouble` knows, or to ``nan``. `journal` is a folder: each start of a
+    trial appends the process id to a file there, before `seconds` of sleep. `blob_bytes` is the size of each blob.
     """
 
     trouble: Mapping[int, str] = field(default_factory=dict)
@@ -54,11 +54,11 @@ class StubTrainer:
         settings: StubTrainer
 
         def __call__(self, task: Task) -> Trained:
-            settings, candidate = self.settings, task.candidate
+            settings, trial = self.settings, task.trial
             if settings.journal is not None:
-                with (settings.journal / f"attempts-{candidate.index}").open("a") as file:
+                with (settings.journal / f"attempts-{trial.index}").open("a") as file:
                     file.write(f"{os.getpid()}\n")
-            trouble = settings.trouble.get(candidate.index, "")
+            trouble = settings.trouble.get(trial.index, "")
             make_trouble(trouble)
             time.sleep(settings.seconds)
             done = trained(task, settings.epochs, settings.blob_bytes)
@@ -67,22 +67,22 @@ class StubTrainer:
 
 def trained(task: Task, epochs: int = 4, blob_bytes: int = 100) -> Trained:
     """What the stub makes of a task; rungs and effort count."""
-    candidate = task.candidate
-    rng = np.random.default_rng(candidate.seed)
-    graph = build_graph(candidate.architecture, INPUT_SHAPE, NUM_CLASSES)
-    floor = min(0.9, 1.5 / math.log2(16 + graph.model_size) + 0.02 * rng.random() + 0.05 * candidate.sparsity)
+    trial = task.trial
+    rng = np.random.default_rng(trial.seed)
+    graph = build_graph(trial.architecture, INPUT_SHAPE, NUM_CLASSES)
+    floor = min(0.9, 1.5 / math.log2(16 + graph.model_size) + 0.02 * rng.random() + 0.05 * trial.sparsity)
     history: list[Epoch] = []
     stopped = False
     for epoch in range(1, epochs + 1):
         error = floor + (0.9 - floor) * 0.5 ** (epoch * task.effort)
-        history.append(Epoch(loss=2 * error, error=error, kept=1 - candidate.sparsity * epoch / epochs))
+        history.append(Epoch(loss=2 * error, error=error, kept=1 - trial.sparsity * epoch / epochs))
         if any(rung.epoch == epoch and error > rung.worst_error for rung in task.rungs):
             stopped = epoch < epochs
             break
     error = history[-1].error
     blob = rng.bytes(blob_bytes)
     return Trained(
-        candidate.architecture, error + 0.005, error, len(history), stopped, tuple(history), blob, blob[::-1], 1000.0
+        trial.architecture, error + 0.005, error, len(history), stopped, tuple(history), blob, blob[::-1], 1000.0
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from munas.search.candidate import Epoch, Task, Trained
+from munas.search.trial import Epoch, Task, Trained
 
 
 @dataclass(frozen=True)
@@ -27,5 +27,5 @@ class TinyKeras:
             rng = np.random.default_rng(0)
             images, labels = rng.random((64, 8, 8, 1), dtype=np.float32), rng.integers(0, 3, 64)
             (loss,) = model.fit(images, labels, epochs=1, verbose=0).history["loss"]
-            architecture = task.candidate.architecture
+            architecture = task.trial.architecture
             return Trained(architecture, float(loss), 0.0, 1, False, (Epoch(float(loss), 0.0, 1.0),), b"", b"", 1.0)

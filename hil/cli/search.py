@@ -54,16 +54,23 @@ WeightsOption = Annotated[
 StrategyOption = Annotated[str, typer.Option("--strategy", help="ageing (evolution) or random.")]
 ModeOption = Annotated[str, typer.Option("--mode", help="Graph of MACs, size, peak memory: faithful or reference.")]
 SpaceOption = Annotated[str, typer.Option("--space", help="cnn or mlp.")]
-EvaluationsOption = Annotated[
+TrialsOption = Annotated[
     int | None,
-    typer.Option("--evaluations", "-n", min=1, max=10**6, help="Candidates; default 2000, or as --minutes allows."),
+    typer.Option(
+        "--trials",
+        "--evaluations",
+        "-n",
+        min=1,
+        max=10**6,
+        help="Networks to try; default 2000, or as --minutes allows.",
+    ),
 ]
 MinutesOption = Annotated[
     float | None, typer.Option("--minutes", help="Time for everything; the search phase gets two thirds.")
 ]
-EffortOption = Annotated[float, typer.Option("--effort", help="Part of the recipe's training work, for a candidate.")]
+EffortOption = Annotated[float, typer.Option("--effort", help="Part of the recipe's training work, for a trial.")]
 PruningOption = Annotated[bool, typer.Option("--pruning/--no-pruning", help="Prune channels while training.")]
-HalvingOption = Annotated[bool, typer.Option("--halving/--no-halving", help="Stop hopeless candidates early.")]
+HalvingOption = Annotated[bool, typer.Option("--halving/--no-halving", help="Stop hopeless trials early.")]
 RejectOption = Annotated[
     bool, typer.Option("--reject-infeasible/--no-reject-infeasible", help="Do not train what cannot fit.")
 ]
@@ -80,7 +87,7 @@ SeedOption = Annotated[int, typer.Option("--seed", min=0, max=2**31 - 1, help="O
 WorkersOption = Annotated[
     int | None, typer.Option("--workers", min=1, max=256, help="Trainings at a time; default: cores.")
 ]
-TimeLimitOption = Annotated[float | None, typer.Option("--time-limit", help="Seconds that a candidate may take.")]
+TimeLimitOption = Annotated[float | None, typer.Option("--time-limit", help="Seconds that a trial may take.")]
 MemoryLimitOption = Annotated[str | None, typer.Option("--memory-limit", help="Memory of a worker, e.g. 2G.")]
 OutputOption = Annotated[
     Path | None, typer.Option("--output", "-o", help="Run folder; default runs/search-DATASET-BOARD-VIA.")
@@ -109,7 +116,7 @@ def search(
     strategy: StrategyOption = "ageing",
     space: SpaceOption = "cnn",
     mode: ModeOption = "faithful",
-    evaluations: EvaluationsOption = None,
+    trials: TrialsOption = None,
     minutes: MinutesOption = None,
     effort: EffortOption = 0.2,
     pruning: PruningOption = True,
@@ -139,7 +146,7 @@ def search(
     typed = Typed(
         dataset=dataset, source=source,
         wishes=Wishes(preset, max_error, max_ram, max_flash, max_latency, max_macs, max_weights),
-        calibration=calibration, strategy=strategy, space=space, mode=mode, evaluations=evaluations, minutes=minutes,
+        calibration=calibration, strategy=strategy, space=space, mode=mode, trials=trials, minutes=minutes,
         effort=effort, pruning=pruning, halving=halving, reject_infeasible=reject_infeasible, population=population,
         sample=sample, teacher=teacher, front=front, seeds=seeds, final_effort=final_effort, recalibrate=recalibrate,
         seed=seed, workers=workers, time_limit_s=time_limit, memory_limit=memory_limit, folder=output,

@@ -17,11 +17,11 @@ from hil.report.charts import numbers
 from hil.report.search.series import milliseconds
 from hil.search.lines import FinalLines, JsonLines, SearchLines
 from hil.terminal import printable
-from munas.search.candidate import Evaluation
 from munas.search.objective import Metric
+from munas.search.trial import TrialResult
 
 if TYPE_CHECKING:
-    from munas.search.study import Final, FinalsWatcher, SearchSettings, Standing, Watcher
+    from munas.search.study import Final, FinalsWatcher, SearchSettings, StudySummary, Watcher
 
 LOG_INTERVAL_S = 30.0
 REFRESH_PER_S = 4.0
@@ -36,7 +36,7 @@ _NAMES = {
 
 @dataclass(frozen=True, slots=True)
 class Display:
-    """Who is told of the two stages of a search: the evaluations, and the re-training of the front."""
+    """Who is told of the two stages of a search: the trials, and the re-training of the front."""
 
     search: Watcher
     finals: FinalsWatcher
@@ -57,36 +57,36 @@ class Progress:
     """Counts and rates of a search; times in seconds of a monotonic clock."""
 
     settings: SearchSettings
-    standing: Standing
+    summary: StudySummary
     began: float  # when this process went on with it
     resumed: int
     done: int
     stopped: int
-    last: Evaluation | None = None
+    last: TrialResult | None = None
     recent: tuple[float, ...] = ()
 
     def per_minute(self, now: float) -> float:
-        """Evaluations a minute, over the last ten minutes of this process."""
+        """Trials a minute, over the last ten minutes of this process."""
         window = min(max(now - self.began, 1e-9), RECENT_S)
         return 60.0 * sum(at > now - RECENT_S for at in self.recent) / window
 
     def seconds_left(self, now: float, elapsed_s: float) -> float | None:
-        """Until the evaluations are done or the time is over; None while nobody can know."""
+        """Until the trials are done or the time is over; None while nobody can know."""
         rate, limit = self.per_minute(now) / 60, self.settings.seconds
         by_time = None if limit is None else max(limit - elapsed_s, 0.0)
-        by_count = (self.settings.evaluations - self.done) / rate if rate > 0 else None
+        by_count = (self.settings.trials - self.done) / rate if rate > 0 else None
         known = [value for value in (by_time, by_count) if value is not None]
         return min(known, default=None)
 
     def share_done(self, elapsed_s: float) -> float:
         """How much of the search is over, 0..1."""
-        by_count = self.done / max(self.settings.evaluations, 1)
+        by_count = self.done / max(self.settings.trials, 1)
         by_time = elapsed_s / self.settings.seconds if self.settings.seconds else 0.0
         return min(max(by_count, by_time), 1.0)
 
 
 class SearchView:
-    """Shows the evaluations of a search as they finish."""
+    """Shows the trials of a search as they finish."""
 
     def __init__(self, console: Console, title: str, milliseconds_per_unit: float | None = None) -> None:
         self._console, self._title, self._factor = console, printable(title), milliseconds_per_unit
@@ -94,14 +94,14 @@ class SearchView:
         self._progress: Progress | None = None
         self._logged = self._told_s = 0.0
 
-    def started(self, settings: SearchSettings, resumed: Sequence[Evaluation], standing: Standing) -> None:
+    def started(self, settings: SearchSettings, resumed: Sequence[TrialResult], summary: StudySummary) -> None:
         """Begin: `resumed` are there already."""
         now = time.monotonic()
         early = sum(item.trained is not None and item.trained.stopped for item in resumed)
-        self._progress = Progress(settings, standing, now, len(resumed), len(resumed), early)
+        self._progress = Progress(settings, summary, now, len(resumed), len(resumed), early)
         self._logged = self._told_s = now
         if resumed:
-            text = f"{len(resumed)} evaluations are there already ({numbers.seconds(standing.elapsed_s)}), going on"
+            text = f"{len(resumed)} trials are there already ({numbers.seconds(summary.elapsed_s)}), going on"
             self._say(text)
         if self._console.is_terminal:
             self._live = Live(
@@ -109,19 +109,19 @@ class SearchView:
             )
             self._live.start()
 
-    def evaluated(self, evaluation: Evaluation, standing: Standing) -> None:
-        """One candidate finished."""
+    def trial_done(self, trial_result: TrialResult, summary: StudySummary) -> None:
+        """One trial finished."""
         progress, now = self._progress, time.monotonic()
         if progress is None:
             return
-        is_best = standing.best is not None and standing.best.candidate.index == evaluation.candidate.index
-        progress.standing, progress.last = standing, evaluation
+        is_best = summary.best is not None and summary.best.trial.index == trial_result.trial.index
+        progress.summary, progress.last = summary, trial_result
         progress.done += 1
-        progress.stopped += evaluation.trained is not None and evaluation.trained.stopped
+        progress.stopped += trial_result.trained is not None and trial_result.trained.stopped
         progress.recent = (*(at for at in progress.recent if at > now - RECENT_S), now)
         self._told_s = now
-        if evaluation.status == "failed":
-            self._say(f"candidate {evaluation.candidate.index} failed: {printable(evaluation.message)}")
+        if trial_result.status == "failed":
+            self._say(f"trial {trial_result.trial.index} failed: {printable(trial_result.message)}")
         if self._live is None and (is_best or now - self._logged >= LOG_INTERVAL_S):
             self._logged = now
             self._say(("new best: " if is_best else "") + self._line(progress, now))
@@ -139,25 +139,25 @@ class SearchView:
         self._console.print(f"search: {text}", highlight=False, markup=False, soft_wrap=True)
 
     def _elapsed_s(self, progress: Progress, now: float) -> float:
-        return progress.standing.elapsed_s + max(now - self._told_s, 0.0)
+        return progress.summary.elapsed_s + max(now - self._told_s, 0.0)
 
     def _line(self, progress: Progress, now: float) -> str:
         """The state in one line, for a log."""
         left = progress.seconds_left(now, self._elapsed_s(progress, now))
         words = [_amount(progress), f"{progress.per_minute(now):.1f}/min", _counts_text(progress)]
-        best = progress.standing.best
+        best = progress.summary.best
         words.append("nothing within the bounds yet" if best is None else f"best {self._short(best)}")
         if left is not None and left > 0:
             words.append(f"{_whole_seconds(left)} left")
         return ", ".join(words)
 
-    def _short(self, found: Evaluation) -> str:
+    def _short(self, found: TrialResult) -> str:
         cells = self._cells(found)
         known = [f"{name} {cells[name]}" for name in ("RAM", "flash", "latency", "MACs") if cells.get(name)]
         return f"{cells['error']} ({', '.join(known[:3])})"
 
-    def _cells(self, found: Evaluation) -> dict[str, str]:
-        """Figures of an evaluation as text."""
+    def _cells(self, found: TrialResult) -> dict[str, str]:
+        """Figures of a result as text."""
         cells = {"error": numbers.MISSING if found.trained is None else numbers.percent(found.trained.error)}
         costs = found.resources
         if costs is None:
@@ -186,12 +186,12 @@ class SearchView:
         over += "time left unknown" if left is None else f"{_whole_seconds(left)} left"
         bar = Table.grid(padding=0)
         bar.add_row(ProgressBar(100.0, 100.0 * progress.share_done(elapsed_s), width=BAR_WIDTH), Text(over))
-        rate = Text(f"{progress.per_minute(now):.1f} evaluations/min", "bold")
+        rate = Text(f"{progress.per_minute(now):.1f} trials/min", "bold")
         rate.append(f"  {_counts_text(progress)}", "default not bold")
         return Group(head, bar, rate, Text(), self._table(progress))
 
     def _table(self, progress: Progress) -> Table:
-        """The best within all bounds, under each bound alone, and the last candidate."""
+        """The best within all bounds, under each bound alone, and the last trial."""
         bounds = progress.settings.bounds.values
         shown = {_NAMES[metric] for metric in bounds} | {"RAM", "flash", "latency", "MACs"}
         columns = ["error", *(name for name in _NAMES.values() if name in shown and name != "error")]
@@ -200,15 +200,15 @@ class SearchView:
         for name in columns:
             title = f"{name}, {self._unit(progress)}" if name == "latency" else name
             table.add_column(Text(title, "dim"), justify="right", no_wrap=True)
-        table.add_column(Text("candidate", "dim"), justify="right", no_wrap=True)
-        standing = progress.standing
+        table.add_column(Text("trial", "dim"), justify="right", no_wrap=True)
+        summary = progress.summary
         wanted = bounds.get(Metric.ERROR)
         within = "within all bounds" if wanted is None else f"within all, error ≤ {numbers.percent(wanted)}"
-        met = standing.best is not None and standing.best.trained is not None and (
-            wanted is None or standing.best.trained.error <= wanted
+        met = summary.best is not None and summary.best.trained is not None and (
+            wanted is None or summary.best.trained.error <= wanted
         )  # fmt: skip
-        self._row(table, columns, within, standing.best, "bold green" if met else "bold yellow")
-        for metric, found in standing.best_under.items():
+        self._row(table, columns, within, summary.best, "bold green" if met else "bold yellow")
+        for metric, found in summary.best_under.items():
             name = f"{_NAMES[metric]} ≤ {self._bound(metric, bounds[metric])}"
             self._row(table, columns, name, found, "")
         if progress.last is not None:
@@ -228,9 +228,9 @@ class SearchView:
             return numbers.significant(value)
         return milliseconds(value * (self._factor or 1.0)) if metric is Metric.LATENCY else numbers.size(value)
 
-    def _row(self, table: Table, columns: Sequence[str], name: str, found: Evaluation | None, style: str) -> None:
+    def _row(self, table: Table, columns: Sequence[str], name: str, found: TrialResult | None, style: str) -> None:
         cells = {} if found is None else self._cells(found)
-        index = numbers.MISSING if found is None else f"#{found.candidate.index}"
+        index = numbers.MISSING if found is None else f"#{found.trial.index}"
         texts = (name, *(cells.get(key, numbers.MISSING) for key in columns), index)
         table.add_row(*(Text(text, style) for text in texts))
 
@@ -241,14 +241,14 @@ def _whole_seconds(seconds: float) -> str:
 
 def _amount(progress: Progress) -> str:
     """``412/2,000``; without the total where minutes end the search and the total means nothing."""
-    total = progress.settings.evaluations
+    total = progress.settings.trials
     is_open = progress.settings.seconds is not None and total > 100_000
-    return f"{progress.done:,}" + (" evaluated" if is_open else f"/{total:,}")
+    return f"{progress.done:,}" + (" trials" if is_open else f"/{total:,}")
 
 
 def _counts_text(progress: Progress) -> str:
-    standing = progress.standing
-    return f"{progress.stopped} stopped, {standing.failed} failed, {standing.rejected:,} rejected"
+    summary = progress.summary
+    return f"{progress.stopped} stopped, {summary.failed} failed, {summary.rejected:,} rejected"
 
 
 def _plural(number: int, noun: str) -> str:
@@ -271,7 +271,7 @@ class FinalsView:
         """One re-training finished."""
         self._done += 1
         job, found = final.job, final.trained
-        name = f"{self._done}/{self._total}: network {job.candidate.index}, seed {job.seed}"
+        name = f"{self._done}/{self._total}: network {job.trial.index}, seed {job.seed}"
         if found is None:
             self._say(f"{name} failed: {printable(final.message)}")
         else:
@@ -290,13 +290,13 @@ class _BothSearch:
 
     watchers: tuple[Watcher, ...]
 
-    def started(self, settings: SearchSettings, resumed: Sequence[Evaluation], standing: Standing) -> None:
+    def started(self, settings: SearchSettings, resumed: Sequence[TrialResult], summary: StudySummary) -> None:
         for item in self.watchers:
-            item.started(settings, resumed, standing)
+            item.started(settings, resumed, summary)
 
-    def evaluated(self, evaluation: Evaluation, standing: Standing) -> None:
+    def trial_done(self, trial_result: TrialResult, summary: StudySummary) -> None:
         for item in self.watchers:
-            item.evaluated(evaluation, standing)
+            item.trial_done(trial_result, summary)
 
     def finished(self) -> None:
         for item in self.watchers:

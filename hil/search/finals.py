@@ -10,9 +10,9 @@ from typing import Any, Protocol
 
 from hil.errors import CheckFailed, StoreError
 from munas.cost.resources import Assessor, Resources
-from munas.search.candidate import Evaluation, Trained
 from munas.search.objective import Bounds, features, meets
 from munas.search.study import Final
+from munas.search.trial import Trained, TrialResult
 
 _STEP = 0.9  # between the efforts that are tried
 _MARGIN = 0.85  # of the time that is left: predictions of it are not exact
@@ -23,8 +23,8 @@ _MEMBER_S = 6.0  # to write, build and measure one network
 class Costs(Protocol):
     """What a hand-over takes, in seconds."""
 
-    def training(self, evaluation: Evaluation, effort: float) -> float:
-        """One re-training of an evaluated candidate."""
+    def training(self, trial_result: TrialResult, effort: float) -> float:
+        """One re-training of a finished trial."""
         ...
 
     def test(self, resources: Resources) -> float:
@@ -34,7 +34,7 @@ class Costs(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FinalsPlan:
-    """Which candidates (by index) are trained again, with which seeds and effort; `note` says what was cut, if it was.
+    """Which trials (by index) are trained again, with which seeds and effort; `note` says what was cut, if it was.
 
     The plan is stored before the first re-training, so that a resume does not make another one.
     """
@@ -76,12 +76,12 @@ class Ask:
     workers: int
 
 
-def plan_finals(chosen: Sequence[Evaluation], ask: Ask, costs: Costs) -> FinalsPlan:
-    """The plan for the `chosen` candidates, the most interesting one first."""
+def plan_finals(chosen: Sequence[TrialResult], ask: Ask, costs: Costs) -> FinalsPlan:
+    """The plan for the `chosen` trials, the most interesting one first."""
     members, seeds = list(chosen), list(ask.seeds)
 
     def plan(effort: float, note: str = "") -> FinalsPlan:
-        return FinalsPlan(tuple(item.candidate.index for item in members), tuple(seeds), effort, note)
+        return FinalsPlan(tuple(item.trial.index for item in members), tuple(seeds), effort, note)
 
     if ask.seconds is None:
         return plan(ask.effort)
@@ -101,7 +101,7 @@ def plan_finals(chosen: Sequence[Evaluation], ask: Ask, costs: Costs) -> FinalsP
     return plan(effort, f"to end in time, the front was trained again {', '.join(cut)}" if cut else "")
 
 
-def _seconds(members: Sequence[Evaluation], seeds: Sequence[int], effort: float, costs: Costs, workers: int) -> float:
+def _seconds(members: Sequence[TrialResult], seeds: Sequence[int], effort: float, costs: Costs, workers: int) -> float:
     """Until everything is over: each training goes to the worker that is free first; the winner is tested."""
     free_at = [0.0] * max(1, workers)
     for member in members:
@@ -116,7 +116,7 @@ def _seconds(members: Sequence[Evaluation], seeds: Sequence[int], effort: float,
 class Contender:
     """A network after re-training. `seed_errors` are (seed, int8 validation error); `trained` is the chosen seed's."""
 
-    evaluation: Evaluation
+    trial_result: TrialResult
     seed_errors: tuple[tuple[int, float], ...]
     chosen_seed: int
     trained: Trained
@@ -124,8 +124,8 @@ class Contender:
 
     @property
     def index(self) -> int:
-        """The candidate's."""
-        return self.evaluation.candidate.index
+        """The trial's."""
+        return self.trial_result.trial.index
 
     @property
     def mean_error(self) -> float:
@@ -140,7 +140,7 @@ class Contender:
 
 
 def contenders_of(
-    plan: FinalsPlan, evaluations: Mapping[int, Evaluation], finals: Sequence[Final], assessor: Assessor, hard: Bounds
+    plan: FinalsPlan, trials: Mapping[int, TrialResult], finals: Sequence[Final], assessor: Assessor, hard: Bounds
 ) -> tuple[list[Contender], list[str]]:
     """What became of each member of the plan, and notes on trainings that failed. Raises CheckFailed when all did.
 
@@ -149,21 +149,21 @@ def contenders_of(
     """
     contenders, notes = [], []
     for index in plan.members:
-        mine = [item for item in finals if item.job.candidate.index == index]
+        mine = [item for item in finals if item.job.trial.index == index]
         failed = [item for item in mine if item.trained is None]
         notes += [f"network {index}, seed {item.job.seed}: training failed: {item.message}" for item in failed]
         runs = [(item.job.seed, item.trained) for item in mine if item.trained is not None]
         if runs:
-            contenders.append(_contender(evaluations[index], runs, assessor, hard))
+            contenders.append(_contender(trials[index], runs, assessor, hard))
     if not contenders:
         raise CheckFailed(f"no network of the front could be trained again: {notes[0] if notes else 'there is none'}")
     return contenders, notes
 
 
 def _contender(
-    evaluation: Evaluation, runs: Sequence[tuple[int, Trained]], assessor: Assessor, hard: Bounds
+    trial_result: TrialResult, runs: Sequence[tuple[int, Trained]], assessor: Assessor, hard: Bounds
 ) -> Contender:
     assessed = [(seed, trained, assessor.assess(trained.architecture)) for seed, trained in runs]
     fitting = [item for item in assessed if meets(features(item[1].error, item[2]), hard)]
     seed, trained, predicted = min(fitting or assessed, key=lambda item: (item[1].error, item[0]))
-    return Contender(evaluation, tuple((seed, item.error) for seed, item in runs), seed, trained, predicted)
+    return Contender(trial_result, tuple((seed, item.error) for seed, item in runs), seed, trained, predicted)

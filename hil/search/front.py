@@ -1,4 +1,4 @@
-"""Which evaluated networks are handed over: those of the Pareto front inside the budget, best first, then spread."""
+"""Which networks are handed over: those of the Pareto front inside the budget, best first, then spread."""
 
 from __future__ import annotations
 
@@ -6,47 +6,47 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from munas.search.candidate import Evaluation
 from munas.search.objective import Bounds, Metric, features, meets, pareto_front
+from munas.search.trial import TrialResult
 
 _USEFUL = 2.5  # times the lowest error, or the bound: what is worse is no network that anybody would deploy
 
 
 @dataclass(frozen=True, slots=True)
 class Front:
-    """`indices` of the candidates on the front, lowest error first, and the `chosen` ones, in order of interest."""
+    """`indices` of the trials on the front, lowest error first, and the `chosen` ones, in order of interest."""
 
     indices: tuple[int, ...]
-    chosen: tuple[Evaluation, ...]
+    chosen: tuple[TrialResult, ...]
 
 
-def front_of(evaluations: Sequence[Evaluation], bounds: Bounds, hard: Bounds, count: int) -> Front:
+def front_of(trials: Sequence[TrialResult], bounds: Bounds, hard: Bounds, count: int) -> Front:
     """The front over (error, RAM, flash, latency or else MACs) of all that fit `hard`, and up to `count` of it.
 
     Networks that meet every resource bound are chosen before others. The first half of the choice are those of lowest
     error; every further one is as far as can be, in the logarithm of all figures, from those chosen before.
     """
-    fitting = [item for item in evaluations if _meets(item, hard)]
+    fitting = [item for item in trials if _meets(item, hard)]
     allowed = [item for item in fitting if _meets(item, bounds.resources)]
     front = _front(fitting)
     chosen = _spread(_useful(_front(allowed) or front, bounds), count)
-    return Front(tuple(item.candidate.index for item in front), tuple(chosen))
+    return Front(tuple(item.trial.index for item in front), tuple(chosen))
 
 
-def _front(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
+def _front(trials: Sequence[TrialResult]) -> list[TrialResult]:
     """Those that no other one beats in everything, lowest error first."""
-    front = [evaluations[position] for position in pareto_front([_point(item) for item in evaluations])]
-    return sorted(front, key=lambda item: (_error(item), item.candidate.index))
+    front = [trials[position] for position in pareto_front([_point(item) for item in trials])]
+    return sorted(front, key=lambda item: (_error(item), item.trial.index))
 
 
-def _useful(front: Sequence[Evaluation], bounds: Bounds) -> Sequence[Evaluation]:
+def _useful(front: Sequence[TrialResult], bounds: Bounds) -> Sequence[TrialResult]:
     if not front:
         return front
     worst = max(_USEFUL * _error(front[0]), bounds.values.get(Metric.ERROR, 0.0))
     return [item for item in front if _error(item) <= worst]
 
 
-def _spread(front: Sequence[Evaluation], count: int) -> list[Evaluation]:
+def _spread(front: Sequence[TrialResult], count: int) -> list[TrialResult]:
     """Up to `count` of `front`, which is sorted by error."""
     chosen = list(front[: math.ceil(count / 2)])
     left = list(front[len(chosen) :])
@@ -58,23 +58,23 @@ def _spread(front: Sequence[Evaluation], count: int) -> list[Evaluation]:
     return chosen
 
 
-def _logarithms(evaluation: Evaluation) -> tuple[float, ...]:
-    return tuple(math.log(max(value, 1e-4)) for value in _point(evaluation))
+def _logarithms(trial_result: TrialResult) -> tuple[float, ...]:
+    return tuple(math.log(max(value, 1e-4)) for value in _point(trial_result))
 
 
-def _error(evaluation: Evaluation) -> float:
-    assert evaluation.trained is not None
-    return evaluation.trained.error
+def _error(trial_result: TrialResult) -> float:
+    assert trial_result.trained is not None
+    return trial_result.trained.error
 
 
-def _point(evaluation: Evaluation) -> tuple[float, ...]:
-    resources = evaluation.resources
+def _point(trial_result: TrialResult) -> tuple[float, ...]:
+    resources = trial_result.resources
     assert resources is not None
     time = float(resources.macs) if resources.latency is None else resources.latency
-    return _error(evaluation), float(resources.ram), float(resources.flash), time
+    return _error(trial_result), float(resources.ram), float(resources.flash), time
 
 
-def _meets(evaluation: Evaluation, bounds: Bounds) -> bool:
-    if evaluation.trained is None or evaluation.resources is None:
+def _meets(trial_result: TrialResult, bounds: Bounds) -> bool:
+    if trial_result.trained is None or trial_result.resources is None:
         return False
-    return meets(features(evaluation.trained.error, evaluation.resources), bounds)
+    return meets(features(trial_result.trained.error, trial_result.resources), bounds)

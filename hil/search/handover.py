@@ -1,6 +1,6 @@
 """The hand-over of a search: its front re-trained with several seeds, emitted, verified on the device, judged.
 
-Every stage keeps what it has done in the search's store, by the .tflite's sha256 or by candidate, seed and effort: the
+Every stage keeps what it has done in the search's store, by the .tflite's sha256 or by trial, seed and effort: the
 same command goes on where an earlier one was stopped.
 """
 
@@ -20,10 +20,10 @@ from hil.search.result import MeasuredFigures, Member, boxes_of
 from munas.arch.graph import Shape, build_graph
 from munas.arch.space import to_dict
 from munas.cost.resources import Assessor, Resources
-from munas.search.candidate import Evaluation, TrainerFactory
 from munas.search.objective import Bounds, features, meets
 from munas.search.store import SearchStore
 from munas.search.study import FinalJob, FinalsWatcher, run_finals
+from munas.search.trial import TrainerFactory, TrialResult
 
 Score = Callable[[bytes], float]
 """Accuracy of an int8 .tflite on the test set."""
@@ -97,49 +97,49 @@ def as_measured(predicted: Resources, measured: MeasuredFigures) -> Resources:
 
 
 def choose(
-    store: SearchStore, evaluations: Sequence[Evaluation], judge: Judge, count: int, ask: Ask, costs: Costs
+    store: SearchStore, trials: Sequence[TrialResult], judge: Judge, count: int, ask: Ask, costs: Costs
 ) -> tuple[Front, FinalsPlan]:
     """The front of a finished search, and what of it is trained again: the stored plan, where this end had one.
 
     Raises CheckFailed when no network fits the budget.
     """
-    front = front_of(evaluations, judge.bounds, judge.hard, count)
+    front = front_of(trials, judge.bounds, judge.hard, count)
     if not front.chosen:
-        raise CheckFailed(_nothing(evaluations))
+        raise CheckFailed(_nothing(trials))
     # Of this very end: a search that went on, or another wish, gets a plan of its own.
-    wish = [len(evaluations), count, list(ask.seeds), ask.effort, judge.bounds.to_json()]
+    wish = [len(trials), count, list(ask.seeds), ask.effort, judge.bounds.to_json()]
     stored = store.document("handover")
     if isinstance(stored, dict) and stored.get("wish") == wish:
         plan = plan_from_json(stored.get("plan"))
-        if all(item in {one.candidate.index for one in evaluations} for item in plan.members):
+        if all(item in {one.trial.index for one in trials} for item in plan.members):
             return front, plan
     plan = plan_finals(front.chosen, ask, costs)
     store.put_document("handover", {"wish": wish, "plan": plan.to_json()})
     return front, plan
 
 
-def _nothing(evaluations: Sequence[Evaluation]) -> str:
-    if not evaluations:
-        return "no candidate was finished in time; search longer (--minutes)"
-    failures = [item.message for item in evaluations if item.status == "failed"]
-    if failures and len(failures) == len(evaluations):
-        return f"none of {len(evaluations)} candidates could be trained; the first one: {failures[0]}"
+def _nothing(trials: Sequence[TrialResult]) -> str:
+    if not trials:
+        return "no trial was finished in time; search longer (--minutes)"
+    failures = [item.message for item in trials if item.status == "failed"]
+    if failures and len(failures) == len(trials):
+        return f"none of {len(trials)} trials could be trained; the first one: {failures[0]}"
     return (
-        f"none of {len(evaluations)} candidates fits the RAM and flash bounds; search longer (--evaluations, --minutes)"
+        f"none of {len(trials)} trials fits the RAM and flash bounds; search longer (--trials, --minutes)"
         " or raise the bounds"
     )
 
 
 def retrained(
     store: SearchStore,
-    evaluations: Mapping[int, Evaluation],
+    trials: Mapping[int, TrialResult],
     plan: FinalsPlan,
     training: Training,
     judge: Judge,
     watcher: FinalsWatcher | None,
 ) -> tuple[list[Contender], list[str]]:
     """The plan's networks trained again, and notes. Raises CheckFailed when no training succeeds."""
-    jobs = [FinalJob(evaluations[index].candidate, seed, plan.effort) for index in plan.members for seed in plan.seeds]
+    jobs = [FinalJob(trials[index].trial, seed, plan.effort) for index in plan.members for seed in plan.seeds]
     finals = run_finals(
         store,
         jobs,
@@ -150,7 +150,7 @@ def retrained(
         preload=training.preload,
         watcher=watcher,
     )
-    return contenders_of(plan, evaluations, finals, judge.assessor, judge.hard)
+    return contenders_of(plan, trials, finals, judge.assessor, judge.hard)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,11 +193,11 @@ def _network(desk: Desk, contender: Contender) -> Network:
 
 
 def _about(desk: Desk, contender: Contender) -> dict[str, object]:
-    candidate = contender.evaluation.candidate
+    trial = contender.trial_result.trial
     return {
-        "dataset": desk.dataset, "candidate": candidate.index, "seed": contender.chosen_seed,
-        "validation_error": contender.trained.error, "sparsity": candidate.sparsity,
-        "drawn": to_dict(candidate.architecture),
+        "dataset": desk.dataset, "trial": trial.index, "seed": contender.chosen_seed,
+        "validation_error": contender.trained.error, "sparsity": trial.sparsity,
+        "drawn": to_dict(trial.architecture),
     }  # fmt: skip
 
 
@@ -215,7 +215,7 @@ def _member(desk: Desk, contender: Contender, network: Network) -> Member:
         measured=None,
         outside=(),
         folder=network.folder.relative_to(desk.folder).as_posix(),
-        sparsity=contender.evaluation.candidate.sparsity,
+        sparsity=contender.trial_result.trial.sparsity,
     )
 
 

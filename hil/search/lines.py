@@ -1,4 +1,4 @@
-"""A search as JSON lines, for machines: ``start``, one ``evaluation`` or ``final`` each, ``result``.
+"""A search as JSON lines, for machines: ``start``, one ``trial`` or ``final`` each, ``result``.
 
 Errors are fractions, sizes bytes, latencies in the calibration's unit, times seconds.
 """
@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from hil.errors import InfrastructureError
 from munas.arch.space import to_dict
-from munas.search.candidate import Evaluation
+from munas.search.trial import TrialResult
 
 if TYPE_CHECKING:
     from hil.search.result import SearchResult
-    from munas.search.study import Final, SearchSettings, Standing
+    from munas.search.study import Final, SearchSettings, StudySummary
 
 
 class JsonLines:
@@ -43,7 +43,7 @@ class JsonLines:
             raise InfrastructureError(f"standard output cannot be written: {reason}") from error
 
     def result(self, result: SearchResult, report: str) -> None:
-        """The last line: what the search found, without its evaluations; `report` is the path of the page."""
+        """The last line: what the search found, without its trials; `report` is the path of the page."""
         self.write("result", **result.summary_json(), report=report)
 
 
@@ -57,34 +57,34 @@ def _finite(value: Any) -> Any:
 
 
 class SearchLines:
-    """Writes a line when a search starts and one for each evaluation."""
+    """Writes a line when a search starts and one for each trial."""
 
     def __init__(self, lines: JsonLines) -> None:
         self._lines = lines
 
-    def started(self, settings: SearchSettings, resumed: Sequence[Evaluation], standing: Standing) -> None:
-        """The settings, and how many evaluations are there already."""
+    def started(self, settings: SearchSettings, resumed: Sequence[TrialResult], summary: StudySummary) -> None:
+        """The settings, and how many trials are there already."""
         hard = settings.hard_budget
         fields = asdict(settings) | {
             "bounds": settings.bounds.to_json(), "hard_budget": None if hard is None else hard.to_json(),
         }  # fmt: skip
-        self._lines.write("start", resumed=len(resumed), elapsed_s=standing.elapsed_s, **fields)
+        self._lines.write("start", resumed=len(resumed), elapsed_s=summary.elapsed_s, **fields)
 
-    def evaluated(self, evaluation: Evaluation, standing: Standing) -> None:
-        """The candidate, what it costs, and the best so far."""
-        candidate, trained = evaluation.candidate, evaluation.trained
-        best = standing.best
+    def trial_done(self, trial_result: TrialResult, summary: StudySummary) -> None:
+        """The trial, what it costs, and the best so far."""
+        trial, trained = trial_result.trial, trial_result.trained
+        best = summary.best
         self._lines.write(
-            "evaluation", index=candidate.index, status=evaluation.status, message=evaluation.message,
-            parent=candidate.parent, change=candidate.change, seed=candidate.seed, sparsity=candidate.sparsity,
+            "trial", index=trial.index, status=trial_result.status, message=trial_result.message,
+            parent=trial.parent, change=trial.change, seed=trial.seed, sparsity=trial.sparsity,
             error=None if trained is None else trained.error,
             float_error=None if trained is None else trained.float_error,
             epochs=0 if trained is None else trained.epochs, stopped=trained is not None and trained.stopped,
             images_per_second=None if trained is None else trained.images_per_second,
-            resources=None if evaluation.resources is None else asdict(evaluation.resources),
-            architecture=to_dict(candidate.architecture if trained is None else trained.architecture),
-            seconds=evaluation.seconds, finished_s=evaluation.finished_s, ok=standing.ok, failed=standing.failed,
-            rejected=standing.rejected, best=None if best is None else best.candidate.index,
+            resources=None if trial_result.resources is None else asdict(trial_result.resources),
+            architecture=to_dict(trial.architecture if trained is None else trained.architecture),
+            seconds=trial_result.seconds, finished_s=trial_result.finished_s, ok=summary.ok, failed=summary.failed,
+            rejected=summary.rejected, best=None if best is None else best.trial.index,
             best_error=None if best is None or best.trained is None else best.trained.error,
         )  # fmt: skip
 
@@ -106,7 +106,7 @@ class FinalLines:
         """One re-training."""
         job, found = final.job, final.trained
         self._lines.write(
-            "final", index=job.candidate.index, seed=job.seed, effort=job.effort, message=final.message,
+            "final", index=job.trial.index, seed=job.seed, effort=job.effort, message=final.message,
             error=None if found is None else found.error, float_error=None if found is None else found.float_error,
             seconds=final.seconds,
         )  # fmt: skip

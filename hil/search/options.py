@@ -39,7 +39,7 @@ from munas.search.study import SearchSettings
 
 INSTALL_SEARCH = "make install-search (or: pip install 'munas-hil[search]')"
 HANDOVER_SHARE = 0.35  # of all minutes, kept for re-training, measuring and testing the front
-DEFAULT_EVALUATIONS = 2000
+DEFAULT_TRIALS = 2000
 DEFAULT_TIME_LIMIT_S = 900.0
 _MEMORY_SHARE = 0.8  # of the machine's, over all workers
 _ALIASES = {"ageing": "evolution"}
@@ -58,7 +58,7 @@ class Typed:
     strategy: str = "ageing"
     space: str = "cnn"
     mode: str = "faithful"
-    evaluations: int | None = None
+    trials: int | None = None
     minutes: float | None = None
     effort: float = 0.2
     pruning: bool = True
@@ -149,7 +149,7 @@ def require_training() -> None:
     """Raise ToolMissing when the [search] extra is not installed. Imports nothing."""
     for module, name in (("tensorflow", "TensorFlow"), ("keras", "Keras")):
         if importlib.util.find_spec(module) is None:
-            raise ToolMissing(f"{name}, which trains the candidates,", INSTALL_SEARCH)
+            raise ToolMissing(f"{name}, which trains the networks,", INSTALL_SEARCH)
 
 
 def request_of(
@@ -260,10 +260,10 @@ def _settings(
     typed: Typed, limits: Limits, rung_epochs: tuple[int, ...], sparsity: tuple[float, float] | None
 ) -> SearchSettings:
     seconds = None if typed.minutes is None else 60 * typed.minutes * (1 - HANDOVER_SHARE)
-    evaluations = typed.evaluations or (DEFAULT_EVALUATIONS if seconds is None else UNLIMITED)
+    trials = typed.trials or (DEFAULT_TRIALS if seconds is None else UNLIMITED)
     limit_s = typed.time_limit_s or DEFAULT_TIME_LIMIT_S
     if seconds is not None and typed.time_limit_s is None:
-        limit_s = min(limit_s, max(60.0, seconds / 4))  # one slow candidate must not take the whole search
+        limit_s = min(limit_s, max(60.0, seconds / 4))  # one slow trial must not take the whole search
     settings = SearchSettings(
         dataset=typed.dataset,
         bounds=limits.bounds,
@@ -271,7 +271,7 @@ def _settings(
         strategy=_strategy(typed),
         population=typed.population,
         sample=typed.sample,
-        evaluations=evaluations,
+        trials=trials,
         seconds=seconds,
         effort=typed.effort,
         rung_epochs=rung_epochs,

@@ -17,7 +17,7 @@ from munas.cost.resources import Assessor
 from munas.data import Dataset
 from munas.search.study import SearchSettings
 
-UNLIMITED = 1_000_000  # evaluations, where minutes end the search
+UNLIMITED = 1_000_000  # trials, where minutes end the search
 
 
 @dataclass(frozen=True, slots=True)

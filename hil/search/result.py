@@ -17,7 +17,7 @@ from hil.errors import UsageError
 from hil.files import read_regular
 from hil.measure.measurement import Identity
 from munas.cost.resources import Resources
-from munas.search.candidate import Status
+from munas.search.trial import Status
 
 if TYPE_CHECKING:
     from munas.arch.graph import Graph
@@ -58,10 +58,10 @@ def boxes_of(graph: Graph) -> tuple[Box, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One evaluated candidate.
+    """One finished trial.
 
     `error` is the int8 network's and `float_error` the float network's, on the validation set; both None where the
-    evaluation failed. `resources` are those of the emitted network, `drawn` those of the same candidate before pruning
+    trial failed. `resources` are those of the emitted network, `drawn` those of the same trial before pruning
     took channels away (None where nothing was pruned). `stopped`: halving ended its training early. `feasible`: it
     meets every bound of the search.
     """
@@ -153,10 +153,10 @@ class SearchResult:
     failed: int
     rejected: int
     failures: tuple[Failure, ...]
-    stop_reason: str  # "evaluations", "time" or "interrupted"
+    stop_reason: str  # "trials", "time" or "interrupted"
     seconds: float  # of the search itself
     finals_seconds: float  # of re-training, building and measuring the members
-    images_per_second: float | None  # training, median over all evaluations
+    images_per_second: float | None  # training, median over all trials
     workers: int
     started: str  # ISO 8601, UTC
     finished: str
@@ -169,7 +169,7 @@ class SearchResult:
     notes: tuple[str, ...] = field(default=())  # for the reader of the report
 
     def point(self, index: int) -> Point | None:
-        """The point of candidate `index`."""
+        """The point of trial `index`."""
         return next((item for item in self.points if item.index == index), None)
 
     def best(self) -> Member | None:
@@ -177,12 +177,12 @@ class SearchResult:
         return next((item for item in self.members if item.index == self.winner), None)
 
     def summary_json(self) -> dict[str, Any]:
-        """The ``result`` line of ``search --json``: everything but the evaluations and the layers of the networks."""
+        """The ``result`` line of ``search --json``: everything but the trials and the layers of the networks."""
         left_out = {"points", "failures", "members", "identity"}
         fields = {key: value for key, value in asdict(self).items() if key not in left_out}
         identity = self.identity
         return fields | {
-            "evaluations": len(self.points), "via": identity.via, "simulated": identity.simulated,
+            "trials": len(self.points), "via": identity.via, "simulated": identity.simulated,
             "timer": identity.timer, "runtime": identity.runtime, "identity": asdict(identity),
             "members": [
                 {key: value for key, value in asdict(member).items() if key != "layers"} for member in self.members
@@ -226,6 +226,11 @@ def _member(document: dict[str, Any]) -> Member:
     )
 
 
+def _renamed(document: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """`document` with the keys that older versions gave it replaced by today's."""
+    return {names.get(key, key): value for key, value in document.items()}
+
+
 def is_search_document(document: object) -> bool:
     """Whether `document` is a search's result (and not a calibration's)."""
     return isinstance(document, Mapping) and "search_version" in document
@@ -238,9 +243,11 @@ def search_result_from_json(document: dict[str, Any]) -> SearchResult:
         version = values.pop("search_version")
         if version != SEARCH_RESULT_VERSION:
             raise UsageError(f"result has version {version!r}, this program reads {SEARCH_RESULT_VERSION}")
+        values["settings"] = _renamed(values["settings"], {"evaluations": "trials"})
         result = SearchResult(
             **{
                 **values,
+                "stop_reason": "trials" if values["stop_reason"] == "evaluations" else values["stop_reason"],
                 "identity": Identity(**values["identity"]),
                 "input_shape": tuple(values["input_shape"]),
                 "points": tuple(_point(item) for item in values["points"]),
@@ -262,7 +269,7 @@ def _require_consistent(result: SearchResult) -> None:
     if len(known) != len(result.points) or len(members) != len(result.members):
         raise ValueError("a point or a member is there twice")
     if unknown := sorted({*result.front, *members} - known):
-        raise ValueError(f"front or members name candidates that are no points: {unknown[:5]}")
+        raise ValueError(f"front or members name trials that are no points: {unknown[:5]}")
     if result.winner is not None and result.winner not in members:
         raise ValueError(f"winner {result.winner} is no member")
     for member in result.members:

@@ -1,6 +1,6 @@
 """`munas-hil search`: µNAS against a board's budget, and the hand-over of what it finds.
 
-A run folder holds ``search.sqlite`` (every candidate with weights and history), ``networks/`` (what is handed over),
+A run folder holds ``search.sqlite`` (every trial with weights and history), ``networks/`` (what is handed over),
 ``search.json`` (what `report` renders), ``report.html``, and ``calibration.toml`` after `--recalibrate`. The same
 command goes on where an earlier one was stopped, at each stage.
 """
@@ -81,10 +81,10 @@ def _searched(request: Request, bench: Bench, store: SearchStore, displays: Disp
     What was under way at its end was dropped, so that it has not used up its time to the last second.
     """
     settings = request.settings
-    wish = [settings.evaluations, settings.seconds]
+    wish = [settings.trials, settings.seconds]
     ended = _ended(store, wish)
     outcome = run_search(
-        settings if ended is None else replace(settings, evaluations=ended[0]),
+        settings if ended is None else replace(settings, trials=ended[0]),
         store,
         request.assessor,
         request.teaching.trainer,
@@ -94,29 +94,28 @@ def _searched(request: Request, bench: Bench, store: SearchStore, displays: Disp
     )
     if ended is not None:
         return replace(outcome, stopped=ended[1])
-    store.put_document(_ENDED, {"wish": wish, "evaluations": outcome.evaluations, "stopped": outcome.stopped})
+    store.put_document(_ENDED, {"wish": wish, "trials": outcome.trials, "stopped": outcome.stopped})
     return outcome
 
 
-def _ended(store: SearchStore, wish: list[Any]) -> tuple[int, Literal["evaluations", "time"]] | None:
-    """After how many evaluations, and why, the search phase of that wish has ended; None when it has not."""
+def _ended(store: SearchStore, wish: list[Any]) -> tuple[int, Literal["trials", "time"]] | None:
+    """After how many trials, and why, the search phase of that wish has ended; None when it has not."""
     ended = store.document(_ENDED)
     if not isinstance(ended, dict) or ended.get("wish") != wish:
         return None
-    evaluations, stopped = ended.get("evaluations"), ended.get("stopped")
-    if not isinstance(evaluations, int) or stopped not in ("evaluations", "time"):
+    trials = ended.get("trials", ended.get("evaluations"))  # older versions wrote evaluations
+    stopped: Any = "trials" if ended.get("stopped") == "evaluations" else ended.get("stopped")
+    if not isinstance(trials, int) or stopped not in ("trials", "time"):
         raise StoreError(f"the search store holds a damaged end of the search ({ended!r:.80}); name another folder")
-    return (evaluations, stopped) if evaluations > 0 else None
+    return (trials, stopped) if trials > 0 else None
 
 
 def _conclude(request: Request, bench: Bench, store: SearchStore, outcome: Outcome, displays: Displays) -> Found:
-    started, evaluations = time.monotonic(), list(store.evaluations())
+    started, trials = time.monotonic(), list(store.results())
     judge = Judge(request.assessor, request.limits.bounds, request.limits.hard)
-    front, plan = choose(
-        store, evaluations, judge, request.handover.front, _ask(request, outcome), request.teaching.costs
-    )
+    front, plan = choose(store, trials, judge, request.handover.front, _ask(request, outcome), request.teaching.costs)
     notes = [plan.note] if plan.note else []
-    by_index = {item.candidate.index: item for item in evaluations}
+    by_index = {item.trial.index: item for item in trials}
     contenders, failures = retrained(store, by_index, plan, _training(request), judge, displays.finals)
     task = request.dataset.input_shape, request.dataset.num_classes
     desk = Desk(request.folder, request.dataset.name, task, bench, store)
@@ -125,12 +124,12 @@ def _conclude(request: Request, bench: Bench, store: SearchStore, outcome: Outco
         judge = _recalibrated(request, bench.identity, judge, checked, displays.tell)
         members = [judge.member(member, found) for member, found in zip(members, checked, strict=True)]
     winner = judge.winner(members)
-    clock = _Deadline(request, outcome.standing.elapsed_s, started)
+    clock = _Deadline(request, outcome.summary.elapsed_s, started)
     members = tested(desk, contenders, members, winner, request.teaching.score, clock.has_time, displays.tell)
     notes += [*failures, *_remarks(request.limits, members, winner)]
     is_new, seconds = judge.assessor is not request.assessor, time.monotonic() - started
     handover = Handover(front, plan, tuple(members), winner, is_new, tuple(notes), seconds)
-    result = summarise(request, bench.identity, store, evaluations, outcome, handover)
+    result = summarise(request, bench.identity, store, trials, outcome, handover)
     write_search(request.folder, result)
     level = 1.0 if request.calibration is None else request.calibration.latency.level
     return Found(result, failure_of(request.limits, members, winner, level))
@@ -163,14 +162,14 @@ def _ask(request: Request, outcome: Outcome) -> Ask:
     """What is wanted of the re-trainings, in the time that the search has left."""
     wishes, settings, seconds = request.handover, request.settings, None
     if request.seconds is not None:
-        seconds = request.seconds - request.setup_s - outcome.standing.elapsed_s
+        seconds = request.seconds - request.setup_s - outcome.summary.elapsed_s
     seeds = tuple(settings.seed + offset for offset in range(wishes.seeds))
     return Ask(seeds, wishes.effort, settings.effort, seconds, settings.workers)
 
 
 def _training(request: Request) -> Training:
     settings, teaching = request.settings, request.teaching
-    # A candidate's limit holds for the search's effort: what is trained longer may take longer.
+    # A trial's limit holds for the search's effort: what is trained longer may take longer.
     factor = max(1.0, request.handover.effort / settings.effort)
     return Training(
         trainer=teaching.trainer,

@@ -1,4 +1,4 @@
-"""From a finished search to its result: every evaluation a point, every network handed over a member."""
+"""From a finished search to its result: every trial a point, every network handed over a member."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from hil.search.request import UNLIMITED, Request
 from hil.search.result import Point, SearchResult
 from munas.arch.space import Architecture
 from munas.cost.resources import Assessor
-from munas.search.candidate import Candidate, Evaluation
 from munas.search.objective import Bounds, features, meets
 from munas.search.store import SearchStore
 from munas.search.study import Outcome
+from munas.search.trial import Trial, TrialResult
 
 
 def summarise(
     request: Request,
     identity: Identity,
     store: SearchStore,
-    evaluations: Sequence[Evaluation],
+    trials: Sequence[TrialResult],
     outcome: Outcome,
     handover: Handover,
 ) -> SearchResult:
@@ -35,7 +35,7 @@ def summarise(
     clock = None if calibration is None else clock_of(request.board, calibration)
     finished = datetime.now(UTC).isoformat(timespec="seconds")
     hard = settings.hard_budget
-    rates = [item.trained.images_per_second for item in evaluations if item.trained is not None]
+    rates = [item.trained.images_per_second for item in trials if item.trained is not None]
     return SearchResult(
         dataset=data.name,
         dataset_sha256=data.sha256,
@@ -51,20 +51,20 @@ def summarise(
         strategy=settings.strategy,
         seed=settings.seed,
         settings=_settings(request, handover),
-        points=tuple(_point(item, request.assessor, request.limits.bounds) for item in evaluations),
+        points=tuple(_point(item, request.assessor, request.limits.bounds) for item in trials),
         front=handover.front.indices,
         members=handover.members,
         winner=handover.winner,
-        ok=outcome.standing.ok,
-        failed=outcome.standing.failed,
-        rejected=outcome.standing.rejected,
+        ok=outcome.summary.ok,
+        failed=outcome.summary.failed,
+        rejected=outcome.summary.rejected,
         failures=tuple(
-            Failure(item.candidate.index, _describe(item.candidate, data.input_shape), item.message)
-            for item in evaluations
+            Failure(item.trial.index, _describe(item.trial, data.input_shape), item.message)
+            for item in trials
             if item.status == "failed"
         ),
         stop_reason=outcome.stopped,
-        seconds=outcome.standing.elapsed_s,
+        seconds=outcome.summary.elapsed_s,
         finals_seconds=handover.seconds,
         images_per_second=statistics.median(rates) if rates else None,
         workers=settings.workers,
@@ -83,7 +83,7 @@ def summarise(
 def _settings(request: Request, handover: Handover) -> dict[str, Any]:
     settings, wishes = request.settings, request.handover
     return {
-        "evaluations": settings.evaluations if settings.evaluations < UNLIMITED else None,
+        "trials": settings.trials if settings.trials < UNLIMITED else None,
         "minutes": None if request.seconds is None else request.seconds / 60,
         "mode": request.assessor.mode, "effort": settings.effort, "halving": bool(settings.rung_epochs),
         "rung_epochs": list(settings.rung_epochs),
@@ -95,31 +95,31 @@ def _settings(request: Request, handover: Handover) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _describe(candidate: Candidate, input_shape: tuple[int, ...]) -> str:
-    architecture = candidate.architecture
+def _describe(trial: Trial, input_shape: tuple[int, ...]) -> str:
+    architecture = trial.architecture
     if isinstance(architecture, Architecture):
         return summary(architecture, input_shape)
     return f"{'x'.join(map(str, input_shape))}: MLP {' '.join(map(str, architecture.units))}"
 
 
-def _point(evaluation: Evaluation, assessor: Assessor, bounds: Bounds) -> Point:
-    candidate, trained, resources = evaluation.candidate, evaluation.trained, evaluation.resources
+def _point(trial_result: TrialResult, assessor: Assessor, bounds: Bounds) -> Point:
+    trial, trained, resources = trial_result.trial, trial_result.trained, trial_result.resources
     figures = None if trained is None or resources is None else features(trained.error, resources)
     drawn = None
-    if trained is not None and trained.architecture != candidate.architecture:
-        drawn = assessor.assess(candidate.architecture)
+    if trained is not None and trained.architecture != trial.architecture:
+        drawn = assessor.assess(trial.architecture)
     return Point(
-        index=candidate.index,
-        finished_s=evaluation.finished_s,
+        index=trial.index,
+        finished_s=trial_result.finished_s,
         error=None if trained is None else trained.error,
         float_error=None if trained is None else trained.float_error,
-        sparsity=candidate.sparsity,
-        status=evaluation.status,
+        sparsity=trial.sparsity,
+        status=trial_result.status,
         epochs=0 if trained is None else trained.epochs,
         stopped=trained is not None and trained.stopped,
         feasible=figures is not None and meets(figures, bounds),
         resources=resources,
         drawn=drawn,
-        parent=candidate.parent,
-        change=candidate.change,
+        parent=trial.parent,
+        change=trial.change,
     )

@@ -15,7 +15,7 @@ from hil.search.finals import Costs
 from hil.search.score import Scorer
 from munas.cost.resources import Resources
 from munas.data import Dataset
-from munas.search.candidate import Evaluation, TrainerFactory
+from munas.search.trial import TrainerFactory, TrialResult
 from munas.training.train import PRELOAD, KerasTraining
 
 
@@ -34,7 +34,7 @@ class Lesson:
 
 @dataclass(frozen=True, slots=True)
 class Teaching:
-    """How candidates are trained.
+    """How trials are trained.
 
     `score` is int8 accuracy on the test set. `identity` says which training it is: what changes the errors. `preload`
     are modules for the workers.
@@ -51,21 +51,21 @@ class Teaching:
 
 @dataclass(frozen=True, slots=True)
 class RecipeCosts:
-    """What trainings take, told by how fast a candidate was trained before, at the search's `effort`."""
+    """What trainings take, told by how fast a trial was trained before, at the search's `effort`."""
 
     training_of: KerasTraining
     effort: float
     scorer: Scorer
 
-    def training(self, evaluation: Evaluation, effort: float) -> float:
+    def training(self, trial_result: TrialResult, effort: float) -> float:
         """Seconds of one re-training."""
-        trained = evaluation.trained
+        trained = trial_result.trained
         if trained is None or not trained.images_per_second > 0:
-            return evaluation.seconds * effort / self.effort
+            return trial_result.seconds * effort / self.effort
         before, after = (self.training_of.schedule(value) for value in (self.effort, effort))
         seen = trained.epochs * before.epoch_steps * before.batch
         # Start, conversion, validation of the int8 network: the same however long it is trained.
-        aside_s = max(0.0, evaluation.seconds - seen / trained.images_per_second)
+        aside_s = max(0.0, trial_result.seconds - seen / trained.images_per_second)
         return aside_s + after.steps * after.batch / trained.images_per_second
 
     def test(self, resources: Resources) -> float:

@@ -1,6 +1,6 @@
 """What the fork server imports: the process out of which every worker is forked.
 
-TensorFlow takes seconds to import, so it is imported once here, and a fresh process for each candidate costs
+TensorFlow takes seconds to import, so it is imported once here, and a fresh process for each trial costs
 milliseconds. That is safe as long as this process has no thread but its own when it forks, and as long as nothing of
 TensorFlow has been initialised (its thread pools start with the first operation): `failure` says so where it does not
 hold. The module is of no use anywhere else: importing it ties the life of the process to its parent's.

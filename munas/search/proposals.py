@@ -1,4 +1,4 @@
-"""Candidates that fit: what a strategy proposes and the device cannot hold is dropped before it is trained."""
+"""Trials that fit: what a strategy proposes and the device cannot hold is dropped before it is trained."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from munas.arch.prune import expected_architecture
 from munas.arch.space import ArchitectureError
 from munas.cost.resources import Assessor
 from munas.errors import SearchError
-from munas.search.candidate import Candidate
 from munas.search.evolve import Strategy
 from munas.search.objective import Bounds, features
+from munas.search.trial import Trial
 
 if TYPE_CHECKING:
     from numpy.random import Generator
@@ -22,14 +22,14 @@ MAX_DRAWS = 100
 """Proposals in a row that may be rejected before the closest of them is made smaller instead."""
 
 MAX_STEPS = 5_000
-"""Morphs tried to make a candidate fit, some seconds, before the budget counts as out of reach."""
+"""Morphs tried to make a trial fit, some seconds, before the budget counts as out of reach."""
 
 
 @dataclass(slots=True)
 class Proposer:
-    """Asks a strategy until a candidate fits `budget` (None = any network does). `rejected` counts those that do not.
+    """Asks a strategy until a trial fits `budget` (None = any network does). `rejected` counts those that do not.
 
-    A candidate with sparsity is judged by what pruning is expected to leave.
+    A trial with sparsity is judged by what pruning is expected to leave.
     """
 
     strategy: Strategy
@@ -38,40 +38,40 @@ class Proposer:
     rng: Generator
     rejected: int = 0
 
-    def propose(self, index: int) -> Candidate:
-        """The candidate of that index. Raises SearchError when none that fits is found."""
+    def propose(self, index: int) -> Trial:
+        """The trial of that index. Raises SearchError when none that fits is found."""
         closest, least = None, (math.inf, math.inf)
         for _ in range(MAX_DRAWS):
-            candidate = self.strategy.ask(self.rng, index)
-            excess = self._excess(candidate)
+            trial = self.strategy.ask(self.rng, index)
+            excess = self._excess(trial)
             if excess[0] <= 1:
-                return candidate
+                return trial
             self.rejected += 1
             if closest is None or excess < least:
-                closest, least = candidate, excess
+                closest, least = trial, excess
         assert closest is not None
         return self._made_smaller(closest, least)
 
-    def _made_smaller(self, candidate: Candidate, excess: tuple[float, float]) -> Candidate:
+    def _made_smaller(self, trial: Trial, excess: tuple[float, float]) -> Trial:
         """Morph until it fits, never to something further off: small budgets admit next to no random network."""
         for _ in range(MAX_STEPS):
-            child = replace(candidate, architecture=random_child(candidate.architecture, self.rng))
+            child = replace(trial, architecture=random_child(trial.architecture, self.rng))
             found = self._excess(child)
             if found <= excess:
-                candidate, excess = child, found
+                trial, excess = child, found
             if excess[0] <= 1:
-                return replace(candidate, change=f"{candidate.change}, made smaller")
+                return replace(trial, change=f"{trial.change}, made smaller")
         raise SearchError(
             f"no network within the hard budget was found: the closest needs {excess[0]:.2f} times what there is; "
             "allow more, or do not reject infeasible networks"
         )
 
-    def _excess(self, candidate: Candidate) -> tuple[float, float]:
+    def _excess(self, trial: Trial) -> tuple[float, float]:
         """The largest share of a bound that is used, more than 1 when it does not fit, and the sum of the shares."""
-        architecture, shape, classes = candidate.architecture, self.assessor.input_shape, self.assessor.num_classes
+        architecture, shape, classes = trial.architecture, self.assessor.input_shape, self.assessor.num_classes
         try:
-            if candidate.sparsity > 0:
-                architecture = expected_architecture(architecture, shape, classes, candidate.sparsity)
+            if trial.sparsity > 0:
+                architecture = expected_architecture(architecture, shape, classes, trial.sparsity)
             resources = self.assessor.assess(architecture)
         except ArchitectureError:  # an input this small has no such network
             return math.inf, math.inf

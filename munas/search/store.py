@@ -1,6 +1,6 @@
 """A search on disk: one SQLite file that a kill -9 at any moment leaves complete.
 
-A candidate is stored, with the state of the random generator after it was drawn, before it runs; its evaluation is
+A trial is stored, with the state of the random generator after it was drawn, before it runs; its result is
 stored when it is done. Each is one synced transaction. So a search that is resumed knows what was under way, does that
 again, and goes on with the same random numbers. Triggers refuse updates and deletions of what is stored.
 """
@@ -20,7 +20,7 @@ from munas.arch.space import parse_architecture, to_dict
 from munas.cost.resources import Resources
 from munas.database import Database, Format
 from munas.errors import SearchError, SearchStoreError
-from munas.search.candidate import Candidate, Epoch, Evaluation, Rung, Task, Trained
+from munas.search.trial import Epoch, Rung, Task, Trained, Trial, TrialResult
 
 APPLICATION_ID = 0x6D754E41  # "muNA": tells our file from another program's SQLite file
 SCHEMA_VERSION = 1
@@ -28,6 +28,7 @@ SCHEMA_VERSION = 1
 P = ParamSpec("P")
 T = TypeVar("T")
 
+# A trial is a row of `candidates` and its result one of `evaluations`: the names that schema 1 gave them.
 _TABLES = """
 CREATE TABLE search (
     id INTEGER PRIMARY KEY CHECK (id = 1),
@@ -85,7 +86,7 @@ _FORMAT = Format("search store", APPLICATION_ID, SCHEMA_VERSION, _SCHEMA, Search
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Of a search after the last candidate was drawn: numpy's bit generator, and how many were rejected so far."""
+    """Of a search after the last trial was drawn: numpy's bit generator, and how many were rejected so far."""
 
     generator: Mapping[str, Any]
     rejected: int
@@ -158,13 +159,13 @@ class SearchStore:
         return str(rows[0][0]) if rows else None
 
     def state(self) -> State | None:
-        """The state after the last candidate; None before the first."""
+        """The state after the last trial; None before the first."""
         rows = self._database.rows("SELECT generator, rejected FROM state")
         return State(self._read(json.loads, rows[0][0]), int(rows[0][1])) if rows else None
 
-    def add_candidate(self, task: Task, state: State) -> None:
-        """Store a candidate that is about to run, and the state after it was drawn."""
-        item = task.candidate
+    def add_trial(self, task: Task, state: State) -> None:
+        """Store a trial that is about to run, and the state after it was drawn."""
+        item = task.trial
         with self._database.transaction():
             self._database.execute(
                 "INSERT INTO candidates VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -177,17 +178,17 @@ class SearchStore:
                 "INSERT OR REPLACE INTO state VALUES (1, ?, ?)", (_dumps(dict(state.generator)), state.rejected)
             )
 
-    def add_evaluation(self, evaluation: Evaluation) -> None:
-        """Store a finished candidate with its blobs. Storing one twice is an error."""
-        trained, number = evaluation.trained, evaluation.candidate.index
-        resources = None if evaluation.resources is None else _dumps(asdict(evaluation.resources))
+    def add_result(self, trial_result: TrialResult) -> None:
+        """Store a finished trial with its blobs. Storing one twice is an error."""
+        trained, number = trial_result.trained, trial_result.trial.index
+        resources = None if trial_result.resources is None else _dumps(asdict(trial_result.resources))
         with self._database.transaction():
             self._database.execute(
                 "INSERT INTO evaluations (number, status, trained, resources, message, seconds, finished_s)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (
-                    number, evaluation.status, None if trained is None else _trained_text(trained), resources,
-                    evaluation.message, evaluation.seconds, evaluation.finished_s,
+                    number, trial_result.status, None if trained is None else _trained_text(trained), resources,
+                    trial_result.message, trial_result.seconds, trial_result.finished_s,
                 ),
             )  # fmt: skip
             if trained is not None:
@@ -196,26 +197,27 @@ class SearchStore:
     # -- reading it --
 
     def tasks(self) -> Iterator[Task]:
-        """All candidates, as they were given to workers, by index."""
-        for row in self._database.stream(f"SELECT {_CANDIDATE} FROM candidates ORDER BY number"):
+        """All trials, as they were given to workers, by index."""
+        for row in self._database.stream(f"SELECT {_TRIAL} FROM candidates ORDER BY number"):
             yield self._read(_task, row)
 
     def pending(self) -> list[Task]:
-        """The candidates that were drawn and not finished, by index."""
-        query = f"SELECT {_CANDIDATE} FROM candidates WHERE number NOT IN (SELECT number FROM evaluations)"
+        """The trials that were drawn and not finished, by index."""
+        query = f"SELECT {_TRIAL} FROM candidates WHERE number NOT IN (SELECT number FROM evaluations)"
         return [self._read(_task, row) for row in self._database.rows(f"{query} ORDER BY number")]
 
-    def evaluations(self) -> Iterator[Evaluation]:
-        """All evaluations in the order in which they finished, without tflite and weights. Read one before writing."""
+    def results(self) -> Iterator[TrialResult]:
+        """The results of all trials in the order in which they finished, without tflite and weights. Read one before
+        writing."""
         query = (
-            f"SELECT {_CANDIDATE}, status, trained, resources, message, seconds, finished_s"
+            f"SELECT {_TRIAL}, status, trained, resources, message, seconds, finished_s"
             " FROM evaluations JOIN candidates USING (number) ORDER BY place"
         )
         for row in self._database.stream(query):
-            yield self._read(_evaluation, row)
+            yield self._read(_trial_result, row)
 
     def trained(self, index: int) -> Trained | None:
-        """What became of a candidate, with tflite and weights; None when it failed or is not finished."""
+        """What became of a trial, with tflite and weights; None when it failed or is not finished."""
         query = "SELECT trained, tflite, weights FROM evaluations JOIN blobs USING (number) WHERE number = ?"
         rows = self._database.rows(query, (index,))
         return self._read(_trained, *rows[0]) if rows else None
@@ -223,7 +225,7 @@ class SearchStore:
     # -- re-trainings and documents --
 
     def add_final(self, index: int, seed: int, effort: float, trained: Trained, seconds: float) -> None:
-        """Store the re-training of a candidate."""
+        """Store the re-training of a trial."""
         self._database.execute(
             "INSERT INTO finals (number, seed, effort, trained, tflite, weights, seconds) VALUES (?, ?, ?, ?, ?, ?, ?)",
             (index, seed, effort, _trained_text(trained), trained.tflite, trained.weights, seconds),
@@ -253,7 +255,7 @@ class SearchStore:
 
 # -- rows and JSON; floats come back as they were, not-a-number too --
 
-_CANDIDATE = "number, architecture, sparsity, seed, parent, change, rungs, effort"
+_TRIAL = "number, architecture, sparsity, seed, parent, change, rungs, effort"
 
 
 def _dumps(document: Any) -> str:
@@ -262,14 +264,14 @@ def _dumps(document: Any) -> str:
 
 def _task(row: Sequence[Any]) -> Task:
     number, architecture, sparsity, seed, parent, change, rungs, effort = row
-    candidate = Candidate(number, parse_architecture(json.loads(architecture)), sparsity, seed, parent, change)
-    return Task(candidate, tuple(Rung(*rung) for rung in json.loads(rungs)), effort)
+    trial = Trial(number, parse_architecture(json.loads(architecture)), sparsity, seed, parent, change)
+    return Task(trial, tuple(Rung(*rung) for rung in json.loads(rungs)), effort)
 
 
-def _evaluation(row: Sequence[Any]) -> Evaluation:
+def _trial_result(row: Sequence[Any]) -> TrialResult:
     status, trained, resources, message, seconds, finished_s = row[8:]
-    return Evaluation(
-        candidate=_task(row[:8]).candidate,
+    return TrialResult(
+        trial=_task(row[:8]).trial,
         status=status,
         trained=None if trained is None else _trained(trained, b"", b""),
         resources=None if resources is None else Resources(**json.loads(resources)),

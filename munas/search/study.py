@@ -1,7 +1,7 @@
-"""The search: candidates proposed, trained in parallel, stored, and told to the strategy.
+"""The search: trials proposed, trained in parallel, stored, and told to the strategy.
 
-The main process holds no weights and no data: what it knows of a finished candidate is a few figures. Everything that
-decides what comes next (the candidates, their evaluations in the order in which they finished, the state of the random
+The main process holds no weights and no data: what it knows of a finished trial is a few figures. Everything that
+decides what comes next (the trials, their trials in the order in which they finished, the state of the random
 generator) is in the store before it is acted on, so that a search can be killed at any moment and resumed.
 """
 
@@ -19,25 +19,26 @@ import numpy as np
 from munas.arch.space import ArchitectureError
 from munas.cost.resources import Assessor, Resources
 from munas.errors import SearchError, SearchStoreError
-from munas.search.candidate import Candidate, Evaluation, Task, Trained, TrainerFactory
 from munas.search.evolve import STRATEGIES, Space, StrategySettings
 from munas.search.halving import Halving
 from munas.search.objective import Bounds, Metric, unreachable
 from munas.search.proposals import Proposer
-from munas.search.standing import Standing, Tally
 from munas.search.store import SearchStore, State
+from munas.search.study_summary import StudySummary, Tally
+from munas.search.trial import Task, Trained, TrainerFactory, Trial, TrialResult
 from munas.search.worker_pool import Finished, Limits, WorkerPool
 
 __all__ = [
-    "Final", "FinalJob", "FinalsWatcher", "Outcome", "SearchSettings", "Standing", "Watcher", "run_finals", "run_search"
+    "Final", "FinalJob", "FinalsWatcher", "Outcome", "SearchSettings", "StudySummary", "Watcher",
+    "run_finals", "run_search",
 ]  # fmt: skip
 
 MAX_FAILURES_IN_A_ROW = 20
-"""So many are no bad luck: a limit is too tight, or something is broken that no candidate can cure."""
+"""So many are no bad luck: a limit is too tight, or something is broken that no trial can cure."""
 
-_ELAPSED = "elapsed_s"  # a document: the last evaluation may have ended well before the time was over
+_ELAPSED = "elapsed_s"  # a document: the last trial may have ended well before the time was over
 _ELSEWHERE = "name another run folder"
-_FREE = ("evaluations", "seconds", "workers", "time_limit_s", "memory_limit_bytes")
+_FREE = ("trials", "seconds", "workers", "time_limit_s", "memory_limit_bytes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +46,9 @@ class SearchSettings:
     """What a search is.
 
     `bounds` are the objective; what exceeds `hard_budget` is rejected before it is trained. `rung_epochs` are the
-    epochs at which hopeless candidates stop (successive halving; empty = never). `sparsity` is the range of pruning
-    (None = no pruning). `seconds` ends the search, counted over all resumes. `evaluations`, `seconds`, `workers` and
-    the two limits, which hold for each candidate, may change when a search is resumed; with anything else changed it is
+    epochs at which hopeless trials stop (successive halving; empty = never). `sparsity` is the range of pruning
+    (None = no pruning). `seconds` ends the search, counted over all resumes. `trials`, `seconds`, `workers` and
+    the two limits, which hold for each trial, may change when a search is resumed; with anything else changed it is
     another search.
     """
 
@@ -57,7 +58,7 @@ class SearchSettings:
     strategy: str = "evolution"
     population: int = 100
     sample: int = 25
-    evaluations: int = 2000
+    trials: int = 2000
     seconds: float | None = None
     effort: float = 1.0
     rung_epochs: tuple[int, ...] = ()
@@ -78,9 +79,9 @@ class SearchSettings:
 class Watcher(Protocol):
     """Told how a search goes, in the main process. `resumed` were stored before; none carries tflite or weights."""
 
-    def started(self, settings: SearchSettings, resumed: Sequence[Evaluation], standing: Standing) -> None: ...
+    def started(self, settings: SearchSettings, resumed: Sequence[TrialResult], summary: StudySummary) -> None: ...
 
-    def evaluated(self, evaluation: Evaluation, standing: Standing) -> None: ...
+    def trial_done(self, trial_result: TrialResult, summary: StudySummary) -> None: ...
 
     def finished(self) -> None: ...
 
@@ -88,10 +89,10 @@ class Watcher(Protocol):
 class _Silent:
     """A watcher that shows nothing."""
 
-    def started(self, settings: SearchSettings, resumed: Sequence[Evaluation], standing: Standing) -> None:
+    def started(self, settings: SearchSettings, resumed: Sequence[TrialResult], summary: StudySummary) -> None:
         """Nothing."""
 
-    def evaluated(self, evaluation: Evaluation, standing: Standing) -> None:
+    def trial_done(self, trial_result: TrialResult, summary: StudySummary) -> None:
         """Nothing."""
 
     def finished(self) -> None:
@@ -100,15 +101,15 @@ class _Silent:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a search ended; the evaluations themselves are in the store."""
+    """How a search ended; the trials themselves are in the store."""
 
-    standing: Standing
-    stopped: Literal["evaluations", "time"]
+    summary: StudySummary
+    stopped: Literal["trials", "time"]
 
     @property
-    def evaluations(self) -> int:
-        """Finished candidates, failed ones included."""
-        return self.standing.ok + self.standing.failed
+    def trials(self) -> int:
+        """Finished trials, failed ones included."""
+        return self.summary.ok + self.summary.failed
 
 
 def run_search(
@@ -125,7 +126,7 @@ def run_search(
 
     `identity` (JSON: board, calibration, the data's sha256, ...) belongs to the search as the settings do. `preload`
     names modules that workers are forked with (``munas.training.train``). What workers print goes to ``logs`` beside
-    the store; the logs of failed candidates stay there. What is under way when the time is over is dropped, and done
+    the store; the logs of failed trials stay there. What is under way when the time is over is dropped, and done
     again if the search is resumed with more time.
 
     Raises SearchError for settings that cannot work, the store of another search, a data set or package that is
@@ -143,7 +144,7 @@ def run_search(
         store.put_document(_ELAPSED, search.elapsed_s)
     finally:
         search.watcher.finished()
-    return Outcome(search.standing(), stopped)
+    return Outcome(search.summary(), stopped)
 
 
 class _Search:
@@ -168,16 +169,16 @@ class _Search:
         """Seconds that the search has run, resumes included."""
         return self.before_s + time.monotonic() - self.started
 
-    def standing(self) -> Standing:
+    def summary(self) -> StudySummary:
         """Where it stands now."""
-        return self.tally.standing(self.proposer.rejected, self.elapsed_s)
+        return self.tally.summary(self.proposer.rejected, self.elapsed_s)
 
     def resume(self) -> None:
         """Everything as it was after the last transaction of an earlier run."""
-        resumed = list(self.store.evaluations())
-        for evaluation in resumed:
-            self._tell(evaluation)
-            self.before_s = max(self.before_s, evaluation.finished_s)
+        resumed = list(self.store.results())
+        for trial_result in resumed:
+            self._tell(trial_result)
+            self.before_s = max(self.before_s, trial_result.finished_s)
         self.before_s = max(self.before_s, self._stored_elapsed_s())
         self.pending.extend(self.store.pending())
         self.drawn = len(resumed) + len(self.pending)
@@ -189,7 +190,7 @@ class _Search:
                 raise SearchStoreError(f"{self.store.path} holds a damaged generator: {error}; {_ELSEWHERE}") from error
             self.proposer.rejected = state.rejected
         self.started = time.monotonic()
-        self.watcher.started(self.settings, resumed, self.standing())
+        self.watcher.started(self.settings, resumed, self.summary())
 
     def _stored_elapsed_s(self) -> float:
         elapsed_s = self.store.document(_ELAPSED) or 0.0
@@ -197,34 +198,34 @@ class _Search:
             raise SearchStoreError(f"{self.store.path} holds a damaged time ({elapsed_s!r:.80}); {_ELSEWHERE}")
         return float(elapsed_s)
 
-    def run(self, workers: WorkerPool) -> Literal["evaluations", "time"]:
-        """Until the evaluations are done or the time is over."""
-        while self.finished < self.settings.evaluations:
+    def run(self, workers: WorkerPool) -> Literal["trials", "time"]:
+        """Until the trials are done or the time is over."""
+        while self.finished < self.settings.trials:
             remaining_s = math.inf if self.settings.seconds is None else self.settings.seconds - self.elapsed_s
             if remaining_s <= 0:
                 return "time"
-            while workers.idle and self.finished + workers.busy < self.settings.evaluations:
+            while workers.idle and self.finished + workers.busy < self.settings.trials:
                 workers.start(self._next_task())
             for finished in workers.wait(min(remaining_s, 60.0)):
                 self._record(finished)
-        return "evaluations"
+        return "trials"
 
     def _next_task(self) -> Task:
         """A task that an earlier run had under way, or a new one."""
         if self.pending:
             return self.pending.popleft()
-        candidate = self.proposer.propose(self.drawn)
-        task = Task(candidate, self.halving.rungs(), self.settings.effort)
+        trial = self.proposer.propose(self.drawn)
+        task = Task(trial, self.halving.rungs(), self.settings.effort)
         generator = self.proposer.rng.bit_generator.state
-        self.store.add_candidate(task, State(generator, self.proposer.rejected))
+        self.store.add_trial(task, State(generator, self.proposer.rejected))
         self.drawn += 1
         return task
 
     def _record(self, finished: Finished) -> None:
         """Store a finished task, then act on it."""
         trained, resources, message = self._judged(finished)
-        evaluation = Evaluation(
-            candidate=finished.task.candidate,
+        trial_result = TrialResult(
+            trial=finished.task.trial,
             status="failed" if trained is None else "ok",
             trained=trained,
             resources=resources,
@@ -232,14 +233,14 @@ class _Search:
             seconds=finished.seconds,
             finished_s=self.elapsed_s,
         )
-        self.store.add_evaluation(evaluation)
+        self.store.add_result(trial_result)
         if trained is not None:
-            evaluation = replace(evaluation, trained=trained.without_blobs())
-        self._tell(evaluation)
-        self.watcher.evaluated(evaluation, self.standing())
+            trial_result = replace(trial_result, trained=trained.without_blobs())
+        self._tell(trial_result)
+        self.watcher.trial_done(trial_result, self.summary())
         self.failures_in_a_row = self.failures_in_a_row + 1 if trained is None else 0
         if self.failures_in_a_row >= MAX_FAILURES_IN_A_ROW:
-            raise SearchError(f"{self.failures_in_a_row} candidates in a row have failed; the last one: {message}")
+            raise SearchError(f"{self.failures_in_a_row} trials in a row have failed; the last one: {message}")
 
     def _judged(self, finished: Finished) -> tuple[Trained | None, Resources | None, str]:
         """The network with its costs; the costs of what was drawn, and why, when there is no network."""
@@ -247,24 +248,24 @@ class _Search:
         if trained is not None and not math.isfinite(trained.error):
             message = f"the validation error is {trained.error}"
             trained = None
-        architecture = finished.task.candidate.architecture if trained is None else trained.architecture
+        architecture = finished.task.trial.architecture if trained is None else trained.architecture
         try:
             return trained, self.assessor.assess(architecture), message
         except ArchitectureError as error:
             return None, None, message or str(error)
 
-    def _tell(self, evaluation: Evaluation) -> None:
+    def _tell(self, trial_result: TrialResult) -> None:
         self.finished += 1
-        self.strategy.tell(evaluation)
-        self.halving.tell(evaluation)
-        self.tally.tell(evaluation)
+        self.strategy.tell(trial_result)
+        self.halving.tell(trial_result)
+        self.tally.tell(trial_result)
 
 
 def check(settings: SearchSettings, assessor: Assessor) -> None:
     """Raises SearchError for settings that cannot work, bounds that no network can meet among them."""
     if settings.strategy not in STRATEGIES:
         raise SearchError(f"unknown strategy {settings.strategy}; known are {', '.join(STRATEGIES)}")
-    for name in ("population", "sample", "evaluations", "workers", "time_limit_s", "memory_limit_bytes"):
+    for name in ("population", "sample", "trials", "workers", "time_limit_s", "memory_limit_bytes"):
         if not getattr(settings, name) > 0:
             raise SearchError(f"{name.replace('_', ' ')} must be above 0, not {getattr(settings, name)}")
     if not 0 < settings.effort <= 1:
@@ -290,16 +291,16 @@ def check(settings: SearchSettings, assessor: Assessor) -> None:
 
 @dataclass(frozen=True, slots=True)
 class FinalJob:
-    """A re-training: the candidate's architecture and sparsity with another seed and effort, and no rungs."""
+    """A re-training: the trial's architecture and sparsity with another seed and effort, and no rungs."""
 
-    candidate: Candidate
+    trial: Trial
     seed: int
     effort: float
 
     @property
     def task(self) -> Task:
         """What a worker gets."""
-        return Task(replace(self.candidate, seed=self.seed), (), self.effort)
+        return Task(replace(self.trial, seed=self.seed), (), self.effort)
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,7 +356,7 @@ def run_finals(
                     job = running.pop(done.task)
                     finals[job] = final = Final(job, done.trained, done.message, done.seconds)
                     if final.trained is not None:
-                        store.add_final(job.candidate.index, job.seed, job.effort, final.trained, final.seconds)
+                        store.add_final(job.trial.index, job.seed, job.effort, final.trained, final.seconds)
                     if watcher is not None:
                         watcher.trained(final)
     finally:
@@ -368,6 +369,6 @@ def _stored(store: SearchStore, jobs: Sequence[FinalJob]) -> dict[FinalJob, Fina
     """The jobs that an earlier call has done."""
     finals: dict[FinalJob, Final] = {}
     for job in jobs:
-        if (found := store.final(job.candidate.index, job.seed, job.effort)) is not None:
+        if (found := store.final(job.trial.index, job.seed, job.effort)) is not None:
             finals[job] = Final(job, found[0], "", found[1])
     return finals

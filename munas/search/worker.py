@@ -1,4 +1,4 @@
-"""Inside a worker: one candidate, one process. See `munas.search.worker_pool` for the other side."""
+"""Inside a worker: one trial, one process. See `munas.search.worker_pool` for the other side."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from typing import Literal
 
 from munas.errors import MunasError, TrainingError
 from munas.search import fork_server
-from munas.search.candidate import Task, Trained, TrainerFactory
+from munas.search.trial import Task, Trained, TrainerFactory
 
 _HOST_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENFILE, errno.EMFILE)
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a worker sends, once. `blame` says whose fault a missing `trained` is: the candidate's, the request's (a
+    """What a worker sends, once. `blame` says whose fault a missing `trained` is: the trial's, the request's (a
     data set is missing, TensorFlow is not installed), or the host's (disk full)."""
 
     trained: Trained | None
     message: str = ""
-    blame: Literal["candidate", "request", "host"] = "candidate"
+    blame: Literal["trial", "request", "host"] = "trial"
 
 
 def main(pipe: Connection, log: str, factory: TrainerFactory, task: Task) -> None:

@@ -1,7 +1,7 @@
-"""Candidates in parallel, each in a fresh process with a limit on time and memory.
+"""Trials in parallel, each in a fresh process with a limit on time and memory.
 
-Nothing that a candidate does can harm the search or the next candidate: what leaks goes with its process, and a crash,
-a hang or too much memory is a failed candidate with a message. Processes are forked from one that has TensorFlow
+Nothing that a trial does can harm the search or the next trial: what leaks goes with its process, and a crash,
+a hang or too much memory is a failed trial with a message. Processes are forked from one that has TensorFlow
 imported already (`munas.search.fork_server`). However the main process ends, kill -9 included, the kernel ends that
 one, and with it the workers.
 """
@@ -26,7 +26,7 @@ from typing import Any, Self
 
 from munas.errors import SearchError, SearchStoreError
 from munas.search import fork_server, worker
-from munas.search.candidate import Task, Trained, TrainerFactory
+from munas.search.trial import Task, Trained, TrainerFactory
 
 POLL_S = 0.2
 """How often time and memory are looked at. A worker that allocates fast goes over its limit by what it can touch in
@@ -54,7 +54,7 @@ _ENVIRONMENT = {
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """For one candidate: wall time in seconds, and bytes of memory that are the worker's own (pages of files, which the
+    """For one trial: wall time in seconds, and bytes of memory that are the worker's own (pages of files, which the
     kernel can drop, and so the data set, do not count)."""
 
     seconds: float
@@ -86,7 +86,7 @@ class _Running:
 class WorkerPool:
     """At most `count` workers. Use it as a context manager, in the main thread, one at a time.
 
-    Raises SearchError for what no candidate can cure (TensorFlow is not installed, the data set is missing), and
+    Raises SearchError for what no trial can cure (TensorFlow is not installed, the data set is missing), and
     SearchStoreError for a host that fails (no space for a log, no process can be started).
     """
 
@@ -134,7 +134,7 @@ class WorkerPool:
 
     def start(self, task: Task) -> None:
         """Start a task in a process of its own. The first start waits for the imports, some seconds."""
-        log = self._logs / f"candidate-{task.candidate.index:05d}-{task.candidate.seed}.log"
+        log = self._logs / f"trial-{task.trial.index:05d}-{task.trial.seed}.log"
         ours, theirs = self._context.Pipe(duplex=False)
         try:
             process = self._context.Process(
@@ -203,9 +203,9 @@ class WorkerPool:
             running.process.close()
             if reply.trained is not None:
                 running.log.unlink(missing_ok=True)
-            elif reply.blame != "candidate":
+            elif reply.blame != "trial":
                 kind = SearchError if reply.blame == "request" else SearchStoreError
-                self._fatal = kind(f"candidate {running.task.candidate.index}: {reply.message}")
+                self._fatal = kind(f"trial {running.task.trial.index}: {reply.message}")
                 continue
             finished.append(Finished(running.task, reply.trained, reply.message, seconds))
         return finished

@@ -1,1 +1,1 @@
-"""Training of candidates with TensorFlow, and their way to int8 .tflite files."""
+"""Training of trials with TensorFlow, and their way to int8 .tflite files."""

@@ -29,7 +29,7 @@ try:
         import tensorflow as tf
 except ImportError as error:
     raise ImportError(
-        f"TensorFlow, which trains the candidates, cannot be imported ({error}): pip install 'munas-hil[search]'"
+        f"TensorFlow, which trains the trials, cannot be imported ({error}): pip install 'munas-hil[search]'"
     ) from error
 
 # One thread for operators and one between them is what makes training deterministic, and a worker one core. The graph

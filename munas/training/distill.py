@@ -1,4 +1,4 @@
-"""What a teacher says of the training images: computed once, kept in the cache, shared by all candidates."""
+"""What a teacher says of the training images: computed once, kept in the cache, shared by all trials."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def soft_labels(teacher: Path, dataset: Dataset, cache: Path | None = None) -> F
     """The teacher's probabilities for the un-augmented training images: a read-only memory map (N, classes), or (N, 1).
 
     `teacher` is a .keras file (loaded in safe mode: no code of the file's is run) of a model that takes what the
-    candidates take, and gives probabilities or logits, one for two classes. Raises SearchError where it is no such
+    trials take, and gives probabilities or logits, one for two classes. Raises SearchError where it is no such
     model.
     """
     try:

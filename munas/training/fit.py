@@ -13,7 +13,7 @@ from munas.arch.channels import Masks, channel_groups
 from munas.arch.graph import build_graph
 from munas.arch.prune import apply_masks, kept_share, masks_at
 from munas.data import Dataset, Examples
-from munas.search.candidate import Epoch, Rung, Task, Trained
+from munas.search.trial import Epoch, Rung, Task, Trained
 from munas.training.distill import soft_labels
 from munas.training.emit import Emitted, emit, revived
 from munas.training.feed import Feed
@@ -32,7 +32,7 @@ DIVERGED_LOSS = 1e9
 
 @dataclass(frozen=True, slots=True, eq=False)
 class KerasTrainer:
-    """Trains candidates on one data set, one after the other; see `munas.training.train.KerasTraining`."""
+    """Trains trials on one data set, one after the other; see `munas.training.train.KerasTraining`."""
 
     dataset: Dataset
     recipe: Recipe
@@ -53,21 +53,21 @@ class KerasTrainer:
 
 
 class Training:
-    """One candidate from its initial weights to its int8 network."""
+    """One trial from its initial weights to its int8 network."""
 
     def __init__(self, dataset: Dataset, schedule: Schedule, task: Task, soft: Floats | None = None) -> None:
-        candidate = task.candidate
-        self._dataset, self._schedule, self._candidate = dataset, schedule, candidate
-        self.graph = build_graph(candidate.architecture, dataset.input_shape, dataset.num_classes)
+        trial = task.trial
+        self._dataset, self._schedule, self._trial = dataset, schedule, trial
+        self.graph = build_graph(trial.architecture, dataset.input_shape, dataset.num_classes)
         self._parameters, self._groups = parameter_map(self.graph), channel_groups(self.graph)
-        prunes = candidate.sparsity > 0 and bool(self._groups.prunable)
-        weights = initial_weights(self.graph, candidate.seed)
+        prunes = trial.sparsity > 0 and bool(self._groups.prunable)
+        weights = initial_weights(self.graph, trial.seed)
         self._masks: Masks | None = masks_at(self.graph, weights, 0.0) if prunes else None
         self._masks_final = not prunes
         self._inputs = InputSpec(
             dataset.input_shape, dataset.train.inputs.dtype.name, tuple(dataset.scale), tuple(dataset.offset)
         )
-        self._feed = Feed(dataset, schedule, candidate.seed, soft)
+        self._feed = Feed(dataset, schedule, trial.seed, soft)
         self._stepper = Stepper(
             self.graph, self._parameters, schedule.optimiser, max(rate for _, rate in schedule.rates),
             schedule.batch, self._inputs, groups=self._groups if prunes else None, distil=soft is not None,
@@ -152,7 +152,7 @@ class Training:
         """Choose the pruned channels anew, until the window is over: what is left then has the rest of the time."""
         if self._masks_final or step < self._schedule.prune_begin:
             return
-        sparsity = self._schedule.sparsity(step, self._candidate.sparsity)
+        sparsity = self._schedule.sparsity(step, self._trial.sparsity)
         self._masks = masks_at(self.graph, self.weights(), sparsity)
         self._masks_final = step >= self._schedule.prune_end
 
@@ -168,9 +168,9 @@ class Training:
     def _emitted(self) -> tuple[Emitted, float]:
         """The network to deploy, and its float error on the validation set."""
         if not self._masks_final:  # the window reaches to the last steps
-            self._masks = masks_at(self.graph, self.weights(), self._candidate.sparsity)
-        candidate, validation = self._candidate, self._dataset.validation
-        emitted = emit(candidate.architecture, self._dataset.num_classes, self.graph, self.weights(), self._masks)
+            self._masks = masks_at(self.graph, self.weights(), self._trial.sparsity)
+        trial, validation = self._trial, self._dataset.validation
+        emitted = emit(trial.architecture, self._dataset.num_classes, self.graph, self.weights(), self._masks)
         weights = revived(emitted.graph, emitted.weights, self._representative())
         logits = Evaluator(emitted.graph, self._inputs).logits(
             fold_batch_norm(emitted.graph, weights), validation.inputs
@@ -183,6 +183,6 @@ class Training:
 
 
 def _spread(part: Examples, most: int) -> Examples:
-    """At most so many examples, evenly spread over a part: the same for every candidate."""
+    """At most so many examples, evenly spread over a part: the same for every trial."""
     chosen = np.linspace(0, len(part) - 1, min(most, len(part))).round().astype(np.int64)
     return Examples(part.inputs[chosen], part.labels[chosen])

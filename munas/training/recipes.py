@@ -76,11 +76,11 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """What one candidate's training does, in steps of one batch.
+    """What one trial's training does, in steps of one batch.
 
     An epoch is `epoch_steps` steps, after which the network is validated; the last one ends with the last step.
     Batches go through all training images, whatever an epoch is. `rungs` are the epochs (from 1) after which successive
-    halving may stop a candidate. `rates` are (step, learning rate from there on); with `cycle` the rate rises to the
+    halving may stop a trial. `rates` are (step, learning rate from there on); with `cycle` the rate rises to the
     first of them and falls to zero.
     """
 

@@ -1,4 +1,4 @@
-"""How many images a second a typical candidate trains at, beside Keras' `model.fit` of the same network.
+"""How many images a second a typical trial trains at, beside Keras' `model.fit` of the same network.
 
     python -m munas.training.throughput
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from munas.arch.graph import build_graph
 from munas.arch.space import Architecture, Block, DenseLayer, Layer, LayerType, Pooling, PoolType
 from munas.data import Dataset, Examples
-from munas.search.candidate import Candidate, Task
+from munas.search.trial import Task, Trial
 from munas.training.recipes import recipe_of, scaled
 
 TYPICAL = Architecture(
@@ -32,7 +32,7 @@ TYPICAL = Architecture(
     pooling=Pooling(PoolType.AVG, 4),
     dense=(DenseLayer(32),),
 )
-"""A small candidate; half of all random ones that fit 64 KB of flash and of RAM have more than twice its 40 K MACs."""
+"""A small trial; half of all random ones that fit 64 KB of flash and of RAM have more than twice its 40 K MACs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Throughput:
 
 
 def throughput(architecture: Architecture = TYPICAL, images: int = 40_000, seed: int = 0) -> Throughput:
-    """Train a candidate on `images` random images of 28x28x1, augmented as Fashion-MNIST is, and with `model.fit`.
+    """Train a trial on `images` random images of 28x28x1, augmented as Fashion-MNIST is, and with `model.fit`.
 
     `model.fit` gets float images in memory, no augmentation, and the same batches of 128. One thread for both.
     """
@@ -71,9 +71,9 @@ def _munas(architecture: Architecture, data: Dataset, seed: int) -> tuple[float,
     from munas.training.fit import Training
 
     recipe = replace(recipe_of(data.name), epochs=1)
-    candidate = Candidate(0, architecture, 0.0, seed, None, "random")
+    trial = Trial(0, architecture, 0.0, seed, None, "random")
     start = time.perf_counter()
-    training = Training(data, scaled(recipe, 1.0, len(data.train)), Task(candidate, (), 1.0))
+    training = Training(data, scaled(recipe, 1.0, len(data.train)), Task(trial, (), 1.0))
     ready_s = time.perf_counter() - start
     training.run()
     return training.images_per_second, ready_s

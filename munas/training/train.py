@@ -1,4 +1,4 @@
-"""Training of one candidate, start to int8 file: what a worker of the search does.
+"""Training of one trial, start to int8 file: what a worker of the search does.
 
 Importing this module does not import TensorFlow; `PRELOAD` names what does, for processes that workers are forked from.
 """
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from munas.data import Dataset
-from munas.search.candidate import Trained, Trainer
+from munas.search.trial import Trained, Trainer
 from munas.training.recipes import Recipe, Schedule, recipe_of, scaled
 
 PRELOAD = ("munas.training.fit", "munas.training.quantise", "ai_edge_litert.interpreter")
@@ -43,5 +43,5 @@ class KerasTraining:
         return self.recipe or recipe_of(self.dataset.name)
 
     def schedule(self, effort: float) -> Schedule:
-        """What a candidate's training does at an effort; its `rungs` are where successive halving may stop it."""
+        """What a trial's training does at an effort; its `rungs` are where successive halving may stop it."""
         return scaled(self.used_recipe, effort, len(self.dataset.train))

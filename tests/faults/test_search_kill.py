@@ -19,9 +19,9 @@ from types import FrameType
 
 import pytest
 
-from munas.search.candidate import Evaluation, Task
 from munas.search.store import SearchStore
 from munas.search.study import SearchSettings, run_search
+from munas.search.trial import Task, TrialResult
 from tests.stub_trainer import ASSESSOR, BOUNDS, PRELOAD, StubTrainer
 
 pytestmark = pytest.mark.slow
@@ -32,10 +32,10 @@ TROUBLE = {5: "raise", 11: "exit"}
 
 
 @contextlib.contextmanager
-def running(folder: Path, evaluations: int, workers: int, hangs: int = -1) -> Iterator[subprocess.Popen[bytes]]:
+def running(folder: Path, trials: int, workers: int, hangs: int = -1) -> Iterator[subprocess.Popen[bytes]]:
     """The search as a process that leads a session; killed at the end if it still runs."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, __file__, str(folder), str(evaluations), str(workers), str(hangs)]
+    command = [sys.executable, __file__, str(folder), str(trials), str(workers), str(hangs)]
     with subprocess.Popen(command, env=environment, start_new_session=True) as main:
         try:
             yield main
@@ -65,35 +65,35 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 
 def started(folder: Path) -> int:
-    """Starts of candidates, repeated ones included."""
+    """Starts of trials, repeated ones included."""
     return sum(len(file.read_text().splitlines()) for file in folder.glob("attempts-*"))
 
 
-def stored(folder: Path) -> tuple[list[Task], list[Evaluation]]:
-    """Tasks by index, evaluations as they finished; times, which no two runs share, set to 0."""
+def stored(folder: Path) -> tuple[list[Task], list[TrialResult]]:
+    """Tasks by index, trials as they finished; times, which no two runs share, set to 0."""
     with SearchStore(folder / "search.sqlite") as store:
-        return list(store.tasks()), [replace(item, seconds=0, finished_s=0) for item in store.evaluations()]
+        return list(store.tasks()), [replace(item, seconds=0, finished_s=0) for item in store.results()]
 
 
-def finish(folder: Path, evaluations: int, workers: int) -> None:
-    """Resume to the end: every candidate has one evaluation, and what was stored was not done again."""
-    before = {item.candidate.index for item in stored(folder)[1]} if (folder / "search.sqlite").exists() else set()
+def finish(folder: Path, trials: int, workers: int) -> None:
+    """Resume to the end: every trial has one result, and what was stored was not done again."""
+    before = {item.trial.index for item in stored(folder)[1]} if (folder / "search.sqlite").exists() else set()
     attempts = {path: path.read_text() for path in folder.glob("attempts-*")}
-    with running(folder, evaluations, workers) as main:
+    with running(folder, trials, workers) as main:
         assert main.wait(DEADLINE_S) == 0
     tasks, finished = stored(folder)
-    assert [task.candidate.index for task in tasks] == list(range(evaluations))
-    assert sorted(item.candidate.index for item in finished) == list(range(evaluations))
+    assert [task.trial.index for task in tasks] == list(range(trials))
+    assert sorted(item.trial.index for item in finished) == list(range(trials))
     for path, text in attempts.items():
         if int(path.name.removeprefix("attempts-")) in before:
             assert path.read_text() == text
-    assert {item.candidate.index for item in finished if item.status == "failed"} == set(TROUBLE)
+    assert {item.trial.index for item in finished if item.status == "failed"} == set(TROUBLE)
 
 
-def kill_at_random(folder: Path, evaluations: int, workers: int, rng: random.Random) -> None:
-    """One run that is killed a random while after it has started its next candidate."""
+def kill_at_random(folder: Path, trials: int, workers: int, rng: random.Random) -> None:
+    """One run that is killed a random while after it has started its next trial."""
     before = started(folder)
-    with running(folder, evaluations, workers) as main:
+    with running(folder, trials, workers) as main:
         wait_for(lambda: started(folder) > before or main.poll() is not None)
         time.sleep(rng.uniform(0.0, 0.4))
         main.kill()
@@ -101,7 +101,7 @@ def kill_at_random(folder: Path, evaluations: int, workers: int, rng: random.Ran
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Task], list[Evaluation]]:
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Task], list[TrialResult]]:
     folder = tmp_path_factory.mktemp("whole")
     with running(folder, 40, 1) as main:
         assert main.wait(DEADLINE_S) == 0
@@ -109,7 +109,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Task],
 
 
 def test_with_one_worker_a_killed_search_is_the_same_search(
-    tmp_path: Path, uninterrupted: tuple[list[Task], list[Evaluation]]
+    tmp_path: Path, uninterrupted: tuple[list[Task], list[TrialResult]]
 ) -> None:
     rng = random.Random(1)
     for _ in range(5):
@@ -119,7 +119,7 @@ def test_with_one_worker_a_killed_search_is_the_same_search(
     assert started(tmp_path) <= 40 + 5
 
 
-def test_with_two_workers_a_killed_search_evaluates_each_candidate_once(tmp_path: Path) -> None:
+def test_with_two_workers_a_killed_search_runs_each_trial_once(tmp_path: Path) -> None:
     rng = random.Random(2)
     for _ in range(4):
         kill_at_random(tmp_path, 40, 2, rng)
@@ -138,7 +138,7 @@ def test_a_signal_ends_all_and_loses_nothing(tmp_path: Path, number: signal.Sign
     assert started(tmp_path) <= 14 + 2
 
 
-def test_a_killed_worker_costs_one_candidate(tmp_path: Path) -> None:
+def test_a_killed_worker_costs_one_trial(tmp_path: Path) -> None:
     journal = tmp_path / "attempts-7"
     with running(tmp_path, 14, 2, hangs=7) as main:
         wait_for(lambda: journal.exists() and journal.read_text().endswith("\n"))
@@ -147,7 +147,7 @@ def test_a_killed_worker_costs_one_candidate(tmp_path: Path) -> None:
         wait_for(lambda: not members(main.pid))
     finished = stored(tmp_path)[1]
     assert len(finished) == 14
-    failed = {item.candidate.index: item.message for item in finished if item.status == "failed"}
+    failed = {item.trial.index: item.message for item in finished if item.status == "failed"}
     assert set(failed) == {*TROUBLE, 7}
     assert failed[7].startswith("the worker died: killed by SIGKILL")
 
@@ -156,11 +156,11 @@ def _leave(number: int, frame: FrameType | None) -> None:
     raise SystemExit(128 + number)  # as hil.cli does
 
 
-def _main(folder: Path, evaluations: int, workers: int, hangs: int) -> int:
+def _main(folder: Path, trials: int, workers: int, hangs: int) -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _leave)
     settings = SearchSettings(
-        "stub", BOUNDS, population=10, sample=4, evaluations=evaluations, rung_epochs=(1, 2), sparsity=(0.1, 0.5),
+        "stub", BOUNDS, population=10, sample=4, trials=trials, rung_epochs=(1, 2), sparsity=(0.1, 0.5),
         workers=workers, seed=3,
     )  # fmt: skip
     trainer = StubTrainer({**TROUBLE, hangs: "hang"}, folder, seconds=0.03)

@@ -28,7 +28,7 @@ BOARD = "mps2-an386"
 STUB = "from tests.search_stub import main; main()"
 REAL = "from hil.cli.main import main; main()"
 SEARCH = (
-    "search", "--dataset", "digits", "--board", BOARD, "--evaluations", "10", "--population", "4", "--sample", "2",
+    "search", "--dataset", "digits", "--board", BOARD, "--trials", "10", "--population", "4", "--sample", "2",
     "--front", "2", "--seeds", "2", "--workers", "1", "--max-error", "0.5",
 )  # fmt: skip
 
@@ -88,7 +88,7 @@ def require_sound(found: SearchResult, folder: Path) -> None:
 def test_a_calibrated_search_hands_over_verified_networks(world: Path) -> None:
     out, err = munas_hil(world, STUB, *SEARCH, "-o", "run", "--max-latency", "20M", "--json")
     lines = [json.loads(line) for line in out.splitlines()]
-    assert [line["event"] for line in lines].count("evaluation") == 10
+    assert [line["event"] for line in lines].count("trial") == 10
     assert (lines[0]["event"], lines[-1]["event"]) == ("start", "result")
     found = read_search_result(world / "run")
     require_sound(found, world / "run")
@@ -176,7 +176,7 @@ def test_another_searchs_folder_is_refused(world: Path) -> None:
 @pytest.mark.skipif(importlib.util.find_spec("tensorflow") is None, reason="needs the [search] extra")
 def test_with_tensorflow_on_digits(tmp_path: Path) -> None:
     """Without a calibration: networks that have hardly been trained run in other times than those it was made with."""
-    short = ("--effort", "0.1", "--final-effort", "0.2", "--seeds", "1", "--front", "1", "--evaluations", "4")
+    short = ("--effort", "0.1", "--final-effort", "0.2", "--seeds", "1", "--front", "1", "--trials", "4")
     munas_hil(tmp_path, REAL, *SEARCH, *short, "--max-error", "0.95", "--max-macs", "200k", "-o", "run")
     found = read_search_result(tmp_path / "run")
     require_sound(found, tmp_path / "run")

@@ -1,4 +1,4 @@
-"""A candidate's training: learns, prunes, stops, diverges and repeats as it should."""
+"""A trial's training: learns, prunes, stops, diverges and repeats as it should."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from munas.arch.graph import build_graph
 from munas.arch.prune import apply_masks, kept_share, masks_at
 from munas.arch.space import MlpArchitecture
 from munas.data import Dataset
-from munas.search.candidate import Rung, Task
+from munas.search.trial import Rung, Task
 from munas.training.feed import Feed
 from munas.training.fit import DIVERGED_LOSS, Training
 from munas.training.network import build_keras, infer
@@ -35,7 +35,7 @@ def training(asked: Task, data: Dataset = DATA) -> Training:
     return Training(data, scheduled(RECIPE, asked.effort, len(data.train)), asked)
 
 
-def test_a_candidate_learns() -> None:
+def test_a_trial_learns() -> None:
     trained = KerasTraining(DATA, RECIPE)()(task(branched()))
     assert trained.error < 0.1
     assert trained.float_error < 0.1
@@ -104,7 +104,7 @@ def test_masks_are_the_reference_ones_and_rise_with_the_schedule() -> None:
     assert kept[0] > kept[2] > kept[-1]
 
 
-def test_a_rung_stops_a_hopeless_candidate() -> None:
+def test_a_rung_stops_a_hopeless_trial() -> None:
     trained = KerasTraining(DATA, RECIPE)()(task(branched(), rungs=(Rung(2, 0.0), Rung(4, 1.0))))
     assert (trained.stopped, trained.epochs) == (True, 2)
     assert trained.tflite

@@ -10,7 +10,7 @@ from munas.arch.graph import Graph
 from munas.arch.space import AnyArchitecture, Architecture, Block, DenseLayer, LayerType
 from munas.arch.space import Layer as ConvLayer
 from munas.data import Dataset, Examples
-from munas.search.candidate import Candidate, Rung, Task
+from munas.search.trial import Rung, Task, Trial
 from munas.training.parameters import Layer, initial_weights
 from munas.training.recipes import Optimiser, Pruning, Recipe
 
@@ -63,7 +63,7 @@ def task(
     rungs: tuple[Rung, ...] = (),
 ) -> Task:
     """What a worker would be asked to do."""
-    return Task(Candidate(0, architecture, sparsity, seed, None, "random"), rungs, effort)
+    return Task(Trial(0, architecture, sparsity, seed, None, "random"), rungs, effort)
 
 
 def trained_like(graph: Graph, seed: int) -> list[Layer]:

@@ -72,7 +72,7 @@ INSTRUCTIONS = timed("icount-instructions", "instructions")
         ["-d", "digits", "--effort", "nan"],
         ["-d", "digits", "--minutes", "0"],
         ["-d", "digits", "--minutes", "inf"],
-        ["-d", "digits", "--evaluations", "0"],
+        ["-d", "digits", "--trials", "0"],
         ["-d", "digits", "--seeds", "0"],
         ["-d", "digits", "--population", "0"],
         ["-d", "digits", "--time-limit", "-3"],
@@ -88,7 +88,7 @@ INSTRUCTIONS = timed("icount-instructions", "instructions")
         ["-d", "digits", "--source", "missing"],
         ["-d", "digits", "--recalibrate"],
         ["-d", "digits", "--max-ram", "4100"],
-        ["-d", "digits", "--evaluations", "9" * 400],
+        ["-d", "digits", "--trials", "9" * 400],
         ["-d", "digits", "--population", "9" * 30],
         ["-d", "digits", "--sample", "9" * 30],
         ["-d", "digits", "--workers", "1000000"],
@@ -294,8 +294,8 @@ def test_minutes_are_shared_with_the_hand_over(told: list[str], tmp_path: Path) 
     found = request(told, tmp_path, Typed("digits", minutes=10))
     assert found.seconds == 600
     assert 360 <= found.settings.seconds <= 420
-    assert found.settings.evaluations > 10_000
-    assert request(told, tmp_path, Typed("digits")).settings.evaluations == 2000
+    assert found.settings.trials > 10_000
+    assert request(told, tmp_path, Typed("digits")).settings.trials == 2000
 
 
 def test_switches(told: list[str], tmp_path: Path) -> None:

@@ -11,24 +11,24 @@ import pytest
 
 from munas.arch.morphs import morphs
 from munas.arch.space import random_cnn
-from munas.search.candidate import Candidate, Evaluation, Task
 from munas.search.evolve import SPARSITY_STEP, AgeingEvolution, RandomSearch, Space, Strategy
 from munas.search.objective import Bounds, Metric, features
+from munas.search.trial import Task, Trial, TrialResult
 from tests.stub_trainer import ASSESSOR, BOUNDS, trained
 
 ERROR_ONLY = Bounds({Metric.ERROR: 0.1})
 
 
-def candidate(index: int) -> Candidate:
-    return Candidate(index, random_cnn(np.random.default_rng(index)), 0.3, index, None, "random")
+def trial(index: int) -> Trial:
+    return Trial(index, random_cnn(np.random.default_rng(index)), 0.3, index, None, "random")
 
 
-def result(item: Candidate, error: float | None, macs: int = 1000) -> Evaluation:
-    """An evaluation with that error; None is a failure."""
+def result(item: Trial, error: float | None, macs: int = 1000) -> TrialResult:
+    """A trial with that error; None is a failure."""
     if error is None:
-        return Evaluation(item, "failed", None, None, "died", 1.0, 1.0)
+        return TrialResult(item, "failed", None, None, "died", 1.0, 1.0)
     done = replace(trained(Task(item, (), 1.0)), error=error)
-    return Evaluation(item, "ok", done, replace(ASSESSOR.assess(item.architecture), macs=macs), "", 1.0, 1.0)
+    return TrialResult(item, "ok", done, replace(ASSESSOR.assess(item.architecture), macs=macs), "", 1.0, 1.0)
 
 
 def parents(strategy: Strategy, count: int = 200) -> set[int | None]:
@@ -38,7 +38,7 @@ def parents(strategy: Strategy, count: int = 200) -> set[int | None]:
 
 def told(strategy: AgeingEvolution, errors: list[float | None]) -> AgeingEvolution:
     for index, error in enumerate(errors):
-        strategy.tell(result(candidate(index), error))
+        strategy.tell(result(trial(index), error))
     return strategy
 
 
@@ -71,24 +71,24 @@ def test_a_sample_is_drawn_with_replacement() -> None:
 def test_the_oldest_dies_however_fit_it_is() -> None:
     strategy = told(AgeingEvolution(Space(), ERROR_ONLY, population=3, sample=60), [0.01, 0.4, 0.3])
     assert parents(strategy) == {0}
-    strategy.tell(result(candidate(3), 0.35))
+    strategy.tell(result(trial(3), 0.35))
     assert parents(strategy) == {2}
 
 
-def test_age_counts_from_the_end_of_the_evaluation() -> None:
+def test_age_counts_from_the_end_of_the_result() -> None:
     strategy = AgeingEvolution(Space(), ERROR_ONLY, population=2, sample=60)
     for index, error in ((5, 0.1), (1, 0.3), (0, 0.2)):
-        strategy.tell(result(candidate(index), error))
+        strategy.tell(result(trial(index), error))
     assert parents(strategy) == {0}  # number 5 finished first, so it is the oldest
 
 
 def test_a_failure_takes_a_place_and_never_wins() -> None:
     strategy = told(AgeingEvolution(Space(), ERROR_ONLY, population=3, sample=60), [0.1, None, 0.9])
     assert parents(strategy) == {0}
-    strategy.tell(result(candidate(3), None))  # number 0 dies of age
+    strategy.tell(result(trial(3), None))  # number 0 dies of age
     assert parents(strategy) == {2}
-    strategy.tell(result(candidate(4), None))
-    strategy.tell(result(candidate(5), None))
+    strategy.tell(result(trial(4), None))
+    strategy.tell(result(trial(5), None))
     assert parents(strategy) == {None}
 
 
@@ -96,14 +96,14 @@ def test_weights_are_drawn_for_every_choice() -> None:
     """Of two that beat each other in one objective, each is the parent now and then."""
     bounds = Bounds({Metric.ERROR: 0.1, Metric.MACS: 1000})
     strategy = AgeingEvolution(Space(), bounds, population=2, sample=60)
-    strategy.tell(result(candidate(0), 0.05, macs=2000))
-    strategy.tell(result(candidate(1), 0.2, macs=500))
+    strategy.tell(result(trial(0), 0.05, macs=2000))
+    strategy.tell(result(trial(1), 0.2, macs=500))
     assert parents(strategy) == {0, 1}
 
 
 def test_a_child_is_one_morph_away() -> None:
     space, rng = Space(), np.random.default_rng(0)
-    parent = min(map(candidate, range(60)), key=lambda item: len(morphs(item.architecture)))
+    parent = min(map(trial, range(60)), key=lambda item: len(morphs(item.architecture)))
     changes = {morph.change for morph in morphs(parent.architecture)}
     children = [space.child(rng, 70, parent) for _ in range(40 * len(changes))]
     assert {child.change for child in children} == changes
@@ -115,7 +115,7 @@ def test_a_child_is_one_morph_away() -> None:
 
 def test_sparsity_wanders_and_is_clipped() -> None:
     space, rng = Space(sparsity=(0.1, 0.9)), np.random.default_rng(0)
-    parent = replace(min(map(candidate, range(60)), key=lambda item: len(morphs(item.architecture))), sparsity=0.5)
+    parent = replace(min(map(trial, range(60)), key=lambda item: len(morphs(item.architecture))), sparsity=0.5)
     steps = [space.child(rng, 1, parent).sparsity - 0.5 for _ in range(2000)]
     assert statistics.fmean(steps) == pytest.approx(0, abs=0.005)
     assert statistics.stdev(steps) == pytest.approx(SPARSITY_STEP, rel=0.05)
@@ -136,7 +136,7 @@ def test_evolution_goes_where_the_bounds_are() -> None:
         for index in range(150):
             item = strategy.ask(rng, index)
             done = trained(Task(item, (), 1.0))
-            strategy.tell(Evaluation(item, "ok", done, ASSESSOR.assess(item.architecture), "", 1.0, 1.0))
+            strategy.tell(TrialResult(item, "ok", done, ASSESSOR.assess(item.architecture), "", 1.0, 1.0))
             figures = features(done.error, ASSESSOR.assess(item.architecture))
             found.append(max(figures[metric] / bound for metric, bound in bounds.values.items()))
         return statistics.median(found[-50:])

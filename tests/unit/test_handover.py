@@ -32,10 +32,10 @@ from munas.arch.space import random_cnn
 from munas.cost.estimate import works_of
 from munas.cost.kernels import Work
 from munas.cost.resources import Assessor, Resources
-from munas.search.candidate import Candidate, Evaluation, Trained
 from munas.search.objective import Bounds, Metric
 from munas.search.store import SearchStore
 from munas.search.study import SearchSettings
+from munas.search.trial import Trained, Trial, TrialResult
 from tests.network_trainer import INPUT_SHAPE, NUM_CLASSES
 from tests.search_stub import StubBench, stub_calibration, stub_dataset, stub_teaching
 
@@ -43,15 +43,15 @@ HARD = Bounds({Metric.RAM: 64_000, Metric.FLASH: 64_000})
 BOUNDS = Bounds({Metric.ERROR: 0.1, Metric.RAM: 64_000, Metric.FLASH: 64_000})
 
 
-def evaluation(index: int, error: float, ram: int, flash: int, macs: int = 1000) -> Evaluation:
+def trial_result(index: int, error: float, ram: int, flash: int, macs: int = 1000) -> TrialResult:
     architecture = random_cnn(np.random.default_rng(index))
     resources = Resources(macs, flash - 10_000, -1, ram, flash, flash - 9_000)
     trained = Trained(architecture, error, error, 1, False, (), b"", b"", 100.0)
-    return Evaluation(Candidate(index, architecture, 0.0, 7, None, "random"), "ok", trained, resources, "", 1.0, 1.0)
+    return TrialResult(Trial(index, architecture, 0.0, 7, None, "random"), "ok", trained, resources, "", 1.0, 1.0)
 
 
-def failed(index: int) -> Evaluation:
-    return replace(evaluation(index, 0.5, 9000, 20_000), status="failed", trained=None, message="crashed")
+def failed(index: int) -> TrialResult:
+    return replace(trial_result(index, 0.5, 9000, 20_000), status="failed", trained=None, message="crashed")
 
 
 # -- the choice --
@@ -59,41 +59,41 @@ def failed(index: int) -> Evaluation:
 
 def test_the_front_leaves_out_what_is_beaten_or_does_not_fit() -> None:
     found = [
-        evaluation(0, 0.10, 20_000, 30_000),
-        evaluation(1, 0.11, 21_000, 31_000),  # beaten by 0
-        evaluation(2, 0.12, 9_000, 30_000),
-        evaluation(3, 0.01, 70_000, 30_000),  # does not fit
+        trial_result(0, 0.10, 20_000, 30_000),
+        trial_result(1, 0.11, 21_000, 31_000),  # beaten by 0
+        trial_result(2, 0.12, 9_000, 30_000),
+        trial_result(3, 0.01, 70_000, 30_000),  # does not fit
         failed(4),
     ]
     front = front_of(found, BOUNDS, HARD, 5)
     assert front.indices == (0, 2)
-    assert [item.candidate.index for item in front.chosen] == [0, 2]
+    assert [item.trial.index for item in front.chosen] == [0, 2]
 
 
 def test_lowest_error_first_then_spread() -> None:
-    found = [evaluation(n, 0.05 + 0.001 * n, 40_000 - 100 * n, 40_000 - 100 * n) for n in range(20)]
-    far = evaluation(99, 0.075, 8_000, 20_000)
+    found = [trial_result(n, 0.05 + 0.001 * n, 40_000 - 100 * n, 40_000 - 100 * n) for n in range(20)]
+    far = trial_result(99, 0.075, 8_000, 20_000)
     front = front_of([*found, far], BOUNDS, HARD, 4)
-    assert [item.candidate.index for item in front.chosen[:3]] == [0, 1, 99]
+    assert [item.trial.index for item in front.chosen[:3]] == [0, 1, 99]
     assert len(front.chosen) == 4
     assert len(front_of([*found, far], BOUNDS, HARD, 100).chosen) == 21
 
 
 def test_networks_that_nobody_would_deploy_are_not_trained_again() -> None:
-    front = front_of([evaluation(0, 0.08, 9_000, 30_000), evaluation(1, 0.8, 5_000, 15_000)], BOUNDS, HARD, 5)
+    front = front_of([trial_result(0, 0.08, 9_000, 30_000), trial_result(1, 0.8, 5_000, 15_000)], BOUNDS, HARD, 5)
     assert front.indices == (0, 1)
-    assert [item.candidate.index for item in front.chosen] == [0]
+    assert [item.trial.index for item in front.chosen] == [0]
 
 
 def test_a_bound_that_is_not_hard_is_preferred() -> None:
     bounds = Bounds({Metric.ERROR: 0.1, Metric.MACS: 500})
-    found = [evaluation(0, 0.02, 9_000, 30_000, macs=900), evaluation(1, 0.09, 9_000, 30_000, macs=400)]
-    assert [item.candidate.index for item in front_of(found, bounds, HARD, 5).chosen] == [1]
-    assert [item.candidate.index for item in front_of(found[:1], bounds, HARD, 5).chosen] == [0]
+    found = [trial_result(0, 0.02, 9_000, 30_000, macs=900), trial_result(1, 0.09, 9_000, 30_000, macs=400)]
+    assert [item.trial.index for item in front_of(found, bounds, HARD, 5).chosen] == [1]
+    assert [item.trial.index for item in front_of(found[:1], bounds, HARD, 5).chosen] == [0]
 
 
 def test_nothing_that_fits_is_an_empty_choice() -> None:
-    assert front_of([failed(0), evaluation(1, 0.1, 70_000, 1)], BOUNDS, HARD, 5).chosen == ()
+    assert front_of([failed(0), trial_result(1, 0.1, 70_000, 1)], BOUNDS, HARD, 5).chosen == ()
 
 
 # -- the plan --
@@ -102,14 +102,14 @@ def test_nothing_that_fits_is_an_empty_choice() -> None:
 class Costs:
     """A hundred seconds a training at full effort."""
 
-    def training(self, evaluation: Evaluation, effort: float) -> float:
+    def training(self, trial_result: TrialResult, effort: float) -> float:
         return 100.0 * effort
 
     def test(self, resources: Resources) -> float:
         return 10.0
 
 
-CHOSEN = [evaluation(index, 0.1, 9_000, 20_000) for index in range(4)]
+CHOSEN = [trial_result(index, 0.1, 9_000, 20_000) for index in range(4)]
 
 
 def plan(seconds: float | None, least: float = 0.1) -> Any:
@@ -165,7 +165,7 @@ class World:
         limits = limits_of(wishes, "digits", board, known)
         lesson = Lesson(stub_dataset(), self.folder, 0.2)
         settings = SearchSettings(
-            "digits", limits.bounds, limits.hard, population=6, sample=3, evaluations=12, effort=0.2,
+            "digits", limits.bounds, limits.hard, population=6, sample=3, trials=12, effort=0.2,
             sparsity=(0.0, 0.5), workers=1, time_limit_s=60.0, memory_limit_bytes=2 << 30,
         )  # fmt: skip
         request = Request(
@@ -237,10 +237,10 @@ def test_it_goes_on_after_an_interruption_at_each_stage(world: World) -> None:
     assert world.trainings() == trained
 
 
-def test_more_evaluations_make_another_hand_over(world: World) -> None:
+def test_more_trials_make_another_hand_over(world: World) -> None:
     world.run()
     request = world.request()
-    found = world.run(settings=replace(request.settings, evaluations=30))
+    found = world.run(settings=replace(request.settings, trials=30))
     assert len(found.result.points) == 30
     folders = {path.name for path in (world.folder / "networks").iterdir()}
     assert folders == {Path(member.folder).name for member in found.result.members}
@@ -309,7 +309,7 @@ def test_a_measured_latency_above_its_bound_cannot_win(world: World) -> None:
 def test_nothing_inside_the_budget_is_a_failed_check(world: World) -> None:
     request = world.request()
     nothing = replace(request.limits, hard=Bounds({Metric.RAM: 1, Metric.FLASH: 1}))
-    with pytest.raises(CheckFailed, match="none of 12 candidates fits"):
+    with pytest.raises(CheckFailed, match="none of 12 trials fits"):
         world.run(limits=nothing)
 
 
@@ -392,13 +392,13 @@ def test_a_lowered_effort_is_never_none() -> None:
 
 
 def test_a_search_without_time_says_so(world: World) -> None:
-    with pytest.raises(CheckFailed, match=r"no candidate was finished in time.*--minutes"):
+    with pytest.raises(CheckFailed, match=r"no trial was finished in time.*--minutes"):
         world.run(settings=replace(world.request().settings, seconds=1e-9))
 
 
 DAMAGED: list[tuple[str, Any]] = [
-    ("search", {"wish": [12, None], "evaluations": "many", "stopped": "evaluations"}),
-    ("search", {"wish": [12, None], "evaluations": 12}),
+    ("search", {"wish": [12, None], "trials": "many", "stopped": "trials"}),
+    ("search", {"wish": [12, None], "trials": 12}),
     ("elapsed_s", "soon"),
     ("elapsed_s", math.inf),
     ("elapsed_s", {"a": 1}),

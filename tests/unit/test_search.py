@@ -1,4 +1,4 @@
-"""The search: proposals, halving, standing, resuming, and what it refuses to begin with."""
+"""The search: proposals, halving, summary, resuming, and what it refuses to begin with."""
 
 from __future__ import annotations
 
@@ -17,12 +17,10 @@ from munas.arch.space import random_cnn
 from munas.cost.calibration import MemoryModel
 from munas.cost.resources import Assessor
 from munas.errors import SearchError, SearchStoreError
-from munas.search.candidate import Candidate, Epoch, Evaluation, Rung, Task, Trained
 from munas.search.evolve import RandomSearch, Space
 from munas.search.halving import MIN_SEEN, Halving
 from munas.search.objective import Bounds, Metric, features, meets
 from munas.search.proposals import Proposer
-from munas.search.standing import Tally
 from munas.search.store import SearchStore
 from munas.search.study import (
     MAX_FAILURES_IN_A_ROW,
@@ -30,39 +28,41 @@ from munas.search.study import (
     FinalJob,
     Outcome,
     SearchSettings,
-    Standing,
+    StudySummary,
     check,
     run_finals,
     run_search,
 )
+from munas.search.study_summary import Tally
+from munas.search.trial import Epoch, Rung, Task, Trained, Trial, TrialResult
 from tests.stub_trainer import ASSESSOR, BOUNDS, INPUT_SHAPE, NUM_CLASSES, PRELOAD, StubTrainer, trained
 
-SETTINGS = SearchSettings("stub", BOUNDS, population=8, sample=3, evaluations=20, workers=1, seed=1)
+SETTINGS = SearchSettings("stub", BOUNDS, population=8, sample=3, trials=20, workers=1, seed=1)
 
 
 @dataclass
 class Notes:
-    """A watcher that keeps what it is told, and can do something at a number of evaluations."""
+    """A watcher that keeps what it is told, and can do something at a number of trials."""
 
-    resumed: Sequence[Evaluation] = ()
-    evaluations: list[Evaluation] = field(default_factory=list)
-    standings: list[Standing] = field(default_factory=list)
+    resumed: Sequence[TrialResult] = ()
+    trials: list[TrialResult] = field(default_factory=list)
+    summaries: list[StudySummary] = field(default_factory=list)
     finals: list[Final] = field(default_factory=list)
     totals: tuple[int, int] = (-1, -1)
     ended: int = 0
     at: int = -1
     act: Any = None
 
-    def started(self, settings: Any, resumed: Any, standing: Standing | None = None) -> None:
-        if standing is None:
+    def started(self, settings: Any, resumed: Any, summary: StudySummary | None = None) -> None:
+        if summary is None:
             self.totals = (settings, resumed)
         else:
-            self.resumed, self.standings = resumed, [standing]
+            self.resumed, self.summaries = resumed, [summary]
 
-    def evaluated(self, evaluation: Evaluation, standing: Standing) -> None:
-        self.evaluations.append(evaluation)
-        self.standings.append(standing)
-        if len(self.evaluations) == self.at:
+    def trial_done(self, trial_result: TrialResult, summary: StudySummary) -> None:
+        self.trials.append(trial_result)
+        self.summaries.append(summary)
+        if len(self.trials) == self.at:
             self.act()
 
     def trained(self, final: Final) -> None:
@@ -77,21 +77,21 @@ def search(folder: Path, settings: SearchSettings = SETTINGS, notes: Notes | Non
         return run_search(settings, store, ASSESSOR, StubTrainer(**stub), notes or Notes(), preload=PRELOAD)
 
 
-def stored(folder: Path) -> tuple[list[Task], list[Evaluation]]:
-    """Tasks by index, evaluations as they finished; times, which no two runs share, set to 0."""
+def stored(folder: Path) -> tuple[list[Task], list[TrialResult]]:
+    """Tasks by index, trials as they finished; times, which no two runs share, set to 0."""
     with SearchStore(folder / "search.sqlite") as store:
-        return list(store.tasks()), [replace(item, seconds=0, finished_s=0) for item in store.evaluations()]
+        return list(store.tasks()), [replace(item, seconds=0, finished_s=0) for item in store.results()]
 
 
-def candidate(index: int, sparsity: float = 0.0) -> Candidate:
-    return Candidate(index, random_cnn(np.random.default_rng(index)), sparsity, index, None, "random")
+def trial(index: int, sparsity: float = 0.0) -> Trial:
+    return Trial(index, random_cnn(np.random.default_rng(index)), sparsity, index, None, "random")
 
 
-def evaluation(index: int, error: float, history: Sequence[float] = ()) -> Evaluation:
+def trial_result(index: int, error: float, history: Sequence[float] = ()) -> TrialResult:
     done = replace(
-        trained(Task(candidate(index), (), 1.0)), error=error, history=tuple(Epoch(1.0, item, 1.0) for item in history)
+        trained(Task(trial(index), (), 1.0)), error=error, history=tuple(Epoch(1.0, item, 1.0) for item in history)
     )
-    return Evaluation(candidate(index), "ok", done, ASSESSOR.assess(done.architecture), "", 1.0, 1.0)
+    return TrialResult(trial(index), "ok", done, ASSESSOR.assess(done.architecture), "", 1.0, 1.0)
 
 
 # -- the whole of it --
@@ -100,16 +100,16 @@ def evaluation(index: int, error: float, history: Sequence[float] = ()) -> Evalu
 def test_a_search_runs_to_its_end(tmp_path: Path) -> None:
     notes = Notes()
     outcome = search(tmp_path, replace(SETTINGS, workers=2), notes, trouble={4: "raise"})
-    tasks, evaluations = stored(tmp_path)
-    assert outcome.stopped == "evaluations"
-    assert (outcome.evaluations, outcome.standing.ok, outcome.standing.failed) == (20, 19, 1)
-    assert [task.candidate.index for task in tasks] == list(range(20))
-    assert [replace(item, seconds=0, finished_s=0) for item in notes.evaluations] == evaluations
+    tasks, trials = stored(tmp_path)
+    assert outcome.stopped == "trials"
+    assert (outcome.trials, outcome.summary.ok, outcome.summary.failed) == (20, 19, 1)
+    assert [task.trial.index for task in tasks] == list(range(20))
+    assert [replace(item, seconds=0, finished_s=0) for item in notes.trials] == trials
     assert notes.ended == 1
-    failed = next(item for item in evaluations if item.candidate.index == 4)
+    failed = next(item for item in trials if item.trial.index == 4)
     assert (failed.status, failed.trained, failed.message) == ("failed", None, "the loss is not a number")
-    assert failed.resources == ASSESSOR.assess(tasks[4].candidate.architecture)
-    elapsed = [item.finished_s for item in notes.evaluations]
+    assert failed.resources == ASSESSOR.assess(tasks[4].trial.architecture)
+    elapsed = [item.finished_s for item in notes.trials]
     assert elapsed == sorted(elapsed)
 
 
@@ -122,20 +122,20 @@ def test_a_seed_decides_a_search_with_one_worker(tmp_path: Path) -> None:
     assert stored(folders[0])[0] != stored(folders[2])[0]
 
 
-def test_more_evaluations_go_on_where_fewer_ended(tmp_path: Path) -> None:
+def test_more_trials_go_on_where_fewer_ended(tmp_path: Path) -> None:
     (tmp_path / "parts").mkdir()
-    for evaluations in (7, 13, 20):
+    for trials in (7, 13, 20):
         notes = Notes()
-        outcome = search(tmp_path / "parts", replace(SETTINGS, evaluations=evaluations), notes)
-        assert outcome.evaluations == evaluations
+        outcome = search(tmp_path / "parts", replace(SETTINGS, trials=trials), notes)
+        assert outcome.trials == trials
     assert len(notes.resumed) == 13
-    assert notes.standings[0].ok == 13
-    assert notes.standings[0].elapsed_s >= notes.resumed[-1].finished_s
+    assert notes.summaries[0].ok == 13
+    assert notes.summaries[0].elapsed_s >= notes.resumed[-1].finished_s
     search(tmp_path)
     assert stored(tmp_path) == stored(tmp_path / "parts")
     again = Notes()
     search(tmp_path, notes=again)
-    assert again.evaluations == []
+    assert again.trials == []
 
 
 def test_ctrl_c_and_resume_are_the_same_search(tmp_path: Path) -> None:
@@ -167,18 +167,18 @@ def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
 
 
 def test_the_time_ends_a_search_and_counts_over_resumes(tmp_path: Path) -> None:
-    short = replace(SETTINGS, seconds=2.0, evaluations=10_000, workers=2)
+    short = replace(SETTINGS, seconds=2.0, trials=10_000, workers=2)
     outcome = search(tmp_path, short, seconds=0.05)
     assert outcome.stopped == "time"
-    assert 2.0 <= outcome.standing.elapsed_s < 4.0
+    assert 2.0 <= outcome.summary.elapsed_s < 4.0
     done = len(stored(tmp_path)[1])
-    assert search(tmp_path, short).evaluations == done  # the time is over
-    longer = search(tmp_path, replace(short, seconds=None, evaluations=done + 3))
-    assert longer.evaluations == done + 3
+    assert search(tmp_path, short).trials == done  # the time is over
+    longer = search(tmp_path, replace(short, seconds=None, trials=done + 3))
+    assert longer.trials == done + 3
 
 
 def test_another_search_is_refused(tmp_path: Path) -> None:
-    search(tmp_path, replace(SETTINGS, evaluations=2))
+    search(tmp_path, replace(SETTINGS, trials=2))
     with pytest.raises(SearchError, match="holds another search: seed 1 there, 2 here"):
         search(tmp_path, replace(SETTINGS, seed=2))
     with SearchStore(tmp_path / "search.sqlite") as store, pytest.raises(SearchError, match="board"):
@@ -187,22 +187,20 @@ def test_another_search_is_refused(tmp_path: Path) -> None:
 
 def test_failures_without_end_are_no_search(tmp_path: Path) -> None:
     always = dict.fromkeys(range(100), "raise")
-    with pytest.raises(
-        SearchError, match=f"{MAX_FAILURES_IN_A_ROW} candidates in a row have failed; the last one: the"
-    ):
-        search(tmp_path, replace(SETTINGS, evaluations=100), trouble=always)
+    with pytest.raises(SearchError, match=f"{MAX_FAILURES_IN_A_ROW} trials in a row have failed; the last one: the"):
+        search(tmp_path, replace(SETTINGS, trials=100), trouble=always)
     assert len(stored(tmp_path)[1]) == MAX_FAILURES_IN_A_ROW
 
 
 def test_an_error_that_is_no_number_is_a_failure(tmp_path: Path) -> None:
-    outcome = search(tmp_path, replace(SETTINGS, evaluations=3), trouble={1: "nan"})
-    assert (outcome.standing.ok, outcome.standing.failed) == (2, 1)
+    outcome = search(tmp_path, replace(SETTINGS, trials=3), trouble={1: "nan"})
+    assert (outcome.summary.ok, outcome.summary.failed) == (2, 1)
     assert stored(tmp_path)[1][1].message == "the validation error is nan"
 
 
 @pytest.mark.slow
-def test_the_main_process_stays_small_over_a_thousand_evaluations(tmp_path: Path) -> None:
-    """1,000 evaluations whose blobs are 100 MB together."""
+def test_the_main_process_stays_small_over_a_thousand_trials(tmp_path: Path) -> None:
+    """1,000 trials whose blobs are 100 MB together."""
 
     def resident_bytes() -> int:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -210,10 +208,10 @@ def test_the_main_process_stays_small_over_a_thousand_evaluations(tmp_path: Path
     sizes: dict[int, int] = {}
 
     class Scale(Notes):
-        def evaluated(self, evaluation: Evaluation, standing: Standing) -> None:
-            sizes[standing.ok] = resident_bytes()
+        def trial_done(self, trial_result: TrialResult, summary: StudySummary) -> None:
+            sizes[summary.ok] = resident_bytes()
 
-    settings = replace(SETTINGS, population=100, sample=25, evaluations=1000, rung_epochs=(1, 2), workers=2)
+    settings = replace(SETTINGS, population=100, sample=25, trials=1000, rung_epochs=(1, 2), workers=2)
     search(tmp_path, settings, Scale(), blob_bytes=50_000)
     assert sizes[1000] - sizes[200] < 12 << 20, f"{sizes[200]} bytes after 200, {sizes[1000]} after 1,000"
 
@@ -277,13 +275,13 @@ def test_a_budget_out_of_reach_is_said() -> None:
 
 
 def test_a_search_with_a_budget_counts_what_it_rejects(tmp_path: Path) -> None:
-    settings = replace(SETTINGS, hard_budget=Bounds({Metric.FLASH: 30_000}), evaluations=6)
+    settings = replace(SETTINGS, hard_budget=Bounds({Metric.FLASH: 30_000}), trials=6)
     first = search(tmp_path, settings)
-    assert first.standing.rejected > 0
+    assert first.summary.rejected > 0
     notes = Notes()
-    second = search(tmp_path, replace(settings, evaluations=12), notes)
-    assert notes.standings[0].rejected == first.standing.rejected
-    assert second.standing.rejected >= first.standing.rejected
+    second = search(tmp_path, replace(settings, trials=12), notes)
+    assert notes.summaries[0].rejected == first.summary.rejected
+    assert second.summary.rejected >= first.summary.rejected
     for item in stored(tmp_path)[1]:
         assert item.resources is not None
         assert item.resources.flash <= 30_000
@@ -295,9 +293,9 @@ def test_a_search_with_a_budget_counts_what_it_rejects(tmp_path: Path) -> None:
 def test_the_best_half_passes_a_rung() -> None:
     halving = Halving((2, 4))
     for index in range(MIN_SEEN - 1):
-        halving.tell(evaluation(index, 0.5, (0.9, 0.1 * index)))
+        halving.tell(trial_result(index, 0.5, (0.9, 0.1 * index)))
     assert halving.rungs() == ()
-    halving.tell(evaluation(9, 0.5, (0.0, 0.75, 0.0, 0.0)))
+    halving.tell(trial_result(9, 0.5, (0.0, 0.75, 0.0, 0.0)))
     (rung,) = halving.rungs()  # the second has seen one
     assert rung.epoch == 2
     assert rung.worst_error == pytest.approx(0.3)  # 0, .1, .2, .3 | .4, .5, .6, .75
@@ -306,46 +304,46 @@ def test_the_best_half_passes_a_rung() -> None:
 def test_failures_and_what_never_got_there_do_not_count() -> None:
     halving = Halving((3,))
     for index in range(20):
-        halving.tell(Evaluation(candidate(index), "failed", None, None, "died", 1.0, 1.0))
-        halving.tell(evaluation(index, 0.5, (0.5, 0.5)))
-        halving.tell(evaluation(index, 0.5, (0.5, 0.5, math.nan)))
+        halving.tell(TrialResult(trial(index), "failed", None, None, "died", 1.0, 1.0))
+        halving.tell(trial_result(index, 0.5, (0.5, 0.5)))
+        halving.tell(trial_result(index, 0.5, (0.5, 0.5, math.nan)))
     assert halving.rungs() == ()
 
 
-def test_rungs_stop_candidates_of_a_search(tmp_path: Path) -> None:
-    search(tmp_path, replace(SETTINGS, rung_epochs=(1, 3), evaluations=40, population=20))
-    tasks, evaluations = stored(tmp_path)
+def test_rungs_stop_trials_of_a_search(tmp_path: Path) -> None:
+    search(tmp_path, replace(SETTINGS, rung_epochs=(1, 3), trials=40, population=20))
+    tasks, trials = stored(tmp_path)
     assert tasks[0].rungs == ()
     assert isinstance(tasks[-1].rungs[0], Rung)
-    stopped = [item for item in evaluations if item.trained is not None and item.trained.stopped]
+    stopped = [item for item in trials if item.trained is not None and item.trained.stopped]
     assert 8 <= len(stopped) <= 32
     assert {item.trained.epochs for item in stopped if item.trained} <= {1, 3}
 
 
-# -- standing --
+# -- summary --
 
 
 def test_the_best_meets_all_bounds_but_the_errors() -> None:
     tally = Tally(Bounds({Metric.ERROR: 0.01, Metric.RAM: 10_000, Metric.FLASH: 20_000}))
 
     def tell(index: int, error: float, ram: int, flash_bytes: int) -> None:
-        item = evaluation(index, error)
+        item = trial_result(index, error)
         assert item.resources is not None
         tally.tell(replace(item, resources=replace(item.resources, ram=ram, flash=flash_bytes)))
 
     tell(0, 0.05, 99_999, 99_999)
-    assert tally.standing(0, 1.0).best is None
+    assert tally.summary(0, 1.0).best is None
     tell(1, 0.3, 9_999, 99_999)
     tell(2, 0.2, 10_001, 20_000)
     tell(3, 0.6, 10_000, 20_000)
     tell(4, 0.5, 9_000, 10_000)
     tell(5, 0.5, 9_000, 10_000)
-    tally.tell(Evaluation(candidate(6), "failed", None, None, "died", 1.0, 1.0))
-    standing = tally.standing(7, 2.0)
-    assert (standing.ok, standing.failed, standing.rejected, standing.elapsed_s) == (6, 1, 7, 2.0)
-    assert standing.best is not None
-    assert standing.best.candidate.index == 4  # the first of the two
-    assert {metric: item.candidate.index for metric, item in standing.best_under.items()} == {
+    tally.tell(TrialResult(trial(6), "failed", None, None, "died", 1.0, 1.0))
+    summary = tally.summary(7, 2.0)
+    assert (summary.ok, summary.failed, summary.rejected, summary.elapsed_s) == (6, 1, 7, 2.0)
+    assert summary.best is not None
+    assert summary.best.trial.index == 4  # the first of the two
+    assert {metric: item.trial.index for metric, item in summary.best_under.items()} == {
         Metric.RAM: 1, Metric.FLASH: 2,
     }  # fmt: skip
 
@@ -354,8 +352,8 @@ def test_the_best_meets_all_bounds_but_the_errors() -> None:
 
 
 def test_finals_are_done_once_and_failures_tried_again(tmp_path: Path) -> None:
-    search(tmp_path, replace(SETTINGS, evaluations=4))
-    jobs = [FinalJob(item.candidate, seed, 0.5) for item in stored(tmp_path)[1][:3] for seed in (1, 2)]
+    search(tmp_path, replace(SETTINGS, trials=4))
+    jobs = [FinalJob(item.trial, seed, 0.5) for item in stored(tmp_path)[1][:3] for seed in (1, 2)]
 
     def finals(notes: Notes, **stub: Any) -> list[Final]:
         with SearchStore(tmp_path / "search.sqlite") as store:

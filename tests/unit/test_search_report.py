@@ -88,7 +88,7 @@ def test_the_head_says_what_won_and_on_what(full: SearchResult, full_html: str) 
     assert f"Test accuracy, int8 {best.test_accuracy * 100:.1f} %" in text
     for part in (full.dataset, full.dataset_sha256, full.board, full.identity.timer, full.identity.firmware,
                  full.command, "SIMULATED", "via QEMU", numbers.size(best.measured.ram).replace(numbers.NBSP, " "),
-                 "Out of 200 candidates", "66 rejected untrained", "mean of 3 seeds"):  # fmt: skip
+                 "Out of 200 trials", "66 rejected untrained", "mean of 3 seeds"):  # fmt: skip
         assert part in text, part
 
 
@@ -151,13 +151,13 @@ def test_differing_outputs_are_said(full: SearchResult) -> None:
 @pytest.mark.parametrize("points", [0, 1, 2, 5, 40])
 def test_small_and_empty_searches(points: int) -> None:
     text = assert_sound(render_search(search_result(points, seed=3))).visible
-    assert ("No candidate was evaluated" in text) == (points == 0)
+    assert ("No trial was finished" in text) == (points == 0)
 
 
 def test_a_search_without_a_network_within_the_bounds(full: SearchResult) -> None:
     points = tuple(replace(item, feasible=False) for item in full.points)
     text = assert_sound(render_search(replace(full, points=points, front=(), members=(), winner=None))).visible
-    assert "None of 200 candidates meets every bound" in text
+    assert "None of 200 trials meets every bound" in text
     assert "none is within all bounds yet" in text
 
 
@@ -165,8 +165,8 @@ def test_a_search_in_which_all_failed(full: SearchResult) -> None:
     points = tuple(replace(item, status="failed", error=None, feasible=False) for item in full.points)
     result = replace(full, points=points, front=(), members=(), winner=None, failed=200, ok=0)
     text = assert_sound(render_search(result)).visible
-    assert "no candidate was trained" in text
-    assert "200 of 200 evaluations failed" in text
+    assert "no trial was trained" in text
+    assert "200 of 200 trials failed" in text
 
 
 def test_without_a_calibration_there_is_no_latency_but_macs(full: SearchResult) -> None:
@@ -213,7 +213,7 @@ def test_figures_that_are_no_figures_do_not_break_the_page(full: SearchResult, v
 # ------------------------------------------------------------------------------------------ figures
 
 
-def test_every_evaluation_is_a_dot_and_stopped_ones_are_hollow(full: SearchResult, full_html: str) -> None:
+def test_every_result_is_a_dot_and_stopped_ones_are_hollow(full: SearchResult, full_html: str) -> None:
     trained = [item for item in full.points if item.error is not None]
     for ident in ("progress", "pareto-ram"):
         dots = marks(figure(full_html, ident), "circle", "trial")
@@ -289,7 +289,7 @@ def test_pruning_is_drawn_before_and_after(full: SearchResult, full_html: str) -
     found = figure(full_html, "pruning-flash_weights")
     pruned = [item for item in full.points if item.drawn is not None and item.error is not None and not item.stopped]
     assert len(marks(found, "circle", "drawn")) == len(marks(found, "circle", "within")) == len(pruned) > 50
-    assert "No candidate was pruned" in Page(render_search(search_result(60, pruned=False))).visible
+    assert "No trial was pruned" in Page(render_search(search_result(60, pruned=False))).visible
 
 
 # ------------------------------------------------------------------------------------------ two runs

@@ -104,7 +104,7 @@ def test_the_summary_leaves_out_what_only_the_report_needs() -> None:
     summary = result.summary_json()
     json.dumps(summary, allow_nan=False)
     assert summary["winner"] == result.winner
-    assert summary["evaluations"] == 60
+    assert summary["trials"] == 60
     assert summary["simulated"] is True
     assert "points" not in summary
     assert "layers" not in summary["members"][0]

@@ -13,8 +13,8 @@ import pytest
 
 from munas.arch.space import AnyArchitecture, MlpArchitecture, random_cnn
 from munas.errors import SearchError, SearchStoreError
-from munas.search.candidate import Candidate, Epoch, Evaluation, Rung, Task
 from munas.search.store import SearchStore, State
+from munas.search.trial import Epoch, Rung, Task, Trial, TrialResult
 from tests.stub_trainer import ASSESSOR, trained
 
 IDENTITY = {"board": "mps2-an386", "bounds": {"error": 0.1}, "seed": 3}
@@ -24,14 +24,14 @@ STATE = State(np.random.PCG64(1).state, 17)
 def task(index: int, architecture: AnyArchitecture | None = None, parent: int | None = None) -> Task:
     network = architecture or random_cnn(np.random.default_rng(index))
     change = "random" if parent is None else "units +1"
-    return Task(Candidate(index, network, 0.1 + 0.2, 2**31 - 1 - index, parent, change), (Rung(2, 1 / 3),), 0.05)
+    return Task(Trial(index, network, 0.1 + 0.2, 2**31 - 1 - index, parent, change), (Rung(2, 1 / 3),), 0.05)
 
 
-def evaluation(item: Task, failed: bool = False) -> Evaluation:
+def trial_result(item: Task, failed: bool = False) -> TrialResult:
     if failed:
-        return Evaluation(item.candidate, "failed", None, None, "the worker died:\nµ", 0.1, 0.7)
+        return TrialResult(item.trial, "failed", None, None, "the worker died:\nµ", 0.1, 0.7)
     done = trained(item, blob_bytes=5000)
-    return Evaluation(item.candidate, "ok", done, ASSESSOR.assess(done.architecture), "", 1 / 3, 2 / 3)
+    return TrialResult(item.trial, "ok", done, ASSESSOR.assess(done.architecture), "", 1 / 3, 2 / 3)
 
 
 @pytest.fixture
@@ -44,13 +44,13 @@ def store(tmp_path: Path) -> Iterator[SearchStore]:
 def test_everything_comes_back_as_it_was(store: SearchStore) -> None:
     tasks = [task(0), task(1, MlpArchitecture((10, 256))), task(2, parent=0)]
     for item in tasks:
-        store.add_candidate(item, STATE)
-    finished = [evaluation(tasks[2]), evaluation(tasks[0], failed=True), evaluation(tasks[1])]
+        store.add_trial(item, STATE)
+    finished = [trial_result(tasks[2]), trial_result(tasks[0], failed=True), trial_result(tasks[1])]
     for result in finished:
-        store.add_evaluation(result)
+        store.add_result(result)
     assert list(store.tasks()) == tasks
     without = [replace(item, trained=item.trained and item.trained.without_blobs()) for item in finished]
-    assert list(store.evaluations()) == without  # in the order in which they finished
+    assert list(store.results()) == without  # in the order in which they finished
     assert store.trained(2) == finished[0].trained
     assert store.trained(0) is None
     assert store.trained(99) is None
@@ -59,22 +59,22 @@ def test_everything_comes_back_as_it_was(store: SearchStore) -> None:
 
 
 def test_not_a_number_comes_back(store: SearchStore) -> None:
-    store.add_candidate(task(0), STATE)
+    store.add_trial(task(0), STATE)
     done = trained(task(0))
     history = (*done.history, Epoch(math.nan, math.inf, 1.0))
-    store.add_evaluation(replace(evaluation(task(0)), trained=replace(done, history=history)))
-    (found,) = store.evaluations()
+    store.add_result(replace(trial_result(task(0)), trained=replace(done, history=history)))
+    (found,) = store.results()
     assert found.trained is not None
     assert math.isnan(found.trained.history[-1].loss)
     assert math.isinf(found.trained.history[-1].error)
 
 
-def test_the_state_is_that_after_the_last_candidate(store: SearchStore) -> None:
+def test_the_state_is_that_after_the_last_trial(store: SearchStore) -> None:
     rng = np.random.default_rng(5)
     assert store.state() is None
     for index in range(3):
         rng.random()
-        store.add_candidate(task(index), State(rng.bit_generator.state, index))
+        store.add_trial(task(index), State(rng.bit_generator.state, index))
     found = store.state()
     assert found is not None
     assert found.rejected == 2
@@ -86,33 +86,33 @@ def test_the_state_is_that_after_the_last_candidate(store: SearchStore) -> None:
 def test_what_was_under_way_is_known(store: SearchStore) -> None:
     tasks = [task(index) for index in range(4)]
     for item in tasks:
-        store.add_candidate(item, STATE)
-    store.add_evaluation(evaluation(tasks[2]))
-    store.add_evaluation(evaluation(tasks[0], failed=True))
+        store.add_trial(item, STATE)
+    store.add_result(trial_result(tasks[2]))
+    store.add_result(trial_result(tasks[0], failed=True))
     assert store.pending() == [tasks[1], tasks[3]]
 
 
 def test_nothing_is_stored_twice(store: SearchStore) -> None:
-    store.add_candidate(task(0), STATE)
+    store.add_trial(task(0), STATE)
     with pytest.raises(SearchStoreError, match="UNIQUE"):
-        store.add_candidate(task(0), replace(STATE, rejected=99))
+        store.add_trial(task(0), replace(STATE, rejected=99))
     assert store.state() == STATE  # nothing of the transaction stays
-    store.add_evaluation(evaluation(task(0)))
+    store.add_result(trial_result(task(0)))
     with pytest.raises(SearchStoreError, match="UNIQUE"):
-        store.add_evaluation(evaluation(task(0), failed=True))
-    assert [item.status for item in store.evaluations()] == ["ok"]
+        store.add_result(trial_result(task(0), failed=True))
+    assert [item.status for item in store.results()] == ["ok"]
 
 
-def test_an_evaluation_needs_its_candidate(store: SearchStore) -> None:
+def test_an_result_needs_its_trial(store: SearchStore) -> None:
     with pytest.raises(SearchStoreError, match="FOREIGN KEY"):
-        store.add_evaluation(evaluation(task(0)))
+        store.add_result(trial_result(task(0)))
 
 
 @pytest.mark.parametrize("table", ["search", "candidates", "evaluations", "blobs", "finals"])
 @pytest.mark.parametrize("statement", ["UPDATE {} SET rowid = 7", "DELETE FROM {}"])
 def test_what_is_stored_does_not_change(store: SearchStore, tmp_path: Path, table: str, statement: str) -> None:
-    store.add_candidate(task(0), STATE)
-    store.add_evaluation(evaluation(task(0)))
+    store.add_trial(task(0), STATE)
+    store.add_result(trial_result(task(0)))
     store.add_final(0, 1, 0.5, trained(task(0)), 1.0)
     connection = sqlite3.connect(tmp_path / "s.sqlite")
     try:
@@ -123,7 +123,7 @@ def test_what_is_stored_does_not_change(store: SearchStore, tmp_path: Path, tabl
 
 
 def test_finals_and_documents(store: SearchStore) -> None:
-    store.add_candidate(task(0), STATE)
+    store.add_trial(task(0), STATE)
     done = trained(task(0), blob_bytes=100_000)
     assert store.final(0, 1, 0.1) is None
     store.add_final(0, 1, 0.1, done, 2.5)
@@ -164,7 +164,7 @@ def test_another_search_is_refused_and_the_difference_named(
 
 
 def test_two_processes_cannot_run_one_search(store: SearchStore, tmp_path: Path) -> None:
-    store.add_candidate(task(0), STATE)
+    store.add_trial(task(0), STATE)
     with SearchStore(tmp_path / "s.sqlite") as reader:
         assert len(list(reader.tasks())) == 1  # reading is fine
         with pytest.raises(SearchStoreError, match="another process"):
@@ -176,26 +176,26 @@ def test_two_processes_cannot_run_one_search(store: SearchStore, tmp_path: Path)
 
 def test_a_reader_sees_what_is_stored_meanwhile(store: SearchStore, tmp_path: Path) -> None:
     with SearchStore(tmp_path / "s.sqlite") as reader:
-        store.add_candidate(task(0), STATE)
+        store.add_trial(task(0), STATE)
         assert len(list(reader.tasks())) == 1
-        store.add_evaluation(evaluation(task(0)))
-        assert len(list(reader.evaluations())) == 1
+        store.add_result(trial_result(task(0)))
+        assert len(list(reader.results())) == 1
 
 
 def test_a_full_disk_is_said_and_loses_nothing(store: SearchStore, tmp_path: Path) -> None:
-    store.add_candidate(task(0), STATE)
-    store.add_evaluation(evaluation(task(0)))
-    store.add_candidate(task(1), STATE)
+    store.add_trial(task(0), STATE)
+    store.add_result(trial_result(task(0)))
+    store.add_trial(task(1), STATE)
     # The page limit is SQLite's own way to run out of space: same error, and no root needed.
     store._database.connection.execute("PRAGMA max_page_count = 1")
-    large = replace(evaluation(task(1)), trained=trained(task(1), blob_bytes=200_000))
+    large = replace(trial_result(task(1)), trained=trained(task(1), blob_bytes=200_000))
     with pytest.raises(SearchStoreError, match="free space and run the same command again"):
-        store.add_evaluation(large)
+        store.add_result(large)
     store.close()
     with SearchStore(tmp_path / "s.sqlite") as again:
-        assert [item.candidate.index for item in again.evaluations()] == [0]
+        assert [item.trial.index for item in again.results()] == [0]
         assert again.pending() == [task(1)]
-        again.add_evaluation(large)
+        again.add_result(large)
         assert again.trained(1) == large.trained
 
 
@@ -217,8 +217,8 @@ def test_a_results_store_is_no_search_store(tmp_path: Path) -> None:
 
 def test_a_truncated_store_is_an_error_with_advice(store: SearchStore, tmp_path: Path) -> None:
     for index in range(20):
-        store.add_candidate(task(index), STATE)
-        store.add_evaluation(evaluation(task(index)))
+        store.add_trial(task(index), STATE)
+        store.add_result(trial_result(task(index)))
     store.close()
     path = tmp_path / "s.sqlite"
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
@@ -227,7 +227,7 @@ def test_a_truncated_store_is_an_error_with_advice(store: SearchStore, tmp_path:
 
 
 def test_a_damaged_record_is_an_error_with_advice(store: SearchStore) -> None:
-    store.add_candidate(task(0), STATE)
+    store.add_trial(task(0), STATE)
     store._database.execute("DROP TRIGGER candidates_UPDATE")
     store._database.execute("UPDATE candidates SET architecture = '{\"conv_blocks\": 3}'")
     with pytest.raises(SearchStoreError, match="damaged record"):

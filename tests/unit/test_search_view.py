@@ -17,20 +17,20 @@ from hil.errors import InfrastructureError
 from hil.search.lines import FinalLines, JsonLines, SearchLines
 from munas.arch.space import Architecture, Block, DenseLayer, Layer, LayerType
 from munas.cost.resources import Resources
-from munas.search.candidate import Candidate, Epoch, Evaluation, Trained
 from munas.search.objective import Bounds, Metric
-from munas.search.standing import Standing, Tally
 from munas.search.study import Final, FinalJob, SearchSettings, Watcher
+from munas.search.study_summary import StudySummary, Tally
+from munas.search.trial import Epoch, Trained, Trial, TrialResult
 from tests.search_results import search_result
 
 ARCHITECTURE = Architecture((Block((Layer(LayerType.CONV, 3, 8),)),), None, (DenseLayer(10),))
 BOUNDS = Bounds({Metric.ERROR: 0.12, Metric.RAM: 65536, Metric.FLASH: 65536, Metric.LATENCY: 4e6})
-SETTINGS = SearchSettings("fashion-mnist", BOUNDS, evaluations=20, workers=2, seed=3)
-JOB = FinalJob(Candidate(4, ARCHITECTURE, 0.0, 1, None, "random"), 11, 1.0)
+SETTINGS = SearchSettings("fashion-mnist", BOUNDS, trials=20, workers=2, seed=3)
+JOB = FinalJob(Trial(4, ARCHITECTURE, 0.0, 1, None, "random"), 11, 1.0)
 
 
-def candidate(index: int) -> Candidate:
-    return Candidate(index, ARCHITECTURE, 0.3, index + 100, None, "random")
+def trial(index: int) -> Trial:
+    return Trial(index, ARCHITECTURE, 0.3, index + 100, None, "random")
 
 
 def resources(ram: int = 30_000) -> Resources:
@@ -41,40 +41,40 @@ def trained(error: float, stopped: bool = False) -> Trained:
     return Trained(ARCHITECTURE, error, error, 5, stopped, (Epoch(1.0, error, 1.0),), b"", b"", 20_000.0)
 
 
-def evaluation(index: int, error: float, *, stopped: bool = False, ram: int = 30_000) -> Evaluation:
-    return Evaluation(candidate(index), "ok", trained(error, stopped), resources(ram), "", 4.0, 5.0 * index)
+def trial_result(index: int, error: float, *, stopped: bool = False, ram: int = 30_000) -> TrialResult:
+    return TrialResult(trial(index), "ok", trained(error, stopped), resources(ram), "", 4.0, 5.0 * index)
 
 
-def failure(index: int, message: str) -> Evaluation:
-    return Evaluation(candidate(index), "failed", None, resources(), message, 4.0, 5.0 * index)
+def failure(index: int, message: str) -> TrialResult:
+    return TrialResult(trial(index), "failed", None, resources(), message, 4.0, 5.0 * index)
 
 
-def run(watcher: Watcher, evaluations: Sequence[Evaluation], resumed: Sequence[Evaluation] = ()) -> None:
+def run(watcher: Watcher, trials: Sequence[TrialResult], resumed: Sequence[TrialResult] = ()) -> None:
     """What `munas.search.study.run_search` tells a watcher."""
     tally = Tally(BOUNDS)
     for item in resumed:
         tally.tell(item)
-    watcher.started(SETTINGS, resumed, tally.standing(3, 60.0))
-    for number, item in enumerate(evaluations):
+    watcher.started(SETTINGS, resumed, tally.summary(3, 60.0))
+    for number, item in enumerate(trials):
         tally.tell(item)
-        watcher.evaluated(item, tally.standing(3, 60.0 + number))
+        watcher.trial_done(item, tally.summary(3, 60.0 + number))
     watcher.finished()
 
 
 EVALUATIONS = (
-    evaluation(0, 0.4, stopped=True), evaluation(1, 0.15), failure(2, "over the limit of [600] s\x1b[31m"),
-    evaluation(3, 0.091), evaluation(4, 0.2), evaluation(5, 0.05, ram=99_000),
+    trial_result(0, 0.4, stopped=True), trial_result(1, 0.15), failure(2, "over the limit of [600] s\x1b[31m"),
+    trial_result(3, 0.091), trial_result(4, 0.2), trial_result(5, 0.05, ram=99_000),
 )  # fmt: skip
 
 
-def shown(terminal: bool, *, resumed: Sequence[Evaluation] = (), factor: float | None = None) -> str:
+def shown(terminal: bool, *, resumed: Sequence[TrialResult] = (), factor: float | None = None) -> str:
     output = io.StringIO()
     console = Console(file=output, force_terminal=terminal, width=150, height=40, color_system=None)
     run(SearchView(console, "fashion-mnist on nucleo-f746zg", factor), EVALUATIONS, resumed)
     return output.getvalue().replace("\u202f", " ").replace("\u00a0", " ")
 
 
-def test_a_log_gets_every_new_best_and_the_end_but_not_every_candidate() -> None:
+def test_a_log_gets_every_new_best_and_the_end_but_not_every_trial() -> None:
     lines = shown(terminal=False).splitlines()
     assert [line.split(",")[0] for line in lines if "new best" in line] == [
         "search: new best: 1/20", "search: new best: 2/20", "search: new best: 4/20"
@@ -94,7 +94,7 @@ def test_a_log_gets_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.parametrize("terminal", [True, False])
 def test_failures_are_told_and_what_is_in_them_is_only_text(terminal: bool) -> None:
     text = shown(terminal)
-    assert "candidate 2 failed: over the limit of [600] s\\x1b[31m" in text
+    assert "trial 2 failed: over the limit of [600] s\\x1b[31m" in text
 
 
 def test_latencies_are_milliseconds_where_the_unit_is_a_time() -> None:
@@ -102,8 +102,8 @@ def test_latencies_are_milliseconds_where_the_unit_is_a_time() -> None:
 
 
 def test_a_resumed_search_says_so_and_counts_on() -> None:
-    text = shown(terminal=False, resumed=[evaluation(10, 0.3), evaluation(11, 0.31, stopped=True)])
-    assert "2 evaluations are there already (1 min), going on" in text
+    text = shown(terminal=False, resumed=[trial_result(10, 0.3), trial_result(11, 0.31, stopped=True)])
+    assert "2 trials are there already (1 min), going on" in text
     assert "search: 8/20" in text.splitlines()[-1]
     assert "2 stopped" in text.splitlines()[-1]
 
@@ -113,10 +113,10 @@ def test_a_terminal_shows_the_best_under_every_bound(monkeypatch: pytest.MonkeyP
     console = Console(file=output, force_terminal=True, width=150, height=40, color_system=None)
     view = SearchView(console, "fashion-mnist on nucleo-f746zg")
     tally = Tally(BOUNDS)
-    view.started(SETTINGS, [], tally.standing(0, 0.0))
+    view.started(SETTINGS, [], tally.summary(0, 0.0))
     for item in EVALUATIONS:
         tally.tell(item)
-        view.evaluated(item, tally.standing(3, 30.0))
+        view.trial_done(item, tally.summary(3, 30.0))
     still = Console(file=io.StringIO(), width=150, color_system=None)
     still.print(view._picture())
     view.finished()
@@ -143,14 +143,14 @@ def test_a_view_that_never_started_can_be_ended() -> None:
 
 def progress(**changes: Any) -> Progress:
     values: dict[str, Any] = {
-        "settings": SETTINGS, "standing": Standing(0, 0, 0, 0.0, None, {}), "began": 1000.0, "resumed": 0, "done": 0,
+        "settings": SETTINGS, "summary": StudySummary(0, 0, 0, 0.0, None, {}), "began": 1000.0, "resumed": 0, "done": 0,
         "stopped": 0,
     }  # fmt: skip
     return Progress(**{**values, **changes})
 
 
 def test_the_time_left_is_of_what_ends_first() -> None:
-    limited = SearchSettings("digits", BOUNDS, evaluations=100, seconds=600.0)
+    limited = SearchSettings("digits", BOUNDS, trials=100, seconds=600.0)
     recent = tuple(1000.0 + 6 * number for number in range(1, 11))  # ten in a minute
     going = progress(settings=limited, done=10, recent=recent)
     assert going.per_minute(1060.0) == pytest.approx(10.0)
@@ -168,14 +168,14 @@ def lines_of(stream: io.StringIO) -> list[dict[str, Any]]:
     return [json.loads(line) for line in stream.getvalue().splitlines()]
 
 
-def test_json_lines_are_a_start_every_evaluation_and_a_result() -> None:
+def test_json_lines_are_a_start_every_result_and_a_result() -> None:
     stream = io.StringIO()
     lines = JsonLines(stream)
-    run(SearchLines(lines), EVALUATIONS, [evaluation(10, 0.3)])
+    run(SearchLines(lines), EVALUATIONS, [trial_result(10, 0.3)])
     result = search_result(30)
     lines.result(result, "runs/x/report.html")
     found = lines_of(stream)
-    assert [item["event"] for item in found] == ["start", *["evaluation"] * 6, "result"]
+    assert [item["event"] for item in found] == ["start", *["trial"] * 6, "result"]
     assert found[0]["resumed"] == 1
     assert found[0]["bounds"] == {"error": 0.12, "ram": 65536, "flash": 65536, "latency": 4e6}
     assert found[1]["stopped"] is True
@@ -208,7 +208,7 @@ def test_both_stages_reach_people_and_machines() -> None:
     assert "re-training: 3 to train, 1 of them are there already" in text
     assert "re-training: 2/3: network 4, seed 11: error 8.0 % in 12.0 s" in text
     assert "re-training: 3/3: network 4, seed 11 failed: out of memory" in text
-    assert [item["event"] for item in lines_of(stream)] == ["start", *["evaluation"] * 6, "finals", "final", "final"]
+    assert [item["event"] for item in lines_of(stream)] == ["start", *["trial"] * 6, "finals", "final", "final"]
 
 
 def test_without_machines_only_people_are_told() -> None:

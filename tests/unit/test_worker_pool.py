@@ -1,4 +1,4 @@
-"""WorkerPool: a fresh process for each candidate, limits, and what is made of a worker that fails."""
+"""WorkerPool: a fresh process for each trial, limits, and what is made of a worker that fails."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 
 from munas.arch.space import random_cnn
 from munas.errors import SearchError, SearchStoreError
-from munas.search.candidate import Candidate, Task
+from munas.search.trial import Task, Trial
 from munas.search.worker_pool import Finished, Limits, WorkerPool
 from tests.stub_trainer import PRELOAD, StubTrainer, trained
 
@@ -27,7 +27,7 @@ Start = Callable[..., WorkerPool]
 
 
 def task(index: int) -> Task:
-    return Task(Candidate(index, random_cnn(np.random.default_rng(index)), 0.2, index + 7, None, "random"), (), 1.0)
+    return Task(Trial(index, random_cnn(np.random.default_rng(index)), 0.2, index + 7, None, "random"), (), 1.0)
 
 
 @pytest.fixture
@@ -62,13 +62,13 @@ def run(workers: WorkerPool, count: int) -> list[Finished]:
     return finished
 
 
-def test_every_candidate_has_a_process_of_its_own(pool: Start, tmp_path: Path) -> None:
+def test_every_trial_has_a_process_of_its_own(pool: Start, tmp_path: Path) -> None:
     finished = run(pool(journal=tmp_path), 8)
     for item in finished:
         assert item.trained == trained(item.task)
         assert item.message == ""
         assert 0 < item.seconds < 30
-    assert sorted(item.task.candidate.index for item in finished) == list(range(8))
+    assert sorted(item.task.trial.index for item in finished) == list(range(8))
     assert len({path.read_text() for path in tmp_path.glob("attempts-*")}) == 8
 
 
@@ -89,26 +89,26 @@ def test_workers_run_side_by_side(pool: Start) -> None:
         ("crash", "the worker died: killed by SIGSEGV; its last lines:\nabout to crash\nFatal Python error"),
     ],
 )
-def test_a_failure_costs_one_candidate_and_says_why(pool: Start, tmp_path: Path, kind: str, message: str) -> None:
-    finished = {item.task.candidate.index: item for item in run(pool({1: kind}), 4)}
+def test_a_failure_costs_one_trial_and_says_why(pool: Start, tmp_path: Path, kind: str, message: str) -> None:
+    finished = {item.task.trial.index: item for item in run(pool({1: kind}), 4)}
     assert finished[1].trained is None
     assert finished[1].message.startswith(message)
     assert all(finished[index].trained is not None for index in (0, 2, 3))
     logs = {path.name for path in (tmp_path / "logs").iterdir()}
-    assert logs == {"fork-server.log", "candidate-00001-8.log"}  # what is of use stays
+    assert logs == {"fork-server.log", "trial-00001-8.log"}  # what is of use stays
 
 
 @pytest.mark.parametrize("kind", ["hang", "stop"])
 def test_a_hang_ends_at_the_limit(pool: Start, kind: str) -> None:
     workers = pool({1: kind}, limits=Limits(1.0, 2000 * MB))
-    finished = {item.task.candidate.index: item for item in run(workers, 3)}
+    finished = {item.task.trial.index: item for item in run(workers, 3)}
     assert finished[1].message == "took longer than the limit of 1 s"
     assert 1.0 <= finished[1].seconds < 5.0
     assert finished[2].trained is not None
 
 
-def test_too_much_memory_ends_a_candidate(pool: Start) -> None:
-    finished = {item.task.candidate.index: item for item in run(pool({0: "eat"}, limits=Limits(60.0, 300 * MB)), 2)}
+def test_too_much_memory_ends_a_trial(pool: Start) -> None:
+    finished = {item.task.trial.index: item for item in run(pool({0: "eat"}, limits=Limits(60.0, 300 * MB)), 2)}
     assert finished[0].trained is None
     assert finished[0].message.startswith("used ")
     assert finished[0].message.endswith("the limit is 300 MiB")
@@ -128,14 +128,12 @@ def test_what_workers_print_stays_off_the_terminal(pool: Start, capfd: pytest.Ca
 @pytest.mark.parametrize(
     ("kind", "error", "message"),
     [
-        ("dataset", SearchError, "candidate 1: digits: install scikit-learn"),
+        ("dataset", SearchError, "trial 1: digits: install scikit-learn"),
         ("import", SearchError, "No module named 'tensorflow'"),
         ("full", SearchStoreError, "No space left on device; free space"),
     ],
 )
-def test_what_no_candidate_can_cure_ends_the_search(
-    pool: Start, kind: str, error: type[Exception], message: str
-) -> None:
+def test_what_no_trial_can_cure_ends_the_search(pool: Start, kind: str, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message.replace(".", r"\.").replace("[", r"\[")):
         run(pool({1: kind}), 6)
 
@@ -174,7 +172,7 @@ def test_closing_leaves_no_process_and_no_variable(pool: Start, tmp_path: Path) 
     assert dict(os.environ) == before
 
 
-def test_a_fork_server_that_dies_is_no_candidates_fault(pool: Start, tmp_path: Path) -> None:
+def test_a_fork_server_that_dies_is_no_trials_fault(pool: Start, tmp_path: Path) -> None:
     workers = pool({0: "hang"}, journal=tmp_path)
     workers.start(task(0))
     journal = tmp_path / "attempts-0"

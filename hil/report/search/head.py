@@ -13,13 +13,13 @@ from hil.report.search.tables import measured_value, predicted_value, value_text
 from hil.search.result import Member, SearchResult
 
 STOPS = {
-    "evaluations": "all evaluations asked for were made",
+    "trials": "all trials asked for were made",
     "time": "its time was used up",
     "interrupted": "it was interrupted and can be resumed",
 }
 SETTING_NAMES = {
     "mode": "Graph of the proxies", "effort": "Effort", "halving": "Halving", "sparsity": "Sparsity",
-    "population": "Population", "sample": "Sample", "evaluations": "Evaluations", "final_effort": "Final effort",
+    "population": "Population", "sample": "Sample", "trials": "Trials", "final_effort": "Final effort",
     "final_seeds": "Final seeds", "mlp": "MLP space", "time_limit_s": "Time limit",
     "memory_limit_bytes": "Worker's memory",
 }  # fmt: skip
@@ -35,11 +35,11 @@ def place_name(identity: Identity) -> str:
 def sentence(result: SearchResult) -> str:
     """The finding in a sentence."""
     best = result.best()
-    tried = numbers.plural(len(result.points), "candidate")
+    tried = numbers.plural(len(result.points), "trial")
     if best is None:
         within = sum(item.feasible for item in result.points)
         if not result.points:
-            return "No candidate was evaluated. There is nothing to show."
+            return "No trial was finished. There is nothing to show."
         if within == 0:
             return f"None of {tried} meets every bound. The figures show how near they came."
         return f"{within} of {tried} meet every bound, but no network was re-trained and handed over."
@@ -87,9 +87,9 @@ def tiles(result: SearchResult) -> tuple[Tile, ...]:
     """The key figures: the winner's, each against its bound, then the search's."""
     best = result.best()
     search = (
-        Tile("Candidates evaluated", numbers.count(len(result.points)),
+        Tile("Trials finished", numbers.count(len(result.points)),
              f"{result.failed} failed, {stopped(result)} stopped early, {result.rejected:,} rejected untrained"),
-        Tile("Evaluations a minute", numbers.fixed(rate(result), 1),
+        Tile("Trials a minute", numbers.fixed(rate(result), 1),
              f"{numbers.plural(result.workers, 'worker')}, {numbers.seconds(result.seconds)} in all"),
     )  # fmt: skip
     if best is None:
@@ -140,12 +140,12 @@ def _against(result: SearchResult, best: Member, key: str) -> tuple[str, bool | 
 
 
 def stopped(result: SearchResult) -> int:
-    """Evaluations that halving ended early."""
+    """Trials that halving ended early."""
     return sum(item.stopped for item in result.points)
 
 
 def rate(result: SearchResult) -> float:
-    """Evaluations a minute."""
+    """Trials a minute."""
     return len(result.points) * 60 / result.seconds if result.seconds > 0 else math.nan
 
 
@@ -186,7 +186,7 @@ def _utc(moment: str) -> str:
 
 def _setting(key: str, value: object) -> str:
     if value is None:
-        return {"sparsity": "off", "evaluations": "as time allows"}.get(key, "none")
+        return {"sparsity": "off", "trials": "as time allows"}.get(key, "none")
     if isinstance(value, bool):
         return "on" if value else "off"
     if key == "memory_limit_bytes" and isinstance(value, int):
@@ -206,7 +206,7 @@ def methods(result: SearchResult) -> tuple[tuple[str, str], ...]:
          "that of networks trained to the end. The test set was used once, for the members, after the winner was named "
          "by the mean error over its seeds."),
         ("RAM, flash", "As the runtime uses them: arena, stack and static data; weights, multipliers, tables and code. "
-         "Of the evaluations they are predicted from the architecture, of the members they are measured from the "
+         "Of the trials they are predicted from the architecture, of the members they are measured from the "
          "linked image and from what the device found overwritten. 1 KB is 1024 bytes."),
         ("Latency", _latency_note(result)),
         ("Front", "A network is on the front of the search when none is better in one of error, RAM, flash and latency "
@@ -217,7 +217,7 @@ def methods(result: SearchResult) -> tuple[tuple[str, str], ...]:
         ("Outside", "A measured RAM or flash above its prediction, or a latency outside the calibration's interval. "
          "Memory never may be; latencies have drifted, and ask for a new calibration, when more are outside than "
          "chance explains, or one by more than its interval is wide."),
-        ("Repeatable", "With one worker, the same seed and software give the same search. With several, evaluations "
+        ("Repeatable", "With one worker, the same seed and software give the same search. With several, trials "
          "come back in another order, and parents are drawn from other populations."),
     )  # fmt: skip
 

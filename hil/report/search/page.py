@@ -84,10 +84,10 @@ def _progress_text(result: SearchResult) -> str:
     rejected = (
         f" {numbers.count(result.rejected)} more were over the hard budget and rejected before training."
         if result.hard_budget is not None
-        else " No candidate was rejected before training: there was no hard budget."
+        else " No trial was rejected before training: there was no hard budget."
     )
     return (
-        f"{numbers.plural(len(result.points), 'candidate')} in {numbers.seconds(result.seconds)}: {within} within "
+        f"{numbers.plural(len(result.points), 'trial')} in {numbers.seconds(result.seconds)}: {within} within "
         f"every bound, {early} stopped early by halving, {result.failed} failed.{rejected}"
     )
 

@@ -1,4 +1,4 @@
-"""Error against each resource: all evaluations, their front, the bounds, and the members as measured."""
+"""Error against each resource: all trials, their front, the bounds, and the members as measured."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def pareto_figure(result: SearchResult, measure: Measure, *, compact: bool) -> M
     area = _area(ident, result, measure, trials, members)
     front = staircase(full_trials(trials))
     description = (
-        f"{numbers.plural(len(trials), 'evaluation')}; the front has {len(front)}, from "
+        f"{numbers.plural(len(trials), 'trial')}; the front has {len(front)}, from "
         f"{measure.form(front[0].x)} at an error of {numbers.percent(front[0].error)} to "
         f"{measure.form(front[-1].x)} at {numbers.percent(front[-1].error)}."
     )

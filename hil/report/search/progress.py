@@ -1,4 +1,4 @@
-"""Progress of a search over time: every evaluation a dot, the best network within the bounds a line."""
+"""Progress of a search over time: every trial a dot, the best network within the bounds a line."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hil.search.result import Point, SearchResult
 
 MARK_LIMIT = 2000  # above, dots have no hover text, to keep the file small
 LONGEST_S = 1e9
-NOTHING = "no candidate was trained"
+NOTHING = "no trial was trained"
 
 
 WIDE = axes.FigureSize("progress", 960, 420, 10)
@@ -49,7 +49,7 @@ def time_unit(seconds: float) -> tuple[float, str]:
 
 
 def progress_figure(result: SearchResult, form: axes.FigureSize) -> Markup:
-    """Error of every evaluation by the time it finished, and the best so far within all bounds."""
+    """Error of every trial by the time it finished, and the best so far within all bounds."""
     name = "Validation error over the time of the search"
     points = drawable(result.points)
     if not points:
@@ -63,7 +63,7 @@ def progress_figure(result: SearchResult, form: axes.FigureSize) -> Markup:
     )  # fmt: skip
     steps = best_so_far(points, feasible=True)
     best = f"; the best within all bounds {numbers.percent(steps[-1][1])}" if steps else "; none within all bounds"
-    description = f"{numbers.plural(len(points), 'evaluation')} in {numbers.seconds(result.seconds)}{best}."
+    description = f"{numbers.plural(len(points), 'trial')} in {numbers.seconds(result.seconds)}{best}."
     return svg.drawing(
         form.ident, area.width, area.height, name, description,
         svg.text(0, area.top - 12, f"Validation error of the int8 network{_far_bound(area, result)}", "axis-name"),
@@ -76,7 +76,7 @@ def progress_figure(result: SearchResult, form: axes.FigureSize) -> Markup:
 
 
 def point_title(item: Point) -> str:
-    """Hover text of an evaluation."""
+    """Hover text of a trial."""
     error = numbers.percent(item.error) if item.error is not None else numbers.MISSING
     text = f"#{item.index}: error {error}"
     if item.resources is not None:
@@ -95,7 +95,7 @@ def circle(x: float, y: float, radius: float, class_: str, title: str | None) ->
 
 
 def trial_class(item: Point) -> str:
-    """Class of an evaluation's dot: hollow when stopped, coloured when within all bounds."""
+    """Class of a trial's dot: hollow when stopped, coloured when within all bounds."""
     return "trial stopped" if item.stopped else "trial within" if item.feasible else "trial"
 
 
@@ -118,12 +118,12 @@ def _marks(area: Panel, points: Sequence[Point], span: float, *, titles: bool) -
 
 
 def _failures(area: Panel, points: Sequence[Point], span: float) -> Markup:
-    """A tick on the time axis for every failed evaluation."""
+    """A tick on the time axis for every failed trial."""
     at = [area.x(item.finished_s / span) for item in points if item.status == "failed" and is_time(item.finished_s)]
     if not at:
         return Markup("")
     marks = "".join(f"M{svg.coordinate(x)} {svg.coordinate(area.bottom)}v-9" for x in at)
-    return svg.tag("path", svg.title(numbers.plural(len(at), "failed evaluation")), d=marks, class_="failed")
+    return svg.tag("path", svg.title(numbers.plural(len(at), "failed trial")), d=marks, class_="failed")
 
 
 def _best_line(area: Panel, steps: Sequence[tuple[float, float]], span: float) -> Markup:

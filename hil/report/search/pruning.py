@@ -1,4 +1,4 @@
-"""What pruning did: sizes of each pruned candidate before and after, and two runs beside each other."""
+"""What pruning did: sizes of each pruned trial before and after, and two runs beside each other."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ MOST_TITLES = 400
 
 
 def pruned_points(result: SearchResult) -> tuple[Point, ...]:
-    """The evaluations that pruning took channels from, trained to the end."""
+    """The trials that pruning took channels from, trained to the end."""
     return tuple(item for item in result.points if item.drawn is not None and item.error is not None
                  and not item.stopped)  # fmt: skip
 
@@ -49,19 +49,19 @@ def pruning_measures(result: SearchResult) -> tuple[Measure, Measure]:
 
 
 def pruning_figure(result: SearchResult, measure: Measure) -> Markup:
-    """A line for each pruned candidate, from its size as drawn to its size as emitted, at its error."""
+    """A line for each pruned trial, from its size as drawn to its size as emitted, at its error."""
     ident, name = f"pruning-{measure.key}", f"{measure.name} before and after pruning"
     points = pruned_points(result)
     before, after = trials_of(points, measure, drawn=True), trials_of(points, measure)
     if not after or len(before) != len(after):
-        return svg.empty(ident, axes.WIDTH, 200, name, "no candidate was pruned")
+        return svg.empty(ident, axes.WIDTH, 200, name, "no trial was pruned")
     low, high, log = size_scale_range([item.x for item in (*before, *after)], None)
     bottom, top, log_y = error_range([item.error for item in after], None)
     area = axes.panel(ident, (low, high), (bottom, top), log_x=log, log_y=log_y, height=HEIGHT, right=24)
     ratio = statistics.median(small.x / large.x for small, large in zip(after, before, strict=True) if large.x > 0)
     text = f"median {numbers.percent(ratio)} of the size as drawn"
     return svg.drawing(
-        ident, area.width, area.height, name, f"{numbers.plural(len(after), 'pruned candidate')}; {text}.",
+        ident, area.width, area.height, name, f"{numbers.plural(len(after), 'pruned trial')}; {text}.",
         area.header(measure.name, f"{ERROR_NAME}; {text}"),
         svg.text(area.right, 14, _origin(result, measure), "note", "end"),
         area.x_ticks(ticks_of(area.x, measure, 6), measure.tick), area.y_ticks(error_ticks(area.y), error_tick),
@@ -85,7 +85,7 @@ def _shrinkings(area: axes.Panel, before: Sequence[Trial], after: Sequence[Trial
 
 
 def sparsity_table(result: SearchResult) -> Table:
-    """What was left of the pruned candidates, by how much was to be removed."""
+    """What was left of the pruned trials, by how much was to be removed."""
     points = pruned_points(result)
     rows = []
     for low, high in pairwise(SPARSITY_BINS):
@@ -93,10 +93,10 @@ def sparsity_table(result: SearchResult) -> Table:
         if chosen:
             rows.append(_sparsity_row(chosen, low, high))
     columns = (
-        Column("Channels to remove"), Column("Candidates", "number"), Column("Weights left, median", "number"),
+        Column("Channels to remove"), Column("Trials", "number"), Column("Weights left, median", "number"),
         Column("MACs left, median", "number"), Column("RAM left, median", "number"), Column("Smallest error", "number"),
     )  # fmt: skip
-    return Table("Pruned candidates by sparsity", columns, tuple(rows))
+    return Table("Pruned trials by sparsity", columns, tuple(rows))
 
 
 def _sparsity_row(points: Sequence[Point], low: float, high: float) -> tuple[str, ...]:
@@ -125,7 +125,7 @@ class Side:
 
 
 def is_pruned(result: SearchResult) -> bool:
-    """Whether the run pruned its candidates."""
+    """Whether the run pruned its trials."""
     return result.settings.get("sparsity") is not None or any(item.sparsity > 0 for item in result.points)
 
 
@@ -199,7 +199,7 @@ def beside_table(sides: Sequence[Side]) -> Table:
     columns = (Column("Weights in flash"), *(Column(f"Error {side.name}", "number") for side in sides),
                Column("Difference", "number"))  # fmt: skip
     note = "Smallest int8 validation error of a network trained to the end. " + "; ".join(
-        f"{side.name}: {numbers.plural(len(side.result.points), 'evaluation')}, effort "
+        f"{side.name}: {numbers.plural(len(side.result.points), 'trial')}, effort "
         f"{side.result.settings.get('effort', numbers.MISSING)}, seed {side.result.seed}, "
         f"{numbers.seconds(side.result.seconds)}"
         for side in sides

@@ -233,7 +233,7 @@ def _bound_cells(result: SearchResult, best: Member | None, key: str, bound: flo
 
 
 def lineage(result: SearchResult) -> tuple[Point, ...]:
-    """The ancestors of the winner, oldest first, and its own evaluation."""
+    """The ancestors of the winner, oldest first, and its own trial."""
     known = {item.index: item for item in result.points}
     found: dict[int, Point] = {}
     at = result.winner
@@ -258,7 +258,7 @@ def lineage_table(result: SearchResult) -> Table:
         for item in steps[-MOST_ANCESTORS:]
     )  # fmt: skip
     columns = (
-        Column("Candidate", "code"), Column("Change"), Column("Error", "number"), Column("RAM", "number"),
+        Column("Trial", "code"), Column("Change"), Column("Error", "number"), Column("RAM", "number"),
         Column("Flash", "number"), Column("MACs", "number"), Column("Finished after", "number"),
     )  # fmt: skip
     hidden = len(steps) - MOST_ANCESTORS

@@ -18,12 +18,12 @@ Status: TypeAlias = Literal["ok", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class Trial:
     """One network to try.
 
-    `index` counts the candidates of a search from 0 in the order in which they were drawn. `sparsity` is the share of
+    `index` counts the trials of a search from 0 in the order in which they were drawn. `sparsity` is the share of
     channels that pruning removes by the end of training, 0 for none. `seed` decides weights, batches and augmentation.
-    `parent` is the index of the candidate that it is a morph of and `change` says which morph; without a parent,
+    `parent` is the index of the trial that it is a morph of and `change` says which morph; without a parent,
     `change` is ``random``.
     """
 
@@ -47,7 +47,7 @@ class Rung:
 class Task:
     """What a worker is asked to do. `effort` in (0, 1] scales the work; `rungs` are by ascending epoch."""
 
-    candidate: Candidate
+    trial: Trial
     rungs: tuple[Rung, ...]
     effort: float
 
@@ -87,7 +87,7 @@ class Trained:
 
 
 class Trainer(Protocol):
-    """Trains one candidate, inside a worker. Anything it raises makes the evaluation a failed one."""
+    """Trains one trial, inside a worker. Anything it raises makes the trial a failed one."""
 
     def __call__(self, task: Task) -> Trained: ...
 
@@ -97,15 +97,15 @@ TrainerFactory: TypeAlias = Callable[[], Trainer]
 
 
 @dataclass(frozen=True, slots=True)
-class Evaluation:
-    """A finished candidate.
+class TrialResult:
+    """A finished trial.
 
-    `resources` are those of the emitted network, or of the candidate as drawn when it failed (None when even they are
-    not known). `message` says why it failed. `seconds` is the wall time of the evaluation, `finished_s` the time the
+    `resources` are those of the emitted network, or of the trial as drawn when it failed (None when even they are
+    not known). `message` says why it failed. `seconds` is the wall time of the trial, `finished_s` the time the
     search had run when it ended, both in seconds.
     """
 
-    candidate: Candidate
+    trial: Trial
     status: Status
     trained: Trained | None
     resources: Resources | None
