@@ -6,6 +6,8 @@
 #include "hil_runtime.h"
 #include "hil_wire.h"
 
+#define FAR_STEPS 1024.0f /* beyond every int8 value, whatever the zero point */
+
 typedef enum { AS_IT_IS, FROM_UINT8, FROM_FLOAT } conversion_t;
 
 static struct {
@@ -157,18 +159,25 @@ static void place_pattern(uint8_t *to)
     }
 }
 
+/* As LiteRT's QUANTIZE (munas/tflite/quantise.py): rounded half away from zero before the zero point is added. */
 static uint8_t quantise(const uint8_t *bytes)
 {
     float value;
     memcpy(&value, bytes, sizeof value);
-    value = value / hil_model.input_scale + (float)hil_model.input_zero_point;
-    if (!(value > -128.0f)) { /* NaN as well */
+    const float steps = value / hil_model.input_scale;
+    if (!(steps > -FAR_STEPS)) { /* NaN as well */
         return 0x80u;
     }
-    if (value >= 127.0f) {
+    if (steps > FAR_STEPS) {
         return 0x7Fu;
     }
-    return (uint8_t)(int32_t)(value + (value < 0.0f ? -0.5f : 0.5f));
+    int32_t whole = (int32_t)steps;
+    const float rest = steps - (float)whole; /* exact; adding a half would lift the number just below a half */
+    if (rest >= 0.5f || rest <= -0.5f) {
+        whole += steps < 0.0f ? -1 : 1;
+    }
+    whole += hil_model.input_zero_point;
+    return (uint8_t)(whole < -128 ? -128 : whole > 127 ? 127 : whole);
 }
 
 static void place_bytes(uint8_t *to)

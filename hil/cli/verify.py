@@ -68,7 +68,7 @@ class _Inputs:
 @app.command()
 def verify(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="int8 .tflite file.")],
-    data: Annotated[Path, typer.Option("--data", help=".npz with x (int8 or float inputs) and y (class numbers).")],
+    data: Annotated[Path, typer.Option("--data", help=".npz: x (int8, uint8 or float inputs), y (class numbers).")],
     board: BoardOption = DEFAULT_BOARD,
     via: ViaOption = "auto",
     device: DeviceOption = None,

@@ -18,12 +18,14 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from hil.codegen.plan import Port
 from hil.errors import UsageError
+from hil.model.network import DType
+from munas.tflite.quantise import quantised, real_range, saturated
 
 MAX_FILE_BYTES = 4 << 30
 MAX_ARRAY_BYTES = 2 << 30  # decompressed
 MAX_INPUTS = 10_000_000
+MAX_SATURATED = 0.01  # of all values: more are no outliers, but another scale
 _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 _FOREIGN = (ValueError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 
@@ -40,11 +42,27 @@ class Dataset:
         return len(self.labels)
 
 
-def load_dataset(path: Path, takes: Port, classes: int, limit: int | None = None) -> Dataset:
+@dataclass(frozen=True, slots=True)
+class Takes:
+    """What a network takes: `shape` and `edge` are those of the file's input; scale and zero point of its int8 form."""
+
+    shape: tuple[int, ...]
+    edge: DType
+    scale: float
+    zero_point: int
+
+    @property
+    def elements(self) -> int:
+        """Values of one input."""
+        return prod(self.shape)
+
+
+def load_dataset(path: Path, takes: Takes, classes: int, limit: int | None = None) -> Dataset:
     """The first `limit` labelled inputs of the .npz at `path` for a network with the input `takes`.
 
-    ``x`` is (N, ...) with as many elements an input as the network's: int8 is taken as it is, floats are quantised with
-    the network's scale and zero point. ``y`` holds N class numbers below `classes`. Raises UsageError.
+    ``x`` is (N, ...) of the input's shape, but for dimensions of one. int8 is taken as the network's core takes it,
+    uint8 where the network itself takes uint8; floats are quantised with the network's scale and zero point. ``y``
+    holds N class numbers below `classes`. Raises UsageError, also where much of the data is beyond the input's range.
     """
     if classes < 2:
         raise UsageError(f"the network has {classes} output: there are no classes whose accuracy could be measured")
@@ -61,6 +79,7 @@ def load_dataset(path: Path, takes: Port, classes: int, limit: int | None = None
         raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
     except _FOREIGN as error:
         raise UsageError(f"{path} is not a sound .npz file: {' '.join(str(error).split())[:200]}") from error
+    x = _with_batch(x, y, takes)
     count = _count(x, y, path)
     count = count if limit is None else min(limit, count)
     labels = _labels(y, classes, path)
@@ -111,28 +130,59 @@ def _labels(y: NDArray[Any], classes: int, path: Path) -> NDArray[np.int64]:
     return y.reshape(-1).astype(np.int64)
 
 
-def _inputs(x: NDArray[Any], takes: Port, path: Path) -> NDArray[np.int8]:
-    if prod(x.shape[1:]) != takes.size:
-        raise UsageError(
-            f"x of {path} has inputs of shape {_shape(x.shape[1:])}; the network takes {_shape(takes.shape[1:])}"
-        )
-    flat = x.reshape(len(x), takes.size)
+def _with_batch(x: NDArray[Any], y: NDArray[Any], takes: Takes) -> NDArray[Any]:
+    """A single input may come without a dimension for inputs."""
+    return x[None] if y.size == 1 and len(x) != 1 and _ones_dropped(x.shape) == _ones_dropped(takes.shape) else x
+
+
+def _inputs(x: NDArray[Any], takes: Takes, path: Path) -> NDArray[np.int8]:
+    _check_shape(x.shape[1:], takes, path)
+    flat = x.reshape(len(x), takes.elements)
     if flat.dtype == np.int8:
         return np.ascontiguousarray(flat)
+    if flat.dtype == np.uint8 and takes.edge is DType.UINT8:
+        return np.ascontiguousarray(flat ^ np.uint8(128)).view(np.int8)
     if flat.dtype.kind != "f":
-        raise UsageError(f"x of {path} is {x.dtype}; int8 (quantised as the network's input) or floats are taken")
-    parts = np.array_split(flat, max(1, flat.nbytes >> 26))  # bounds the memory that float64 takes
-    quantised: NDArray[np.int8] = np.concatenate([_quantised(part, takes, path) for part in parts])
-    return quantised
+        own = "uint8, int8 and floats are" if takes.edge is DType.UINT8 else "int8 and floats are"
+        raise UsageError(
+            f"x of {path} is {x.dtype}; {own} taken: int8 as the network's input is quantised, floats as it was trained"
+        )
+    parts = np.array_split(flat, max(1, flat.nbytes >> 26))  # bounds the memory that it takes
+    _check_range(parts, takes, path)
+    return np.concatenate([quantised(part, takes.scale, takes.zero_point) for part in parts])
 
 
-def _quantised(values: NDArray[Any], takes: Port, path: Path) -> NDArray[np.int8]:
-    """As TFLite's QUANTIZE: half away from zero, saturated."""
-    if not np.isfinite(values).all():
-        raise UsageError(f"x of {path} has values that are not finite")
-    scaled = values.astype(np.float64) / takes.scale
-    rounded = np.trunc(scaled + np.copysign(0.5, scaled)) + takes.zero_point
-    return np.asarray(np.clip(rounded, -128, 127), np.int8)
+def _ones_dropped(shape: Sequence[int]) -> tuple[int, ...]:
+    """A dimension of one says nothing of where a value lies."""
+    return tuple(length for length in shape if length != 1)
+
+
+def _check_shape(shape: Sequence[int], takes: Takes, path: Path) -> None:
+    wanted = takes.shape[1:] if len(takes.shape) > 1 else takes.shape
+    if _ones_dropped(shape) == _ones_dropped(wanted):
+        return
+    hint = ""
+    if len(wanted) == 3 and _ones_dropped(shape) == _ones_dropped((wanted[2], *wanted[:2])):
+        hint = "; it has the channels first: x.transpose(0, 2, 3, 1) puts them last"
+    elif prod(shape) == prod(wanted):
+        hint = f"; if its values lie in that order, x.reshape(-1, {', '.join(map(str, wanted))}) says so"
+    raise UsageError(f"x of {path} has inputs of shape {_shape(shape)}; the network takes {_shape(wanted)}{hint}")
+
+
+def _check_range(parts: Sequence[NDArray[Any]], takes: Takes, path: Path) -> None:
+    """Raise where values are not finite, or more of them are beyond the input's range than a few outliers."""
+    with np.errstate(over="ignore"):
+        if not all(np.isfinite(part.astype(np.float32)).all() for part in parts):
+            raise UsageError(f"x of {path} has values that are not finite")
+    beyond = sum(saturated(part, takes.scale, takes.zero_point) for part in parts)
+    share = beyond / sum(part.size for part in parts)
+    if share > MAX_SATURATED:
+        least, most = min(float(part.min()) for part in parts), max(float(part.max()) for part in parts)
+        low, high = real_range(takes.scale, takes.zero_point)
+        raise UsageError(
+            f"x of {path} has values from {least:g} to {most:g}, but the network takes {low:.4g} to {high:.4g}:"
+            f" {share:.1%} of them would be saturated; scale them as they were when it was trained"
+        )
 
 
 def _shape(shape: Sequence[int]) -> str:

@@ -25,9 +25,10 @@ from hil.errors import (
     ToolMissing,
 )
 from hil.jobs.store import Result, Run, Store
-from hil.measure.dataset import Dataset, load_dataset
+from hil.measure.dataset import Dataset, Takes, load_dataset
 from hil.measure.harness import Harness, Running
 from hil.measure.measurement import Identity
+from hil.model.load import parse_model
 
 SHOWN = 20  # indices of differing inputs in the report
 ATTEMPTS = 3  # boots in a row that may fail without an input done in between
@@ -103,7 +104,10 @@ class Verification:
 def verify(harness: Harness, request: Request, progress: Progress) -> Verification:
     """Stream the data set to the device. Raises HilError; what is stored by then is kept."""
     plan = harness.deploy(request.model, request.name)
-    data = load_dataset(request.data, plan.input, plan.output.size, request.limit)
+    model = parse_model(request.model, request.name)
+    source = model.tensors[model.inputs[0]]
+    takes = Takes(source.shape, model.edges.inputs[0].dtype, source.quant.scale, source.quant.zero_point)
+    data = load_dataset(request.data, takes, plan.output.size, request.limit)
     sha256 = hashlib.sha256(request.model).hexdigest()
     run = Run("verify", asdict(harness.identity), 0, {"model": sha256, "data": data.sha256})
     request.store.parent.mkdir(parents=True, exist_ok=True)

@@ -20,6 +20,7 @@ from munas.arch.channels import Weights
 from munas.arch.graph import Graph
 from munas.data import Examples
 from munas.errors import TrainingError
+from munas.tflite.quantise import quantised
 from munas.training.parameters import Floats, fold_batch_norm
 
 REPRESENTATIVE = 300
@@ -105,10 +106,10 @@ def _interpreter(tflite: bytes, reference: bool) -> Any:
 def _run(interpreter: Any, inputs: Floats, batch: int) -> NDArray[np.int8]:
     (source,), (result,) = interpreter.get_input_details(), interpreter.get_output_details()
     scale, zero_point = source["quantization"]
-    quantised = quantise_inputs(inputs, scale, zero_point)
+    values = quantised(inputs, scale, zero_point)
     outputs = []
     for start in range(0, len(inputs), batch):
-        part = quantised[start : start + batch]
+        part = values[start : start + batch]
         if start == 0 or len(part) != batch:
             interpreter.resize_tensor_input(source["index"], part.shape, strict=False)
             interpreter.allocate_tensors()
@@ -116,13 +117,6 @@ def _run(interpreter: Any, inputs: Floats, batch: int) -> NDArray[np.int8]:
         interpreter.invoke()
         outputs.append(interpreter.get_tensor(result["index"]))
     return np.concatenate(outputs)
-
-
-def quantise_inputs(inputs: Floats, scale: float, zero_point: int) -> NDArray[np.int8]:
-    """Inputs as TFLite's QUANTIZE makes them int8: float32 division, half away from zero, clipped."""
-    steps = inputs / np.float32(scale)
-    rounded = np.trunc(steps + np.copysign(np.float32(0.5), steps)) + np.float32(zero_point)
-    return np.asarray(np.clip(rounded, -128, 127), np.int8)
 
 
 def int8_error(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from hil.boards.board import load_board
@@ -16,6 +17,7 @@ from hil.link.device import Device, Timeouts
 from hil.patterns import Pattern, PatternKind
 from hil.targets.runners.base import Session
 from hil.targets.runners.qemu import QemuRunner
+from munas.tflite.quantise import quantised
 from tests.firmware import images
 from tests.firmware.images import ADDER, header
 
@@ -237,11 +239,14 @@ def test_mlperf_inputs_by_model(build: Build, boot: Boot) -> None:
     with boot(build(header(profile="kws01") + ADDER)) as (_, device):
         device.load(pixels)
         assert device.run().output == add(pixels)
-    floats = [0.0, 0.25, -0.25, 0.125, -0.125, 1e9, -1e9, float("nan"), 32.4, -31.2] + [0.0] * 90
-    wanted = [-3, -2, -4, -3, -4, 127, -128, -128, 127, -128]  # x / 0.25 - 3, half away from zero, saturated
+    floats = [0.0, 0.25, -0.25, 0.125, -0.125, 1e9, -1e9, float("nan"), 32.4, -31.2, np.nextafter(np.float32(0.125), 0)]
+    floats += np.random.default_rng(0).uniform(-40, 40, 89).tolist()
+    wanted = quantised(np.nan_to_num(np.array(floats), nan=-1e9), 0.25, -3).tolist()
+    assert wanted[:7] == [-3, -2, -4, -2, -4, 127, -128]  # half away from zero, and then the zero point
+    assert wanted[8:11] == [127, -128, -3]
     with boot(build(header(profile="ad01") + ADDER)) as (_, device):
         device.load(struct.pack("<100f", *floats))
-        assert device.run().output == add(struct.pack("10b", *wanted))
+        assert device.run().output == add(struct.pack("100b", *wanted))
 
 
 def test_mlperf_dialogue(build: Build, boot: Boot) -> None:

@@ -31,10 +31,11 @@ from munas.cost.estimate import arena_bytes, table_bytes, weights_bytes, works_o
 from munas.data import Examples
 from munas.errors import TrainingError
 from munas.tflite.flatbuffer import write_tflite
+from munas.tflite.quantise import quantised
 from munas.training.emit import revived
 from munas.training.network import infer, infer_all
 from munas.training.parameters import fold_batch_norm, initial_weights
-from munas.training.quantise import classes, int8_error, int8_logits, quantise_inputs, to_int8
+from munas.training.quantise import classes, int8_error, int8_logits, to_int8
 from tests.networks import every_operator
 from tests.training.tiny import branched, trained_like
 
@@ -117,7 +118,7 @@ def test_reference_kernels_are_those_that_the_device_is_compared_with(number: in
     quant = model.tensors[model.inputs[0]].quant
     inputs = np.random.default_rng(9).random((10, *graph.input_shape), dtype=np.float32)
     reference = Reference(tflite, model)
-    expected = [reference.run([q[None]])[0][0] for q in quantise_inputs(inputs, quant.scale, quant.zero_point)]
+    expected = [reference.run([q[None]])[0][0] for q in quantised(inputs, quant.scale, quant.zero_point)]
     found = int8_logits(tflite, inputs, reference=True)
     np.testing.assert_array_equal(found, np.stack(expected))
     fast = int8_logits(tflite, inputs)

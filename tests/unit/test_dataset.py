@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from numpy.lib import format as npy
 
-from hil.codegen.plan import Port
 from hil.errors import UsageError
-from hil.measure.dataset import load_dataset
+from hil.measure.dataset import Takes, load_dataset
+from hil.model.network import DType
 
-TAKES = Port(storage=0, offset=0, size=6, shape=(1, 2, 3, 1), scale=0.5, zero_point=10)
+TAKES = Takes((1, 2, 3, 1), DType.INT8, scale=0.5, zero_point=10)
 X = np.arange(-12, 12, dtype=np.int8).reshape(4, 2, 3)
 Y = np.array([0, 1, 2, 1])
 
@@ -50,10 +50,66 @@ def test_int8_is_taken_as_it_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-def test_floats_are_quantised_half_away_from_zero_and_saturated(tmp_path: Path, dtype: type) -> None:
-    x = np.array([[0.0, 0.25, -0.25, 0.2, 500.0, -500.0]], dtype)
+def test_floats_are_quantised_half_away_from_zero(tmp_path: Path, dtype: type) -> None:
+    x = np.array([[[0.0, 0.25, -0.25], [0.2, 58.5, -69.0]]], dtype)
     data = load_dataset(saved(tmp_path / "d.npz", x=x, y=np.array([[1]], np.uint8)), TAKES, 3)
     assert data.inputs.tolist() == [[10, 11, 9, 10, 127, -128]]
+
+
+def test_uint8_is_taken_where_the_network_takes_it(tmp_path: Path) -> None:
+    x = X.view(np.uint8) ^ 128
+    path = saved(tmp_path / "d.npz", x=x, y=Y)
+    data = load_dataset(path, Takes((1, 2, 3, 1), DType.UINT8, 0.5, 10), 3)
+    assert np.array_equal(data.inputs, X.reshape(4, 6))
+    with pytest.raises(UsageError, match="is uint8; int8 and floats"):
+        load_dataset(path, TAKES, 3)
+
+
+def test_outliers_are_saturated_and_another_scale_is_refused(tmp_path: Path) -> None:
+    takes = Takes((1, 8, 8, 1), DType.INT8, scale=1 / 255, zero_point=-128)
+    rng = np.random.default_rng(0)
+    x, y = rng.random((20, 8, 8)), np.zeros(20, np.int64)
+    x.flat[:12] = [7.0, -7.0] * 6  # 0.94 %
+    data = load_dataset(saved(tmp_path / "d.npz", x=x, y=y), takes, 3)
+    assert data.inputs.reshape(-1)[:2].tolist() == [127, -128]
+    x.flat[:14] = 7.0  # 1.09 %
+    with pytest.raises(UsageError, match=r"values from 0\.\d+ to 7, but the network takes 0 to 1: 1\.1% of them"):
+        load_dataset(saved(tmp_path / "d.npz", x=x, y=y), takes, 3)
+    with pytest.raises(UsageError, match=r"to 255, but"):
+        load_dataset(saved(tmp_path / "d.npz", x=rng.integers(0, 256, x.shape) * 1.0, y=y), takes, 3)
+    with pytest.raises(UsageError, match="not finite"):
+        load_dataset(saved(tmp_path / "d.npz", x=x * 1e300, y=y), takes, 3)
+
+
+COLOUR = Takes((1, 8, 6, 3), DType.INT8, 0.5, 0)
+
+
+@pytest.mark.parametrize("shape", [(4, 8, 6, 3), (4, 1, 8, 6, 3)])
+def test_shapes_that_are_the_networks(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    x = np.arange(np.prod(shape)).reshape(shape).astype(np.int8)
+    data = load_dataset(saved(tmp_path / "d.npz", x=x, y=np.zeros(4, np.int64)), COLOUR, 3)
+    assert np.array_equal(data.inputs, x.reshape(4, -1))
+
+
+def test_a_single_input_needs_no_dimension_of_inputs(tmp_path: Path) -> None:
+    x = np.arange(8 * 6 * 3).reshape(8, 6, 3).astype(np.int8)
+    data = load_dataset(saved(tmp_path / "d.npz", x=x, y=np.array([2])), COLOUR, 3)
+    assert np.array_equal(data.inputs, x.reshape(1, -1))
+
+
+@pytest.mark.parametrize(
+    ("shape", "words"),
+    [
+        ((4, 3, 8, 6), r"shape 3x8x6; the network takes 8x6x3; it has the channels first: x\.transpose\(0, 2, 3, 1\)"),
+        ((4, 6, 8, 3), r"shape 6x8x3; the network takes 8x6x3; if its values lie in that order"),
+        ((4, 144), r"x\.reshape\(-1, 8, 6, 3\)"),
+        ((4, 8, 6), "shape 8x6; the network takes 8x6x3$"),
+        ((4, 8, 6, 4), "shape 8x6x4; the network takes 8x6x3$"),
+    ],
+)
+def test_shapes_that_are_not_the_networks(tmp_path: Path, shape: tuple[int, ...], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        load_dataset(saved(tmp_path / "d.npz", x=np.zeros(shape, np.int8), y=np.zeros(4, np.int64)), COLOUR, 3)
 
 
 @pytest.mark.parametrize(
@@ -63,7 +119,7 @@ def test_floats_are_quantised_half_away_from_zero_and_saturated(tmp_path: Path, 
         ({"x": X, "y": Y[:3]}, "4 inputs and 3 labels"),
         ({"x": X[:, :1], "y": Y}, "the network takes 2x3x1"),
         ({"x": X[:0], "y": Y[:0]}, "has 0 inputs"),
-        ({"x": X.astype(np.uint8), "y": Y}, "is uint8; int8"),
+        ({"x": X.astype(np.int64), "y": Y}, "is int64; int8"),
         ({"x": X * 1j, "y": Y}, "complex"),
         ({"x": X.astype(np.longdouble), "y": Y}, "not of numbers"),
         ({"x": np.where(X > 0, np.nan, 0.0), "y": Y}, "not finite"),
