@@ -17,6 +17,7 @@ from pydantic import Field, model_validator
 
 from hil.boards.core import Core, CoreName, load_core
 from hil.boards.files import names_in, read_table, validated
+from hil.boards.machines import check_hardware, check_qemu
 from hil.boards.sizes import KIB, SizeBytes
 from hil.boards.soc import load_soc
 from hil.boards.target import Strict, Target
@@ -117,6 +118,15 @@ class Board(Strict):
                 have, want = getattr(target, region).length, getattr(self.budget, region)
                 if want > have:
                     raise ValueError(f"budget.{region} of {want} bytes exceeds {via}.{region}, which has {have}")
+        return self
+
+    @model_validator(mode="after")
+    def _targets_are_what_their_place_has(self) -> Self:
+        # A place has the timer, tick and memory that it has: a file that says otherwise would mislabel figures.
+        if self.hardware is not None:
+            check_hardware(self.processor.cpu, self.hardware)
+        if self.qemu is not None:
+            check_qemu(self.processor.cpu, self.qemu)
         return self
 
 

@@ -36,6 +36,12 @@ class Core(Strict):
     cycle_model: CoreName | None = None
     emulator: Target
 
+    @property
+    def cpu(self) -> str:
+        """What the compiler is told that the core is; the core's name where it is told nothing."""
+        named = [flag.removeprefix("-mcpu=") for flag in self.flags if flag.startswith("-mcpu=")]
+        return named[-1].split("+")[0] if named else self.name
+
 
 def cores_dir() -> Path:
     """Folder of the shipped core files."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from hil.boards.machines import own_tick_ns
 from hil.boards.sizes import SizeBytes
 
 
@@ -34,15 +35,27 @@ class Region(Strict):
 
 
 class Target(Strict):
-    """Where an image can run: memory map, port file, timer (`tick_ns`: the emulated timer's tick)."""
+    """Where an image can run: memory map, port file, timer.
+
+    `tick_ns` is the tick of an emulated timer, 0 where that counts the core's clocks. `machine` is QEMU's. Whether they
+    are what the place has: `hil.boards.machines`.
+    """
 
     port: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
     flash: Region
     sram: Region
     timer: Literal["dwt-cycles", "icount-instructions", "renode-instructions"]
-    tick_ns: Annotated[int, Field(gt=0)] = 40
+    tick_ns: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     machine: Annotated[str, Field(pattern=r"^[a-z0-9-]+$")] | None = None
     defines: dict[Annotated[str, Field(pattern=r"^HIL_[A-Z0-9_]+$")], int] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own_tick(cls, raw: Any) -> Any:
+        # A file need not say what its machine's tick is; one that does has to be right.
+        if isinstance(raw, dict) and "tick_ns" not in raw:
+            return {**raw, "tick_ns": own_tick_ns(raw.get("machine"))}
+        return raw
 
     @model_validator(mode="after")
     def _no_overlap(self) -> Self:

@@ -133,6 +133,7 @@ class Harness:
             simulated=via != "hardware",
             timer=TIMER if is_modelled else board.target(via).timer,
             clock_hz=board.clock_hz,
+            tick_ns=board.target(via).tick_ns,
             compiler=self._toolchain.version,
             flags=flags_text(self._library),
             kernels=self._runtime.kernels,

@@ -26,6 +26,7 @@ class Identity:
     flags: str
     kernels: str
     firmware: str  # hash of runtime, port, kernels wrapper and linker script sources
+    tick_ns: int = 0  # of an emulator's timer; 0: it counts the core's clocks
     cycle_model: str = ""  # timer modelled-cycles: hash of the timing model and the board's constants
 
     def require_same(self, other: Identity, what: str) -> None:

@@ -8,10 +8,11 @@ import pytest
 
 from hil.boards.board import board_names, canonical_name, load_board, read_board
 from hil.boards.core import core_names, load_core
+from hil.boards.machines import PORT_CORES
 from hil.boards.sizes import parse_size_bytes
 from hil.boards.soc import load_soc, soc_names
 from hil.errors import BoardError
-from hil.resources import boards_dir
+from hil.resources import boards_dir, firmware_dir
 
 GOOD = """
 name = "mine"
@@ -98,6 +99,56 @@ def test_mistakes_are_named(tmp_path: Path, old: str, new: str, message: str) ->
     assert text != GOOD
     with pytest.raises(BoardError, match=message):
         read_board(write(tmp_path, text))
+
+
+HARDWARE = """
+[hardware]
+port = "stm32l4"
+timer = "dwt-cycles"
+flash = { origin = 0x08000000, length = "1M" }
+sram = { origin = 0x20000000, length = "256K" }
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('"icount-instructions"', '"dwt-cycles"', "QEMU counts 'icount-instructions'"),
+        ('"icount-instructions"', '"renode-instructions"', "QEMU counts 'icount-instructions'"),
+        ('port = "mps2"', 'port = "mps2"\ntick_ns = 7', r"tick_ns is 7; machine mps2-an386 has 40"),
+        ('port = "mps2"', 'port = "mps2"\ntick_ns = 0', r"tick_ns is 0"),
+        ('port = "mps2"', f'port = "mps2"\ntick_ns = 1{"0" * 30}', "less than or equal to"),
+        ('port = "mps2"', 'port = "stm32f4"', "qemu.port is 'stm32f4'; machine mps2-an386 has 'mps2'"),
+        ('port = "mps2"', 'port = "mps2"\ndefines = { HIL_RENODE = 1 }', "qemu.defines"),
+        ('"mps2-an386"', '"virt"', "no port of ours"),
+        ('"mps2-an386"', '"mps2-an500"', "has a cortex-m7, the board a cortex-m4"),
+        ("origin = 0x00000000", "origin = 0x60000000", "not the memory that mps2-an386 boots from"),
+        ("origin = 0x00000000", "origin = 0x00001000", "not the memory that mps2-an386 boots from"),
+        ('"1M"', '"5M"', "not the memory that mps2-an386 boots from"),
+        ("0x20000000", "0x203f0000", "not in the RAM of mps2-an386: 0x20000000-0x20400000 or 0x21000000"),
+        ('timer = "dwt-cycles"', 'timer = "icount-instructions"', "a board has 'dwt-cycles'"),
+        ('timer = "dwt-cycles"', 'timer = "dwt-cycles"\ntick_ns = 40', r"hardware.tick_ns: only \[qemu\] has it"),
+        ('timer = "dwt-cycles"', 'timer = "dwt-cycles"\nmachine = "mps2-an386"', "hardware.machine: only"),
+        ("stm32l4", "stm32h7", "is for cortex-m7, not for cortex-m4"),
+        ("stm32l4", "stm32x9", "does not exist"),
+    ],
+)
+def test_a_place_has_the_timer_tick_and_memory_that_it_has(tmp_path: Path, old: str, new: str, message: str) -> None:
+    text = (GOOD + HARDWARE).replace(old, new)
+    assert text != GOOD + HARDWARE
+    assert read_board(write(tmp_path, GOOD + HARDWARE)).hardware is not None
+    with pytest.raises(BoardError, match=message):
+        read_board(write(tmp_path, text))
+
+
+def test_a_tick_need_not_be_said() -> None:
+    assert load_board("mps2-an386").target("qemu").tick_ns == 40
+    assert load_board("netduinoplus2").target("qemu").tick_ns == 1024
+    assert load_board("nucleo-f746zg").target("hardware").tick_ns == 0
+
+
+def test_every_port_has_a_core() -> None:
+    assert set(PORT_CORES) == {path.stem for path in (firmware_dir() / "port").glob("*.c")}
 
 
 def test_a_missing_and_an_unreadable_file(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ from hil.targets.runners.process import GUARD, GUARD_INSTALL
 
 QEMU = "qemu-system-arm"
 START_TIMEOUT_S = 20.0  # for QEMU itself; it takes 0.05 s on an idle machine
+NS_PER_S = 1_000_000_000
 ICOUNT_SHIFT = 10  # an instruction takes 2^10 ns of virtual time
 EMULATED = Timeouts(host_per_device=0.5)  # a virtual second is a million instructions: far less than a second of ours
 
@@ -68,7 +69,8 @@ class QemuRunner:
                 port = _open_port(emulator.pty())
                 emulator.execute("x-exit-preconfig")
                 yield Session(
-                    port, "qemu", True, "icount-instructions", ticks_per_instruction, self._timeouts,
+                    port, "qemu", True, target.timer, ticks_per_instruction, self._timeouts,
+                    ticks_hz=NS_PER_S // target.tick_ns,
                     new_records=no_records if observer is None else observer.new_records,
                 )  # fmt: skip
             except LinkError as error:
