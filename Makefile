@@ -39,6 +39,8 @@ bench: install
 
 lint: install-search
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 	$(BIN)/mypy
 
 test: lint

@@ -38,14 +38,6 @@ static void on_id(const uint32_t *numbers)
     hil_reply_end();
 }
 
-void hil_reply_input(void)
-{
-    hil_reply(HIL_WIRE_KEY_INPUT);
-    hil_field_u64(hil_model.input_size);
-    hil_field_u64(hil_input_crc());
-    hil_reply_end();
-}
-
 static void on_fill(const uint32_t *numbers)
 {
     hil_input_pattern(numbers[1], numbers[0]);

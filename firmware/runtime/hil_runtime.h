@@ -1,4 +1,5 @@
-/* Between the runtime's own files. start.c apart, they know no hardware and compile for the host as well (tests). */
+/* Between the runtime's own files. core.c and start.c apart, they know no hardware and compile for the host as well
+ * (tests). A file uses what stands above its own part here, and nothing below. */
 #ifndef HIL_RUNTIME_H
 #define HIL_RUNTIME_H
 
@@ -7,7 +8,7 @@
 
 #include "hil_model.h"
 
-/* Where the linker put things. start.c defines it from linker symbols. */
+/* core.c: where the linker put things. */
 typedef struct {
     uint8_t *stack_start;
     uint8_t *stack_end;
@@ -22,13 +23,13 @@ extern const hil_memory_t hil_memory;
 
 #define HIL_STACK_PAINT 0xA5A5A5A5u
 
-/* References for the cost of measuring, in assembly in start.c: a lone return, one instruction more, and a network of
+/* References for the cost of measuring, in assembly in core.c: a lone return, one instruction more, and a network of
  * two empty layers. */
 int hil_bare_return(hil_mark_fn mark);
 int hil_bare_nop_return(hil_mark_fn mark);
 int hil_bare_marks(hil_mark_fn mark);
 
-/* The stack pointer, for painting what lies below it. In start.c. */
+/* The stack pointer, for painting what lies below it. In core.c. */
 uint32_t *hil_stack_pointer(void);
 
 /* text.c: one line at a time to the port, with a CRC-32 of the line so far. */
@@ -55,6 +56,10 @@ void hil_line_crc_start(uint32_t start);
 uint32_t hil_line_crc(void);
 uint64_t hil_divide(uint64_t dividend, uint32_t divisor, uint32_t *remainder);
 
+/* words.c */
+bool hil_number(const char *text, uint32_t *value);
+bool hil_unhex(char *text, uint32_t *size); /* in place; false when it is not an even number of hex digits */
+
 /* input.c: the present input, by name (a pattern) or as bytes. */
 void hil_input_pattern(uint32_t kind, uint32_t seed);
 bool hil_input_expect(uint32_t size);                                /* db load */
@@ -64,7 +69,8 @@ bool hil_input_put(uint32_t offset, const uint8_t *data, uint32_t size); /* hil 
 const uint8_t *hil_input_raw(uint32_t *size);                        /* as loaded, for db print */
 bool hil_input_ready(uint32_t runs); /* false, and an e-[...], when the input would not last for `runs` inferences */
 void hil_input_place(void);          /* into the arena, before each inference */
-void hil_input_spent(void);          /* an inference has run on it */
+void hil_input_spent(bool answered); /* an inference has run on it, and the arena has an output to show for it, or not */
+bool hil_input_answered(void);       /* the output in the arena is that of the present input */
 uint32_t hil_input_crc(void);        /* of the input in the arena */
 void hil_reply_input(void);          /* the same as a reply, with its size */
 
@@ -74,15 +80,14 @@ bool hil_infer(uint64_t *ticks); /* false, and an e-[...], when a kernel refused
 uint64_t hil_estimate_us(void);  /* how long an inference takes; 0 when none has run */
 uint64_t hil_microseconds(uint64_t ticks);
 const int8_t *hil_output(void); /* NULL, and an e-[...], without an inference to show for */
-void hil_output_forget(void);
 void hil_profile(void);
 void hil_memory_report(void);
 
-/* command.c, extension.c */
+/* extension.c: the command `hil ...` */
+void hil_extension(uint32_t count, char **words);
+
+/* command.c */
 void hil_greet(void);
 void hil_feed(uint8_t byte); /* one received byte */
-void hil_extension(uint32_t count, char **words);
-bool hil_number(const char *text, uint32_t *value);
-bool hil_unhex(char *text, uint32_t *size); /* in place; false when it is not an even number of hex digits */
 
 #endif

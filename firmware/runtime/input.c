@@ -13,6 +13,7 @@ typedef enum { AS_IT_IS, FROM_UINT8, FROM_FLOAT } conversion_t;
 static struct {
     bool is_bytes; /* else a pattern */
     bool in_arena; /* bytes that no inference has touched since they were loaded */
+    bool answered; /* the arena has its output */
     conversion_t conversion;
     uint32_t kind;
     uint32_t seed;
@@ -47,7 +48,7 @@ static void start_bytes(uint32_t size, conversion_t conversion)
     input.conversion = conversion;
     input.in_arena = true;
     if (home() == arena_input()) {
-        hil_output_forget(); /* the arena may have the output where the input goes */
+        input.answered = false; /* the arena may have the output where the input goes */
     }
 }
 
@@ -197,7 +198,7 @@ static void place_bytes(uint8_t *to)
 
 void hil_input_place(void)
 {
-    hil_output_forget();
+    input.answered = false;
     if (input.is_bytes) {
         place_bytes(arena_input());
     } else {
@@ -205,12 +206,26 @@ void hil_input_place(void)
     }
 }
 
-void hil_input_spent(void)
+void hil_input_spent(bool answered)
 {
     input.in_arena = false;
+    input.answered = answered;
+}
+
+bool hil_input_answered(void)
+{
+    return input.answered;
 }
 
 uint32_t hil_input_crc(void)
 {
     return hil_crc32(arena_input(), hil_model.input_size);
+}
+
+void hil_reply_input(void)
+{
+    hil_reply(HIL_WIRE_KEY_INPUT);
+    hil_field_u64(hil_model.input_size);
+    hil_field_u64(hil_input_crc());
+    hil_reply_end();
 }

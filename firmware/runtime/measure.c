@@ -8,7 +8,6 @@ typedef int (*infer_fn)(hil_mark_fn mark);
 static uint32_t span_overhead;    /* ticks that span() adds to what it times */
 static uint32_t mark_overhead[2]; /* ticks of an empty layer: the first, and any other */
 static uint64_t last_ticks;
-static bool have_output;
 static uint32_t stack_peak;
 
 static struct {
@@ -68,12 +67,11 @@ static bool infer(hil_mark_fn mark, uint64_t *ticks)
     int status;
     hil_port_flush(); /* nothing of ours under way while the clock runs */
     *ticks = less(span(hil_model_infer, mark, &status), span_overhead);
-    hil_input_spent();
-    have_output = status == 0;
-    if (!have_output) {
+    hil_input_spent(status == 0);
+    if (status != 0) {
         hil_error_number("Kernel refused: layer ", (uint32_t)status - 1u);
     }
-    return have_output;
+    return status == 0;
 }
 
 bool hil_infer(uint64_t *ticks)
@@ -98,16 +96,11 @@ uint64_t hil_estimate_us(void)
 
 const int8_t *hil_output(void)
 {
-    if (!have_output) {
+    if (!hil_input_answered()) {
         hil_error("No output yet");
         return 0;
     }
     return hil_arena + hil_model.output_offset;
-}
-
-void hil_output_forget(void)
-{
-    have_output = false;
 }
 
 /* As many inferences as it takes to see every layer, PROFILE_SLOTS at a time. */

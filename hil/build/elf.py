@@ -89,9 +89,7 @@ def read_functions(path: Path) -> dict[str, int]:
         raise BuildError(f"{path} is not an image of ours: {error}") from error
     addressed = ((symbol, symbol.value & ~1) for symbol in symbols)  # bit 0 of a function's address says Thumb
     return _bytes_by_name(
-        symbol
-        for symbol, address in addressed
-        if start <= address < end and not weights_start <= address < weights_end
+        symbol for symbol, address in addressed if start <= address < end and not weights_start <= address < weights_end
     )
 
 

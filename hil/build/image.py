@@ -10,12 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from hil.cache import cached_folder, digest
 from hil.build.elf import Sizes, read_functions, read_kept, read_sizes
-from hil.errors import BudgetError
-from hil.build.sources import Project
-from hil.build.sources import LINK_FLAGS, Group, Library
+from hil.build.sources import LINK_FLAGS, Group, Library, Project
 from hil.build.toolchain import Toolchain, run_tool
+from hil.cache import cached_folder, digest
+from hil.errors import BudgetError
 
 ARCHIVE = "libhil.a"
 _COMPILE_JOBS = 2

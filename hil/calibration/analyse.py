@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from statistics import fmean
 
 from hil.calibration.fit import FOLDS, Held, LatencyFit, fit_latency, folds_of, named_coefficients
-from hil.calibration.fit_memory import Image, KernelCode, fit_memory
+from hil.calibration.fit_memory import Image, fit_memory
 from hil.calibration.forecast import Forecast, forecast
 from hil.calibration.record import Record
 from hil.calibration.result import (
@@ -26,7 +26,7 @@ from hil.calibration.sample import describe
 from hil.codegen.plan import Plan
 from hil.cycle_model.modelled import TIMER
 from hil.measure.measurement import Identity
-from munas.cost.calibration import Calibration, MemoryModel
+from munas.cost.calibration import Calibration, KernelCode, MemoryModel
 from munas.cost.kernels import KernelVariant
 
 WORST = 20

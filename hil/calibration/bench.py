@@ -8,15 +8,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 from hil.boards.board import Board
 from hil.calibration.calibrate import Request, SampleJobFactory
 from hil.calibration.record import from_result
-from hil.cli.progress import CampaignProgress
 from hil.errors import InfrastructureError
-from hil.jobs.campaign import run_campaign
+from hil.jobs.campaign import Progress, run_campaign
 from hil.jobs.store import Store
 from hil.measure.harness import Harness, HarnessFactory, Options
 
@@ -51,7 +47,9 @@ class BenchResult:
         return asdict(self)
 
 
-def run_bench(board: Board, options: Options, samples: int, seed: int, workers: int, console: Console) -> BenchResult:
+def run_bench(
+    board: Board, options: Options, samples: int, seed: int, workers: int, progress: Progress | None = None
+) -> BenchResult:
     """Measure `samples` networks into a store that is thrown away. Raises what `run_campaign` raises."""
     harness = Harness(board, options)  # compiles kernels and runtime when they are not cached: not part of the figure
     with tempfile.TemporaryDirectory(prefix="munas-hil-bench-") as folder:
@@ -59,7 +57,6 @@ def run_bench(board: Board, options: Options, samples: int, seed: int, workers: 
         factory = SampleJobFactory(request.measurer, seed, request.limits)
         with Store(Path(folder) / "store.sqlite") as store:
             run_id = store.run_id(request.run)
-            progress = CampaignProgress(console, "measuring")
             summary = run_campaign(store, run_id, range(samples), factory, workers=workers, progress=progress)
             records = [from_result(result) for result in store.results(run_id) if result.status == "ok"]
     if not records:
@@ -74,17 +71,3 @@ def run_bench(board: Board, options: Options, samples: int, seed: int, workers: 
 
 def _stage(name: str, seconds: list[float]) -> Stage:
     return Stage(name, statistics.fmean(seconds), statistics.median(seconds), max(seconds))
-
-
-def bench_table(result: BenchResult) -> Table:
-    """The result for a terminal."""
-    table = Table("stage", "mean ms", "median ms", "max ms")
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for stage in result.stages:
-        table.add_row(stage.name, *(f"{1e3 * value:.1f}" for value in (stage.mean, stage.median, stage.max)))
-    table.caption = (
-        f"{result.board} via {result.via}: {result.models_per_minute:.0f} models a minute with {result.workers} "
-        f"workers ({result.samples} measured, {result.failed} failed, {result.wall_seconds:.1f} s)"
-    )
-    return table

@@ -7,8 +7,6 @@ A run folder holds ``store.sqlite`` (every measurement), ``calibration.toml`` (w
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -29,19 +27,19 @@ from hil.calibration.analyse import (
     worst_misses,
 )
 from hil.calibration.fit import MIN_OBSERVATIONS, path_errors
-from hil.calibration.fit_memory import KernelCode
 from hil.calibration.forecast import RESERVES, tflite_of
 from hil.calibration.record import Record, from_result, outputs_of, to_result
 from hil.calibration.result import ArenaMap, CalibrationResult, Failure
 from hil.calibration.sample import Limits, describe, draw_sample
 from hil.codegen.plan import make_plan
-from hil.errors import CheckFailed, InfrastructureError, StoreError, TargetFaultError, UsageError
+from hil.errors import CheckFailed, InfrastructureError, TargetFaultError, UsageError
+from hil.files import write_text
 from hil.jobs.campaign import Progress, Summary, UsesDevices, run_campaign
 from hil.jobs.store import Result, Run, Store
 from hil.measure.measurement import Identity, Measurement, Outputs
 from hil.model.load import parse_model
 from hil.runtimes.base import Deployment
-from munas.cost.calibration import Calibration, CalibrationError, load_calibration, write_calibration
+from munas.cost.calibration import Calibration, CalibrationError, KernelCode, load_calibration, write_calibration
 
 SAMPLER_VERSION = 2  # raise it when `draw_sample` draws other networks: old results are then another run
 
@@ -169,7 +167,7 @@ def _conclude(request: Request, summary: Summary, results: Sequence[Result]) -> 
     analysis = analyse(records, request.identity, request.seed, request.code)
     result = _result(request, summary, records, failures, analysis, outputs_of(results))
     write_text(request.folder / "calibration.toml", write_calibration(analysis.calibration))
-    write_result(request.folder, result)
+    write_text(request.folder / "result.json", json.dumps(result.to_json(), allow_nan=False) + "\n")
     return result
 
 
@@ -228,36 +226,6 @@ def _rate(request: Request, summary: Summary, records: Sequence[Record]) -> floa
         return summary.per_minute
     seconds = sum(sum(record.measurement.seconds.values()) for record in records)
     return 60.0 * request.workers * len(records) / seconds if seconds > 0 else 0.0
-
-
-def write_result(folder: Path, result: CalibrationResult) -> None:
-    """Write ``result.json`` and ``report.html``. Raises InfrastructureError when the folder cannot be written."""
-    from hil.report.calibration.page import (
-        render,  # the report imports the result's types: a cycle at import time otherwise
-    )
-
-    write_text(folder / "result.json", json.dumps(result.to_json(), allow_nan=False) + "\n")
-    write_text(folder / "report.html", render(result))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Replace `path` in one step: a reader, or a full disk, never leaves half a file."""
-    if path.exists() and not path.is_file():
-        raise StoreError(f"{path} exists and is not a file, so it is not replaced; name another one")
-    scratch: str | None = None
-    try:
-        handle, scratch = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(scratch, 0o644)
-        os.replace(scratch, path)
-    except OSError as error:
-        if scratch is not None:
-            Path(scratch).unlink(missing_ok=True)
-        raise StoreError(
-            f"{path} cannot be written: {error.strerror}; free space and run the same command again,"
-            " all measurements are kept"
-        ) from error
 
 
 def calibration_for(path: Path, identity: Identity) -> Calibration:

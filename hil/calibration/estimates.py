@@ -8,14 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-from rich.text import Text
-
 from hil.boards.board import Board
 from hil.calibration.calibrate import calibration_for
 from hil.errors import ModelError
 from hil.measure.harness import Harness, read_model
-from hil.terminal import printable
 from munas.cost.calibration import Calibration
 from munas.cost.estimate import Estimate, estimate_works
 
@@ -77,18 +73,3 @@ def _estimate(path: Path, board: Board, calibration: Calibration, harness: Harne
     digest = hashlib.sha256(data).hexdigest()
     latency = calibration.latency
     return ModelEstimate(path.stem, digest, board.name, latency.unit, latency.level, found, fits)
-
-
-def estimate_table(estimates: Sequence[ModelEstimate]) -> Table:
-    """One row a model."""
-    table = Table("model", "MACs", "time", "interval", "arena", "RAM", "weights", "code", "flash", "fits")
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for item in estimates:
-        found, latency = item.estimate, item.estimate.latency
-        sizes = (found.arena, found.ram_total, found.flash_weights, found.flash_code, found.flash_total)
-        interval = f"{latency.low:,.0f} .. {latency.high:,.0f}"
-        cells = (f"{found.macs:,}", f"{latency.latency:,.0f}", interval, *(f"{size:,}" for size in sizes))
-        table.add_row(printable(item.model), *cells, Text("yes") if item.fits else Text("no", "red"))
-    table.caption = f"time in {printable(estimates[0].unit)}, sizes in bytes" if estimates else None
-    return table

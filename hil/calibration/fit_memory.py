@@ -14,14 +14,11 @@ from dataclasses import dataclass
 
 from hil.errors import UsageError
 from hil.measure.measurement import Memory
-from munas.cost.calibration import CodePart, MemoryModel
+from munas.cost.calibration import CodePart, KernelCode, MemoryModel
 from munas.cost.kernels import KernelVariant, align
 from munas.cost.variants import same_code
 
 _WORD_BYTES = 4  # the linker may align each function to it
-
-KernelCode = Mapping[KernelVariant, Mapping[str, int]]
-"""What the linker keeps for each path alone: bytes of functions by name. Empty when it is not known."""
 
 _Parts = dict[frozenset[KernelVariant], int]
 

@@ -85,9 +85,10 @@ def measure(
 ) -> None:
     """Measure networks, and verify their outputs bit for bit against LiteRT's reference kernels."""
     from hil.cli.mlperf import Where, measure_by_base_protocol, measure_running
+    from hil.cli.pair_tables import pair_tables
     from hil.cli.tables import measurement_table
     from hil.measure.harness import Options, measure_files
-    from hil.measure.side_by_side import BOTH, measure_pairs, pair_tables, pairs_json
+    from hil.measure.side_by_side import BOTH, measure_pairs, pairs_json
 
     if port is not None or not models:
         if profile is not None:

@@ -8,7 +8,8 @@ from typing import Any
 
 from hil.errors import UsageError
 from hil.files import read_regular
-from munas.arch.graph import Mode, describe, graph_of_entry
+from munas.arch.footprint import describe
+from munas.arch.graph import Mode, graph_of_entry
 
 MAX_FILE_BYTES = 64 * 1024 * 1024
 

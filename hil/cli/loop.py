@@ -80,10 +80,11 @@ def calibrate(
     from hil.calibration.calibrate import Request
     from hil.calibration.calibrate import calibrate as run_calibration
     from hil.calibration.gate import read_baseline
+    from hil.cli.calibration_summary import render_text_summary
     from hil.cli.progress import CampaignProgress
     from hil.cycle_model.plugin import find_plugin
     from hil.measure.harness import Harness, HarnessFactory, Options
-    from hil.report.calibration.summary import render_text_summary
+    from hil.report.run import write_calibration_report
     from hil.targets.runners.qemu import QEMU
 
     baseline = None if check is None else read_baseline(check)
@@ -110,6 +111,7 @@ def calibrate(
         code=harness.kernel_code(),
     )
     result = run_calibration(request, CampaignProgress(console, "measuring"))
+    write_calibration_report(result)
     if as_json:
         emit_json(result.summary_json())
     else:
@@ -121,8 +123,8 @@ def calibrate(
 
 def _require(result: CalibrationResult, baseline: Baseline | None, junit: Path | None) -> None:
     """Raise CheckFailed with all checks that failed; under GitHub Actions they are annotations too."""
-    from hil.calibration.calibrate import write_text
     from hil.calibration.gate import annotation, checks_of, junit_xml
+    from hil.files import write_text
 
     checks = checks_of(result, baseline)
     failed = [check for check in checks if not check.passed]
@@ -148,7 +150,8 @@ def estimate(
     as_json: JsonOption = False,
 ) -> None:
     """Predict time and memory of networks, with an interval, from a calibration; nothing is built or run."""
-    from hil.calibration.estimates import estimate_files, estimate_table
+    from hil.calibration.estimates import estimate_files
+    from hil.cli.tables import estimate_table
     from hil.measure.harness import Harness, Options
 
     chosen = chosen_board(board, flash, sram)
@@ -175,7 +178,7 @@ def report(
     ] = None,
 ) -> None:
     """Render the HTML report of a calibration or a search again."""
-    from hil.calibration.calibrate import write_text
+    from hil.files import write_text
     from hil.report.run import page_of
 
     folder = run if run.is_dir() else run.parent
@@ -197,14 +200,16 @@ def bench(
     as_json: JsonOption = False,
 ) -> None:
     """Models a minute, and seconds per stage, on fresh samples that nothing is remembered of."""
-    from hil.calibration.bench import bench_table, run_bench
+    from hil.calibration.bench import run_bench
+    from hil.cli.progress import CampaignProgress
+    from hil.cli.tables import bench_table
     from hil.measure.harness import Options
 
     chosen = chosen_board(board)
     place = chosen_place(chosen, via, device, several=True)
     options = Options(via=place.via, devices=place.devices)
     worker_count = workers or len(place.devices) or os.cpu_count() or 1
-    result = run_bench(chosen, options, samples, seed, worker_count, console)
+    result = run_bench(chosen, options, samples, seed, worker_count, CampaignProgress(console, "measuring"))
     if as_json:
         emit_json(result.to_json())
     else:

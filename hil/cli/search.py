@@ -166,10 +166,11 @@ def _run(typed: Typed, board: Board, options: Options, as_json: bool) -> None:
     from hil.cli.search_tables import handover_tables
     from hil.cli.search_view import display_of
     from hil.measure.harness import Harness
+    from hil.report.run import write_search_report
     from hil.search.bounds import clock_of
     from hil.search.lines import JsonLines
     from hil.search.options import request_of
-    from hil.search.run import CALIBRATION_FILE, NETWORKS, REPORT_FILE, Displays
+    from hil.search.run import CALIBRATION_FILE, NETWORKS, Displays
     from hil.search.run import search as run_search
 
     harness = Harness(board, options)
@@ -182,7 +183,7 @@ def _run(typed: Typed, board: Board, options: Options, as_json: bool) -> None:
     lines = JsonLines(sys.stdout) if as_json else None
     display = display_of(console, f"{typed.dataset} on {board.name}", factor, lines)
     found = run_search(request, harness, Displays(display.search, display.finals, _tell))
-    report = request.folder / REPORT_FILE
+    report = write_search_report(request.folder, found.result)
     for table in handover_tables(found.result):
         console.print(table)
     for note in found.result.notes:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.table import Table
+from rich.text import Text
 
+from hil.calibration.bench import BenchResult
+from hil.calibration.estimates import ModelEstimate
 from hil.cycle_model.model import Milliseconds
 from hil.cycle_model.modelled import TIMER, ModelledLatency
 from hil.measure.measurement import Measurement
@@ -52,3 +55,32 @@ def _modelled_caption(modelled: Sequence[ModelledLatency]) -> str:
     if not modelled:
         return ""
     return f"; modelled: timer {TIMER}, {modelled[0].evidence or 'no evidence for milliseconds'}"
+
+
+def estimate_table(estimates: Sequence[ModelEstimate]) -> Table:
+    """One row a model."""
+    table = Table("model", "MACs", "time", "interval", "arena", "RAM", "weights", "code", "flash", "fits")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for item in estimates:
+        found, latency = item.estimate, item.estimate.latency
+        sizes = (found.arena, found.ram_total, found.flash_weights, found.flash_code, found.flash_total)
+        interval = f"{latency.low:,.0f} .. {latency.high:,.0f}"
+        cells = (f"{found.macs:,}", f"{latency.latency:,.0f}", interval, *(f"{size:,}" for size in sizes))
+        table.add_row(printable(item.model), *cells, Text("yes") if item.fits else Text("no", "red"))
+    table.caption = f"time in {printable(estimates[0].unit)}, sizes in bytes" if estimates else None
+    return table
+
+
+def bench_table(result: BenchResult) -> Table:
+    """The result for a terminal."""
+    table = Table("stage", "mean ms", "median ms", "max ms")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for stage in result.stages:
+        table.add_row(stage.name, *(f"{1e3 * value:.1f}" for value in (stage.mean, stage.median, stage.max)))
+    table.caption = (
+        f"{result.board} via {result.via}: {result.models_per_minute:.0f} models a minute with {result.workers} "
+        f"workers ({result.samples} measured, {result.failed} failed, {result.wall_seconds:.1f} s)"
+    )
+    return table

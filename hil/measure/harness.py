@@ -15,7 +15,6 @@ from hil.boards.board import Board, Via
 from hil.build.image import Image, build_library, compile_model, flags_text, kernel_functions, link
 from hil.build.sources import Project
 from hil.build.toolchain import Toolchain, find_toolchain
-from hil.calibration.fit_memory import KernelCode
 from hil.codegen.render import DEFAULT_PROFILE
 from hil.codegen.render import Options as ProjectOptions
 from hil.cycle_model.modelled import TIMER, ModelledLatency, constants_id, modelled_latency
@@ -34,6 +33,7 @@ from hil.targets.detect import Connected
 from hil.targets.place import make_runner
 from hil.targets.runners.base import Runner
 from hil.timers import UNITS
+from munas.cost.calibration import KernelCode
 
 MAX_MODEL_BYTES = 64 * 1024 * 1024
 MIN_INPUTS = 8

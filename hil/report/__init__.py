@@ -1,8 +1,5 @@
-"""The report of a calibration: `render` for a browser and for print, `render_text_summary` for a terminal."""
+"""HTML reports of a calibration and of a search, drawn as SVG without scripts.
 
-from __future__ import annotations
-
-from hil.report.calibration.page import render
-from hil.report.calibration.summary import render_text_summary
-
-__all__ = ["render", "render_text_summary"]
+In: results, read back from run folders. Out: a page of text, and the file that it is written to.
+May import what makes results (search, calibration, measure) and everything below; only the command line imports it.
+"""

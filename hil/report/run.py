@@ -6,12 +6,14 @@ import json
 from pathlib import Path
 
 from hil.calibration.calibrate import relocated
-from hil.calibration.result import MAX_FILE_BYTES, read_result
+from hil.calibration.result import MAX_FILE_BYTES, CalibrationResult, read_result
 from hil.errors import UsageError
-from hil.files import read_regular
+from hil.files import read_regular, sweep, write_text
 from hil.report.calibration.page import render
 from hil.report.search.page import render_search
-from hil.search.result import RESULT_FILE, is_search_document, read_search_result
+from hil.search.result import RESULT_FILE, SearchResult, is_search_document, read_search_result
+
+REPORT_FILE = "report.html"
 
 _UNSHOWABLE = (TypeError, ValueError, AttributeError, ArithmeticError, LookupError)
 
@@ -41,6 +43,19 @@ def page_of(run: Path, beside: Path | None = None) -> str:
         return render_search(result, other)
     except _UNSHOWABLE as error:
         raise UsageError(f"{run} has a figure that cannot be shown ({error}); run the search again") from error
+
+
+def write_calibration_report(result: CalibrationResult) -> None:
+    """Write the page of a calibration that has just ended into its run folder. Raises StoreError."""
+    write_text(Path(result.report_path), render(result))
+
+
+def write_search_report(folder: Path, result: SearchResult) -> Path:
+    """Write the page of a search that has just ended into its run `folder`; where it is. Raises StoreError."""
+    sweep(folder, REPORT_FILE)
+    page = folder / REPORT_FILE
+    write_text(page, render_search(result))
+    return page
 
 
 def _calibration_page(run: Path) -> str:

@@ -1,1 +1,5 @@
-"""`munas-hil search`: µNAS on a board's budget, and the hand-over of what it found."""
+"""µNAS on a board's budget: bounds, calibrated estimates, finals, hand-over of what was found.
+
+In: a data set, a board and its calibration. Out: a run folder with verified networks, and a `SearchResult`.
+May import calibration, measure and all of munas; prints nothing and draws nothing.
+"""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -14,8 +13,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from hil.build.sources import Project
-from hil.calibration.calibrate import write_text
 from hil.errors import BudgetError, InfrastructureError, ModelError, StoreError, TargetFaultError
+from hil.files import sweep, write_text
 from hil.measure.harness import Measured
 from hil.measure.measurement import Identity, Measurement, measurement_from_json
 from hil.runtimes.base import Deployment
@@ -75,19 +74,6 @@ def emit(network: Network, about: Mapping[str, Any]) -> None:
         "architecture": to_dict(network.architecture), **about,
     }  # fmt: skip
     write_text(network.folder / ARCHITECTURE_FILE, json.dumps(document, indent=2, allow_nan=False) + "\n")
-
-
-def sweep(folder: Path, *names: str) -> None:
-    """Remove what a kill -9 has left of files and folders with these names, half written.
-
-    Nobody else may be writing there, which the store's lock takes care of.
-    """
-    for path in (found for name in names for found in folder.glob(f".{name}-*")):
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            with contextlib.suppress(OSError):
-                path.unlink()
 
 
 def _generate(network: Network, bench: Bench) -> None:

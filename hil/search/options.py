@@ -16,7 +16,6 @@ from hil.boards.board import Board
 from hil.boards.sizes import KIB, typed_size_bytes
 from hil.cache import cache_dir
 from hil.calibration.calibrate import calibration_for
-from hil.calibration.fit_memory import KernelCode
 from hil.calibration.forecast import RESERVES
 from hil.calibration.record import Record
 from hil.errors import ToolMissing, UsageError
@@ -28,7 +27,7 @@ from hil.search.request import UNLIMITED, HandoverWishes, Request
 from hil.search.training import Lesson, teaching_of
 from hil.timers import UNITS
 from munas.arch.graph import Mode
-from munas.cost.calibration import Calibration, CodePart, MemoryModel
+from munas.cost.calibration import Calibration, CodePart, KernelCode, MemoryModel
 from munas.cost.kernels import KernelVariant
 from munas.cost.resources import Assessor
 from munas.cost.variants import SPECS

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from hil.calibration.fit import Observation, fit_latency
-from hil.calibration.fit_memory import Image, KernelCode, fit_memory
+from hil.calibration.fit_memory import Image, fit_memory
 from hil.calibration.forecast import forecast
 from hil.calibration.record import Record, from_result
 from hil.errors import UsageError
@@ -20,7 +20,7 @@ from hil.jobs.store import Store
 from hil.measure.measurement import Identity, Measurement
 from munas.arch.graph import Shape, build_graph
 from munas.arch.space import AnyArchitecture
-from munas.cost.calibration import Calibration
+from munas.cost.calibration import Calibration, KernelCode
 from munas.cost.converted import as_converted
 from munas.cost.estimate import table_bytes, weights_bytes, works_of
 from munas.cost.kernels import Work

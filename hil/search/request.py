@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from hil.boards.board import Board
-from hil.calibration.fit_memory import KernelCode
 from hil.calibration.record import Record
 from hil.measure.measurement import Identity
 from hil.search.bounds import Limits
 from hil.search.training import Teaching
-from munas.cost.calibration import Calibration, write_calibration
+from munas.cost.calibration import Calibration, KernelCode, write_calibration
 from munas.cost.resources import Assessor
 from munas.data import Dataset
 from munas.search.study import SearchSettings

@@ -1,7 +1,7 @@
 """`munas-hil search`: µNAS against a board's budget, and the hand-over of what it finds.
 
 A run folder holds ``search.sqlite`` (every trial with weights and history), ``networks/`` (what is handed over),
-``search.json`` (what `report` renders), ``report.html``, and ``calibration.toml`` after `--recalibrate`. The same
+``search.json`` (what `report` renders), and ``calibration.toml`` after `--recalibrate`. The same
 command goes on where an earlier one was stopped, at each stage.
 """
 
@@ -14,12 +14,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from hil.calibration.calibrate import write_text
 from hil.errors import InfrastructureError, StoreError, UsageError
+from hil.files import sweep, write_text
 from hil.measure.measurement import Identity
 from hil.search.bounds import Limits
 from hil.search.drift import drift_text
-from hil.search.emit import NETWORKS, Bench, sweep
+from hil.search.emit import NETWORKS, Bench
 from hil.search.errors import mapped
 from hil.search.finals import Ask
 from hil.search.handover import Desk, Handover, Judge, Training, choose, hand_over, retrained, tested
@@ -32,10 +32,9 @@ from munas.search.objective import Metric
 from munas.search.store import SearchStore
 from munas.search.study import FinalsWatcher, Outcome, Watcher, run_search
 
-__all__ = ["CALIBRATION_FILE", "NETWORKS", "REPORT_FILE", "STORE_FILE", "Displays", "Found", "failure_of", "search"]
+__all__ = ["CALIBRATION_FILE", "NETWORKS", "STORE_FILE", "Displays", "Found", "failure_of", "search"]
 
 STORE_FILE = "search.sqlite"
-REPORT_FILE = "report.html"
 CALIBRATION_FILE = "calibration.toml"
 _ENDED = "search"  # key of the document that says how the search phase ended
 
@@ -223,9 +222,6 @@ def failure_of(limits: Limits, members: Sequence[Member], winner: int | None, le
 
 
 def write_search(folder: Path, result: SearchResult) -> None:
-    """Write ``search.json`` and ``report.html``. Raises StoreError when the folder cannot be written."""
-    from hil.report.search.page import render_search  # the report imports the result's types
-
-    sweep(folder, RESULT_FILE, REPORT_FILE, CALIBRATION_FILE)
+    """Write ``search.json``. Raises StoreError when the folder cannot be written."""
+    sweep(folder, RESULT_FILE, CALIBRATION_FILE)
     write_text(folder / RESULT_FILE, json.dumps(result.to_json(), allow_nan=False) + "\n")
-    write_text(folder / REPORT_FILE, render_search(result))

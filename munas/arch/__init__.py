@@ -1,0 +1,4 @@
+"""Architectures: the search space, its morphs, the operator graph, and cutting channels out.
+
+In: random numbers or JSON. Out: `Architecture`, `Graph`. May import memory.
+"""

@@ -24,7 +24,6 @@ from munas.arch.space import (
     PoolType,
     parse_architecture,
 )
-from munas.memory.peak import best_schedule, order_peak, problem_of
 
 INPUT = -1
 """Producer index that stands for the network's input."""
@@ -377,26 +376,6 @@ def operator_notation(graph: Graph, op: Operator) -> dict[str, Any]:
     if op.pool is not None:
         notation |= {"pool_size": list(op.pool), "type": op.pool_type}
     return notation
-
-
-def describe(graph: Graph) -> dict[str, Any]:
-    """What `munas-hil graph --json` prints of a network.
-
-    `order` names the operators in an order whose peak is `peak_memory`; its peak with the input counted is
-    `peak_memory_with_input` wherever the best order for the one was found to be best for the other.
-    """
-    without, counted = problem_of(graph), problem_of(graph, count_input=True)
-    best, best_counted = best_schedule(without), best_schedule(counted)
-    serves_both = order_peak(without, best_counted.order) == best.peak
-    order = best_counted.order if serves_both else best.order
-    return {
-        "macs": graph.macs,
-        "model_size": graph.model_size,
-        "peak_memory": best.peak,
-        "peak_memory_with_input": best_counted.peak,
-        "order": [graph.operators[index].name for index in order],
-        "operators": [operator_notation(graph, op) for op in graph.operators],
-    }
 
 
 def graph_of_entry(entry: object, mode: Mode = "faithful") -> Graph:

@@ -20,6 +20,9 @@ from munas.cost.variants import loop_counts, loop_names
 FORMAT = 1
 MAX_FILE_BYTES = 1 << 20
 
+KernelCode = Mapping[KernelVariant, Mapping[str, int]]
+"""What the linker keeps for each path alone: bytes of functions by name. Empty when it is not known."""
+
 
 class CalibrationError(ValueError):
     """A calibration file that cannot be used; the message names file and key."""

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from munas.arch.footprint import problem_of
 from munas.arch.graph import Graph
 from munas.cost.calibration import Calibration, Prediction
 from munas.cost.kernels import KernelVariant, Work, work_of
 from munas.cost.variants import constant_bytes, layer_bytes
 from munas.memory.layout import plan_memory
-from munas.memory.peak import problem_of
 
 ARENA_ALIGNMENT = 4  # bytes; tensors and scratch start at a word
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from munas.arch.footprint import peak_memory
 from munas.arch.graph import Mode, Shape, build_graph
 from munas.arch.space import AnyArchitecture
 from munas.cost.calibration import Calibration, MemoryModel
 from munas.cost.converted import as_converted
 from munas.cost.estimate import arena_bytes, table_bytes, weights_bytes, works_of
-from munas.memory.peak import peak_memory
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from munas.cache import CacheError, cache_dir, digest, filled_folder
 from munas.data import chars74k, cifar10, speech_commands
-from munas.data.dataset import Dataset, binary
-from munas.data.entry import FORMAT, EntryError, open_entry, write_entry
+from munas.data.dataset import FORMAT, Dataset, EntryError, binary, open_entry, write_entry
 from munas.data.fingerprint import fingerprint
 from munas.data.idx import idx_loader
 from munas.data.loader import Labelled, Loader, Parts, Sources

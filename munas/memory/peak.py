@@ -14,18 +14,11 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import math
-from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from munas.memory.cut import LeastBytes
 from munas.memory.moves import bits, collapse
-from munas.memory.problem import Problem, Schedule, Step, order_peak
-
-if TYPE_CHECKING:
-    from munas.arch.graph import Graph, Operator
-
-__all__ = ["Problem", "Schedule", "Step", "best_schedule", "order_peak", "peak_memory", "problem_of"]
+from munas.memory.problem import Problem, Schedule, order_peak
 
 MAX_TRIALS = 1_000_000
 """Moves tried before a schedule is completed greedily: seconds. µNAS networks need some hundred, very few 20,000."""
@@ -246,44 +239,3 @@ class _Search:
             state = min(self._after(state, index, *self._bytes(state, index)) for index in choices)
             order += self.moves[state.move].steps
         return Schedule(order_peak(self.problem, order), tuple(order), exact=False)
-
-
-def problem_of(
-    graph: Graph, *, count_input: bool = False, align: int = 1, scratch: Callable[[Operator], int] | None = None
-) -> Problem:
-    """The scheduling problem of a graph: tensor 0 is the network's input, tensor i + 1 the output of operator i.
-
-    One byte an element, rounded up to `align`; `scratch` gives an operator's scratch bytes, rounded up likewise.
-    Without `count_input` the input takes no memory. In reference mode each operator that reads the input has a copy
-    of its own, live from the start to that operator, because the authors' figures count it so (tensors n + 1...).
-    """
-    input_bytes = _round_up(math.prod(graph.input_shape), align) if count_input else 0
-    sizes = [input_bytes, *[_round_up(op.out_elements, align) for op in graph.operators]]
-    steps, inputs = [], [0]
-    input_is_read = False
-    for index, op in enumerate(graph.operators):
-        reads_input = op.inputs[0] < 0 or min(op.inputs) < 0
-        copy = 0
-        if reads_input and input_is_read and graph.mode == "reference":
-            copy = len(sizes)
-            sizes.append(input_bytes)
-            inputs.append(copy)
-        input_is_read |= reads_input
-        steps.append(
-            Step(
-                tuple([copy if producer < 0 else producer + 1 for producer in op.inputs]),
-                index + 1,
-                0 if scratch is None else _round_up(scratch(op), align),
-                tuple([copy if producer < 0 else producer + 1 for producer in op.in_place_inputs]),
-            )
-        )
-    return Problem(tuple(sizes), tuple(steps), tuple(inputs), (len(graph.operators),))
-
-
-def _round_up(size: int, align: int) -> int:
-    return -(-size // align) * align
-
-
-def peak_memory(graph: Graph, count_input: bool = False) -> int:
-    """Smallest possible peak of activation memory in bytes, at one byte an element."""
-    return best_schedule(problem_of(graph, count_input=count_input)).peak

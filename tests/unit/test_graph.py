@@ -10,6 +10,7 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 
+from munas.arch.footprint import describe, peak_memory, problem_of
 from munas.arch.graph import (
     INPUT,
     Graph,
@@ -17,7 +18,6 @@ from munas.arch.graph import (
     Mode,
     Operator,
     build_graph,
-    describe,
     graph_from_layers,
     graph_of_entry,
 )
@@ -35,7 +35,7 @@ from munas.arch.space import (
     random_cnn,
     random_mlp,
 )
-from munas.memory.peak import best_schedule, peak_memory, problem_of
+from munas.memory.peak import best_schedule
 from munas.memory.problem import order_peak
 
 KERAS_KINDS = {

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from munas.arch.footprint import problem_of
 from munas.arch.graph import Kind, Operator, build_graph
 from munas.arch.space import random_cnn
 from munas.memory.layout import Layout, place, plan_memory
-from munas.memory.peak import best_schedule, problem_of
+from munas.memory.peak import best_schedule
 from munas.memory.problem import Problem, Step, order_peak
 
 DATA_SETS = (((28, 28, 1), 10), ((32, 32, 3), 10), ((49, 40, 1), 12), ((48, 48, 3), 62), ((64, 64, 3), 10))

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from munas.arch.footprint import peak_memory, problem_of
 from munas.arch.graph import build_graph
 from munas.arch.space import Architecture, Block, DenseLayer, Layer, LayerType, random_cnn
 from munas.memory import peak
-from munas.memory.peak import best_schedule, peak_memory, problem_of
+from munas.memory.peak import best_schedule
 from munas.memory.problem import Problem, Step, order_peak
 
 DATA_SETS = (((28, 28, 1), 10), ((32, 32, 3), 10), ((49, 40, 1), 12), ((48, 48, 3), 62), ((64, 64, 3), 10))

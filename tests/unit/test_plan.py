@@ -11,12 +11,12 @@ from hil.codegen.plan import Buffer, Plan, make_plan
 from hil.errors import ModelError
 from hil.model.load import parse_model
 from hil.model.network import OpKind
+from munas.arch.footprint import problem_of
 from munas.arch.graph import Graph, build_graph
 from munas.arch.space import random_cnn, random_mlp
 from munas.cost import kernels, variants
 from munas.cost.kernels import KernelVariant, Window
 from munas.memory.layout import plan_memory
-from munas.memory.peak import problem_of
 from munas.tflite.file import Code, TfliteFile
 from munas.tflite.flatbuffer import write_tflite
 from tests.firmware.operators import Network

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from munas.arch.channels import channel_groups, resize
+from munas.arch.footprint import peak_memory
 from munas.arch.graph import build_graph, operator_notation
 from munas.arch.prune import (
     apply_masks,
@@ -32,7 +33,6 @@ from munas.arch.space import (
     parse_architecture,
     random_cnn,
 )
-from munas.memory.peak import peak_memory
 from tests.float_network import random_weights
 
 SHAPE = (16, 16, 2)

@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from hil.calibration.result import ArenaBuffer, CalibrationResult, Metrics
-from hil.report import render, render_text_summary
+from hil.cli.calibration_summary import render_text_summary
 from hil.report.calibration.arena import spans
 from hil.report.calibration.memory import flash_stack, ram_stack
+from hil.report.calibration.page import render
 from hil.report.calibration.series import by_input_shape, linear_r2, series_of
 from hil.report.charts import numbers, svg
 from hil.report.charts.scale import Scale, byte_ceiling, byte_ticks, linear_ticks, log_ticks, padded_range

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hil.report import render
+from hil.report.calibration.page import render
 from tests.calibration_results import calibration_result
 from tests.report_layout import find_browser, lay_out
 

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from munas.arch.channels import channel_groups, resize
+from munas.arch.footprint import peak_memory
 from munas.arch.graph import build_graph
 from munas.arch.space import (
     AnyArchitecture,
@@ -34,7 +35,6 @@ from munas.cost.floor import floor
 from munas.cost.kernels import KernelVariant
 from munas.cost.resources import Assessor
 from munas.cost.variants import loop_names
-from munas.memory.peak import peak_memory
 from munas.search.objective import Bounds, Metric, unreachable
 
 SHAPES = [(28, 28, 1), (32, 32, 3), (49, 40, 1), (8, 8, 1)]

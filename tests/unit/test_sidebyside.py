@@ -9,11 +9,12 @@ import pytest
 from rich.console import Console
 
 from hil.boards.board import load_board
+from hil.cli.pair_tables import pair_tables
 from hil.errors import UsageError
 from hil.measure.harness import Measured, make_runtime
 from hil.measure.harness import Options as MeasureOptions
 from hil.measure.measurement import Build, Identity, Latency, LayerTime, Measurement, Memory, Outputs
-from hil.measure.side_by_side import LayerPair, Pair, layer_pairs, pair_tables, pairs_json
+from hil.measure.side_by_side import LayerPair, Pair, layer_pairs, pairs_json
 from tests.networks import small_network
 
 IDENTITY = Identity(

@@ -61,8 +61,3 @@ void code_free(code_t *code)
     free(code->insns);
     *code = (code_t){ 0 };
 }
-
-int32_t block_cycles(const core_options_t *options, const step_t *steps, size_t count)
-{
-    return options->core == CORE_CORTEX_M7 ? m7_cycles(steps, count) : m4_cycles(options, steps, count);
-}

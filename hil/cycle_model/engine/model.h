@@ -47,7 +47,6 @@ typedef struct {
 } step_t;
 
 /* Cycles that the last of `count` steps adds, the cost of leaving the step before it included. */
-int32_t block_cycles(const core_options_t *options, const step_t *steps, size_t count);
 int32_t m4_cycles(const core_options_t *options, const step_t *steps, size_t count);
 int32_t m7_cycles(const step_t *steps, size_t count);
 

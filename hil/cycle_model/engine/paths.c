@@ -116,6 +116,11 @@ static size_t find_steps(const edge_t *edge, step_t steps[STEPS_MAX])
     return first;
 }
 
+static int32_t block_cycles(const core_options_t *options, const step_t *steps, size_t count)
+{
+    return options->core == CORE_CORTEX_M7 ? m7_cycles(steps, count) : m4_cycles(options, steps, count);
+}
+
 static edge_t *make_edge(block_t *from, block_t *into, const edge_t *last)
 {
     edge_t *edge = calloc(1, sizeof *edge);

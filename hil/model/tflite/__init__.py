@@ -1,1 +1,1 @@
-"""Reading .tflite files that nobody vouches for. `hil.model.network` is the way in."""
+"""Reading .tflite files that nobody vouches for, piece by piece. `hil.model.load` is the way in."""

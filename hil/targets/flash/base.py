@@ -15,7 +15,7 @@ from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
 
 from hil.errors import FlashError, ToolMissing
-from hil.targets.runners.process import GUARD
+from hil.targets.process import GUARD
 
 FLASH_TIMEOUT_S = 60.0  # a megabyte takes 15 s through an ST-LINK
 BREAK_S = 0.25

@@ -28,8 +28,8 @@ from hil.cycle_model.observer import TimingObserver
 from hil.errors import HilError, LinkError, LinkTimeout, RunnerError, TargetFaultError, ToolMissing
 from hil.link.device import Timeouts
 from hil.link.transport import open_port
+from hil.targets.process import GUARD, GUARD_INSTALL
 from hil.targets.runners.base import Session, no_records
-from hil.targets.runners.process import GUARD, GUARD_INSTALL
 
 QEMU = "qemu-system-arm"
 START_TIMEOUT_S = 20.0  # for QEMU itself; it takes 0.05 s on an idle machine

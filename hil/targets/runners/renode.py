@@ -24,8 +24,8 @@ from hil.errors import BoardError, HilError, LinkError, LinkTimeout, ProtocolErr
 from hil.link.device import POLL_S, Timeouts
 from hil.link.transport import open_port
 from hil.resources import firmware_dir
+from hil.targets.process import GUARD, GUARD_INSTALL
 from hil.targets.runners.base import Session
-from hil.targets.runners.process import GUARD, GUARD_INSTALL
 
 VARIABLE = "RENODE_PATH"
 # Not in the package index; 1.16 is the first whose cycle counter is exact (firmware/renode/README.md).
