@@ -24,6 +24,7 @@ from hil.errors import BudgetError, CalibrationMismatch, InfrastructureError, Li
 from hil.jobs.store import Result, Store
 from hil.measure.measurement import Build, Identity, Latency, LayerTime, Measurement, Memory, Outputs
 from hil.model.load import parse_model
+from hil.report.run import write_calibration_report
 from munas.cost.estimate import estimate_works
 from munas.cost.variants import loop_counts
 
@@ -88,13 +89,16 @@ def request(folder: Path, device: Device = Device(), samples: int = 40) -> Reque
 @pytest.fixture(scope="module")
 def calibrated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, CalibrationResult]:
     folder = tmp_path_factory.mktemp("runs") / "run"
-    return folder, calibrate(request(folder))
+    result = calibrate(request(folder))
+    write_calibration_report(result)
+    return folder, result
 
 
 def test_the_folder_has_everything_and_it_reads_back(calibrated: tuple[Path, CalibrationResult]) -> None:
     folder, result = calibrated
     names = sorted(path.name for path in folder.iterdir())
-    assert names == ["calibration.toml", "result.json", "store.sqlite"]
+    assert names == ["calibration.toml", "report.html", "result.json", "store.sqlite"]
+    assert "<html" in (folder / "report.html").read_text(encoding="utf-8")
     assert read_result(folder) == result
     assert result_from_json(json.loads(json.dumps(result.to_json()))) == result
     assert relocated(result, folder) == result

@@ -19,7 +19,7 @@ from hil.cli import main as cli
 from hil.errors import CalibrationMismatch, UsageError
 from hil.report.charts import numbers
 from hil.report.charts.scale import Scale
-from hil.report.run import page_of
+from hil.report.run import page_of, write_search_report
 from hil.report.search.network import lanes_of, network_picture, nodes_of, placed_nodes
 from hil.report.search.page import render_search
 from hil.report.search.progress import best_so_far
@@ -426,6 +426,12 @@ def test_the_command_renders_a_search(
     assert (run / "report.html").read_text(encoding="utf-8") == full_html
     assert run_command(monkeypatch, "report", str(run / "search.json"), "-o", str(tmp_path / "other.html")) == 0
     assert (tmp_path / "other.html").read_text(encoding="utf-8") == render_search(full)
+
+
+def test_the_page_of_a_search_that_has_just_ended(tmp_path: Path, full: SearchResult) -> None:
+    (tmp_path / ".report.html-abc").touch()  # what a kill -9 leaves
+    assert write_search_report(tmp_path, full).read_text(encoding="utf-8") == render_search(full)
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
 
 
 def test_the_command_still_renders_a_calibration(
