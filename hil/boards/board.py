@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 
 from hil.boards.core import Core, CoreName, load_core
 from hil.boards.files import names_in, read_table, validated
-from hil.boards.machines import check_hardware, check_qemu
+from hil.boards.places import check_hardware, check_qemu
 from hil.boards.sizes import KIB, SizeBytes
 from hil.boards.soc import load_soc
 from hil.boards.target import Strict, Target
