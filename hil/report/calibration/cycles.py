@@ -9,9 +9,9 @@ from typing import Final
 from markupsafe import Markup
 
 from hil.calibration.result import CycleClass, CycleShares
-from hil.report.calibration.tables import Column, Table, bar
 from hil.report.charts import axes, numbers, svg
 from hil.report.charts.axes import Panel
+from hil.report.charts.tables import Column, Table, bar
 
 WIDTH, HEIGHT, BOTTOM = 960.0, 132.0, 62.0
 LABEL_GAP = 88.0  # of the longest name

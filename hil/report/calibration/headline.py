@@ -3,51 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 from hil.calibration.result import CalibrationResult
 from hil.report.calibration.latency import law_text
 from hil.report.charts import numbers
+from hil.report.headline import TIMERS, Fact, Tile, via_name
 
-TIMERS = {
-    "icount-instructions": "instructions retired, counted by the emulator",
-    "renode-instructions": "virtual time of Renode at one instruction a cycle",
-    "dwt-cycles": "cycles of the core's own counter (DWT)",
-    "modelled-cycles": "cycles of a timing model, not of a core",
-}
 TARGET_MAPE = 0.03
 TARGET_WITHIN = 0.95
 TARGET_OVER_BYTES = 512
 TARGET_CODE_BYTES = 16 * 1024
 TARGET_NETWORKS_PER_MINUTE = 120.0
-
-
-@dataclass(frozen=True, slots=True)
-class Tile:
-    """One key figure. `met` is None where there is no target, or nothing to judge."""
-
-    name: str
-    value: str
-    note: str
-    target: str = ""
-    met: bool | None = None
-
-    @property
-    def verdict(self) -> str:
-        """The target and whether it was met, in words (colour alone would not do)."""
-        if not self.target or self.met is None:
-            return self.target
-        return f"{'✓ meets' if self.met else '✗ misses'} {self.target}"
-
-
-@dataclass(frozen=True, slots=True)
-class Fact:
-    """One line of the identity. `code` is set in a fixed-width font, `wide` takes the whole width of the page."""
-
-    name: str
-    words: tuple[str, ...]  # never broken inside
-    code: bool = False
-    wide: bool = False
 
 
 def sentence(result: CalibrationResult) -> str:
@@ -144,11 +110,6 @@ def facts(result: CalibrationResult) -> tuple[Fact, ...]:
         Fact("Flags", tuple(identity.flags.split()), code=True, wide=True),
         Fact("Firmware sources", (identity.firmware,), code=True, wide=True),
     )  # fmt: skip
-
-
-def via_name(via: str) -> str:
-    """The name that the maker of an emulator gives it."""
-    return {"qemu": "QEMU", "renode": "Renode"}.get(via, via)
 
 
 def methods(result: CalibrationResult, r2: float, dropped: int) -> tuple[tuple[str, str], ...]:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from jinja2 import Template
 from markupsafe import Markup
 
 from hil.calibration.result import ArenaMap, CalibrationResult
 from hil.report.calibration import arena, cycles, fits, headline, latency, memory, tables
 from hil.report.calibration.series import Series, by_input_shape, linear_r2, series_of
 from hil.report.charts import numbers
+from hil.report.failures import failures_table
+from hil.report.headline import via_name
+from hil.report.pages import environment
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,7 @@ def render(result: CalibrationResult) -> str:
         simulated=result.identity.simulated,
         drawn=len(series) > 0,
         sentence=headline.sentence(result),
-        via=headline.via_name(result.identity.via),
+        via=via_name(result.identity.via),
         provenance=headline.provenance(result),
         tiles=headline.tiles(result),
         facts=headline.facts(result),
@@ -56,7 +59,7 @@ def render(result: CalibrationResult) -> str:
         memory=tables.memory_table(result),
         code=tables.code_table(result),
         worst=tables.worst_table(result),
-        failures=tables.failures_table(result.failed),
+        failures=failures_table(result.failed),
         coefficients=tables.coefficients_table(result),
         stages=tables.stages_table(result),
     )
@@ -95,24 +98,6 @@ def _arena_text(found: ArenaMap | None) -> str:
         f"{numbers.shorten(found.model, 60)}, {numbers.shorten(found.summary, 160)}. A box is one buffer: as wide as "
         "the steps it lives through, as high as its bytes. It is named after the step that fills it. The "
         "shaded column is the step that needs most."
-    )
-
-
-def _finalize(value: object) -> object:
-    """Applied by Jinja to all it prints: plain text loses control characters before it is escaped."""
-    return numbers.clean(value) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-
-def environment() -> Environment:
-    """Of the templates of this package: all is escaped, and what is undefined is an error."""
-    return Environment(
-        loader=PackageLoader("hil.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        finalize=_finalize,
     )
 
 

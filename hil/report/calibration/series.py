@@ -16,13 +16,6 @@ Array = NDArray[np.float64]
 SMALLEST, LARGEST = 1e-9, 1e18  # what lies outside is no time and no MAC count, and would overflow an axis
 
 
-def relative_error(predicted: float, measured: float) -> float:
-    """Signed relative error; NaN where there is none (nothing measured, or not a number)."""
-    if not (math.isfinite(predicted) and math.isfinite(measured)) or measured == 0:
-        return math.nan
-    return predicted / measured - 1.0
-
-
 @dataclass(frozen=True, slots=True)
 class Series:
     """Samples that can be drawn. All arrays float64, shape (n,), positive and finite, except `low` >= 0.

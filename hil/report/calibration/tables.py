@@ -3,51 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
-from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from hil.calibration.result import CalibrationResult, Failure, SampleResult
-from hil.report.calibration.series import Group, relative_error
+from hil.calibration.result import CalibrationResult, SampleResult
+from hil.report.calibration.series import Group
 from hil.report.charts import numbers, svg
+from hil.report.charts.tables import STRIP_ENDS, Column, Table, bar, interval_strip
 
 MOST_WORST = 20
-MOST_FAILURES = 25
 NOTATION = (
     "c3x16/2: convolution 3×3, 16 filters, stride 2. px16: convolution 1×1. d5: depthwise 5×5. "  # noqa: RUF001
     "^: 2×2 max pool before it. +: the block is a branch. avg4, max4: final pool. Then the hidden dense layers."  # noqa: RUF001
 )
-STRIP_WIDTH, STRIP_HEIGHT = 150.0, 18.0
-STRIP_ENDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0)
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """`kind` is ``text``, ``number``, ``code`` or ``graphic``; the style sheet aligns by it."""
-
-    title: str
-    kind: str = "text"
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """`rows` hold one cell for each column: text (escaped by the template) or markup made here."""
-
-    caption: str
-    columns: tuple[Column, ...]
-    rows: tuple[tuple[str, ...], ...]
-    note: str = ""
-
-
-def bar(value: float, most: float, key: str) -> Markup:
-    """A bar for a table cell, as wide as the cell where `value` is `most`; the number stands in the next cell."""
-    part = value / most if most > 0 and math.isfinite(value) else 0.0
-    width = min(max(part, 0.0), 1.0) * 100
-    return svg.tag(
-        "svg", svg.rect(0, 0, 100, 10, "bar-track"), svg.rect(0, 0, width, 10, f"part {key}"),
-        class_="bar", viewBox="0 0 100 10", preserveAspectRatio="none", aria_hidden="true",
-    )  # fmt: skip
 
 
 def fits_table(result: CalibrationResult) -> Table:
@@ -141,7 +109,9 @@ def code_table(result: CalibrationResult) -> Table:
 def strip_end(samples: list[SampleResult]) -> float:
     """End of the axis of the interval strips, a fraction."""
     ends = [
-        relative_error(value, item.measured) for item in samples for value in (item.predicted_op, item.low, item.high)
+        numbers.relative_error(value, item.measured)
+        for item in samples
+        for value in (item.predicted_op, item.low, item.high)
     ]
     reach = [abs(end) for end in ends if math.isfinite(end)]
     worst = max(reach, default=0.1)
@@ -150,7 +120,7 @@ def strip_end(samples: list[SampleResult]) -> float:
 
 def item_error(sample: SampleResult) -> float:
     """Signed relative error of the per-operator fit, NaN where there is none."""
-    return relative_error(sample.predicted_op, sample.measured)
+    return numbers.relative_error(sample.predicted_op, sample.measured)
 
 
 def worst_table(result: CalibrationResult) -> Table:
@@ -163,7 +133,7 @@ def worst_table(result: CalibrationResult) -> Table:
             f"#{item.index}", numbers.shorten(item.summary, 160),
             numbers.significant(item.macs), numbers.significant(item.measured), numbers.significant(item.predicted_op),
             numbers.percent(item_error(item), signed=True), _strip(item, end),
-            numbers.percent(relative_error(item.predicted_mac, item.measured), signed=True),
+            numbers.percent(numbers.relative_error(item.predicted_mac, item.measured), signed=True),
         )
         for item in samples
     )  # fmt: skip
@@ -178,42 +148,11 @@ def worst_table(result: CalibrationResult) -> Table:
 
 def _strip(sample: SampleResult, end: float) -> Markup:
     """Prediction and interval relative to the measured time, which is the line in the middle."""
-    low, high = relative_error(sample.low, sample.measured), relative_error(sample.high, sample.measured)
+    low, high = (
+        numbers.relative_error(sample.low, sample.measured),
+        numbers.relative_error(sample.high, sample.measured),
+    )
     return interval_strip(item_error(sample), low, high, end)
-
-
-def interval_strip(error: float, low: float, high: float, end: float) -> Markup:
-    """A dot at `error` and a line from `low` to `high` on an axis from -`end` to `end` (signed relative errors; NaN is
-    left out). The line gets a class of its own where it misses 0."""
-
-    def at(value: float) -> float:
-        return STRIP_WIDTH / 2 * (1 + min(max(value / end, -1.0), 1.0) * 0.96)
-
-    middle, parts = STRIP_HEIGHT / 2, [svg.line(STRIP_WIDTH / 2, 0, STRIP_WIDTH / 2, STRIP_HEIGHT, "axis")]
-    if math.isfinite(low) and math.isfinite(high):
-        missed = "" if low <= 0 <= high else " missed"
-        parts.append(svg.line(at(low), middle, at(high), middle, f"strip-interval{missed}"))
-    if math.isfinite(error):
-        parts.append(svg.tag("circle", cx=at(error), cy=middle, r=3.2, class_="op"))
-    return svg.tag("svg", *parts, class_="strip", viewBox=f"0 0 {STRIP_WIDTH:g} {STRIP_HEIGHT:g}", aria_hidden="true")
-
-
-def failures_table(failed: tuple[Failure, ...]) -> Table:
-    """Failures grouped by message: how often, and which network first."""
-    groups = Counter(item.error for item in failed)
-    first = {item.error: item for item in reversed(failed)}
-    ordered = sorted(groups.items(), key=lambda pair: (-pair[1], first[pair[0]].index))
-    rows = tuple(
-        (
-            numbers.count(times), f"#{first[error].index}", numbers.shorten(first[error].summary, 120),
-            numbers.shorten(error, 400),
-        )
-        for error, times in ordered[:MOST_FAILURES]
-    )  # fmt: skip
-    columns = (Column("Times", "number"), Column("First", "code"), Column("Architecture"), Column("What happened"))
-    hidden = len(ordered) - MOST_FAILURES
-    note = f"{numbers.plural(hidden, 'further message')} not shown; the store has all of them." if hidden > 0 else ""
-    return Table("Failures by message", columns, rows, note)
 
 
 def coefficients_table(result: CalibrationResult) -> Table:

@@ -146,3 +146,10 @@ def correlation(value: float) -> str:
 def shape(dimensions: tuple[int, ...]) -> str:
     """``32x32x3`` with a multiplication sign."""
     return "×".join(str(item) for item in dimensions) or MISSING  # noqa: RUF001
+
+
+def relative_error(predicted: float, measured: float) -> float:
+    """Signed relative error; NaN where there is none (nothing measured, or not a number)."""
+    if not (math.isfinite(predicted) and math.isfinite(measured)) or measured == 0:
+        return math.nan
+    return predicted / measured - 1.0

@@ -6,8 +6,8 @@ import math
 from datetime import UTC, datetime
 
 from hil.measure.measurement import Identity
-from hil.report.calibration.headline import TIMERS, Fact, Tile, via_name
 from hil.report.charts import numbers
+from hil.report.headline import TIMERS, Fact, Tile, via_name
 from hil.report.search.series import latency_text, latency_unit
 from hil.report.search.tables import measured_value, predicted_value, value_text
 from hil.search.result import Member, SearchResult

@@ -8,10 +8,11 @@ from functools import cache
 from jinja2 import Template
 from markupsafe import Markup
 
-from hil.report.calibration.headline import via_name
-from hil.report.calibration.page import environment
-from hil.report.calibration.tables import Table, failures_table
 from hil.report.charts import numbers
+from hil.report.charts.tables import Table
+from hil.report.failures import failures_table
+from hil.report.headline import via_name
+from hil.report.pages import environment
 from hil.report.search import head, pruning, tables
 from hil.report.search.network import network_picture
 from hil.report.search.pareto import pareto_figure

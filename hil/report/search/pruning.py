@@ -10,8 +10,8 @@ from itertools import pairwise
 from markupsafe import Markup
 
 from hil.errors import UsageError
-from hil.report.calibration.tables import Column, Table
 from hil.report.charts import axes, numbers, svg
+from hil.report.charts.tables import Column, Table
 from hil.report.search.pareto import ERROR_NAME, HEIGHT, front_line
 from hil.report.search.progress import circle, point_title, radius_of
 from hil.report.search.series import (

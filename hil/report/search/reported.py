@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hil.report.calibration.tables import Column, Table
 from hil.report.charts import numbers
+from hil.report.charts.tables import Column, Table
 from hil.search.result import Member, SearchResult
 
 

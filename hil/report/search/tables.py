@@ -7,9 +7,8 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from hil.report.calibration.series import relative_error
-from hil.report.calibration.tables import STRIP_ENDS, STRIP_HEIGHT, STRIP_WIDTH, Column, Table, interval_strip
 from hil.report.charts import numbers, svg
+from hil.report.charts.tables import STRIP_ENDS, STRIP_HEIGHT, STRIP_WIDTH, Column, Table, interval_strip
 from hil.report.search.series import latency_text, latency_unit
 from hil.search.result import Member, Point, SearchResult
 
@@ -113,9 +112,9 @@ def _agreement_row(result: SearchResult, item: Member, end: float) -> tuple[str,
     found, promised = item.measured, item.predicted
     predicted = math.nan if promised.latency is None else promised.latency
     measured = math.nan if found is None else found.latency
-    low, high = (math.nan if value is None else relative_error(value, measured)
+    low, high = (math.nan if value is None else numbers.relative_error(value, measured)
                  for value in (promised.latency_low, promised.latency_high))  # fmt: skip
-    error = relative_error(predicted, measured)
+    error = numbers.relative_error(predicted, measured)
     return (
         member_name(result, item), f"{promised.ram:,}", numbers.MISSING if found is None else f"{found.ram:,}",
         f"{promised.flash:,}", numbers.MISSING if found is None else f"{found.flash:,}",
@@ -128,7 +127,7 @@ def _agreement_row(result: SearchResult, item: Member, end: float) -> tuple[str,
 
 def _strip_end(members: Sequence[Member]) -> float:
     reach = [
-        abs(relative_error(value, item.measured.latency))
+        abs(numbers.relative_error(value, item.measured.latency))
         for item in members
         if item.measured is not None
         for value in (item.predicted.latency, item.predicted.latency_low, item.predicted.latency_high)
