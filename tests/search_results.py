@@ -10,7 +10,7 @@ import numpy as np
 
 from hil.calibration.result import Failure
 from hil.measure.measurement import Identity
-from hil.search.result import Box, MeasuredFigures, Member, Point, SearchResult, boxes_of
+from hil.search.result import Box, Finalist, MeasuredFigures, Point, SearchResult, boxes_of
 from munas.arch.graph import Graph, build_graph
 from munas.arch.space import Architecture, random_cnn, to_dict
 from munas.cost.resources import Resources
@@ -83,13 +83,13 @@ def _front(points: list[Point]) -> tuple[int, ...]:
     return tuple(int(row[4]) for row in sorted(rows[position] for position in kept))
 
 
-def _member(point: Point, architecture: Architecture, layers: tuple[Box, ...], rng: np.random.Generator) -> Member:
+def _finalist(point: Point, architecture: Architecture, layers: tuple[Box, ...], rng: np.random.Generator) -> Finalist:
     assert point.resources is not None
     assert point.error is not None
     predicted = point.resources
     errors = tuple((seed, round(point.error * float(rng.uniform(0.9, 0.98)), 4)) for seed in (11, 12, 13))
     mean, spread = float(np.mean([e for _, e in errors])), float(np.std([e for _, e in errors], ddof=1))
-    return Member(
+    return Finalist(
         index=point.index, architecture=to_dict(architecture), layers=layers, seed_errors=errors,
         chosen_seed=min(errors, key=lambda pair: pair[1])[0], mean_error=mean, sd_error=spread,
         test_accuracy=round(1 - mean * 1.03, 4), predicted=predicted,
@@ -104,14 +104,14 @@ def _member(point: Point, architecture: Architecture, layers: tuple[Box, ...], r
 
 
 def search_result(points: int = 200, seed: int = 1, *, pruned: bool = True) -> SearchResult:
-    """A search over `points` trials, with up to five re-trained members of its front."""
+    """A search over `points` trials, with up to five re-trained finalists of its front."""
     rng = np.random.default_rng(seed)
     networks = _networks(points, seed)
     found = [_point(index, graph, points, rng, pruned) for index, (_, graph) in enumerate(networks)]
     front = _front(found)
     chosen = front[:: max(len(front) // 5, 1)][:5]
-    members = tuple(
-        _member(found[index], networks[index][0], boxes_of(networks[index][1]), rng) for index in chosen
+    finalists = tuple(
+        _finalist(found[index], networks[index][0], boxes_of(networks[index][1]), rng) for index in chosen
     )  # fmt: skip
     failures = tuple(
         Failure(item.index, "28x28x1: 7 blocks, 2 dense", "over the limit of 600 s") for item in found if not item.error
@@ -122,8 +122,8 @@ def search_result(points: int = 200, seed: int = 1, *, pruned: bool = True) -> S
         bounds=dict(BOUNDS), hard_budget={"ram": 131_072.0, "flash": 131_072.0}, preset=None,
         strategy="ageing-evolution", seed=seed,
         settings=dict(SETTINGS) if pruned else {**SETTINGS, "sparsity": None},
-        points=tuple(sorted(found, key=lambda item: item.finished_s)), front=front, members=members,
-        winner=members[0].index if members else None, ok=sum(item.status == "ok" for item in found),
+        points=tuple(sorted(found, key=lambda item: item.finished_s)), front=front, finalists=finalists,
+        winner=finalists[0].index if finalists else None, ok=sum(item.status == "ok" for item in found),
         failed=len(failures), rejected=points // 3, failures=failures, stop_reason="time", seconds=3600.0,
         finals_seconds=412.0, images_per_second=21_400.0, workers=2, started="2026-11-22T09:00:00+00:00",
         finished="2026-11-22T10:07:12+00:00",
@@ -143,14 +143,14 @@ def hardware(result: SearchResult) -> SearchResult:
     points = tuple(
         replace(item, resources=in_cycles(item.resources), drawn=in_cycles(item.drawn)) for item in result.points
     )
-    members = tuple(
+    finalists = tuple(
         replace(
             item, predicted=replace(item.predicted, unit="cycles"),
             measured=None if item.measured is None else replace(item.measured, unit="cycles"),
         )
-        for item in result.members
+        for item in result.finalists
     )  # fmt: skip
     return replace(
         result, identity=identity, unit="cycles", milliseconds_per_unit=1e3 / identity.clock_hz, points=points,
-        members=members,
+        finalists=finalists,
     )  # fmt: skip

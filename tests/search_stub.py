@@ -1,4 +1,4 @@
-"""A search's surroundings without TensorFlow and QEMU: networks with random weights, a bench that makes figures up."""
+"""A search's surroundings without TensorFlow and QEMU: networks with random weights, made-up figures."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hil.measure.measurement import Build, Identity, LayerTime, Measurement, Mem
 from hil.measure.measurement import Latency as Times
 from hil.model.load import parse_model
 from hil.search import options
-from hil.search.training import Lesson, Teaching
+from hil.search.training import TrainingRequest, TrainingSetup
 from munas.cost.calibration import Calibration, CodePart, Latency, MemoryModel
 from munas.cost.kernels import KernelVariant
 from munas.cost.resources import Resources
@@ -41,11 +41,11 @@ class StubCosts:
         return 1.0
 
 
-def stub_teaching(lesson: Lesson, journal: Path | None = None) -> Teaching:
-    """In the place of `hil.search.training.teaching_of`."""
+def stub_training(lesson: TrainingRequest, journal: Path | None = None) -> TrainingSetup:
+    """In the place of `hil.search.training.training_setup`."""
     sparsity = (0.0, 0.5) if lesson.pruning else None
     trainer = StubTrainer(journal=journal)
-    return Teaching(trainer, (), sparsity, StubCosts(), lambda tflite: 0.9, {"trainer": "stub"}, PRELOAD)
+    return TrainingSetup(trainer, (), sparsity, StubCosts(), lambda tflite: 0.9, {"trainer": "stub"}, PRELOAD)
 
 
 def stub_calibration() -> Calibration:
@@ -67,7 +67,7 @@ def stub_dataset() -> Dataset:
 
 
 @dataclass
-class StubBench:
+class StubHarness:
     """Measures what `predict` says of a plan, with errors on demand; counts its measurements."""
 
     predict: Callable[[Plan], tuple[float, int, int]]  # latency, RAM, flash
@@ -116,8 +116,8 @@ _NO_PROJECT: Any = None
 def main() -> None:
     """`munas-hil` with the stub for the training; trainings leave files in the folder ``journal``, if there is one."""
     journal = Path("journal").resolve()
-    options.teaching_of = functools.partial(  # type: ignore[assignment]
-        stub_teaching, journal=journal if journal.is_dir() else None
+    options.training_setup = functools.partial(  # type: ignore[assignment]
+        stub_training, journal=journal if journal.is_dir() else None
     )
     options.require_training = lambda: None
     cli.main()

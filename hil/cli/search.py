@@ -29,7 +29,7 @@ from hil.errors import CheckFailed
 if TYPE_CHECKING:
     from hil.boards.board import Board
     from hil.measure.harness import Options
-    from hil.search.options import Typed
+    from hil.search.options import SearchOptions
 
 DatasetOption = Annotated[str, typer.Option("--dataset", "-d", help="Data set, e.g. digits or fashion-mnist.")]
 SourceOption = Annotated[Path | None, typer.Option("--source", help="Its folder or file; default: the usual places.")]
@@ -77,7 +77,7 @@ RejectOption = Annotated[
 PopulationOption = Annotated[int, typer.Option("--population", min=1, max=10**5, help="Of ageing evolution.")]
 SampleOption = Annotated[int, typer.Option("--sample", min=1, max=10**4, help="Drawn for each choice of a parent.")]
 TeacherOption = Annotated[Path | None, typer.Option("--teacher", help="A .keras model to distil from.")]
-FrontOption = Annotated[int, typer.Option("--front", min=1, max=100, help="Networks to hand over at most.")]
+FrontOption = Annotated[int, typer.Option("--front", min=1, max=100, help="Networks to export at most.")]
 SeedsOption = Annotated[int, typer.Option("--seeds", min=1, max=100, help="Re-trainings of each of them.")]
 FinalEffortOption = Annotated[float, typer.Option("--final-effort", help="Effort of the re-trainings.")]
 RecalibrateOption = Annotated[
@@ -136,34 +136,34 @@ def search(
     output: OutputOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Search networks with µNAS that fit a board; train, verify and hand over the best. Goes on where it stopped."""
+    """Search networks with µNAS that fit a board; train, verify and export the best. Goes on where it stopped."""
     from hil.cycle_model.plugin import find_plugin
     from hil.measure.harness import Options
-    from hil.search.bounds import Wishes
-    from hil.search.options import Typed, check
+    from hil.search.bounds import BoundOptions
+    from hil.search.options import SearchOptions, check
     from hil.targets.runners.qemu import QEMU
 
-    typed = Typed(
+    wanted = SearchOptions(
         dataset=dataset, source=source,
-        wishes=Wishes(preset, max_error, max_ram, max_flash, max_latency, max_macs, max_weights),
+        bound_options=BoundOptions(preset, max_error, max_ram, max_flash, max_latency, max_macs, max_weights),
         calibration=calibration, strategy=strategy, space=space, mode=mode, trials=trials, minutes=minutes,
         effort=effort, pruning=pruning, halving=halving, reject_infeasible=reject_infeasible, population=population,
         sample=sample, teacher=teacher, front=front, seeds=seeds, final_effort=final_effort, recalibrate=recalibrate,
         seed=seed, workers=workers, time_limit_s=time_limit, memory_limit=memory_limit, folder=output,
         command=shlex.join(["munas-hil", *sys.argv[1:]]),
     )  # fmt: skip
-    check(typed)
+    check(wanted)
     chosen = chosen_board(board, flash, sram)
     place = chosen_place(chosen, via, device)
     modelled = chosen_timer(chosen, place.via, timer)
     options = Options(via=place.via, devices=place.devices, modelled=modelled)
     if modelled != "off":
         find_plugin(QEMU)  # rather than after the search
-    _run(typed, chosen, options, as_json)
+    _run(wanted, chosen, options, as_json)
 
 
-def _run(typed: Typed, board: Board, options: Options, as_json: bool) -> None:
-    from hil.cli.search_tables import handover_tables
+def _run(wanted: SearchOptions, board: Board, options: Options, as_json: bool) -> None:
+    from hil.cli.search_tables import export_tables
     from hil.cli.search_view import display_of
     from hil.measure.harness import Harness
     from hil.report.run import write_search_report
@@ -175,16 +175,16 @@ def _run(typed: Typed, board: Board, options: Options, as_json: bool) -> None:
 
     harness = Harness(board, options)
     calibration = run_folder(board, options)
-    folder = Path("runs") / f"search-{typed.dataset}-{calibration.name}"
+    folder = Path("runs") / f"search-{wanted.dataset}-{calibration.name}"
     request = request_of(
-        typed, board, harness.identity, calibration / CALIBRATION_FILE, folder, harness.kernel_code, _tell
+        wanted, board, harness.identity, calibration / CALIBRATION_FILE, folder, harness.kernel_code, _tell
     )
     factor = None if request.calibration is None else clock_of(board, request.calibration).ms_per_unit
     lines = JsonLines(sys.stdout) if as_json else None
-    display = display_of(console, f"{typed.dataset} on {board.name}", factor, lines)
+    display = display_of(console, f"{wanted.dataset} on {board.name}", factor, lines)
     found = run_search(request, harness, Displays(display.search, display.finals, _tell))
     report = write_search_report(request.folder, found.result)
-    for table in handover_tables(found.result):
+    for table in export_tables(found.result):
         console.print(table)
     for note in found.result.notes:
         _tell(note)

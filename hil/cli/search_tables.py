@@ -1,4 +1,4 @@
-"""What a search handed over, as tables for a terminal."""
+"""What a search exported, as tables for a terminal."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from rich.table import Table
 from rich.text import Text
 
 from hil.report.search.reported import REPORTED
-from hil.search.result import Member, SearchResult
+from hil.search.result import Finalist, SearchResult
 
 
-def handover_tables(result: SearchResult) -> list[Table]:
-    """The members, measured against predicted; and what the paper reports on the data set, where it does."""
-    tables = [_members(result)]
+def export_tables(result: SearchResult) -> list[Table]:
+    """The finalists, measured against predicted; and what the paper reports on the data set, where it does."""
+    tables = [_finalists(result)]
     best, published = result.best(), REPORTED.get(result.dataset)
     if best is not None and published is not None:
         table = Table("method", "test accuracy", "size", "RAM", "MACs", title=f"published on {result.dataset}")
@@ -26,8 +26,8 @@ def handover_tables(result: SearchResult) -> list[Table]:
     return tables
 
 
-def _members(result: SearchResult) -> Table:
-    seeds = max((len(member.seed_errors) for member in result.members), default=0)
+def _finalists(result: SearchResult) -> Table:
+    seeds = max((len(finalist.seed_errors) for finalist in result.finalists), default=0)
     table = Table(
         "network", f"int8 error, {seeds} seed{'s' if seeds != 1 else ''}", "test", "RAM", "flash", "weights", "time",
         "interval", "MACs", "verified",
@@ -35,10 +35,12 @@ def _members(result: SearchResult) -> Table:
     table.columns[0].no_wrap = True  # a narrow terminal folds the figures first
     for column in table.columns[1:]:
         column.justify = "right"
-    for member in sorted(result.members, key=lambda item: (item.index != result.winner, item.mean_error, item.index)):
-        style = "bold" if member.index == result.winner else ""
-        table.add_row(*_cells(result, member), _verdict(member), style=style)
-    unit = f", time in {_unit(result)}" if result.unit or any(item.measured for item in result.members) else ""
+    for finalist in sorted(
+        result.finalists, key=lambda item: (item.index != result.winner, item.mean_error, item.index)
+    ):
+        style = "bold" if finalist.index == result.winner else ""
+        table.add_row(*_cells(result, finalist), _verdict(finalist), style=style)
+    unit = f", time in {_unit(result)}" if result.unit or any(item.measured for item in result.finalists) else ""
     table.caption = f"bytes as measured (predicted){unit}; errors on the validation set"
     return table
 
@@ -46,14 +48,14 @@ def _members(result: SearchResult) -> Table:
 def _unit(result: SearchResult) -> str:
     if result.milliseconds_per_unit is not None:
         return "ms"
-    return next((item.measured.unit for item in result.members if item.measured), result.unit)
+    return next((item.measured.unit for item in result.finalists if item.measured), result.unit)
 
 
-def _cells(result: SearchResult, member: Member) -> tuple[str, ...]:
-    predicted, measured = member.predicted, member.measured
-    name = f"{member.index}{' winner' if member.index == result.winner else ''}"
-    error = f"{member.mean_error:.2%} ± {member.sd_error:.2%}"
-    test = "" if member.test_accuracy is None else f"{member.test_accuracy:.2%}"
+def _cells(result: SearchResult, finalist: Finalist) -> tuple[str, ...]:
+    predicted, measured = finalist.predicted, finalist.measured
+    name = f"{finalist.index}{' winner' if finalist.index == result.winner else ''}"
+    error = f"{finalist.mean_error:.2%} ± {finalist.sd_error:.2%}"
+    test = "" if finalist.test_accuracy is None else f"{finalist.test_accuracy:.2%}"
     if measured is None:
         return name, error, test, f"({predicted.ram:,})", f"({predicted.flash:,})", "", "", "", f"{predicted.macs:,}"
     interval = ""
@@ -70,11 +72,11 @@ def _time(result: SearchResult, value: float) -> str:
     return f"{value:,.0f}" if factor is None else f"{value * factor:.3g}"
 
 
-def _verdict(member: Member) -> Text:
-    if member.measured is None:
+def _verdict(finalist: Finalist) -> Text:
+    if finalist.measured is None:
         return Text("no", "red")
-    if member.measured.mismatched:
-        return Text(f"{member.measured.mismatched} outputs differ", "red")
-    if member.outside:
-        return Text(f"outside: {', '.join(member.outside)}", "red")
-    return Text(f"{member.measured.checked} of {member.measured.checked}", "green")
+    if finalist.measured.mismatched:
+        return Text(f"{finalist.measured.mismatched} outputs differ", "red")
+    if finalist.outside:
+        return Text(f"outside: {', '.join(finalist.outside)}", "red")
+    return Text(f"{finalist.measured.checked} of {finalist.measured.checked}", "green")

@@ -1,7 +1,7 @@
 """The bounds of a search in the user's units: what was typed, turned into `munas.search.objective.Bounds`, or refused.
 
 Bounds are what the fitness is measured against. The hard budget is what a network must fit to be trained at all, and to
-be handed over: RAM and flash of the board, and every bound on resources that the user gives himself.
+be exported: RAM and flash of the board, and every bound on resources that the user gives himself.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _DEFAULT_ERROR: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class BoundOptions:
     """The options as they were typed; None where one was left out."""
 
     preset: str | None = None
@@ -77,35 +77,35 @@ def clock_of(board: Board, calibration: Calibration) -> Clock:
     return Clock(unit, board.clock_hz / 1e3)
 
 
-def limits_of(wishes: Wishes, dataset: str, board: Board, calibration: Calibration | None) -> Limits:
+def limits_of(bound_options: BoundOptions, dataset: str, board: Board, calibration: Calibration | None) -> Limits:
     """Bounds and hard budget of a search on `dataset`.
 
     A preset brings the paper's bounds (on error, peak memory, size and MACs); without one, RAM and flash are bounded by
     the board's budget and the error by the data set's. What the user gives replaces or adds to that. Raises UsageError.
     """
-    values = _preset(wishes.preset, dataset)
-    if wishes.preset is None:
+    values = _preset(bound_options.preset, dataset)
+    if bound_options.preset is None:
         values = {
             Metric.ERROR: _default_error(dataset),
             Metric.RAM: float(board.budget.sram),
             Metric.FLASH: float(board.budget.flash),
         }
-    if wishes.error is not None:
-        values[Metric.ERROR] = _error(wishes.error)
+    if bound_options.error is not None:
+        values[Metric.ERROR] = _error(bound_options.error)
     hard = {Metric.RAM: float(board.budget.sram), Metric.FLASH: float(board.budget.flash)}
     sizes = (
-        (Metric.RAM, "--max-ram", wishes.ram, board.budget.sram),
-        (Metric.FLASH, "--max-flash", wishes.flash, board.budget.flash),
-        (Metric.WEIGHTS, "--max-weights", wishes.weights, board.budget.flash),
+        (Metric.RAM, "--max-ram", bound_options.ram, board.budget.sram),
+        (Metric.FLASH, "--max-flash", bound_options.flash, board.budget.flash),
+        (Metric.WEIGHTS, "--max-weights", bound_options.weights, board.budget.flash),
     )
     for metric, option, text, budget in sizes:
         if text is not None:
             hard[metric] = values[metric] = _bytes(option, text, budget, board)
-    if wishes.macs is not None:
-        hard[Metric.MACS] = values[Metric.MACS] = _count("--max-macs", wishes.macs)
-    if wishes.latency is not None:
-        hard[Metric.LATENCY] = values[Metric.LATENCY] = _latency(wishes.latency, board, calibration)
-    return Limits(Bounds(values), Bounds(hard), wishes.error is not None)
+    if bound_options.macs is not None:
+        hard[Metric.MACS] = values[Metric.MACS] = _count("--max-macs", bound_options.macs)
+    if bound_options.latency is not None:
+        hard[Metric.LATENCY] = values[Metric.LATENCY] = _latency(bound_options.latency, board, calibration)
+    return Limits(Bounds(values), Bounds(hard), bound_options.error is not None)
 
 
 def _preset(name: str | None, dataset: str) -> dict[Metric, float]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from scipy.stats import binom
 
 from hil.measure.measurement import Measurement
-from hil.search.result import MeasuredFigures, Member
+from hil.search.result import Finalist, MeasuredFigures
 from munas.cost.resources import Resources
 
 CHANCE = 0.01  # less likely than this is no bad luck
@@ -42,19 +42,19 @@ def outside_of(predicted: Resources, measured: MeasuredFigures) -> tuple[str, ..
     return tuple(outside)
 
 
-def drift_text(members: Sequence[Member], level: float) -> str:
+def drift_text(finalists: Sequence[Finalist], level: float) -> str:
     """One line naming every contradiction, empty when predictions and measurements have not drifted apart.
 
     Memory may never be under. A sound interval leaves out a latency in 1 - `level` of cases, so latencies have drifted
     when one is outside by more than its interval is wide, or when more are outside than chance explains (binomial).
     """
-    known = [(item.predicted, item.measured) for item in members if item.measured is not None]
+    known = [(item.predicted, item.measured) for item in finalists if item.measured is not None]
     outside = [_excess(predicted, measured) for predicted, measured in known]
     outside = [excess for excess in outside if excess > 0]
     by_chance = float(binom.sf(len(outside) - 1, len(known), 1.0 - level)) if outside else 1.0
     has_drifted = by_chance < CHANCE or max(outside, default=0.0) > 1.0
-    told = [item for item in members if has_drifted or set(item.outside) - {"latency"}]
-    return "; ".join(_member_text(item) for item in told if item.outside)
+    told = [item for item in finalists if has_drifted or set(item.outside) - {"latency"}]
+    return "; ".join(_finalist_text(item) for item in told if item.outside)
 
 
 def _excess(predicted: Resources, measured: MeasuredFigures) -> float:
@@ -68,15 +68,15 @@ def _excess(predicted: Resources, measured: MeasuredFigures) -> float:
     return beyond / (high - low) if high > low else math.inf
 
 
-def _member_text(member: Member) -> str:
-    predicted, measured = member.predicted, member.measured
+def _finalist_text(finalist: Finalist) -> str:
+    predicted, measured = finalist.predicted, finalist.measured
     assert measured is not None
     parts = []
-    for name in member.outside:
+    for name in finalist.outside:
         if name == "latency":
             interval = f"{predicted.latency_low:,.0f} to {predicted.latency_high:,.0f} {predicted.unit}"
             parts.append(f"latency {measured.latency:,.0f} is outside {interval}")
         else:
             low, high = (getattr(predicted, name), getattr(measured, name))
             parts.append(f"{name} {high:,} bytes, {low:,} were predicted")
-    return f"network {member.index}: {', '.join(parts)}"
+    return f"network {finalist.index}: {', '.join(parts)}"

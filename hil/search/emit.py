@@ -1,4 +1,4 @@
-"""One network handed over: its folder with model.tflite, architecture.json, firmware/ and measurement.json."""
+"""One network exported: its folder with model.tflite, architecture.json, firmware/ and measurement.json."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from munas.arch.graph import Shape
 from munas.arch.space import AnyArchitecture, to_dict
 from munas.search.store import SearchStore
 
-NETWORKS = "networks"  # folder of all members, in the run folder
+NETWORKS = "networks"  # folder of all finalists, in the run folder
 MODEL_FILE, ARCHITECTURE_FILE = "model.tflite", "architecture.json"
 FIRMWARE_FOLDER, MEASUREMENT_FILE = "firmware", "measurement.json"
 
 
-class Bench(Protocol):
+class ExportHarness(Protocol):
     """What measures and generates: `hil.measure.harness.Harness`."""
 
     @property
@@ -76,14 +76,14 @@ def emit(network: Network, about: Mapping[str, Any]) -> None:
     write_text(network.folder / ARCHITECTURE_FILE, json.dumps(document, indent=2, allow_nan=False) + "\n")
 
 
-def _generate(network: Network, bench: Bench) -> None:
+def _generate(network: Network, harness: ExportHarness) -> None:
     """Write the firmware's folder, which is complete or not there."""
     try:
         scratch = Path(tempfile.mkdtemp(prefix=f".{FIRMWARE_FOLDER}-", dir=network.folder))
     except OSError as error:
         raise _unwritable(network.folder, error) from error
     try:
-        bench.generate(network.tflite, network.name, scratch)
+        harness.generate(network.tflite, network.name, scratch)
         target = network.folder / FIRMWARE_FOLDER
         shutil.rmtree(target, ignore_errors=True)
         scratch.chmod(0o755)
@@ -112,7 +112,7 @@ def _unwritable(folder: Path, error: OSError) -> InfrastructureError:
     )
 
 
-def verified(network: Network, bench: Bench, store: SearchStore) -> Verified | str:
+def verified(network: Network, harness: ExportHarness, store: SearchStore) -> Verified | str:
     """The network with its firmware, measured on the device; or why it could not be: its sums do not fit 32 bits, it is
     too large, its firmware faults.
 
@@ -120,16 +120,16 @@ def verified(network: Network, bench: Bench, store: SearchStore) -> Verified | s
     Raises InfrastructureError when the surroundings fail: the same command then goes on here.
     """
     try:
-        _generate(network, bench)
-        plan = bench.deploy(network.tflite, network.name)
+        _generate(network, harness)
+        plan = harness.deploy(network.tflite, network.name)
     except ModelError as error:
         return str(error)
     works = tuple(step.work for step in plan.steps)
     key = f"measurement:{network.sha256}"
-    found = _stored(store.document(key), bench.identity)
+    found = _stored(store.document(key), harness.identity)
     if found is None:
         try:
-            measured = bench.measure(network.tflite, network.name)
+            measured = harness.measure(network.tflite, network.name)
         except (BudgetError, TargetFaultError) as error:
             (network.folder / MEASUREMENT_FILE).unlink(missing_ok=True)
             return str(error)
@@ -153,7 +153,7 @@ def _stored(document: Any, identity: Identity) -> tuple[Measurement, dict[str, i
 
 
 def prune_folders(folder: Path, keep: set[str]) -> None:
-    """Remove the folders of networks that an earlier end of the search handed over, and this one does not."""
+    """Remove the folders of networks that an earlier end of the search exported, and this one does not."""
     for path in folder.glob("[0-9]*"):
         if path.is_dir() and path.name.isdecimal() and path.name not in keep:
             shutil.rmtree(path, ignore_errors=True)

@@ -17,11 +17,11 @@ from munas.search.trial import Trained, TrialResult
 _STEP = 0.9  # between the efforts that are tried
 _MARGIN = 0.85  # of the time that is left: predictions of it are not exact
 
-_MEMBER_S = 6.0  # to write, build and measure one network
+_FINALIST_S = 6.0  # to write, build and measure one network
 
 
 class Costs(Protocol):
-    """What a hand-over takes, in seconds."""
+    """What an export takes, in seconds."""
 
     def training(self, trial_result: TrialResult, effort: float) -> float:
         """One re-training of a finished trial."""
@@ -39,31 +39,32 @@ class FinalsPlan:
     The plan is stored before the first re-training, so that a resume does not make another one.
     """
 
-    members: tuple[int, ...]
+    finalists: tuple[int, ...]
     seeds: tuple[int, ...]
     effort: float
     note: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """For the store; `plan_from_json` is the inverse."""
-        return {"members": list(self.members), "seeds": list(self.seeds), "effort": self.effort, "note": self.note}
+        return {"finalists": list(self.finalists), "seeds": list(self.seeds), "effort": self.effort, "note": self.note}
 
 
 def plan_from_json(document: Any) -> FinalsPlan:
     """Inverse of `FinalsPlan.to_json`. Raises StoreError."""
     try:
-        members, seeds = tuple(map(int, document["members"])), tuple(map(int, document["seeds"]))
+        finalists = tuple(map(int, document.get("finalists", document.get("members"))))  # older versions: members
+        seeds = tuple(map(int, document["seeds"]))
         effort = float(document["effort"])
         if not 0 < effort <= 1:
             raise ValueError(f"effort {effort}")
-        return FinalsPlan(members, seeds, effort, str(document["note"]))
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        return FinalsPlan(finalists, seeds, effort, str(document["note"]))
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise StoreError(f"the search store holds a damaged plan: {error}; name another folder") from error
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
-    """What the user wants of the hand-over: `seeds` re-trainings of each network at `effort`.
+class FinalsRequest:
+    """What the user wants of the export: `seeds` re-trainings of each network at `effort`.
 
     With `seconds` left, the effort is lowered until everything fits, but not below `least_effort`; then networks are
     left out, last ones first, then seeds.
@@ -76,40 +77,42 @@ class Ask:
     workers: int
 
 
-def plan_finals(chosen: Sequence[TrialResult], ask: Ask, costs: Costs) -> FinalsPlan:
+def plan_finals(chosen: Sequence[TrialResult], wanted: FinalsRequest, costs: Costs) -> FinalsPlan:
     """The plan for the `chosen` trials, the most interesting one first."""
-    members, seeds = list(chosen), list(ask.seeds)
+    finalists, seeds = list(chosen), list(wanted.seeds)
 
     def plan(effort: float, note: str = "") -> FinalsPlan:
-        return FinalsPlan(tuple(item.trial.index for item in members), tuple(seeds), effort, note)
+        return FinalsPlan(tuple(item.trial.index for item in finalists), tuple(seeds), effort, note)
 
-    if ask.seconds is None:
-        return plan(ask.effort)
-    available_s, least = max(0.0, ask.seconds) * _MARGIN, min(ask.least_effort, ask.effort)
-    effort = ask.effort
-    while effort > least and _seconds(members, seeds, effort, costs, ask.workers) > available_s:
+    if wanted.seconds is None:
+        return plan(wanted.effort)
+    available_s, least = max(0.0, wanted.seconds) * _MARGIN, min(wanted.least_effort, wanted.effort)
+    effort = wanted.effort
+    while effort > least and _seconds(finalists, seeds, effort, costs, wanted.workers) > available_s:
         effort = max(least, effort * _STEP)
-    while _seconds(members, seeds, effort, costs, ask.workers) > available_s and len(members) + len(seeds) > 2:
-        (members if len(members) > 1 else seeds).pop()
+    while _seconds(finalists, seeds, effort, costs, wanted.workers) > available_s and len(finalists) + len(seeds) > 2:
+        (finalists if len(finalists) > 1 else seeds).pop()
     cut = []
-    if (effort := float(f"{effort:.4g}")) < float(f"{ask.effort:.4g}"):
-        cut.append(f"at effort {effort:g} instead of {ask.effort:g}")
-    if len(members) < len(chosen):
-        cut.append(f"{len(members)} of {len(chosen)} networks")
-    if len(seeds) < len(ask.seeds):
-        cut.append(f"{len(seeds)} of {len(ask.seeds)} seeds")
+    if (effort := float(f"{effort:.4g}")) < float(f"{wanted.effort:.4g}"):
+        cut.append(f"at effort {effort:g} instead of {wanted.effort:g}")
+    if len(finalists) < len(chosen):
+        cut.append(f"{len(finalists)} of {len(chosen)} networks")
+    if len(seeds) < len(wanted.seeds):
+        cut.append(f"{len(seeds)} of {len(wanted.seeds)} seeds")
     return plan(effort, f"to end in time, the front was trained again {', '.join(cut)}" if cut else "")
 
 
-def _seconds(members: Sequence[TrialResult], seeds: Sequence[int], effort: float, costs: Costs, workers: int) -> float:
+def _seconds(
+    finalists: Sequence[TrialResult], seeds: Sequence[int], effort: float, costs: Costs, workers: int
+) -> float:
     """Until everything is over: each training goes to the worker that is free first; the winner is tested."""
     free_at = [0.0] * max(1, workers)
-    for member in members:
-        seconds = costs.training(member, effort)
+    for finalist in finalists:
+        seconds = costs.training(finalist, effort)
         for _ in seeds:
             heapq.heapreplace(free_at, free_at[0] + seconds)
-    tests = [costs.test(member.resources) for member in members if member.resources is not None]
-    return max(free_at) + len(members) * _MEMBER_S + max(tests, default=0.0)
+    tests = [costs.test(finalist.resources) for finalist in finalists if finalist.resources is not None]
+    return max(free_at) + len(finalists) * _FINALIST_S + max(tests, default=0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,13 +145,13 @@ class Contender:
 def contenders_of(
     plan: FinalsPlan, trials: Mapping[int, TrialResult], finals: Sequence[Final], assessor: Assessor, hard: Bounds
 ) -> tuple[list[Contender], list[str]]:
-    """What became of each member of the plan, and notes on trainings that failed. Raises CheckFailed when all did.
+    """What became of each finalist of the plan, and notes on trainings that failed. Raises CheckFailed when all did.
 
-    The emitted network of a member is the seed of lowest validation error among those that fit `hard`: pruning leaves
+    The emitted network of a finalist is the seed of lowest validation error among those that fit `hard`: pruning leaves
     another network for every seed.
     """
     contenders, notes = [], []
-    for index in plan.members:
+    for index in plan.finalists:
         mine = [item for item in finals if item.job.trial.index == index]
         failed = [item for item in mine if item.trained is None]
         notes += [f"network {index}, seed {item.job.seed}: training failed: {item.message}" for item in failed]

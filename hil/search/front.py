@@ -1,4 +1,4 @@
-"""Which networks are handed over: those of the Pareto front inside the budget, best first, then spread."""
+"""Which networks are exported: those of the Pareto front inside the budget, best first, then spread."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From what was typed to a search that can be run. Everything is checked here, before TensorFlow is loaded."""
+"""From options to a search that can be run. Everything is checked here, before TensorFlow is loaded."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from hil.calibration.forecast import RESERVES
 from hil.calibration.record import Record
 from hil.errors import ToolMissing, UsageError
 from hil.measure.measurement import Identity
-from hil.search.bounds import Limits, Wishes, limits_of
+from hil.search.bounds import BoundOptions, Limits, limits_of
 from hil.search.errors import mapped
 from hil.search.recalibrate import records_beside
-from hil.search.request import UNLIMITED, HandoverWishes, Request
-from hil.search.training import Lesson, teaching_of
+from hil.search.request import UNLIMITED, ExportOptions, Request
+from hil.search.training import TrainingRequest, training_setup
 from hil.timers import UNITS
 from munas.arch.graph import Mode
 from munas.cost.calibration import Calibration, CodePart, KernelCode, MemoryModel
@@ -37,7 +37,7 @@ from munas.search.objective import unreachable
 from munas.search.study import SearchSettings
 
 INSTALL_SEARCH = "make install-search (or: pip install 'munas-hil[search]')"
-HANDOVER_SHARE = 0.35  # of all minutes, kept for re-training, measuring and testing the front
+EXPORT_SHARE = 0.35  # of all minutes, kept for re-training, measuring and testing the front
 DEFAULT_TRIALS = 2000
 DEFAULT_TIME_LIMIT_S = 900.0
 _MEMORY_SHARE = 0.8  # of the machine's, over all workers
@@ -47,12 +47,12 @@ _MAX_MINUTES = 60 * 24 * 366
 
 
 @dataclass(frozen=True, slots=True)
-class Typed:
-    """The options of `munas-hil search` that are neither board nor place, as they were typed; `began`: and when."""
+class SearchOptions:
+    """The options of `munas-hil search` that are neither board nor place, as they were typed; `began` is when."""
 
     dataset: str
     source: Path | None = None
-    wishes: Wishes = field(default_factory=Wishes)
+    bound_options: BoundOptions = field(default_factory=BoundOptions)
     calibration: Path | None = None
     strategy: str = "ageing"
     space: str = "cnn"
@@ -79,42 +79,42 @@ class Typed:
     began: float = field(default_factory=time.monotonic)
 
 
-def check(typed: Typed) -> None:
+def check(options: SearchOptions) -> None:
     """Raise UsageError for what is wrong by itself, before a tool or a file is looked for."""
-    if typed.dataset not in DATASETS:
-        raise UsageError(f"--dataset {typed.dataset} does not exist (known: {', '.join(DATASETS)})")
-    if _strategy(typed) not in STRATEGIES:
-        raise UsageError(f"--strategy {typed.strategy} does not exist (known: ageing, random)")
-    if typed.space not in ("cnn", "mlp"):
-        raise UsageError(f"--space {typed.space} does not exist (known: cnn, mlp)")
-    if typed.mode not in get_args(Mode):
-        raise UsageError(f"--mode {typed.mode} does not exist (known: {', '.join(get_args(Mode))})")
-    for option, effort in (("--effort", typed.effort), ("--final-effort", typed.final_effort)):
+    if options.dataset not in DATASETS:
+        raise UsageError(f"--dataset {options.dataset} does not exist (known: {', '.join(DATASETS)})")
+    if _strategy(options) not in STRATEGIES:
+        raise UsageError(f"--strategy {options.strategy} does not exist (known: ageing, random)")
+    if options.space not in ("cnn", "mlp"):
+        raise UsageError(f"--space {options.space} does not exist (known: cnn, mlp)")
+    if options.mode not in get_args(Mode):
+        raise UsageError(f"--mode {options.mode} does not exist (known: {', '.join(get_args(Mode))})")
+    for option, effort in (("--effort", options.effort), ("--final-effort", options.final_effort)):
         if not 0 < effort <= 1:
             raise UsageError(f"{option} {effort} is not above 0 and at most 1 (1 trains as long as the recipe says)")
-    if typed.minutes is not None and not 0 < typed.minutes <= _MAX_MINUTES:
-        raise UsageError(f"--minutes {typed.minutes:g} is not a time that a search can take")
-    if typed.time_limit_s is not None and not (typed.time_limit_s > 0 and math.isfinite(typed.time_limit_s)):
-        raise UsageError(f"--time-limit {typed.time_limit_s:g} is not a positive number of seconds")
-    _memory_limit_bytes(typed)
-    _check_teacher(typed.teacher)
-    _check_folder(typed.folder)
+    if options.minutes is not None and not 0 < options.minutes <= _MAX_MINUTES:
+        raise UsageError(f"--minutes {options.minutes:g} is not a time that a search can take")
+    if options.time_limit_s is not None and not (options.time_limit_s > 0 and math.isfinite(options.time_limit_s)):
+        raise UsageError(f"--time-limit {options.time_limit_s:g} is not a positive number of seconds")
+    _memory_limit_bytes(options)
+    _check_teacher(options.teacher)
+    _check_folder(options.folder)
 
 
-def _strategy(typed: Typed) -> str:
-    return _ALIASES.get(typed.strategy, typed.strategy)
+def _strategy(options: SearchOptions) -> str:
+    return _ALIASES.get(options.strategy, options.strategy)
 
 
-def _workers(typed: Typed) -> int:
-    return typed.workers or os.cpu_count() or 1
+def _workers(options: SearchOptions) -> int:
+    return options.workers or os.cpu_count() or 1
 
 
-def _memory_limit_bytes(typed: Typed) -> int:
+def _memory_limit_bytes(options: SearchOptions) -> int:
     """Of one worker; by default its share of the machine's memory."""
-    text = typed.memory_limit
+    text = options.memory_limit
     if text is None:
         machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        return max(1 << 30, int(machine * _MEMORY_SHARE) // _workers(typed))
+        return max(1 << 30, int(machine * _MEMORY_SHARE) // _workers(options))
     if text[-1:] in "gG" and text[:-1].isdecimal() and len(text) < 10:
         size_bytes = int(text[:-1]) * KIB**3
     else:
@@ -152,7 +152,7 @@ def require_training() -> None:
 
 
 def request_of(
-    typed: Typed,
+    options: SearchOptions,
     board: Board,
     identity: Identity,
     default_calibration: Path,
@@ -160,49 +160,49 @@ def request_of(
     code: Callable[[], KernelCode],
     tell: Callable[[str], None],
 ) -> Request:
-    """The search that `typed` asks for, on the board of `identity`.
+    """The search that `options` asks for, on the board of `identity`.
 
     `folder` is where it runs unless another one was named; `code` asks the linker about kernels. Raises UsageError,
     CalibrationMismatch, ToolMissing and StoreError.
     """
-    check(typed)
-    calibration, path = _calibration(typed, board, identity, default_calibration, tell)
-    limits = limits_of(typed.wishes, typed.dataset, board, calibration)
-    _refuse_unreachable(typed, board, limits, _assessor(typed.dataset, calibration, typed.mode))
-    base = _base(typed, calibration, path, identity)
+    check(options)
+    calibration, path = _calibration(options, board, identity, default_calibration, tell)
+    limits = limits_of(options.bound_options, options.dataset, board, calibration)
+    _refuse_unreachable(options, board, limits, _assessor(options.dataset, calibration, options.mode))
+    base = _base(options, calibration, path, identity)
     require_training()
     with mapped():
-        dataset = load_dataset(typed.dataset, typed.source, cache_dir())
-        lesson = Lesson(
-            dataset, cache_dir(), typed.effort, typed.pruning, typed.halving, typed.teacher, _workers(typed)
+        dataset = load_dataset(options.dataset, options.source, cache_dir())
+        wanted = TrainingRequest(
+            dataset, cache_dir(), options.effort, options.pruning, options.halving, options.teacher, _workers(options)
         )
-        teaching = teaching_of(lesson)
+        training = training_setup(wanted)
     return Request(
         board=board,
         calibration=calibration,
         dataset=dataset,
         limits=limits,
-        assessor=_assessor(dataset, calibration, typed.mode),
-        settings=_settings(typed, limits, teaching.rung_epochs, teaching.sparsity),
-        teaching=teaching,
-        handover=HandoverWishes(typed.front, typed.seeds, typed.final_effort, typed.recalibrate),
-        folder=typed.folder or folder,
-        seconds=None if typed.minutes is None else 60 * typed.minutes,
-        setup_s=time.monotonic() - typed.began,
-        preset=typed.wishes.preset,
+        assessor=_assessor(dataset, calibration, options.mode),
+        settings=_settings(options, limits, training.rung_epochs, training.sparsity),
+        training=training,
+        export=ExportOptions(options.front, options.seeds, options.final_effort, options.recalibrate),
+        folder=options.folder or folder,
+        seconds=None if options.minutes is None else 60 * options.minutes,
+        setup_s=time.monotonic() - options.began,
+        preset=options.bound_options.preset,
         base=tuple(base),
-        code=code() if typed.recalibrate else None,
-        command=typed.command,
+        code=code() if options.recalibrate else None,
+        command=options.command,
     )
 
 
 def _calibration(
-    typed: Typed, board: Board, identity: Identity, default: Path, tell: Callable[[str], None]
+    options: SearchOptions, board: Board, identity: Identity, default: Path, tell: Callable[[str], None]
 ) -> tuple[Calibration | None, Path]:
-    path = typed.calibration or default
+    path = options.calibration or default
     if os.path.exists(path) and not os.path.isfile(path):  # reading a pipe would wait for ever
         raise UsageError(f"calibration {path} is not a file; name a calibration.toml")
-    if typed.calibration is not None or os.path.isfile(path):
+    if options.calibration is not None or os.path.isfile(path):
         known = calibration_for(path, identity)
         if known.latency.unit != (unit := UNITS[identity.timer]):
             raise UsageError(
@@ -238,17 +238,17 @@ def _cautious() -> MemoryModel:
     return MemoryModel(reserve.flash, parts, static_ram=reserve.sram, stack_reserved=0, stack_used=0)
 
 
-def _refuse_unreachable(typed: Typed, board: Board, limits: Limits, assessor: Assessor) -> None:
+def _refuse_unreachable(options: SearchOptions, board: Board, limits: Limits, assessor: Assessor) -> None:
     """Raise UsageError for bounds that nothing meets, and for inputs that the board cannot hold."""
-    mlp, shape = typed.space == "mlp", assessor.input_shape
-    what = f"{typed.dataset} ({'x'.join(map(str, shape))}, {assessor.num_classes} classes) on {board.name}"
+    mlp, shape = options.space == "mlp", assessor.input_shape
+    what = f"{options.dataset} ({'x'.join(map(str, shape))}, {assessor.num_classes} classes) on {board.name}"
     for bounds in (limits.hard, limits.bounds):
         if reason := unreachable(bounds, assessor, mlp=mlp):
             raise UsageError(f"{what}: {reason}; raise that bound, or take another data set or board")
 
 
-def _base(typed: Typed, calibration: Calibration | None, path: Path, identity: Identity) -> list[Record]:
-    if not typed.recalibrate:
+def _base(options: SearchOptions, calibration: Calibration | None, path: Path, identity: Identity) -> list[Record]:
+    if not options.recalibrate:
         return []
     if calibration is None:
         raise UsageError(f"--recalibrate adds to a calibration, and there is none at {path}; run calibrate first")
@@ -256,29 +256,29 @@ def _base(typed: Typed, calibration: Calibration | None, path: Path, identity: I
 
 
 def _settings(
-    typed: Typed, limits: Limits, rung_epochs: tuple[int, ...], sparsity: tuple[float, float] | None
+    options: SearchOptions, limits: Limits, rung_epochs: tuple[int, ...], sparsity: tuple[float, float] | None
 ) -> SearchSettings:
-    seconds = None if typed.minutes is None else 60 * typed.minutes * (1 - HANDOVER_SHARE)
-    trials = typed.trials or (DEFAULT_TRIALS if seconds is None else UNLIMITED)
-    limit_s = typed.time_limit_s or DEFAULT_TIME_LIMIT_S
-    if seconds is not None and typed.time_limit_s is None:
+    seconds = None if options.minutes is None else 60 * options.minutes * (1 - EXPORT_SHARE)
+    trials = options.trials or (DEFAULT_TRIALS if seconds is None else UNLIMITED)
+    limit_s = options.time_limit_s or DEFAULT_TIME_LIMIT_S
+    if seconds is not None and options.time_limit_s is None:
         limit_s = min(limit_s, max(60.0, seconds / 4))  # one slow trial must not take the whole search
     settings = SearchSettings(
-        dataset=typed.dataset,
+        dataset=options.dataset,
         bounds=limits.bounds,
-        hard_budget=limits.hard if typed.reject_infeasible else None,
-        strategy=_strategy(typed),
-        population=typed.population,
-        sample=typed.sample,
+        hard_budget=limits.hard if options.reject_infeasible else None,
+        strategy=_strategy(options),
+        population=options.population,
+        sample=options.sample,
         trials=trials,
         seconds=seconds,
-        effort=typed.effort,
+        effort=options.effort,
         rung_epochs=rung_epochs,
         sparsity=sparsity,
-        mlp=typed.space == "mlp",
-        workers=_workers(typed),
+        mlp=options.space == "mlp",
+        workers=_workers(options),
         time_limit_s=limit_s,
-        memory_limit_bytes=_memory_limit_bytes(typed),
-        seed=typed.seed,
+        memory_limit_bytes=_memory_limit_bytes(options),
+        seed=options.seed,
     )
     return settings

@@ -1,4 +1,4 @@
-"""A calibration once more, with the networks that a search handed over: what `search --recalibrate` does.
+"""A calibration once more, with the networks that a search exported: what `search --recalibrate` does.
 
 The measurements of the first calibration lie in ``store.sqlite`` beside its file; the new ones are added to them, and
 all fits are made again. The interval is the usual one, widened where a new network, predicted by fits that did not see

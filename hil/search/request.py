@@ -10,7 +10,7 @@ from hil.boards.board import Board
 from hil.calibration.record import Record
 from hil.measure.measurement import Identity
 from hil.search.bounds import Limits
-from hil.search.training import Teaching
+from hil.search.training import TrainingSetup
 from munas.cost.calibration import Calibration, KernelCode, write_calibration
 from munas.cost.resources import Assessor
 from munas.data import Dataset
@@ -20,7 +20,7 @@ UNLIMITED = 1_000_000  # trials, where minutes end the search
 
 
 @dataclass(frozen=True, slots=True)
-class HandoverWishes:
+class ExportOptions:
     """Up to `front` networks, trained again with `seeds` seeds each at `effort`."""
 
     front: int = 5
@@ -43,8 +43,8 @@ class Request:
     limits: Limits
     assessor: Assessor
     settings: SearchSettings
-    teaching: Teaching
-    handover: HandoverWishes
+    training: TrainingSetup
+    export: ExportOptions
     folder: Path
     seconds: float | None = None
     setup_s: float = 0.0
@@ -58,5 +58,5 @@ class Request:
         found = None if self.calibration is None else write_calibration(self.calibration)
         return {
             "board": asdict(board_identity), "calibration": found, "dataset_sha256": self.dataset.sha256,
-            "training": dict(self.teaching.identity), "mode": self.assessor.mode,
+            "training": dict(self.training.identity), "mode": self.assessor.mode,
         }  # fmt: skip

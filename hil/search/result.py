@@ -22,7 +22,8 @@ from munas.search.trial import Status
 if TYPE_CHECKING:
     from munas.arch.graph import Graph
 
-SEARCH_RESULT_VERSION = 1
+SEARCH_RESULT_VERSION = 2
+_READABLE_VERSIONS = (1, 2)  # 1 had other words: members for finalists, evaluations for trials
 RESULT_FILE = "search.json"  # in the run folder of a search
 MAX_FILE_BYTES = 256 * 1024 * 1024
 
@@ -102,7 +103,7 @@ class MeasuredFigures:
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class Finalist:
     """One network of the front after the search: re-trained with several seeds, built, run and verified.
 
     `index` is its Point's. `seed_errors` holds (seed, int8 validation error) of every re-training; the network handed
@@ -122,14 +123,14 @@ class Member:
     predicted: Resources
     measured: MeasuredFigures | None
     outside: tuple[str, ...]
-    folder: str  # of the hand-over, relative to the run folder
+    folder: str  # of the export, relative to the run folder
     sparsity: float = 0.0
     message: str = ""  # why it was not measured or not tested
 
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """All that a search found. `front` lists Point indices, smallest error first; `winner` is a Member's index."""
+    """All that a search found. `front` lists Point indices, smallest error first; `winner` is a Finalist's index."""
 
     dataset: str
     dataset_sha256: str
@@ -147,7 +148,7 @@ class SearchResult:
     settings: dict[str, Any]  # effort, halving, sparsity, population, sample, ...: numbers, text, lists of numbers
     points: tuple[Point, ...]  # by finishing order
     front: tuple[int, ...]
-    members: tuple[Member, ...]
+    finalists: tuple[Finalist, ...]
     winner: int | None
     ok: int
     failed: int
@@ -155,7 +156,7 @@ class SearchResult:
     failures: tuple[Failure, ...]
     stop_reason: str  # "trials", "time" or "interrupted"
     seconds: float  # of the search itself
-    finals_seconds: float  # of re-training, building and measuring the members
+    finals_seconds: float  # of re-training, building and measuring the finalists
     images_per_second: float | None  # training, median over all trials
     workers: int
     started: str  # ISO 8601, UTC
@@ -172,20 +173,21 @@ class SearchResult:
         """The point of trial `index`."""
         return next((item for item in self.points if item.index == index), None)
 
-    def best(self) -> Member | None:
+    def best(self) -> Finalist | None:
         """The winner."""
-        return next((item for item in self.members if item.index == self.winner), None)
+        return next((item for item in self.finalists if item.index == self.winner), None)
 
     def summary_json(self) -> dict[str, Any]:
         """The ``result`` line of ``search --json``: everything but the trials and the layers of the networks."""
-        left_out = {"points", "failures", "members", "identity"}
+        left_out = {"points", "failures", "finalists", "identity"}
         fields = {key: value for key, value in asdict(self).items() if key not in left_out}
         identity = self.identity
         return fields | {
             "trials": len(self.points), "via": identity.via, "simulated": identity.simulated,
             "timer": identity.timer, "runtime": identity.runtime, "identity": asdict(identity),
-            "members": [
-                {key: value for key, value in asdict(member).items() if key != "layers"} for member in self.members
+            "finalists": [
+                {key: value for key, value in asdict(finalist).items() if key != "layers"} for finalist in
+                self.finalists
             ],
         }  # fmt: skip
 
@@ -212,9 +214,9 @@ def _box(document: dict[str, Any]) -> Box:
     return Box(**{**document, **values, "pool": None if pool is None else (pool[0], pool[1])})
 
 
-def _member(document: dict[str, Any]) -> Member:
+def _finalist(document: dict[str, Any]) -> Finalist:
     measured = document["measured"]
-    return Member(
+    return Finalist(
         **{
             **document,
             "layers": tuple(_box(item) for item in document["layers"]),
@@ -226,9 +228,12 @@ def _member(document: dict[str, Any]) -> Member:
     )
 
 
-def _renamed(document: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-    """`document` with the keys that older versions gave it replaced by today's."""
-    return {names.get(key, key): value for key, value in document.items()}
+def _of_version_1(document: Mapping[str, Any]) -> dict[str, Any]:
+    """A document of version 1 in the words of version 2."""
+    settings = {"trials" if key == "evaluations" else key: value for key, value in document["settings"].items()}
+    stop_reason = "trials" if document["stop_reason"] == "evaluations" else document["stop_reason"]
+    renamed = {"finalists" if key == "members" else key: value for key, value in document.items()}
+    return {**renamed, "settings": settings, "stop_reason": stop_reason}
 
 
 def is_search_document(document: object) -> bool:
@@ -241,18 +246,19 @@ def search_result_from_json(document: dict[str, Any]) -> SearchResult:
     try:
         values = dict(document)
         version = values.pop("search_version")
-        if version != SEARCH_RESULT_VERSION:
-            raise UsageError(f"result has version {version!r}, this program reads {SEARCH_RESULT_VERSION}")
-        values["settings"] = _renamed(values["settings"], {"evaluations": "trials"})
+        if version not in _READABLE_VERSIONS:
+            known = " and ".join(map(str, _READABLE_VERSIONS))
+            raise UsageError(f"result has version {version!r}, this program reads {known}; search again")
+        if version == 1:
+            values = _of_version_1(values)
         result = SearchResult(
             **{
                 **values,
-                "stop_reason": "trials" if values["stop_reason"] == "evaluations" else values["stop_reason"],
                 "identity": Identity(**values["identity"]),
                 "input_shape": tuple(values["input_shape"]),
                 "points": tuple(_point(item) for item in values["points"]),
                 "front": tuple(values["front"]),
-                "members": tuple(_member(item) for item in values["members"]),
+                "finalists": tuple(_finalist(item) for item in values["finalists"]),
                 "failures": tuple(Failure(**item) for item in values["failures"]),
                 "notes": tuple(values["notes"]),
             }
@@ -265,17 +271,17 @@ def search_result_from_json(document: dict[str, Any]) -> SearchResult:
 
 def _require_consistent(result: SearchResult) -> None:
     """Raise ValueError where an index of the document points nowhere."""
-    known, members = {item.index for item in result.points}, {item.index for item in result.members}
-    if len(known) != len(result.points) or len(members) != len(result.members):
-        raise ValueError("a point or a member is there twice")
-    if unknown := sorted({*result.front, *members} - known):
-        raise ValueError(f"front or members name trials that are no points: {unknown[:5]}")
-    if result.winner is not None and result.winner not in members:
-        raise ValueError(f"winner {result.winner} is no member")
-    for member in result.members:
-        for position, box in enumerate(member.layers):
+    known, finalists = {item.index for item in result.points}, {item.index for item in result.finalists}
+    if len(known) != len(result.points) or len(finalists) != len(result.finalists):
+        raise ValueError("a point or a finalist is there twice")
+    if unknown := sorted({*result.front, *finalists} - known):
+        raise ValueError(f"front or finalists name trials that are no points: {unknown[:5]}")
+    if result.winner is not None and result.winner not in finalists:
+        raise ValueError(f"winner {result.winner} is no finalist")
+    for finalist in result.finalists:
+        for position, box in enumerate(finalist.layers):
             if not box.inputs or any(not -1 <= source < position for source in box.inputs):
-                raise ValueError(f"member {member.index}: layer {position} reads a layer that is not before it")
+                raise ValueError(f"finalist {finalist.index}: layer {position} reads a layer that is not before it")
 
 
 def read_search_result(path: Path) -> SearchResult:

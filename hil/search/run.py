@@ -1,6 +1,6 @@
-"""`munas-hil search`: µNAS against a board's budget, and the hand-over of what it finds.
+"""`munas-hil search`: µNAS against a board's budget, and the export of what it finds.
 
-A run folder holds ``search.sqlite`` (every trial with weights and history), ``networks/`` (what is handed over),
+A run folder holds ``search.sqlite`` (every trial with weights and history), ``networks/`` (what is exported),
 ``search.json`` (what `report` renders), and ``calibration.toml`` after `--recalibrate`. The same
 command goes on where an earlier one was stopped, at each stage.
 """
@@ -19,13 +19,22 @@ from hil.files import sweep, write_text
 from hil.measure.measurement import Identity
 from hil.search.bounds import Limits
 from hil.search.drift import drift_text
-from hil.search.emit import NETWORKS, Bench
+from hil.search.emit import NETWORKS, ExportHarness
 from hil.search.errors import mapped
-from hil.search.finals import Ask
-from hil.search.handover import Desk, Handover, Judge, Training, choose, hand_over, retrained, tested
+from hil.search.export import (
+    Criteria,
+    Export,
+    ExportContext,
+    RetrainingSetup,
+    choose,
+    export_networks,
+    retrained,
+    tested,
+)
+from hil.search.finals import FinalsRequest
 from hil.search.recalibrate import Verified, recalibrated
 from hil.search.request import Request
-from hil.search.result import RESULT_FILE, Member, SearchResult
+from hil.search.result import RESULT_FILE, Finalist, SearchResult
 from hil.search.summary import summarise
 from munas.cost.calibration import write_calibration
 from munas.search.objective import Metric
@@ -56,10 +65,10 @@ class Found:
     failure: str
 
 
-def search(request: Request, bench: Bench, displays: Displays) -> Found:
-    """Run, or go on with, the search and its hand-over; all files are written, also when a check fails.
+def search(request: Request, harness: ExportHarness, displays: Displays) -> Found:
+    """Run, or go on with, the search and its export; all files are written, also when a check fails.
 
-    Raises UsageError for the store of another search, CheckFailed when nothing can be handed over, and
+    Raises UsageError for the store of another search, CheckFailed when nothing can be exported, and
     InfrastructureError; whatever was finished is stored.
     """
     try:
@@ -70,12 +79,12 @@ def search(request: Request, bench: Bench, displays: Displays) -> Found:
     if path.exists() and not path.is_file():  # opening a pipe would wait for ever
         raise UsageError(f"{path} is not a file; name another run folder")
     with mapped(), SearchStore(path) as store:
-        outcome = _searched(request, bench, store, displays)
-        return _conclude(request, bench, store, outcome, displays)
+        outcome = _searched(request, harness, store, displays)
+        return _conclude(request, harness, store, outcome, displays)
 
 
-def _searched(request: Request, bench: Bench, store: SearchStore, displays: Displays) -> Outcome:
-    """The search phase. One that has ended does not begin again while its hand-over is resumed.
+def _searched(request: Request, harness: ExportHarness, store: SearchStore, displays: Displays) -> Outcome:
+    """The search phase. One that has ended does not begin again while its export is resumed.
 
     What was under way at its end was dropped, so that it has not used up its time to the last second.
     """
@@ -86,10 +95,10 @@ def _searched(request: Request, bench: Bench, store: SearchStore, displays: Disp
         settings if ended is None else replace(settings, trials=ended[0]),
         store,
         request.assessor,
-        request.teaching.trainer,
+        request.training.trainer,
         displays.search,
-        identity=request.identity(bench.identity),
-        preload=request.teaching.preload,
+        identity=request.identity(harness.identity),
+        preload=request.training.preload,
     )
     if ended is not None:
         return replace(outcome, stopped=ended[1])
@@ -109,34 +118,38 @@ def _ended(store: SearchStore, wish: list[Any]) -> tuple[int, Literal["trials", 
     return (trials, stopped) if trials > 0 else None
 
 
-def _conclude(request: Request, bench: Bench, store: SearchStore, outcome: Outcome, displays: Displays) -> Found:
+def _conclude(
+    request: Request, harness: ExportHarness, store: SearchStore, outcome: Outcome, displays: Displays
+) -> Found:
     started, trials = time.monotonic(), list(store.results())
-    judge = Judge(request.assessor, request.limits.bounds, request.limits.hard)
-    front, plan = choose(store, trials, judge, request.handover.front, _ask(request, outcome), request.teaching.costs)
+    criteria = Criteria(request.assessor, request.limits.bounds, request.limits.hard)
+    front, plan = choose(
+        store, trials, criteria, request.export.front, _finals_request(request, outcome), request.training.costs
+    )
     notes = [plan.note] if plan.note else []
     by_index = {item.trial.index: item for item in trials}
-    contenders, failures = retrained(store, by_index, plan, _training(request), judge, displays.finals)
+    contenders, failures = retrained(store, by_index, plan, _training(request), criteria, displays.finals)
     task = request.dataset.input_shape, request.dataset.num_classes
-    desk = Desk(request.folder, request.dataset.name, task, bench, store)
-    members, checked = hand_over(desk, contenders, judge, displays.tell)
-    if request.handover.recalibrate:
-        judge = _recalibrated(request, bench.identity, judge, checked, displays.tell)
-        members = [judge.member(member, found) for member, found in zip(members, checked, strict=True)]
-    winner = judge.winner(members)
+    context = ExportContext(request.folder, request.dataset.name, task, harness, store)
+    finalists, checked = export_networks(context, contenders, criteria, displays.tell)
+    if request.export.recalibrate:
+        criteria = _recalibrated(request, harness.identity, criteria, checked, displays.tell)
+        finalists = [criteria.finalist(finalist, found) for finalist, found in zip(finalists, checked, strict=True)]
+    winner = criteria.winner(finalists)
     clock = _Deadline(request, outcome.summary.elapsed_s, started)
-    members = tested(desk, contenders, members, winner, request.teaching.score, clock.has_time, displays.tell)
-    notes += [*failures, *_remarks(request.limits, members, winner)]
-    is_new, seconds = judge.assessor is not request.assessor, time.monotonic() - started
-    handover = Handover(front, plan, tuple(members), winner, is_new, tuple(notes), seconds)
-    result = summarise(request, bench.identity, store, trials, outcome, handover)
+    finalists = tested(context, contenders, finalists, winner, request.training.score, clock.has_time, displays.tell)
+    notes += [*failures, *_remarks(request.limits, finalists, winner)]
+    is_new, seconds = criteria.assessor is not request.assessor, time.monotonic() - started
+    export = Export(front, plan, tuple(finalists), winner, is_new, tuple(notes), seconds)
+    result = summarise(request, harness.identity, store, trials, outcome, export)
     write_search(request.folder, result)
     level = 1.0 if request.calibration is None else request.calibration.latency.level
-    return Found(result, failure_of(request.limits, members, winner, level))
+    return Found(result, failure_of(request.limits, finalists, winner, level))
 
 
 @dataclass(frozen=True, slots=True)
 class _Deadline:
-    """The end of the user's minutes: the search phase took `search_s`, the hand-over `started` then (monotonic)."""
+    """The end of the user's minutes: the search phase took `search_s`, the export `started` then (monotonic)."""
 
     request: Request
     search_s: float
@@ -149,70 +162,74 @@ class _Deadline:
         return request.seconds is None or spent_s < request.seconds
 
 
-def _remarks(limits: Limits, members: Sequence[Member], winner: int | None) -> list[str]:
+def _remarks(limits: Limits, finalists: Sequence[Finalist], winner: int | None) -> list[str]:
     """What the reader of the result should know and is no failure."""
-    best, bound = next((item for item in members if item.index == winner), None), limits.bounds.values[Metric.ERROR]
+    best, bound = next((item for item in finalists if item.index == winner), None), limits.bounds.values[Metric.ERROR]
     if best is None or best.mean_error <= bound or limits.is_error_asked:
         return []
     return [f"no network reached the error that was aimed at: {best.mean_error:.2%}, bound {bound:.2%}"]
 
 
-def _ask(request: Request, outcome: Outcome) -> Ask:
+def _finals_request(request: Request, outcome: Outcome) -> FinalsRequest:
     """What is wanted of the re-trainings, in the time that the search has left."""
-    wishes, settings, seconds = request.handover, request.settings, None
+    export, settings, seconds = request.export, request.settings, None
     if request.seconds is not None:
         seconds = request.seconds - request.setup_s - outcome.summary.elapsed_s
-    seeds = tuple(settings.seed + offset for offset in range(wishes.seeds))
-    return Ask(seeds, wishes.effort, settings.effort, seconds, settings.workers)
+    seeds = tuple(settings.seed + offset for offset in range(export.seeds))
+    return FinalsRequest(seeds, export.effort, settings.effort, seconds, settings.workers)
 
 
-def _training(request: Request) -> Training:
-    settings, teaching = request.settings, request.teaching
+def _training(request: Request) -> RetrainingSetup:
+    settings, training = request.settings, request.training
     # A trial's limit holds for the search's effort: what is trained longer may take longer.
-    factor = max(1.0, request.handover.effort / settings.effort)
-    return Training(
-        trainer=teaching.trainer,
+    factor = max(1.0, request.export.effort / settings.effort)
+    return RetrainingSetup(
+        trainer=training.trainer,
         workers=settings.workers,
         time_limit_s=settings.time_limit_s * factor,
         memory_limit_bytes=settings.memory_limit_bytes,
-        preload=teaching.preload,
+        preload=training.preload,
     )
 
 
 def _recalibrated(
-    request: Request, identity: Identity, judge: Judge, checked: Sequence[Verified | None], tell: Callable[[str], None]
-) -> Judge:
-    """A judge with a new calibration, which is written into the run folder."""
+    request: Request,
+    identity: Identity,
+    criteria: Criteria,
+    checked: Sequence[Verified | None],
+    tell: Callable[[str], None],
+) -> Criteria:
+    """Criteria with a new calibration, which is written into the run folder."""
     known = request.calibration
     networks = [item for item in checked if item is not None and item.measurement.outputs.mismatched == 0]
     if known is None or not networks:
-        return judge
+        return criteria
     task = request.dataset.input_shape, request.dataset.num_classes
     calibration = recalibrated(request.base, networks, task, identity, known.seed, request.code)
     path = request.folder / CALIBRATION_FILE
     write_text(path, write_calibration(calibration))
     tell(f"calibration with {len(networks)} new networks: {path}")
-    return replace(judge, assessor=replace(judge.assessor, memory=calibration.memory, calibration=calibration))
+    return replace(criteria, assessor=replace(criteria.assessor, memory=calibration.memory, calibration=calibration))
 
 
-def failure_of(limits: Limits, members: Sequence[Member], winner: int | None, level: float) -> str:
+def failure_of(limits: Limits, finalists: Sequence[Finalist], winner: int | None, level: float) -> str:
     """Why the command fails although everything was written; empty when it does not.
 
-    `level` is that of the intervals of the members' latencies.
+    `level` is that of the intervals of the finalists' latencies.
     """
-    reasons = [f"network {item.index} was not verified: {item.message}" for item in members if item.measured is None]
+    reasons = [f"network {item.index} was not verified: {item.message}" for item in finalists if item.measured is None]
     differing = [
         f"{item.index} ({item.measured.mismatched} of {item.measured.checked})"
-        for item in members
+        for item in finalists
         if item.measured is not None and item.measured.mismatched
     ]
     if differing:
         reasons.append(f"outputs differ from the reference kernels: network {', '.join(differing)}")
-    if drifted := drift_text(members, level):
+    if drifted := drift_text(finalists, level):
         reasons.append(
             f"predictions and measurements have drifted apart: {drifted}; calibrate again, or use --recalibrate"
         )
-    best = next((item for item in members if item.index == winner), None)
+    best = next((item for item in finalists if item.index == winner), None)
     if best is None:
         reasons.append("no verified network is within all bounds on resources")
     elif limits.is_error_asked and best.mean_error > limits.bounds.values[Metric.ERROR]:

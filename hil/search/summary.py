@@ -1,4 +1,4 @@
-"""From a finished search to its result: every trial a point, every network handed over a member."""
+"""From a finished search to its result: every trial a point, every network exported a finalist."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hil.calibration.result import Failure
 from hil.calibration.sample import summary
 from hil.measure.measurement import Identity
 from hil.search.bounds import clock_of
-from hil.search.handover import Handover
+from hil.search.export import Export
 from hil.search.request import UNLIMITED, Request
 from hil.search.result import Point, SearchResult
 from munas.arch.space import Architecture
@@ -28,9 +28,9 @@ def summarise(
     store: SearchStore,
     trials: Sequence[TrialResult],
     outcome: Outcome,
-    handover: Handover,
+    export: Export,
 ) -> SearchResult:
-    """The result of a search that was handed over."""
+    """The result of a search that was exported."""
     settings, data, calibration = request.settings, request.dataset, request.calibration
     clock = None if calibration is None else clock_of(request.board, calibration)
     finished = datetime.now(UTC).isoformat(timespec="seconds")
@@ -50,11 +50,11 @@ def summarise(
         preset=request.preset,
         strategy=settings.strategy,
         seed=settings.seed,
-        settings=_settings(request, handover),
+        settings=_settings(request, export),
         points=tuple(_point(item, request.assessor, request.limits.bounds) for item in trials),
-        front=handover.front.indices,
-        members=handover.members,
-        winner=handover.winner,
+        front=export.front.indices,
+        finalists=export.finalists,
+        winner=export.winner,
         ok=outcome.summary.ok,
         failed=outcome.summary.failed,
         rejected=outcome.summary.rejected,
@@ -65,7 +65,7 @@ def summarise(
         ),
         stop_reason=outcome.stopped,
         seconds=outcome.summary.elapsed_s,
-        finals_seconds=handover.seconds,
+        finals_seconds=export.seconds,
         images_per_second=statistics.median(rates) if rates else None,
         workers=settings.workers,
         started=store.started() or finished,
@@ -75,13 +75,13 @@ def summarise(
         validation_examples=len(data.validation),
         test_examples=len(data.test),
         calibrated=calibration is not None,
-        recalibrated=handover.is_recalibrated,
-        notes=handover.notes,
+        recalibrated=export.is_recalibrated,
+        notes=export.notes,
     )
 
 
-def _settings(request: Request, handover: Handover) -> dict[str, Any]:
-    settings, wishes = request.settings, request.handover
+def _settings(request: Request, export: Export) -> dict[str, Any]:
+    settings = request.settings
     return {
         "trials": settings.trials if settings.trials < UNLIMITED else None,
         "minutes": None if request.seconds is None else request.seconds / 60,
@@ -90,8 +90,8 @@ def _settings(request: Request, handover: Handover) -> dict[str, Any]:
         "sparsity": None if settings.sparsity is None else list(settings.sparsity),
         "population": settings.population, "sample": settings.sample, "mlp": settings.mlp,
         "time_limit_s": settings.time_limit_s, "memory_limit_bytes": settings.memory_limit_bytes,
-        "front": wishes.front, "final_seeds": len(handover.plan.seeds), "final_effort": handover.plan.effort,
-        **request.teaching.identity,
+        "front": request.export.front, "final_seeds": len(export.plan.seeds), "final_effort": export.plan.effort,
+        **request.training.identity,
     }  # fmt: skip
 
 

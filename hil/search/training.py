@@ -20,7 +20,7 @@ from munas.training.train import PRELOAD, KerasTraining
 
 
 @dataclass(frozen=True, slots=True)
-class Lesson:
+class TrainingRequest:
     """What is trained on, and how; `effort` is the search's, `cache` a folder for what a teacher says."""
 
     dataset: Dataset
@@ -33,7 +33,7 @@ class Lesson:
 
 
 @dataclass(frozen=True, slots=True)
-class Teaching:
+class TrainingSetup:
     """How trials are trained.
 
     `score` is int8 accuracy on the test set. `identity` says which training it is: what changes the errors. `preload`
@@ -73,17 +73,17 @@ class RecipeCosts:
         return self.scorer.seconds(resources)
 
 
-def teaching_of(lesson: Lesson) -> Teaching:
-    """The training of a lesson's data set by its recipe. Raises SearchError when it has none."""
-    training = KerasTraining(lesson.dataset, teacher=lesson.teacher, cache=lesson.cache)
+def training_setup(request: TrainingRequest) -> TrainingSetup:
+    """The training of the request's data set by its recipe. Raises SearchError when it has none."""
+    training = KerasTraining(request.dataset, teacher=request.teacher, cache=request.cache)
     pruning = training.used_recipe.pruning
-    scorer = Scorer(lesson.dataset, lesson.workers)
-    teacher = None if lesson.teacher is None else digest([lesson.teacher.read_bytes()])
-    return Teaching(
+    scorer = Scorer(request.dataset, request.workers)
+    teacher = None if request.teacher is None else digest([request.teacher.read_bytes()])
+    return TrainingSetup(
         trainer=training,
-        rung_epochs=training.schedule(lesson.effort).rungs if lesson.halving else (),
-        sparsity=(pruning.least, pruning.most) if lesson.pruning else None,
-        costs=RecipeCosts(training, lesson.effort, scorer),
+        rung_epochs=training.schedule(request.effort).rungs if request.halving else (),
+        sparsity=(pruning.least, pruning.most) if request.pruning else None,
+        costs=RecipeCosts(training, request.effort, scorer),
         score=scorer,
         identity={"recipe": asdict(training.used_recipe), "teacher": teacher},
         preload=PRELOAD,

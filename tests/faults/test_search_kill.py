@@ -43,7 +43,7 @@ def running(folder: Path, trials: int, workers: int, hangs: int = -1) -> Iterato
             main.kill()
 
 
-def members(session: int) -> list[int]:
+def finalists(session: int) -> list[int]:
     """Processes of a session; zombies are gone."""
     found = []
     for entry in Path("/proc").iterdir():
@@ -97,7 +97,7 @@ def kill_at_random(folder: Path, trials: int, workers: int, rng: random.Random) 
         wait_for(lambda: started(folder) > before or main.poll() is not None)
         time.sleep(rng.uniform(0.0, 0.4))
         main.kill()
-    wait_for(lambda: not members(main.pid))
+    wait_for(lambda: not finalists(main.pid))
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +133,7 @@ def test_a_signal_ends_all_and_loses_nothing(tmp_path: Path, number: signal.Sign
         wait_for(lambda: started(tmp_path) >= 4)
         os.killpg(main.pid, number)  # as a terminal does
         assert main.wait(DEADLINE_S) == 128 + number
-    wait_for(lambda: not members(main.pid))
+    wait_for(lambda: not finalists(main.pid))
     finish(tmp_path, 14, 2)
     assert started(tmp_path) <= 14 + 2
 
@@ -144,7 +144,7 @@ def test_a_killed_worker_costs_one_trial(tmp_path: Path) -> None:
         wait_for(lambda: journal.exists() and journal.read_text().endswith("\n"))
         os.kill(int(journal.read_text()), signal.SIGKILL)
         assert main.wait(DEADLINE_S) == 0
-        wait_for(lambda: not members(main.pid))
+        wait_for(lambda: not finalists(main.pid))
     finished = stored(tmp_path)[1]
     assert len(finished) == 14
     failed = {item.trial.index: item.message for item in finished if item.status == "failed"}

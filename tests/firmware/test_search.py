@@ -69,20 +69,20 @@ def calibration_of(world: Path) -> Path:
 
 def require_sound(found: SearchResult, folder: Path) -> None:
     """Every network is verified, within its prediction, and complete."""
-    assert found.members
-    for member in found.members:
-        measured, predicted = member.measured, member.predicted
+    assert found.finalists
+    for finalist in found.finalists:
+        measured, predicted = finalist.measured, finalist.predicted
         assert measured is not None
-        assert (measured.mismatched, member.outside) == (0, ())
+        assert (measured.mismatched, finalist.outside) == (0, ())
         assert measured.checked >= 8
         assert measured.ram <= predicted.ram
         assert measured.flash <= predicted.flash
         if predicted.latency_low is not None and predicted.latency_high is not None:
             assert predicted.latency_low <= measured.latency <= predicted.latency_high
-        names = {path.name for path in (folder / member.folder).iterdir()}
+        names = {path.name for path in (folder / finalist.folder).iterdir()}
         assert names == {"model.tflite", "architecture.json", "firmware", "measurement.json"}
-        assert (folder / member.folder / "firmware" / "CMakeLists.txt").is_file()
-    assert found.winner == min(found.members, key=lambda item: (item.mean_error, item.index)).index
+        assert (folder / finalist.folder / "firmware" / "CMakeLists.txt").is_file()
+    assert found.winner == min(found.finalists, key=lambda item: (item.mean_error, item.index)).index
 
 
 def test_a_calibrated_search_hands_over_verified_networks(world: Path) -> None:
@@ -94,11 +94,11 @@ def test_a_calibrated_search_hands_over_verified_networks(world: Path) -> None:
     require_sound(found, world / "run")
     assert (found.calibrated, found.unit, found.milliseconds_per_unit) == (True, "instructions", None)
     assert found.bounds["latency"] == 20e6
-    assert all(member.predicted.latency is not None for member in found.members)
+    assert all(finalist.predicted.latency is not None for finalist in found.finalists)
     assert "winner" in err
-    network = world / "run" / found.members[0].folder
+    network = world / "run" / found.finalists[0].folder
     graph, _ = munas_hil(world, REAL, "graph", str(network / "architecture.json"), "--json")
-    assert json.loads(graph)[0]["macs"] == found.members[0].predicted.macs
+    assert json.loads(graph)[0]["macs"] == found.finalists[0].predicted.macs
     measured, _ = munas_hil(world, REAL, "measure", str(network / "model.tflite"), "--board", BOARD, "--json")
     (stored,) = json.loads((network / "measurement.json").read_text())
     assert json.loads(measured)[0]["latency"] == stored["latency"]
@@ -110,7 +110,7 @@ def test_without_a_calibration_memory_is_never_undershot(tmp_path: Path) -> None
     require_sound(found, tmp_path / "runs" / f"search-digits-{BOARD}-cmsis-nn-qemu")
     assert "there is no calibration" in err
     assert not found.calibrated
-    assert all(member.predicted.latency is None for member in found.members)
+    assert all(finalist.predicted.latency is None for finalist in found.finalists)
 
 
 def test_killed_while_it_hands_over_it_goes_on(world: Path) -> None:
@@ -129,7 +129,7 @@ def test_killed_while_it_hands_over_it_goes_on(world: Path) -> None:
     assert not list((world / "journal").iterdir())
     found = read_search_result(world / "run")
     require_sound(found, world / "run")
-    assert len(trained) == 10 + 2 * len(found.members)
+    assert len(trained) == 10 + 2 * len(found.finalists)
 
 
 def change_calibration(world: Path, change: Callable[[Calibration], Calibration]) -> None:
@@ -142,14 +142,14 @@ def test_drift_is_an_error_and_recalibration_cures_it(world: Path) -> None:
     _, err = munas_hil(world, STUB, *SEARCH, "-o", "run", status=1)
     assert "calibrate again" in err.splitlines()[-1]
     drifted = read_search_result(world / "run")
-    assert {name for member in drifted.members for name in member.outside} == {"latency"}
+    assert {name for finalist in drifted.finalists for name in finalist.outside} == {"latency"}
     assert not (world / "run" / "calibration.toml").exists()
     munas_hil(world, STUB, *SEARCH, "-o", "run", "--recalibrate")
     found = read_search_result(world / "run")
     assert found.recalibrated
     require_sound(found, world / "run")
     known = calibration_for(world / "run" / "calibration.toml", Harness(load_board(BOARD)).identity)
-    assert known.samples == 60 + len(found.members)
+    assert known.samples == 60 + len(found.finalists)
     assert known.latency.unit == "instructions"
 
 
@@ -180,7 +180,7 @@ def test_with_tensorflow_on_digits(tmp_path: Path) -> None:
     munas_hil(tmp_path, REAL, *SEARCH, *short, "--max-error", "0.95", "--max-macs", "200k", "-o", "run")
     found = read_search_result(tmp_path / "run")
     require_sound(found, tmp_path / "run")
-    (member,) = found.members
-    assert member.test_accuracy is not None
-    assert 0 < member.test_accuracy <= 1
+    (finalist,) = found.finalists
+    assert finalist.test_accuracy is not None
+    assert 0 < finalist.test_accuracy <= 1
     assert found.images_per_second is not None

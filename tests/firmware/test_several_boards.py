@@ -39,7 +39,7 @@ class Impatient(HarnessFactory):
 
 
 @dataclass
-class Desk:
+class ExportContext:
     """Two boards, a store, and what the campaign says. Trouble comes when as many samples are done as its key says."""
 
     boards: tuple[FakeBoard, FakeBoard]
@@ -75,7 +75,7 @@ class Desk:
 
 
 @pytest.fixture
-def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ExportContext]:
     images.need_toolchain()
     if shutil.which(QEMU) is None:
         pytest.skip(f"{QEMU} is not installed")
@@ -84,12 +84,12 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
         board.folder.mkdir()
     monkeypatch.setenv("PATH", str(install(boards, tmp_path / "bin")), prepend=":")
     with Store(tmp_path / "store.sqlite") as store:
-        yield Desk(boards, store)
+        yield ExportContext(boards, store)
     for board in boards:
         board.kill()
 
 
-def test_both_boards_are_used_and_named(desk: Desk) -> None:
+def test_both_boards_are_used_and_named(desk: ExportContext) -> None:
     summary, used = desk.run()
     assert (summary.ok, summary.failed) == (SAMPLES, 0)
     assert set(used) == {"A1", "B2"}
@@ -99,7 +99,9 @@ def test_both_boards_are_used_and_named(desk: Desk) -> None:
 @pytest.mark.parametrize(
     ("trouble", "cause"), [("gone", "no such probe"), ("silent", "no complete reply"), ("floods", "stop talking")]
 )
-def test_a_board_that_breaks_is_dropped_and_its_job_goes_elsewhere(desk: Desk, trouble: Trouble, cause: str) -> None:
+def test_a_board_that_breaks_is_dropped_and_its_job_goes_elsewhere(
+    desk: ExportContext, trouble: Trouble, cause: str
+) -> None:
     broken, whole = desk.boards
     desk.trouble = {2: [(broken, trouble)]}
     summary, used = desk.run()
@@ -112,7 +114,7 @@ def test_a_board_that_breaks_is_dropped_and_its_job_goes_elsewhere(desk: Desk, t
     assert said.endswith("going on without it")
 
 
-def test_no_board_left_ends_it_and_a_resume_goes_on(desk: Desk) -> None:
+def test_no_board_left_ends_it_and_a_resume_goes_on(desk: ExportContext) -> None:
     desk.trouble = {2: [(board, "gone") for board in desk.boards]}
     with pytest.raises(DeviceLost, match="no other board is left") as caught:
         desk.run()

@@ -19,14 +19,14 @@ from hil.errors import HilError, ToolMissing, UsageError
 from hil.measure.harness import Harness, Options
 from hil.measure.measurement import Identity
 from hil.search import options
-from hil.search.bounds import Wishes, clock_of, limits_of
-from hil.search.options import Typed, check, request_of
+from hil.search.bounds import BoundOptions, clock_of, limits_of
+from hil.search.options import SearchOptions, check, request_of
 from munas.cost.calibration import Calibration, write_calibration
 from munas.data import DATASETS
 from munas.search.objective import PRESETS, Metric
 from tests.calibration_results import IDENTITY
 from tests.network_trainer import INPUT_SHAPE
-from tests.search_stub import stub_calibration, stub_dataset, stub_teaching
+from tests.search_stub import stub_calibration, stub_dataset, stub_training
 
 ROOT = Path(__file__).resolve().parents[2]
 BOARD = load_board("nucleo-f746zg")
@@ -139,53 +139,53 @@ def test_nothing_loads_tensorflow_before_it_trains(tmp_path: Path, arguments: li
 
 
 def test_by_default_the_boards_budget_and_the_data_sets_error() -> None:
-    limits = limits_of(Wishes(), "fashion-mnist", BOARD, None)
+    limits = limits_of(BoundOptions(), "fashion-mnist", BOARD, None)
     assert limits.bounds.to_json() == {"error": 0.1, "ram": 65536.0, "flash": 65536.0}
     assert limits.hard.to_json() == {"ram": 65536.0, "flash": 65536.0}
     assert not limits.is_error_asked
-    assert limits_of(Wishes(), "cifar10", BOARD, None).bounds.values[Metric.ERROR] == 0.18
+    assert limits_of(BoundOptions(), "cifar10", BOARD, None).bounds.values[Metric.ERROR] == 0.18
 
 
 def test_every_data_set_has_an_error_to_aim_at() -> None:
     for name in DATASETS:
-        assert 0 < limits_of(Wishes(), name, BOARD, None).bounds.values[Metric.ERROR] < 1
+        assert 0 < limits_of(BoundOptions(), name, BOARD, None).bounds.values[Metric.ERROR] < 1
 
 
 def test_what_the_user_gives_is_hard_but_for_the_error() -> None:
-    wishes = Wishes(error=0.2, ram="32K", flash="48K", macs="1.5M", weights="10k", latency="2M")
-    limits = limits_of(wishes, "digits", BOARD, INSTRUCTIONS)
+    bound_options = BoundOptions(error=0.2, ram="32K", flash="48K", macs="1.5M", weights="10k", latency="2M")
+    limits = limits_of(bound_options, "digits", BOARD, INSTRUCTIONS)
     expected = {"ram": 32768.0, "flash": 49152.0, "flash_weights": 10240.0, "latency": 2e6, "macs": 1.5e6}
     assert limits.hard.to_json() == expected
     assert limits.bounds.to_json() == {"error": 0.2, **expected}
 
 
 def test_a_preset_brings_the_papers_bounds() -> None:
-    limits = limits_of(Wishes(preset="munas-fashion"), "fashion-mnist", BOARD, None)
+    limits = limits_of(BoundOptions(preset="munas-fashion"), "fashion-mnist", BOARD, None)
     assert limits.bounds == PRESETS["munas-fashion"].bounds
     assert limits.hard.to_json() == {"ram": 65536.0, "flash": 65536.0}
-    mixed = limits_of(Wishes(preset="munas-mnist", error=0.05, ram="8K"), "mnist-5k", BOARD, None).bounds
+    mixed = limits_of(BoundOptions(preset="munas-mnist", error=0.05, ram="8K"), "mnist-5k", BOARD, None).bounds
     assert mixed.to_json() == {**PRESETS["munas-mnist"].bounds.to_json(), "error": 0.05, "ram": 8192.0}
 
 
 @pytest.mark.parametrize(
-    ("wishes", "message"),
+    ("bound_options", "message"),
     [
-        (Wishes(preset="munas-imagenet"), "does not exist.*munas-fashion"),
-        (Wishes(preset="munas-mnist"), "is for --dataset mnist, not for digits"),
-        (Wishes(error=1.0), "fraction"),
-        (Wishes(error=float("nan")), "fraction"),
-        (Wishes(ram="0"), "positive"),
-        (Wishes(ram="1M"), "more than the 65536 bytes.*--sram"),
-        (Wishes(flash="a lot"), "not a size"),
-        (Wishes(macs="-3"), "positive number"),
-        (Wishes(macs="nan"), "positive number"),
-        (Wishes(weights="0k"), "positive size"),
-        (Wishes(latency="5M"), "needs a calibration.*--max-macs"),
+        (BoundOptions(preset="munas-imagenet"), "does not exist.*munas-fashion"),
+        (BoundOptions(preset="munas-mnist"), "is for --dataset mnist, not for digits"),
+        (BoundOptions(error=1.0), "fraction"),
+        (BoundOptions(error=float("nan")), "fraction"),
+        (BoundOptions(ram="0"), "positive"),
+        (BoundOptions(ram="1M"), "more than the 65536 bytes.*--sram"),
+        (BoundOptions(flash="a lot"), "not a size"),
+        (BoundOptions(macs="-3"), "positive number"),
+        (BoundOptions(macs="nan"), "positive number"),
+        (BoundOptions(weights="0k"), "positive size"),
+        (BoundOptions(latency="5M"), "needs a calibration.*--max-macs"),
     ],
 )
-def test_bounds_that_make_no_sense(wishes: Wishes, message: str) -> None:
+def test_bounds_that_make_no_sense(bound_options: BoundOptions, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        limits_of(wishes, "digits", BOARD, None)
+        limits_of(bound_options, "digits", BOARD, None)
 
 
 @pytest.mark.parametrize(
@@ -202,26 +202,26 @@ def test_bounds_that_make_no_sense(wishes: Wishes, message: str) -> None:
     ],
 )
 def test_latency_in_milliseconds_or_in_the_calibrations_unit(text: str, calibration: Calibration, value: float) -> None:
-    limits = limits_of(Wishes(latency=text), "digits", BOARD, calibration)
+    limits = limits_of(BoundOptions(latency=text), "digits", BOARD, calibration)
     assert limits.bounds.values[Metric.LATENCY] == pytest.approx(value)
 
 
 @pytest.mark.parametrize("text", ["50 m", "fast", "-1ms", "0ms", "1e3", ""])
 def test_latencies_that_are_none(text: str) -> None:
     with pytest.raises(UsageError, match="not a positive time"):
-        limits_of(Wishes(latency=text), "digits", BOARD, CYCLES)
+        limits_of(BoundOptions(latency=text), "digits", BOARD, CYCLES)
 
 
 def test_instructions_are_no_milliseconds() -> None:
     with pytest.raises(UsageError, match=r"icount-instructions.*no time.*number of instructions such as 5M.*modelled"):
-        limits_of(Wishes(latency="50ms"), "digits", BOARD, INSTRUCTIONS)
+        limits_of(BoundOptions(latency="50ms"), "digits", BOARD, INSTRUCTIONS)
 
 
 def test_modelled_cycles_without_evidence_are_no_milliseconds() -> None:
     board = load_board("mps2-an386")
     assert clock_of(board, CYCLES).ms_per_unit is None
     with pytest.raises(UsageError, match="no evidence"):
-        limits_of(Wishes(latency="50ms"), "digits", board, CYCLES)
+        limits_of(BoundOptions(latency="50ms"), "digits", board, CYCLES)
     assert clock_of(BOARD, timed("dwt-cycles", "cycles")).ms_per_unit == pytest.approx(1 / 216_000)
 
 
@@ -230,18 +230,18 @@ def test_modelled_cycles_without_evidence_are_no_milliseconds() -> None:
 
 @pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    monkeypatch.setattr(options, "teaching_of", stub_teaching)
+    monkeypatch.setattr(options, "training_setup", stub_training)
     monkeypatch.setattr(options, "load_dataset", lambda *_: stub_dataset())
     monkeypatch.setattr(options, "require_training", lambda: None)
     return []
 
 
-def request(told: list[str], folder: Path, typed: Typed, identity: Identity = IDENTITY) -> Any:
+def request(told: list[str], folder: Path, typed: SearchOptions, identity: Identity = IDENTITY) -> Any:
     return request_of(typed, BOARD, identity, folder / "calibration.toml", folder, dict, told.append)
 
 
 def test_without_a_calibration_the_search_is_cautious_and_says_so(told: list[str], tmp_path: Path) -> None:
-    found = request(told, tmp_path, Typed("digits"))
+    found = request(told, tmp_path, SearchOptions("digits"))
     assert found.calibration is None
     assert "munas-hil calibrate --board nucleo-f746zg" in told[0]
     costs = found.assessor.assess(_architecture())
@@ -260,7 +260,7 @@ def _architecture() -> Any:
 
 def test_the_boards_calibration_is_used(told: list[str], tmp_path: Path) -> None:
     (tmp_path / "calibration.toml").write_text(write_calibration(stub_calibration()))
-    found = request(told, tmp_path, Typed("digits", wishes=Wishes(latency="3M")))
+    found = request(told, tmp_path, SearchOptions("digits", bound_options=BoundOptions(latency="3M")))
     assert told == []
     assert found.calibration == stub_calibration()
     assert found.settings.hard_budget.values[Metric.LATENCY] == 3e6
@@ -271,7 +271,7 @@ def test_a_calibration_that_has_not_seen_every_kernel_says_so(told: list[str], t
     few = {path: costs for path, costs in known.latency.paths.items() if path != "add-padded"}
     text = write_calibration(replace(known, latency=replace(known.latency, paths=few)))
     (tmp_path / "calibration.toml").write_text(text)
-    assert request(told, tmp_path, Typed("digits")).calibration is not None
+    assert request(told, tmp_path, SearchOptions("digits")).calibration is not None
     assert "add-padded" in told[0]
 
 
@@ -279,7 +279,7 @@ def test_a_calibration_of_another_board_is_refused(told: list[str], tmp_path: Pa
     (tmp_path / "other.toml").write_text(write_calibration(stub_calibration()))
     other = replace(IDENTITY, board="nucleo-l4r5zi")
     with pytest.raises(UsageError, match="board is 'nucleo-f746zg' there and 'nucleo-l4r5zi' here"):
-        request(told, tmp_path, Typed("digits", calibration=tmp_path / "other.toml"), other)
+        request(told, tmp_path, SearchOptions("digits", calibration=tmp_path / "other.toml"), other)
 
 
 def test_a_calibration_whose_unit_is_not_its_timers_is_refused(told: list[str], tmp_path: Path) -> None:
@@ -287,39 +287,39 @@ def test_a_calibration_whose_unit_is_not_its_timers_is_refused(told: list[str], 
     text = write_calibration(replace(known, latency=replace(known.latency, unit="cycles")))
     (tmp_path / "calibration.toml").write_text(text)
     with pytest.raises(UsageError, match="'cycles', and icount-instructions counts instructions"):
-        request(told, tmp_path, Typed("digits", wishes=Wishes(latency="5ms")))
+        request(told, tmp_path, SearchOptions("digits", bound_options=BoundOptions(latency="5ms")))
 
 
 def test_minutes_are_shared_with_the_hand_over(told: list[str], tmp_path: Path) -> None:
-    found = request(told, tmp_path, Typed("digits", minutes=10))
+    found = request(told, tmp_path, SearchOptions("digits", minutes=10))
     assert found.seconds == 600
     assert 360 <= found.settings.seconds <= 420
     assert found.settings.trials > 10_000
-    assert request(told, tmp_path, Typed("digits")).settings.trials == 2000
+    assert request(told, tmp_path, SearchOptions("digits")).settings.trials == 2000
 
 
 def test_switches(told: list[str], tmp_path: Path) -> None:
-    plain = request(told, tmp_path, Typed("digits", pruning=False, reject_infeasible=False, space="mlp"))
+    plain = request(told, tmp_path, SearchOptions("digits", pruning=False, reject_infeasible=False, space="mlp"))
     assert (plain.settings.sparsity, plain.settings.hard_budget, plain.settings.mlp) == (None, None, True)
-    usual = request(told, tmp_path, Typed("digits", workers=3, memory_limit="2G"))
+    usual = request(told, tmp_path, SearchOptions("digits", workers=3, memory_limit="2G"))
     assert (usual.settings.sparsity, usual.settings.hard_budget) == ((0.0, 0.5), usual.limits.hard)
     assert (usual.settings.workers, usual.settings.memory_limit_bytes) == (3, 2 << 30)
-    assert request(told, tmp_path, Typed("digits", strategy="random")).settings.strategy == "random"
+    assert request(told, tmp_path, SearchOptions("digits", strategy="random")).settings.strategy == "random"
 
 
 def test_inputs_that_the_board_cannot_hold(told: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     big = replace(DATASETS["digits"], input_shape=(256, 256, 3))
     monkeypatch.setitem(DATASETS, "digits", big)
     with pytest.raises(UsageError, match=r"digits \(256x256x3, 10 classes\) on nucleo-f746zg: no network has a RAM"):
-        request(told, tmp_path, Typed("digits"))
+        request(told, tmp_path, SearchOptions("digits"))
 
 
 def test_recalibration_needs_the_measurements(told: list[str], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="run calibrate first"):
-        request(told, tmp_path, Typed("digits", recalibrate=True))
+        request(told, tmp_path, SearchOptions("digits", recalibrate=True))
     (tmp_path / "calibration.toml").write_text(write_calibration(stub_calibration()))
     with pytest.raises(UsageError, match=r"no store\.sqlite beside it"):
-        request(told, tmp_path, Typed("digits", recalibrate=True))
+        request(told, tmp_path, SearchOptions("digits", recalibrate=True))
 
 
 def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -330,8 +330,8 @@ def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_sound_request_passes_the_first_check() -> None:
-    check(Typed("digits"))
-    check(Typed("digits", strategy="ageing", memory_limit="512M", minutes=0.5))
+    check(SearchOptions("digits"))
+    check(SearchOptions("digits", strategy="ageing", memory_limit="512M", minutes=0.5))
 
 
 @pytest.mark.firmware
@@ -339,7 +339,7 @@ def test_the_rigs_identity_is_the_calibrations(told: list[str], tmp_path: Path) 
     identity = Harness(BOARD, Options()).identity
     known = replace(stub_calibration(), identity=asdict(identity))
     (tmp_path / "calibration.toml").write_text(write_calibration(known))
-    assert request(told, tmp_path, Typed("digits"), identity).calibration == known
+    assert request(told, tmp_path, SearchOptions("digits"), identity).calibration == known
 
 
 def test_a_pipe_is_no_calibration(

@@ -65,7 +65,7 @@ def marks(found: ElementTree.Element, name: str, class_: str) -> list[ElementTre
 def test_the_report_is_sound_and_small(full: SearchResult, full_html: str) -> None:
     page = assert_sound(full_html)
     assert set(page.ids) >= FIGURES | {"beside-flash_weights", "beside-ram"}
-    assert set(page.ids) >= {f"network-{member.index}" for member in full.members}
+    assert set(page.ids) >= {f"network-{finalist.index}" for finalist in full.finalists}
     assert len(full_html.encode()) < 1_000_000
 
 
@@ -96,11 +96,11 @@ def test_every_figure_of_the_device_says_whether_it_is_simulated(full: SearchRes
     for ident in ("pareto-ram", "pareto-flash", "pareto-latency", "pruning-latency"):
         text = "".join(figure(full_html, ident).itertext())
         assert "simulated" in text or "predicted" in text, ident
-    assert "members simulated" in "".join(figure(full_html, "pareto-latency").itertext())
+    assert "finalists simulated" in "".join(figure(full_html, "pareto-latency").itertext())
     board = Page(render_search(hardware(full))).visible
     assert "imulated no" in board
     assert "simulated runs" not in board
-    assert "members measured" in board
+    assert "finalists measured" in board
     assert "No board was involved" not in board
 
 
@@ -135,16 +135,16 @@ def test_verdicts_follow_the_figures(full: SearchResult) -> None:
     ],
 )
 def test_drift_and_missing_measurements_are_said(full: SearchResult, changes: dict[str, Any], words: str) -> None:
-    member = replace(full.members[0], **changes)
-    assert agreement_verdict(member) == (words, words.startswith("✓"))
-    assert words in assert_sound(render_search(replace(full, members=(member, *full.members[1:])))).visible
+    finalist = replace(full.finalists[0], **changes)
+    assert agreement_verdict(finalist) == (words, words.startswith("✓"))
+    assert words in assert_sound(render_search(replace(full, finalists=(finalist, *full.finalists[1:])))).visible
 
 
 def test_differing_outputs_are_said(full: SearchResult) -> None:
-    member = full.members[0]
-    assert member.measured is not None
-    wrong = replace(member, measured=replace(member.measured, mismatched=2))
-    text = Page(render_search(replace(full, members=(wrong, *full.members[1:])))).visible
+    finalist = full.finalists[0]
+    assert finalist.measured is not None
+    wrong = replace(finalist, measured=replace(finalist.measured, mismatched=2))
+    text = Page(render_search(replace(full, finalists=(wrong, *full.finalists[1:])))).visible
     assert "30 of 32 ✗ outputs differ" in text
 
 
@@ -156,14 +156,14 @@ def test_small_and_empty_searches(points: int) -> None:
 
 def test_a_search_without_a_network_within_the_bounds(full: SearchResult) -> None:
     points = tuple(replace(item, feasible=False) for item in full.points)
-    text = assert_sound(render_search(replace(full, points=points, front=(), members=(), winner=None))).visible
+    text = assert_sound(render_search(replace(full, points=points, front=(), finalists=(), winner=None))).visible
     assert "None of 200 trials meets every bound" in text
     assert "none is within all bounds yet" in text
 
 
 def test_a_search_in_which_all_failed(full: SearchResult) -> None:
     points = tuple(replace(item, status="failed", error=None, feasible=False) for item in full.points)
-    result = replace(full, points=points, front=(), members=(), winner=None, failed=200, ok=0)
+    result = replace(full, points=points, front=(), finalists=(), winner=None, failed=200, ok=0)
     text = assert_sound(render_search(result)).visible
     assert "no trial was trained" in text
     assert "200 of 200 trials failed" in text
@@ -174,9 +174,9 @@ def test_without_a_calibration_there_is_no_latency_but_macs(full: SearchResult) 
         return None if found is None else replace(found, latency=None, latency_low=None, latency_high=None, unit="")
 
     points = tuple(replace(item, resources=blind(item.resources), drawn=blind(item.drawn)) for item in full.points)
-    members = tuple(replace(item, predicted=blind(item.predicted)) for item in full.members)
+    finalists = tuple(replace(item, predicted=blind(item.predicted)) for item in full.finalists)
     bounds = {"error": 0.12, "ram": 65536.0, "macs": 1e6}
-    result = replace(full, points=points, members=members, unit="", calibrated=False, bounds=bounds)
+    result = replace(full, points=points, finalists=finalists, unit="", calibrated=False, bounds=bounds)
     page = assert_sound(render_search(result))
     assert "pareto-latency" not in page.ids
     assert "pruning-macs" in page.ids
@@ -205,9 +205,9 @@ def test_figures_that_are_no_figures_do_not_break_the_page(full: SearchResult, v
     def spoil(leaf: Any) -> Any:
         return value if isinstance(leaf, float) else leaf
 
-    members = tuple(map_leaves(item, spoil) for item in full.members)
+    finalists = tuple(map_leaves(item, spoil) for item in full.finalists)
     points = tuple(map_leaves(item, spoil) if item.index % 3 else item for item in full.points)
-    assert_sound(render_search(replace(full, points=points, members=members)))
+    assert_sound(render_search(replace(full, points=points, finalists=finalists)))
 
 
 # ------------------------------------------------------------------------------------------ figures
@@ -248,13 +248,13 @@ def test_a_front_is_what_nothing_beats(full: SearchResult) -> None:
 def test_members_are_drawn_where_they_were_measured(full: SearchResult, full_html: str) -> None:
     found = figure(full_html, "pareto-ram")
     finals = marks(found, "path", "final")
-    assert len(finals) == len(full.members)
+    assert len(finals) == len(full.finalists)
     assert len(marks(found, "path", "winner")) == 1
     titles = " ".join("".join(item.itertext()) for item in finals)
-    assert titles.count("measured") == len(full.members)
-    unmeasured = replace(full, members=tuple(replace(item, measured=None) for item in full.members))
+    assert titles.count("measured") == len(full.finalists)
+    unmeasured = replace(full, finalists=tuple(replace(item, measured=None) for item in full.finalists))
     text = "".join(figure(render_search(unmeasured), "pareto-ram").itertext())
-    assert text.count(" predicted, error") == len(full.members)
+    assert text.count(" predicted, error") == len(full.finalists)
 
 
 def test_ticks_of_errors_are_apart() -> None:

@@ -27,7 +27,7 @@ def document(points: int = 60) -> dict[str, Any]:
 @pytest.mark.parametrize("pruned", [True, False])
 def test_a_result_survives_its_json(pruned: bool) -> None:
     result = search_result(60, pruned=pruned)
-    assert result.members
+    assert result.finalists
     assert search_result_from_json(json.loads(json.dumps(result.to_json()))) == result
 
 
@@ -36,6 +36,16 @@ def test_a_result_is_read_from_its_folder_and_from_its_file(tmp_path: Path) -> N
     (tmp_path / RESULT_FILE).write_text(json.dumps(result.to_json()), encoding="utf-8")
     assert read_search_result(tmp_path) == result
     assert read_search_result(tmp_path / RESULT_FILE) == result
+
+
+def test_a_result_of_version_1_is_read() -> None:
+    """It was written by the last program that said members and evaluations."""
+    old = Path(__file__).resolve().parent.parent / "golden" / "search_version_1.json"
+    assert '"members"' in old.read_text(encoding="utf-8")
+    found = read_search_result(old)
+    assert found == search_result(12)
+    document = json.loads(old.read_text(encoding="utf-8"))
+    assert search_result_from_json({**document, "stop_reason": "evaluations"}).stop_reason == "trials"
 
 
 def test_searches_and_calibrations_are_told_apart() -> None:
@@ -64,9 +74,9 @@ def _set(*path: Any, value: Any) -> Change:
         (_set("points", 0, "resources", value={"macs": 1}), "missing"),
         (_set("front", value=[4711]), r"no points: \[4711\]"),
         (_set("winner", value=4711), "winner 4711"),
-        (_set("members", 0, "layers", 0, "inputs", value=[5]), "layer 0 reads"),
-        (_set("members", 0, "layers", 0, "inputs", value=[]), "layer 0 reads"),
-        (_set("members", 0, "seed_errors", value=[[1]]), "seed_errors|unpack"),
+        (_set("finalists", 0, "layers", 0, "inputs", value=[5]), "layer 0 reads"),
+        (_set("finalists", 0, "layers", 0, "inputs", value=[]), "layer 0 reads"),
+        (_set("finalists", 0, "seed_errors", value=[[1]]), "seed_errors|unpack"),
         (_set("identity", value=None), "mapping"),
         (lambda found: found["points"].append(found["points"][0]), "twice"),
     ],
@@ -92,11 +102,11 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 
 def test_layers_of_the_picture_are_the_operators_of_the_network() -> None:
-    member = search_result(60).members[0]
-    graph = build_graph(parse_architecture(member.architecture), INPUT_SHAPE, 10)
-    assert member.layers == boxes_of(graph)
-    assert sum(box.macs for box in member.layers) == graph.macs
-    assert sum(box.weights for box in member.layers) == graph.model_size
+    finalist = search_result(60).finalists[0]
+    graph = build_graph(parse_architecture(finalist.architecture), INPUT_SHAPE, 10)
+    assert finalist.layers == boxes_of(graph)
+    assert sum(box.macs for box in finalist.layers) == graph.macs
+    assert sum(box.weights for box in finalist.layers) == graph.model_size
 
 
 def test_the_summary_leaves_out_what_only_the_report_needs() -> None:
@@ -107,5 +117,5 @@ def test_the_summary_leaves_out_what_only_the_report_needs() -> None:
     assert summary["trials"] == 60
     assert summary["simulated"] is True
     assert "points" not in summary
-    assert "layers" not in summary["members"][0]
+    assert "layers" not in summary["finalists"][0]
     assert len(json.dumps(summary)) < 20_000

@@ -10,7 +10,7 @@ from hil.report.charts import numbers
 from hil.report.headline import TIMERS, Fact, Tile, via_name
 from hil.report.search.series import latency_text, latency_unit
 from hil.report.search.tables import measured_value, predicted_value, value_text
-from hil.search.result import Member, SearchResult
+from hil.search.result import Finalist, SearchResult
 
 STOPS = {
     "trials": "all trials asked for were made",
@@ -42,11 +42,11 @@ def sentence(result: SearchResult) -> str:
             return "No trial was finished. There is nothing to show."
         if within == 0:
             return f"None of {tried} meets every bound. The figures show how near they came."
-        return f"{within} of {tried} meet every bound, but no network was re-trained and handed over."
+        return f"{within} of {tried} meet every bound, but no network was re-trained and exported."
     return f"Out of {tried}, the winner {_accuracy_words(result, best)}{_cost_words(result, best)}"
 
 
-def _accuracy_words(result: SearchResult, best: Member) -> str:
+def _accuracy_words(result: SearchResult, best: Finalist) -> str:
     if best.test_accuracy is None:
         return f"has a validation error of {numbers.percent(best.mean_error)}, not tested,"
     examples = f"{result.test_examples:,} " if result.test_examples else ""
@@ -56,7 +56,7 @@ def _accuracy_words(result: SearchResult, best: Member) -> str:
     )
 
 
-def _cost_words(result: SearchResult, best: Member) -> str:
+def _cost_words(result: SearchResult, best: Finalist) -> str:
     found = best.measured
     if found is None:
         costs = best.predicted
@@ -108,14 +108,14 @@ def tiles(result: SearchResult) -> tuple[Tile, ...]:
     )  # fmt: skip
 
 
-def _accuracy_note(result: SearchResult, best: Member) -> str:
+def _accuracy_note(result: SearchResult, best: Finalist) -> str:
     if best.test_accuracy is None or not 0 <= best.test_accuracy <= 1 or not result.test_examples:
         return "test set touched once, at the end"
     half = Z95 * math.sqrt(best.test_accuracy * (1 - best.test_accuracy) / result.test_examples)
     return f"± {half * 100:.1f}{numbers.NBSP}% by the size of the test set; seed {best.chosen_seed}"
 
 
-def _cost_tile(result: SearchResult, best: Member, key: str, name: str) -> Tile:
+def _cost_tile(result: SearchResult, best: Finalist, key: str, name: str) -> Tile:
     measured = measured_value(best, key)
     value = predicted_value(best, key) if measured is None else measured
     how = "predicted, not measured" if measured is None else place_name(result.identity)
@@ -130,7 +130,7 @@ def _cost_tile(result: SearchResult, best: Member, key: str, name: str) -> Tile:
     return Tile(name, text, how, *_against(result, best, key))
 
 
-def _against(result: SearchResult, best: Member, key: str) -> tuple[str, bool | None]:
+def _against(result: SearchResult, best: Finalist, key: str) -> tuple[str, bool | None]:
     bound = result.bounds.get(key)
     if bound is None:
         return "", None
@@ -203,10 +203,10 @@ def methods(result: SearchResult) -> tuple[tuple[str, str], ...]:
     return (
         ("Error", "Of the full-int8 network on the validation set, a tenth of the training examples, stratified, that "
          "no weight was fitted to. Networks stopped early keep the error that they had, which cannot be compared with "
-         "that of networks trained to the end. The test set was used once, for the members, after the winner was named "
-         "by the mean error over its seeds."),
+         "that of networks trained to the end. The test set was used once, for the finalists, after the winner was "
+         "named by the mean error over its seeds."),
         ("RAM, flash", "As the runtime uses them: arena, stack and static data; weights, multipliers, tables and code. "
-         "Of the trials they are predicted from the architecture, of the members they are measured from the "
+         "Of the trials they are predicted from the architecture, of the finalists they are measured from the "
          "linked image and from what the device found overwritten. 1 KB is 1024 bytes."),
         ("Latency", _latency_note(result)),
         ("Front", "A network is on the front of the search when none is better in one of error, RAM, flash and latency "
@@ -225,8 +225,8 @@ def methods(result: SearchResult) -> tuple[tuple[str, str], ...]:
 def _latency_note(result: SearchResult) -> str:
     if not result.calibrated:
         return "No calibration was given: latency was not predicted, MACs stand for it, memory has a cautious margin."
-    again = " The members' measurements went into a new calibration." if result.recalibrated else ""
+    again = " The finalists' measurements went into a new calibration." if result.recalibrated else ""
     return (
-        f"Predicted per operator by a calibration of the identity above, in {latency_unit(result)}; of the members the "
-        f"median of several inferences, {place_name(result.identity)}.{again}"
+        f"Predicted per operator by a calibration of the identity above, in {latency_unit(result)}; of the finalists "
+        f"the median of several inferences, {place_name(result.identity)}.{again}"
     )

@@ -19,7 +19,7 @@ from hil.report.search.pareto import pareto_figure
 from hil.report.search.progress import NARROW, WIDE, progress_figure
 from hil.report.search.reported import reported_table
 from hil.report.search.series import measures_of
-from hil.search.result import Member, SearchResult
+from hil.search.result import Finalist, SearchResult
 
 MOST_PICTURES = 8
 MOST_POINTS_WITH_TITLES = 600  # in every Pareto figure; above, only the progress figure has them
@@ -66,7 +66,7 @@ def render_search(result: SearchResult, beside: SearchResult | None = None) -> s
         progress_text=_progress_text(result),
         pareto=tuple(pareto_figure(result, measure, compact=compact) for measure in measures),
         bounds=tables.bounds_table(result),
-        members=tables.members_table(result),
+        finalists=tables.finalists_table(result),
         agreement=tables.agreement_table(result),
         seeds=tables.seeds_table(result),
         pruned=len(pruned),
@@ -74,7 +74,7 @@ def render_search(result: SearchResult, beside: SearchResult | None = None) -> s
         sparsity=pruning.sparsity_table(result),
         comparison=None if beside is None else _comparison(result, beside),
         reported=reported_table(result),
-        pictures=tuple(_picture(result, item) for item in tables.ordered_members(result)[:MOST_PICTURES]),
+        pictures=tuple(_picture(result, item) for item in tables.ordered_finalists(result)[:MOST_PICTURES]),
         lineage=tables.lineage_table(result),
         failures=failures_table(result.failures),
     )
@@ -103,7 +103,7 @@ def _comparison(result: SearchResult, beside: SearchResult) -> Comparison:
     )
 
 
-def _picture(result: SearchResult, item: Member) -> Picture:
+def _picture(result: SearchResult, item: Finalist) -> Picture:
     won = item.index == result.winner
     name = f"#{item.index}{', the winner' if won else ''}"
     costs = item.predicted

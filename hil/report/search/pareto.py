@@ -1,4 +1,4 @@
-"""Error against each resource: all trials, their front, the bounds, and the members as measured."""
+"""Error against each resource: all trials, their front, the bounds, and the finalists as measured."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from hil.report.search.series import (
     ticks_of,
     trials_of,
 )
-from hil.search.result import Member, SearchResult
+from hil.search.result import Finalist, SearchResult
 
 HEIGHT = 372.0
 ERROR_NAME = "Validation error, int8"
@@ -38,8 +38,10 @@ def pareto_figure(result: SearchResult, measure: Measure, *, compact: bool) -> M
     trials = trials_of(result.points, measure)
     if not trials:
         return svg.empty(ident, axes.WIDTH, 200, measure.name, NOTHING)
-    members = [item for item in result.members if is_size(measure.member_value(item)) and is_error(item.mean_error)]
-    area = _area(ident, result, measure, trials, members)
+    finalists = [
+        item for item in result.finalists if is_size(measure.finalist_value(item)) and is_error(item.mean_error)
+    ]
+    area = _area(ident, result, measure, trials, finalists)
     front = staircase(full_trials(trials))
     description = (
         f"{numbers.plural(len(trials), 'trial')}; the front has {len(front)}, from "
@@ -55,7 +57,7 @@ def pareto_figure(result: SearchResult, measure: Measure, *, compact: bool) -> M
         area.base_line(), area.x_name(measure.axis_name),
         _marks(area, trials, titles=not compact and len(trials) <= MARK_LIMIT), front_line(area, front, "front"),
         _bounds(area, bound_of(result, measure), result.bounds.get("error"), measure),
-        _members(area, result, measure, members),
+        _finalists(area, result, measure, finalists),
     )  # fmt: skip
 
 
@@ -66,12 +68,12 @@ def _y_name(area: Panel, result: SearchResult, measure: Measure) -> str:
 
 
 def _area(
-    ident: str, result: SearchResult, measure: Measure, trials: Sequence[Trial], members: Sequence[Member]
+    ident: str, result: SearchResult, measure: Measure, trials: Sequence[Trial], finalists: Sequence[Finalist]
 ) -> Panel:
-    sizes = [item.x for item in trials] + [measure.member_value(item) or 0.0 for item in members]
+    sizes = [item.x for item in trials] + [measure.finalist_value(item) or 0.0 for item in finalists]
     low, high, log = size_scale_range(sizes, bound_of(result, measure))
     errors = [item.error for item in trials] + [
-        error for item in members for _, error in item.seed_errors if is_error(error)
+        error for item in finalists for _, error in item.seed_errors if is_error(error)
     ]
     bottom, top, log_y = error_range(errors, result.bounds.get("error"))
     return axes.panel(ident, (low, high), (bottom, top), log_x=log, log_y=log_y, height=HEIGHT, right=24)
@@ -125,11 +127,11 @@ def _bounds(area: Panel, size: float | None, error: float | None, measure: Measu
     return svg.join(parts)
 
 
-def _members(area: Panel, result: SearchResult, measure: Measure, members: Sequence[Member]) -> Markup:
-    """A diamond for each member at its mean error, with a line from its best to its worst seed."""
+def _finalists(area: Panel, result: SearchResult, measure: Measure, finalists: Sequence[Finalist]) -> Markup:
+    """A diamond for each finalist at its mean error, with a line from its best to its worst seed."""
     parts = []
-    for item in sorted(members, key=lambda item: item.index == result.winner):
-        value = measure.member_value(item)
+    for item in sorted(finalists, key=lambda item: item.index == result.winner):
+        value = measure.finalist_value(item)
         assert value is not None
         x, y = area.x.clamped(max(value, area.x.low)), area.y.clamped(error_floor(item.mean_error))
         errors = [error_floor(error) for _, error in item.seed_errors if is_error(error)] or [item.mean_error]
@@ -146,7 +148,7 @@ def _diamond(x: float, y: float, won: bool, title: str) -> Markup:
     return svg.tag("path", svg.title(title), d=svg.points_path(corners, closed=True), class_=class_)
 
 
-def _member_title(item: Member, measure: Measure, value: float) -> str:
+def _member_title(item: Finalist, measure: Measure, value: float) -> str:
     how = "predicted" if measure.measured(item) is None else "measured"
     return (
         f"#{item.index}: {measure.name} {measure.form(value)} {how}, error {numbers.percent(item.mean_error)} "

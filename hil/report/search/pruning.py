@@ -70,7 +70,7 @@ def pruning_figure(result: SearchResult, measure: Measure) -> Markup:
 
 
 def _origin(result: SearchResult, measure: Measure) -> str:
-    return origin(result, measure).partition(";")[0]  # there are no members in this figure
+    return origin(result, measure).partition(";")[0]  # there are no finalists in this figure
 
 
 def _shrinkings(area: axes.Panel, before: Sequence[Trial], after: Sequence[Trial]) -> Markup:

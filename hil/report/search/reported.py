@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from hil.report.charts import numbers
 from hil.report.charts.tables import Column, Table
-from hil.search.result import Member, SearchResult
+from hil.search.result import Finalist, SearchResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ def reported_table(result: SearchResult) -> Table | None:
     return Table(f"Published results on {result.dataset}", columns, tuple(rows), NOTE)
 
 
-def _own_rows(best: Member) -> list[tuple[str, ...]]:
+def _own_rows(best: Finalist) -> list[tuple[str, ...]]:
     accuracy = numbers.MISSING if best.test_accuracy is None else numbers.percent(best.test_accuracy)
     costs, macs = best.predicted, numbers.significant(best.predicted.macs)
     peak = numbers.size(costs.peak_memory) if costs.peak_memory >= 0 else numbers.MISSING

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from hil.report.charts import numbers
 from hil.report.charts.scale import Scale, byte_ticks, padded_range
-from hil.search.result import MeasuredFigures, Member, Point, SearchResult
+from hil.search.result import Finalist, MeasuredFigures, Point, SearchResult
 from hil.timers import UNITS
 from munas.cost.resources import Resources
 
@@ -20,7 +20,7 @@ LARGEST = 1e15  # what is beyond is no size and no time, and would overflow an a
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """One resource: `of` reads it from a prediction, `measured` from a member's measurement (None: not measurable).
+    """One resource: `of` reads it from a prediction, `measured` from a finalist's measurement (None: not measurable).
 
     `key` is the bound's name in the result; `form` and `tick` turn a value into text.
     """
@@ -29,15 +29,15 @@ class Measure:
     name: str
     axis_name: str
     of: Callable[[Resources], float | None]
-    measured: Callable[[Member], float | None]
+    measured: Callable[[Finalist], float | None]
     form: Callable[[float], str]
     tick: Callable[[float], str]
     in_bytes: bool
 
-    def member_value(self, member: Member) -> float | None:
-        """What was measured of `member`, else what is predicted."""
-        value = self.measured(member)
-        return self.of(member.predicted) if value is None else value
+    def finalist_value(self, finalist: Finalist) -> float | None:
+        """What was measured of `finalist`, else what is predicted."""
+        value = self.measured(finalist)
+        return self.of(finalist.predicted) if value is None else value
 
 
 def latency_unit(result: SearchResult) -> str:
@@ -97,7 +97,7 @@ def _macs() -> Measure:
 
 
 def _bytes(
-    key: str, name: str, of: Callable[[Resources], float | None], measured: Callable[[Member], float | None]
+    key: str, name: str, of: Callable[[Resources], float | None], measured: Callable[[Finalist], float | None]
 ) -> Measure:
     return Measure(key, name, f"{name}, bytes", of, measured, numbers.size, numbers.size, True)
 
@@ -110,7 +110,7 @@ def _latency(result: SearchResult) -> Measure:
     factor = result.milliseconds_per_unit
     scale = 1.0 if factor is None else factor
 
-    def measured(item: Member) -> float | None:
+    def measured(item: Finalist) -> float | None:
         return None if item.measured is None else item.measured.latency * scale
 
     return Measure(
@@ -133,8 +133,8 @@ def origin(result: SearchResult, measure: Measure) -> str:
         return "counted from the architecture"
     kind = "simulated" if result.identity.simulated else "measured"
     if measure.key == "latency":
-        return f"predicted from {kind} runs; members {kind}"
-    return f"predicted; members {kind}"
+        return f"predicted from {kind} runs; finalists {kind}"
+    return f"predicted; finalists {kind}"
 
 
 @dataclass(frozen=True, slots=True)

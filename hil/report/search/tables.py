@@ -10,7 +10,7 @@ from markupsafe import Markup
 from hil.report.charts import numbers, svg
 from hil.report.charts.tables import STRIP_ENDS, STRIP_HEIGHT, STRIP_WIDTH, Column, Table, interval_strip
 from hil.report.search.series import latency_text, latency_unit
-from hil.search.result import Member, Point, SearchResult
+from hil.search.result import Finalist, Point, SearchResult
 
 MOST_ANCESTORS = 40
 BOUND_NAMES = {
@@ -20,12 +20,12 @@ BOUND_NAMES = {
 }  # fmt: skip
 
 
-def ordered_members(result: SearchResult) -> tuple[Member, ...]:
+def ordered_finalists(result: SearchResult) -> tuple[Finalist, ...]:
     """The winner, then the others by their mean error."""
-    return tuple(sorted(result.members, key=lambda item: (item.index != result.winner, item.mean_error, item.index)))
+    return tuple(sorted(result.finalists, key=lambda item: (item.index != result.winner, item.mean_error, item.index)))
 
 
-def member_name(result: SearchResult, item: Member) -> str:
+def finalist_name(result: SearchResult, item: Finalist) -> str:
     """``#17``, and whether it won."""
     return f"#{item.index}{' winner' if item.index == result.winner else ''}"
 
@@ -41,59 +41,59 @@ def value_text(result: SearchResult, key: str, value: float | None) -> str:
     return numbers.significant(value) if key == "macs" else numbers.size(value)
 
 
-def predicted_value(item: Member, key: str) -> float | None:
-    """What the search believed about a member, by the name of a bound; the error is the mean over its seeds."""
+def predicted_value(item: Finalist, key: str) -> float | None:
+    """What the search believed about a finalist, by the name of a bound; the error is the mean over its seeds."""
     if key == "error":
         return item.mean_error
     value = getattr(item.predicted, key, None)
     return None if value is None or value < 0 else float(value)
 
 
-def measured_value(item: Member, key: str) -> float | None:
+def measured_value(item: Finalist, key: str) -> float | None:
     """What the device said, by the name of a bound; None where that is no measurement."""
     if item.measured is None or key not in ("ram", "flash", "latency"):
         return None
     return float(getattr(item.measured, key))
 
 
-def members_table(result: SearchResult) -> Table:
-    """All members: accuracy and costs, measured where they were."""
+def finalists_table(result: SearchResult) -> Table:
+    """All finalists: accuracy and costs, measured where they were."""
     rows = tuple(
         (
-            member_name(result, item), _mean_sd(item),
+            finalist_name(result, item), _mean_sd(item),
             numbers.MISSING if item.test_accuracy is None else numbers.percent(item.test_accuracy),
             *(value_text(result, key, _known(item, key)) for key in ("ram", "flash")),
             numbers.size(item.predicted.flash_weights if item.measured is None else item.measured.flash_weights),
             value_text(result, "latency", _known(item, "latency")), numbers.significant(item.predicted.macs),
             numbers.percent(item.sparsity) if item.sparsity > 0 else numbers.MISSING,
         )
-        for item in ordered_members(result)
+        for item in ordered_finalists(result)
     )  # fmt: skip
     columns = (
         Column("Network", "code"), Column("Validation error, mean ± sd", "number"), Column("Test accuracy", "number"),
         Column("RAM", "number"), Column("Flash", "number"), Column("of it weights", "number"),
         Column("Latency", "number"), Column("MACs", "number"), Column("Pruned by", "number"),
     )  # fmt: skip
-    notes = [f"#{item.index}: {item.message}." for item in ordered_members(result) if item.message]
-    caption = "Members of the front after re-training, as int8 networks on the device"
+    notes = [f"#{item.index}: {item.message}." for item in ordered_finalists(result) if item.message]
+    caption = "Finalists of the front after re-training, as int8 networks on the device"
     return Table(caption, columns, rows, " ".join(notes))
 
 
-def _known(item: Member, key: str) -> float | None:
+def _known(item: Finalist, key: str) -> float | None:
     value = measured_value(item, key)
     return predicted_value(item, key) if value is None else value
 
 
-def _mean_sd(item: Member) -> str:
+def _mean_sd(item: Finalist) -> str:
     mean = numbers.percent(item.mean_error)
     return f"{mean} ± {item.sd_error * 100:.2f}" if len(item.seed_errors) > 1 else mean
 
 
 def agreement_table(result: SearchResult) -> Table:
-    """Predicted against measured of every member, with the verdict."""
-    members = ordered_members(result)
-    end = _strip_end(members)
-    rows = tuple(_agreement_row(result, item, end) for item in members)
+    """Predicted against measured of every finalist, with the verdict."""
+    finalists = ordered_finalists(result)
+    end = _strip_end(finalists)
+    rows = tuple(_agreement_row(result, item, end) for item in finalists)
     columns = (
         Column("Network", "code"), Column("RAM predicted", "number"), Column("measured", "number"),
         Column("Flash predicted", "number"), Column("measured", "number"),
@@ -108,7 +108,7 @@ def agreement_table(result: SearchResult) -> Table:
     return Table("Predicted against measured", columns, rows, note if rows else "")
 
 
-def _agreement_row(result: SearchResult, item: Member, end: float) -> tuple[str, ...]:
+def _agreement_row(result: SearchResult, item: Finalist, end: float) -> tuple[str, ...]:
     found, promised = item.measured, item.predicted
     predicted = math.nan if promised.latency is None else promised.latency
     measured = math.nan if found is None else found.latency
@@ -116,7 +116,7 @@ def _agreement_row(result: SearchResult, item: Member, end: float) -> tuple[str,
                  for value in (promised.latency_low, promised.latency_high))  # fmt: skip
     error = numbers.relative_error(predicted, measured)
     return (
-        member_name(result, item), f"{promised.ram:,}", numbers.MISSING if found is None else f"{found.ram:,}",
+        finalist_name(result, item), f"{promised.ram:,}", numbers.MISSING if found is None else f"{found.ram:,}",
         f"{promised.flash:,}", numbers.MISSING if found is None else f"{found.flash:,}",
         numbers.count(predicted), numbers.count(measured), numbers.percent(error, signed=True),
         interval_strip(error, low, high, end),
@@ -125,10 +125,10 @@ def _agreement_row(result: SearchResult, item: Member, end: float) -> tuple[str,
     )  # fmt: skip
 
 
-def _strip_end(members: Sequence[Member]) -> float:
+def _strip_end(finalists: Sequence[Finalist]) -> float:
     reach = [
         abs(numbers.relative_error(value, item.measured.latency))
-        for item in members
+        for item in finalists
         if item.measured is not None
         for value in (item.predicted.latency, item.predicted.latency_low, item.predicted.latency_high)
         if value is not None
@@ -137,7 +137,7 @@ def _strip_end(members: Sequence[Member]) -> float:
     return next((end for end in STRIP_ENDS if worst <= end), STRIP_ENDS[-1])
 
 
-def agreement_verdict(item: Member) -> tuple[str, bool]:
+def agreement_verdict(item: Finalist) -> tuple[str, bool]:
     """Whether the device kept what the prediction promised, in words, and whether that is good."""
     if item.measured is None:
         return f"✗ not measured{': ' + item.message if item.message else ''}", False
@@ -148,33 +148,33 @@ def agreement_verdict(item: Member) -> tuple[str, bool]:
     return (f"✗ outside: {', '.join(item.outside)}", False) if item.outside else ("✓ as predicted", True)
 
 
-def _verdict(item: Member) -> Markup:
+def _verdict(item: Finalist) -> Markup:
     words, is_met = agreement_verdict(item)
     return svg.tag("span", words, class_="met" if is_met else "unmet")
 
 
 def seeds_table(result: SearchResult) -> Table:
     """Validation error of every re-training."""
-    members = ordered_members(result)
-    errors = [error for item in members for _, error in item.seed_errors if math.isfinite(error)]
+    finalists = ordered_finalists(result)
+    errors = [error for item in finalists for _, error in item.seed_errors if math.isfinite(error)]
     low, high = (min(errors), max(errors)) if errors else (0.0, 1.0)
     rows = tuple(
         (
-            member_name(result, item), numbers.percent(item.mean_error),
+            finalist_name(result, item), numbers.percent(item.mean_error),
             f"{item.sd_error * 100:.2f}{numbers.NBSP}%" if len(item.seed_errors) > 1 else numbers.MISSING,
             _seed_strip(item, low, high), _seed_list(item),
         )
-        for item in members
+        for item in finalists
     )  # fmt: skip
     columns = (
         Column("Network", "code"), Column("Mean", "number"), Column("sd", "number"),
         Column(f"{numbers.percent(low)} to {numbers.percent(high)}" if errors else "Errors", "graphic"),
-        Column("Seed: error; the network handed over is marked ★"),
+        Column("Seed: error; the network exported is marked ★"),
     )  # fmt: skip
     return Table("Int8 validation error by seed", columns, rows)
 
 
-def _seed_list(item: Member) -> Markup:
+def _seed_list(item: Finalist) -> Markup:
     return svg.join(
         svg.tag("span", f"{seed}: {numbers.percent(error)}{' ★' if seed == item.chosen_seed else ''}",
                 class_="word item")
@@ -182,8 +182,8 @@ def _seed_list(item: Member) -> Markup:
     )  # fmt: skip
 
 
-def _seed_strip(item: Member, low: float, high: float) -> Markup:
-    """A dot for each seed, a line at the mean; all members share the axis."""
+def _seed_strip(item: Finalist, low: float, high: float) -> Markup:
+    """A dot for each seed, a line at the mean; all finalists share the axis."""
 
     def at(error: float) -> float:
         part = (error - low) / (high - low) if high > low else 0.5
@@ -219,7 +219,7 @@ def bounds_table(result: SearchResult) -> Table:
     return Table("Bounds of the search", columns, rows)
 
 
-def _bound_cells(result: SearchResult, best: Member | None, key: str, bound: float | None) -> tuple[str, ...]:
+def _bound_cells(result: SearchResult, best: Finalist | None, key: str, bound: float | None) -> tuple[str, ...]:
     if best is None:
         return numbers.MISSING, numbers.MISSING, "no winner"
     predicted, measured = predicted_value(best, key), measured_value(best, key)

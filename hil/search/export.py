@@ -1,4 +1,5 @@
-"""The hand-over of a search: its front re-trained with several seeds, emitted, verified on the device, judged.
+"""The export of a search: its front re-trained with several seeds, emitted, verified on the device, and the winner
+named.
 
 Every stage keeps what it has done in the search's store, by the .tflite's sha256 or by trial, seed and effort: the
 same command goes on where an earlier one was stopped.
@@ -12,11 +13,11 @@ from pathlib import Path
 
 from hil.errors import CheckFailed, StoreError
 from hil.search.drift import figures_of, outside_of
-from hil.search.emit import NETWORKS, Bench, Network, emit, prune_folders, verified
-from hil.search.finals import Ask, Contender, Costs, FinalsPlan, contenders_of, plan_finals, plan_from_json
+from hil.search.emit import NETWORKS, ExportHarness, Network, emit, prune_folders, verified
+from hil.search.finals import Contender, Costs, FinalsPlan, FinalsRequest, contenders_of, plan_finals, plan_from_json
 from hil.search.front import Front, front_of
 from hil.search.recalibrate import Verified
-from hil.search.result import MeasuredFigures, Member, boxes_of
+from hil.search.result import Finalist, MeasuredFigures, boxes_of
 from munas.arch.graph import Shape, build_graph
 from munas.arch.space import to_dict
 from munas.cost.resources import Assessor, Resources
@@ -30,7 +31,7 @@ Score = Callable[[bytes], float]
 
 
 @dataclass(frozen=True, slots=True)
-class Training:
+class RetrainingSetup:
     """How the re-trainings run."""
 
     trainer: TrainerFactory
@@ -41,12 +42,12 @@ class Training:
 
 
 @dataclass(frozen=True, slots=True)
-class Handover:
-    """What was handed over; `seconds` is the wall time of re-training, measuring and testing."""
+class Export:
+    """What was exported; `seconds` is the wall time of re-training, measuring and testing."""
 
     front: Front
     plan: FinalsPlan
-    members: tuple[Member, ...]
+    finalists: tuple[Finalist, ...]
     winner: int | None
     is_recalibrated: bool
     notes: tuple[str, ...]
@@ -54,38 +55,38 @@ class Handover:
 
 
 @dataclass(frozen=True, slots=True)
-class Judge:
+class Criteria:
     """What networks are judged by: predictions, the objective's bounds and the hard budget."""
 
     assessor: Assessor
     bounds: Bounds
     hard: Bounds
 
-    def member(self, member: Member, checked: Verified | None) -> Member:
-        """The member with predictions of this judge's assessor, and its measurement held against them."""
+    def finalist(self, finalist: Finalist, checked: Verified | None) -> Finalist:
+        """The finalist with predictions of these criteria's assessor, and its measurement held against them."""
         if checked is None:
-            return member
+            return finalist
         predicted = self.assessor.assess(checked.architecture)
         measured = figures_of(checked.measurement)
-        return replace(member, predicted=predicted, measured=measured, outside=outside_of(predicted, measured))
+        return replace(finalist, predicted=predicted, measured=measured, outside=outside_of(predicted, measured))
 
-    def winner(self, members: Sequence[Member]) -> int | None:
+    def winner(self, finalists: Sequence[Finalist]) -> int | None:
         """Lowest mean error of those that were verified and are within every bound, the error's left out.
 
         If any is within the error's bound then this one is.
         """
         bounds = {**self.hard.values, **self.bounds.resources.values}
-        allowed = [item for item in members if _is_sound(item) and _within(item, Bounds(bounds))]
+        allowed = [item for item in finalists if _is_sound(item) and _within(item, Bounds(bounds))]
         return min(allowed, key=lambda item: (item.mean_error, item.index)).index if allowed else None
 
 
-def _within(member: Member, bounds: Bounds) -> bool:
-    assert member.measured is not None
-    return meets(features(member.mean_error, as_measured(member.predicted, member.measured)), bounds)
+def _within(finalist: Finalist, bounds: Bounds) -> bool:
+    assert finalist.measured is not None
+    return meets(features(finalist.mean_error, as_measured(finalist.predicted, finalist.measured)), bounds)
 
 
-def _is_sound(member: Member) -> bool:
-    return member.measured is not None and member.measured.mismatched == 0
+def _is_sound(finalist: Finalist) -> bool:
+    return finalist.measured is not None and finalist.measured.mismatched == 0
 
 
 def as_measured(predicted: Resources, measured: MeasuredFigures) -> Resources:
@@ -97,24 +98,29 @@ def as_measured(predicted: Resources, measured: MeasuredFigures) -> Resources:
 
 
 def choose(
-    store: SearchStore, trials: Sequence[TrialResult], judge: Judge, count: int, ask: Ask, costs: Costs
+    store: SearchStore,
+    trials: Sequence[TrialResult],
+    criteria: Criteria,
+    count: int,
+    wanted: FinalsRequest,
+    costs: Costs,
 ) -> tuple[Front, FinalsPlan]:
     """The front of a finished search, and what of it is trained again: the stored plan, where this end had one.
 
     Raises CheckFailed when no network fits the budget.
     """
-    front = front_of(trials, judge.bounds, judge.hard, count)
+    front = front_of(trials, criteria.bounds, criteria.hard, count)
     if not front.chosen:
         raise CheckFailed(_nothing(trials))
     # Of this very end: a search that went on, or another wish, gets a plan of its own.
-    wish = [len(trials), count, list(ask.seeds), ask.effort, judge.bounds.to_json()]
-    stored = store.document("handover")
+    wish = [len(trials), count, list(wanted.seeds), wanted.effort, criteria.bounds.to_json()]
+    stored = store.document("export") or store.document("handover")  # older versions wrote the second
     if isinstance(stored, dict) and stored.get("wish") == wish:
         plan = plan_from_json(stored.get("plan"))
-        if all(item in {one.trial.index for one in trials} for item in plan.members):
+        if all(item in {one.trial.index for one in trials} for item in plan.finalists):
             return front, plan
-    plan = plan_finals(front.chosen, ask, costs)
-    store.put_document("handover", {"wish": wish, "plan": plan.to_json()})
+    plan = plan_finals(front.chosen, wanted, costs)
+    store.put_document("export", {"wish": wish, "plan": plan.to_json()})
     return front, plan
 
 
@@ -134,12 +140,12 @@ def retrained(
     store: SearchStore,
     trials: Mapping[int, TrialResult],
     plan: FinalsPlan,
-    training: Training,
-    judge: Judge,
+    training: RetrainingSetup,
+    criteria: Criteria,
     watcher: FinalsWatcher | None,
 ) -> tuple[list[Contender], list[str]]:
     """The plan's networks trained again, and notes. Raises CheckFailed when no training succeeds."""
-    jobs = [FinalJob(trials[index].trial, seed, plan.effort) for index in plan.members for seed in plan.seeds]
+    jobs = [FinalJob(trials[index].trial, seed, plan.effort) for index in plan.finalists for seed in plan.seeds]
     finals = run_finals(
         store,
         jobs,
@@ -150,59 +156,59 @@ def retrained(
         preload=training.preload,
         watcher=watcher,
     )
-    return contenders_of(plan, trials, finals, judge.assessor, judge.hard)
+    return contenders_of(plan, trials, finals, criteria.assessor, criteria.hard)
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
-    """Where networks are handed over: `folder` is the run's, `task` the input shape and number of classes."""
+class ExportContext:
+    """Where networks are exported: `folder` is the run's, `task` the input shape and number of classes."""
 
     folder: Path
     dataset: str
     task: tuple[Shape, int]
-    bench: Bench
+    harness: ExportHarness
     store: SearchStore
 
 
-def hand_over(
-    desk: Desk, contenders: Sequence[Contender], judge: Judge, tell: Callable[[str], None]
-) -> tuple[list[Member], list[Verified | None]]:
-    """Emit and measure every contender; members without test accuracy. Raises HilError of the surroundings."""
-    members, checked = list[Member](), list[Verified | None]()
+def export_networks(
+    context: ExportContext, contenders: Sequence[Contender], criteria: Criteria, tell: Callable[[str], None]
+) -> tuple[list[Finalist], list[Verified | None]]:
+    """Emit and measure every contender; finalists without test accuracy. Raises HilError of the surroundings."""
+    finalists, checked = list[Finalist](), list[Verified | None]()
     for contender in contenders:
-        network = _network(desk, contender)
+        network = _network(context, contender)
         tell(f"network {contender.index}: writing and measuring it")
-        emit(network, _about(desk, contender))
-        found = verified(network, desk.bench, desk.store)
-        member = _member(desk, contender, network)
+        emit(network, _about(context, contender))
+        found = verified(network, context.harness, context.store)
+        finalist = _finalist(context, contender, network)
         if isinstance(found, str):
-            members.append(replace(member, message=found))
+            finalists.append(replace(finalist, message=found))
             checked.append(None)
         else:
-            members.append(judge.member(member, found))
+            finalists.append(criteria.finalist(finalist, found))
             checked.append(found)
-    prune_folders(desk.folder / NETWORKS, {Path(item.folder).name for item in members})
-    return members, checked
+    prune_folders(context.folder / NETWORKS, {Path(item.folder).name for item in finalists})
+    return finalists, checked
 
 
-def _network(desk: Desk, contender: Contender) -> Network:
+def _network(context: ExportContext, contender: Contender) -> Network:
     name, trained = f"{contender.index:05d}", contender.trained
-    shape, num_classes = desk.task
-    folder = desk.folder / NETWORKS / name
-    return Network(f"{desk.dataset}-{name}", trained.architecture, shape, num_classes, trained.tflite, folder)
+    shape, num_classes = context.task
+    folder = context.folder / NETWORKS / name
+    return Network(f"{context.dataset}-{name}", trained.architecture, shape, num_classes, trained.tflite, folder)
 
 
-def _about(desk: Desk, contender: Contender) -> dict[str, object]:
+def _about(context: ExportContext, contender: Contender) -> dict[str, object]:
     trial = contender.trial_result.trial
     return {
-        "dataset": desk.dataset, "trial": trial.index, "seed": contender.chosen_seed,
+        "dataset": context.dataset, "trial": trial.index, "seed": contender.chosen_seed,
         "validation_error": contender.trained.error, "sparsity": trial.sparsity,
         "drawn": to_dict(trial.architecture),
     }  # fmt: skip
 
 
-def _member(desk: Desk, contender: Contender, network: Network) -> Member:
-    return Member(
+def _finalist(context: ExportContext, contender: Contender, network: Network) -> Finalist:
+    return Finalist(
         index=contender.index,
         architecture=to_dict(network.architecture),
         layers=boxes_of(build_graph(network.architecture, network.input_shape, network.num_classes)),
@@ -214,29 +220,29 @@ def _member(desk: Desk, contender: Contender, network: Network) -> Member:
         predicted=contender.predicted,
         measured=None,
         outside=(),
-        folder=network.folder.relative_to(desk.folder).as_posix(),
+        folder=network.folder.relative_to(context.folder).as_posix(),
         sparsity=contender.trial_result.trial.sparsity,
     )
 
 
 def tested(
-    desk: Desk, contenders: Sequence[Contender], members: Sequence[Member], winner: int | None, score: Score,
-    has_time: Callable[[], bool], tell: Callable[[str], None],
-) -> list[Member]:  # fmt: skip
-    """The members with their accuracy on the test set, which nothing before has looked at: the winner's, and those of
+    context: ExportContext, contenders: Sequence[Contender], finalists: Sequence[Finalist], winner: int | None,
+    score: Score, has_time: Callable[[], bool], tell: Callable[[str], None],
+) -> list[Finalist]:  # fmt: skip
+    """The finalists with their accuracy on the test set, which nothing before has looked at: the winner's, and those of
     the others while there is time. Each is scored once, whatever is resumed."""
-    found = list(members)
-    for place in sorted(range(len(members)), key=lambda place: members[place].index != winner):
-        network = _network(desk, contenders[place])
+    found = list(finalists)
+    for place in sorted(range(len(finalists)), key=lambda place: finalists[place].index != winner):
+        network = _network(context, contenders[place])
         key = f"test:{network.sha256}"
-        accuracy = desk.store.document(key)
-        if accuracy is None and members[place].index != winner and not has_time():
+        accuracy = context.store.document(key)
+        if accuracy is None and finalists[place].index != winner and not has_time():
             found[place] = replace(found[place], message=found[place].message or "no time was left to test it")
             continue
         if accuracy is None:
-            tell(f"network {members[place].index}: test set, int8, reference kernels")
+            tell(f"network {finalists[place].index}: test set, int8, reference kernels")
             accuracy = score(network.tflite)
-            desk.store.put_document(key, accuracy)
+            context.store.put_document(key, accuracy)
         if not isinstance(accuracy, float) or not 0 <= accuracy <= 1:
             raise StoreError(f"the search store holds a damaged test accuracy ({accuracy!r}); name another folder")
         found[place] = replace(found[place], test_accuracy=accuracy)

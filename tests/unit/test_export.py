@@ -1,4 +1,4 @@
-"""The hand-over of a search: its choice, its plan, its files, its verdict, its resume; without QEMU and TensorFlow."""
+"""The export of a search: its choice, its plan, its files, its verdict, its resume; without QEMU and TensorFlow."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from hil.boards.board import load_board
 from hil.cli.graphs import describe_file
 from hil.codegen.plan import Plan
 from hil.errors import BudgetError, CheckFailed, ModelError, StoreError, UsageError
-from hil.search.bounds import Wishes, limits_of
+from hil.search.bounds import BoundOptions, limits_of
 from hil.search.drift import drift_text, outside_of
-from hil.search.finals import Ask, plan_finals
+from hil.search.finals import FinalsRequest, plan_finals
 from hil.search.front import front_of
-from hil.search.request import HandoverWishes, Request
-from hil.search.result import MeasuredFigures, Member, read_search_result
+from hil.search.request import ExportOptions, Request
+from hil.search.result import Finalist, MeasuredFigures, read_search_result
 from hil.search.run import Displays, Found, search
-from hil.search.training import Lesson
+from hil.search.training import TrainingRequest
 from munas.arch.graph import build_graph
 from munas.arch.space import random_cnn
 from munas.cost.estimate import works_of
@@ -37,7 +37,7 @@ from munas.search.store import SearchStore
 from munas.search.study import SearchSettings
 from munas.search.trial import Trained, Trial, TrialResult
 from tests.network_trainer import INPUT_SHAPE, NUM_CLASSES
-from tests.search_stub import StubBench, stub_calibration, stub_dataset, stub_teaching
+from tests.search_stub import StubHarness, stub_calibration, stub_dataset, stub_training
 
 HARD = Bounds({Metric.RAM: 64_000, Metric.FLASH: 64_000})
 BOUNDS = Bounds({Metric.ERROR: 0.1, Metric.RAM: 64_000, Metric.FLASH: 64_000})
@@ -113,18 +113,18 @@ CHOSEN = [trial_result(index, 0.1, 9_000, 20_000) for index in range(4)]
 
 
 def plan(seconds: float | None, least: float = 0.1) -> Any:
-    return plan_finals(CHOSEN, Ask((0, 1, 2), 1.0, least, seconds, 2), Costs())
+    return plan_finals(CHOSEN, FinalsRequest((0, 1, 2), 1.0, least, seconds, 2), Costs())
 
 
 def test_without_a_limit_everything_is_trained_as_asked() -> None:
     made = plan(None)
-    assert (made.members, made.seeds, made.effort, made.note) == ((0, 1, 2, 3), (0, 1, 2), 1.0, "")
+    assert (made.finalists, made.seeds, made.effort, made.note) == ((0, 1, 2, 3), (0, 1, 2), 1.0, "")
     assert plan(10_000) == made
 
 
 def test_the_effort_is_lowered_until_it_fits() -> None:
     made = plan(400)
-    assert made.members == (0, 1, 2, 3)
+    assert made.finalists == (0, 1, 2, 3)
     assert made.seeds == (0, 1, 2)
     # 12 trainings on two workers, four networks to measure, one to test; a little is kept back
     assert 0.75 * 400 < 600 * made.effort + 34 <= 0.85 * 400
@@ -134,8 +134,8 @@ def test_the_effort_is_lowered_until_it_fits() -> None:
 def test_then_networks_are_left_out_and_then_seeds() -> None:
     made = plan(120, least=0.2)
     assert made.effort == 0.2
-    assert len(made.members) < 4
-    assert plan(0) == replace(plan(0), members=(0,), seeds=(0,), effort=0.1)
+    assert len(made.finalists) < 4
+    assert plan(0) == replace(plan(0), finalists=(0,), seeds=(0,), effort=0.1)
 
 
 # -- the whole of it --
@@ -161,9 +161,9 @@ class World:
 
     def request(self, **changes: Any) -> Request:
         board, known = load_board("nucleo-f746zg"), stub_calibration()
-        wishes = changes.pop("wishes", Wishes(error=0.5))
-        limits = limits_of(wishes, "digits", board, known)
-        lesson = Lesson(stub_dataset(), self.folder, 0.2)
+        bound_options = changes.pop("bound_options", BoundOptions(error=0.5))
+        limits = limits_of(bound_options, "digits", board, known)
+        lesson = TrainingRequest(stub_dataset(), self.folder, 0.2)
         settings = SearchSettings(
             "digits", limits.bounds, limits.hard, population=6, sample=3, trials=12, effort=0.2,
             sparsity=(0.0, 0.5), workers=1, time_limit_s=60.0, memory_limit_bytes=2 << 30,
@@ -171,13 +171,13 @@ class World:
         request = Request(
             board=board, calibration=known, dataset=stub_dataset(), limits=limits,
             assessor=Assessor(known.memory, known, INPUT_SHAPE, NUM_CLASSES, proxies=True),
-            settings=settings, teaching=stub_teaching(lesson, self.journal),
-            handover=HandoverWishes(front=2, seeds=2), folder=self.folder, command="munas-hil search",
+            settings=settings, training=stub_training(lesson, self.journal),
+            export=ExportOptions(front=2, seeds=2), folder=self.folder, command="munas-hil search",
         )  # fmt: skip
         return replace(request, **changes)
 
-    def run(self, bench: StubBench | None = None, **changes: Any) -> Found:
-        return search(self.request(**changes), bench or StubBench(truth), Displays(None, None, lambda text: None))
+    def run(self, harness: StubHarness | None = None, **changes: Any) -> Found:
+        return search(self.request(**changes), harness or StubHarness(truth), Displays(None, None, lambda text: None))
 
     def trainings(self) -> set[str]:
         return {path.name for path in self.journal.iterdir()}
@@ -195,41 +195,41 @@ def test_everything_is_handed_over(world: World) -> None:
     result = found.result
     assert read_search_result(world.folder) == result
     assert (result.ok, result.failed, len(result.points)) == (12, 0, 12)
-    assert 1 <= len(result.members) <= 2
-    assert result.winner == min(result.members, key=lambda item: item.mean_error).index
-    for member in result.members:
-        folder = world.folder / member.folder
+    assert 1 <= len(result.finalists) <= 2
+    assert result.winner == min(result.finalists, key=lambda item: item.mean_error).index
+    for finalist in result.finalists:
+        folder = world.folder / finalist.folder
         assert {path.name for path in folder.iterdir()} == {
             "model.tflite", "architecture.json", "firmware", "measurement.json",
         }  # fmt: skip
         assert (folder / "firmware" / "model.c").is_file()
         (figures,) = describe_file(folder / "architecture.json", "faithful")
-        assert figures["macs"] == member.predicted.macs
+        assert figures["macs"] == finalist.predicted.macs
         (measurement,) = json.loads((folder / "measurement.json").read_text())
-        assert member.measured is not None
-        assert measurement["sha256"] == member.measured.sha256
-        assert [seed for seed, _ in member.seed_errors] == [0, 1]
-        assert member.chosen_seed == min(member.seed_errors, key=lambda item: item[1])[0]
-        assert member.mean_error == pytest.approx(sum(error for _, error in member.seed_errors) / 2)
-        assert (member.test_accuracy, member.outside) == (0.9, ())
+        assert finalist.measured is not None
+        assert measurement["sha256"] == finalist.measured.sha256
+        assert [seed for seed, _ in finalist.seed_errors] == [0, 1]
+        assert finalist.chosen_seed == min(finalist.seed_errors, key=lambda item: item[1])[0]
+        assert finalist.mean_error == pytest.approx(sum(error for _, error in finalist.seed_errors) / 2)
+        assert (finalist.test_accuracy, finalist.outside) == (0.9, ())
 
 
 def test_the_same_command_does_nothing_twice(world: World) -> None:
-    bench = StubBench(truth)
-    first = world.run(bench).result
-    done, measured = world.trainings(), list(bench.measured)
+    harness = StubHarness(truth)
+    first = world.run(harness).result
+    done, measured = world.trainings(), list(harness.measured)
     for path in world.journal.iterdir():
         path.unlink()
-    second = world.run(bench).result
+    second = world.run(harness).result
     assert world.trainings() == set()
-    assert bench.measured == measured
-    assert (second.members, second.winner, second.points) == (first.members, first.winner, first.points)
-    assert len(done) == 12 + 2 * len(first.members)
+    assert harness.measured == measured
+    assert (second.finalists, second.winner, second.points) == (first.finalists, first.winner, first.points)
+    assert len(done) == 12 + 2 * len(first.finalists)
 
 
 def test_it_goes_on_after_an_interruption_at_each_stage(world: World) -> None:
     with pytest.raises(KeyboardInterrupt):
-        world.run(StubBench(truth, fails=KeyboardInterrupt()))  # type: ignore[arg-type]
+        world.run(StubHarness(truth, fails=KeyboardInterrupt()))  # type: ignore[arg-type]
     trained = world.trainings()
     found = world.run()
     assert found.failure == ""
@@ -242,7 +242,7 @@ def test_more_trials_make_another_hand_over(world: World) -> None:
     found = world.run(settings=replace(request.settings, trials=30))
     assert len(found.result.points) == 30
     folders = {path.name for path in (world.folder / "networks").iterdir()}
-    assert folders == {Path(member.folder).name for member in found.result.members}
+    assert folders == {Path(finalist.folder).name for finalist in found.result.finalists}
 
 
 @pytest.mark.parametrize(
@@ -255,8 +255,8 @@ def test_more_trials_make_another_hand_over(world: World) -> None:
     ],
 )
 def test_drift_fails_and_everything_is_written(world: World, wrong: dict[str, Any], drift: str, text: str) -> None:
-    found = world.run(StubBench(lambda plan: truth(plan, **wrong)))
-    assert all(member.outside == (drift,) for member in found.result.members)
+    found = world.run(StubHarness(lambda plan: truth(plan, **wrong)))
+    assert all(finalist.outside == (drift,) for finalist in found.result.finalists)
     assert "calibrate again" in found.failure
     assert drift in found.failure
     assert read_search_result(world.folder) == found.result
@@ -264,20 +264,20 @@ def test_drift_fails_and_everything_is_written(world: World, wrong: dict[str, An
 
 
 def test_predictions_above_the_measurement_are_no_drift(world: World) -> None:
-    assert world.run(StubBench(lambda plan: truth(plan, ram=-200, flash=-100, latency=0.96))).failure == ""
+    assert world.run(StubHarness(lambda plan: truth(plan, ram=-200, flash=-100, latency=0.96))).failure == ""
 
 
 def test_outputs_that_differ_fail_and_cannot_win(world: World) -> None:
-    found = world.run(StubBench(truth, mismatched=1))
+    found = world.run(StubHarness(truth, mismatched=1))
     assert found.result.winner is None
     assert "outputs differ" in found.failure
     assert "no verified network" in found.failure
 
 
 def test_a_network_that_does_not_link_fails(world: World) -> None:
-    found = world.run(StubBench(truth, fails=BudgetError("too large by 12 bytes", {"FLASH": 12})))
+    found = world.run(StubHarness(truth, fails=BudgetError("too large by 12 bytes", {"FLASH": 12})))
     assert "was not verified: too large by 12 bytes" in found.failure
-    assert all(member.measured is None for member in found.result.members)
+    assert all(finalist.measured is None for finalist in found.result.finalists)
     assert not list(world.folder.glob("networks/*/measurement.json"))
 
 
@@ -285,15 +285,15 @@ def test_a_network_that_cannot_be_computed_fails(world: World, monkeypatch: pyte
     def refuse(*_: object) -> None:
         raise ModelError("operator 3 (CONV_2D): its sums can overflow 32 bits")
 
-    monkeypatch.setattr(StubBench, "deploy", refuse)
+    monkeypatch.setattr(StubHarness, "deploy", refuse)
     found = world.run()
     assert "was not verified: operator 3" in found.failure
     assert found.result.winner is None
-    assert (world.folder / found.result.members[0].folder / "model.tflite").is_file()
+    assert (world.folder / found.result.finalists[0].folder / "model.tflite").is_file()
 
 
 def test_an_error_above_the_users_bound_fails(world: World) -> None:
-    assert "above --max-error 1.00%" in world.run(wishes=Wishes(error=0.01)).failure
+    assert "above --max-error 1.00%" in world.run(bound_options=BoundOptions(error=0.01)).failure
 
 
 def test_a_measured_latency_above_its_bound_cannot_win(world: World) -> None:
@@ -301,7 +301,7 @@ def test_a_measured_latency_above_its_bound_cannot_win(world: World) -> None:
     slowest = Bounds({**request.limits.bounds.values, Metric.LATENCY: 1e12})
     limits = replace(request.limits, bounds=slowest)
     settings = replace(request.settings, bounds=slowest)
-    found = world.run(StubBench(lambda plan: truth(plan, latency=1e9)), limits=limits, settings=settings)
+    found = world.run(StubHarness(lambda plan: truth(plan, latency=1e9)), limits=limits, settings=settings)
     assert found.result.winner is None
 
 
@@ -324,9 +324,9 @@ def test_another_searchs_store_is_refused(world: World) -> None:
 
 def test_a_failed_seed_is_told_and_the_others_count(world: World) -> None:
     request = world.request()
-    trainer = replace(request.teaching.trainer, broken=(1,))  # type: ignore[type-var]
-    found = world.run(teaching=replace(request.teaching, trainer=trainer))
-    assert all([seed for seed, _ in member.seed_errors] == [0] for member in found.result.members)
+    trainer = replace(request.training.trainer, broken=(1,))  # type: ignore[type-var]
+    found = world.run(training=replace(request.training, trainer=trainer))
+    assert all([seed for seed, _ in finalist.seed_errors] == [0] for finalist in found.result.finalists)
     assert any("seed 1: training failed" in note for note in found.result.notes)
 
 
@@ -339,12 +339,12 @@ def test_trained_networks_cost_what_the_device_will_execute() -> None:
     assert math.isclose(found.latency, known.latency.predict(works_of(graph)).latency)
 
 
-def located(latency: float, ram: int = 100) -> Member:
-    """A member predicted at 100 to 102 instructions, measured at `latency`."""
+def located(latency: float, ram: int = 100) -> Finalist:
+    """A finalist predicted at 100 to 102 instructions, measured at `latency`."""
     predicted = Resources(1, 1, 1, 100, 100, 10, 101.0, 100.0, 102.0, "instructions")
     measured = MeasuredFigures(latency, "instructions", ram, 100, 100, 10, 8, 0, "0" * 64)
     outside = outside_of(predicted, measured)
-    return Member(
+    return Finalist(
         3, {}, (), ((0, 0.1),), 0, 0.1, 0.0, 0.9, predicted, measured, outside=outside, folder="networks/3",
         sparsity=0.0, message="",
     )  # fmt: skip
@@ -385,7 +385,7 @@ def test_what_a_kill_left_half_written_goes(world: World) -> None:
 
 
 def test_a_lowered_effort_is_never_none() -> None:
-    made = plan_finals(CHOSEN, Ask((0,), 1.0, 1e-7, 0.0, 1), Costs())
+    made = plan_finals(CHOSEN, FinalsRequest((0,), 1.0, 1e-7, 0.0, 1), Costs())
     assert made.effort == 1e-7
     assert "at effort 1e-07 instead of 1" in made.note
 
@@ -401,9 +401,9 @@ DAMAGED: list[tuple[str, Any]] = [
     ("elapsed_s", "soon"),
     ("elapsed_s", math.inf),
     ("elapsed_s", {"a": 1}),
-    ("handover", {"effort": math.nan}),
-    ("handover", {"members": [math.inf]}),
-    ("handover", {"seeds": 3}),
+    ("export", {"effort": math.nan}),
+    ("export", {"finalists": [math.inf]}),
+    ("export", {"seeds": 3}),
 ]
 GENERATORS = ["{}", '{"bit_generator": "PCG64", "state": 3}', '{"bit_generator": "MT19937"}']
 
@@ -413,7 +413,7 @@ def test_damaged_documents_are_told(world: World) -> None:
     for key, damage in DAMAGED:
         with SearchStore(world.folder / "search.sqlite") as store:
             known = store.document(key)
-            store.put_document(key, {**known, "plan": {**known["plan"], **damage}} if key == "handover" else damage)
+            store.put_document(key, {**known, "plan": {**known["plan"], **damage}} if key == "export" else damage)
         with pytest.raises(StoreError, match="damaged"):
             world.run()
         with SearchStore(world.folder / "search.sqlite") as store:
