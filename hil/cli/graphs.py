@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from hil.errors import UsageError
 from hil.files import read_regular
 from munas.arch.footprint import describe
-from munas.arch.graph import Mode, graph_of_entry
+from munas.arch.graph import Mode, graph_of_entry, mode_of
 
 MAX_FILE_BYTES = 64 * 1024 * 1024
-
-_MODES: dict[str, Mode] = {"faithful": "faithful", "reference": "reference"}
 
 
 def describe_file(path: Path, mode: str) -> list[dict[str, Any]]:
@@ -22,9 +20,10 @@ def describe_file(path: Path, mode: str) -> list[dict[str, Any]]:
     The file holds one ``{input_shape, num_classes, architecture}`` (or ``{layers}``, an operator graph), or a list of
     them, in the notation of the golden figures. Raises UsageError naming the entry.
     """
-    chosen = _MODES.get(mode)
-    if chosen is None:
-        raise UsageError(f"--mode {mode}: choose faithful or reference")
+    try:
+        chosen = mode_of(mode)
+    except ValueError as error:
+        raise UsageError(f"--mode {mode}: choose {' or '.join(get_args(Mode))}") from error
     document = _read(path)
     entries = document if isinstance(document, list) else [document]
     return [_describe(entry, f"{path.name}[{index}]", chosen) for index, entry in enumerate(entries)]

@@ -86,7 +86,7 @@ def _show_connected(name: str | None, as_json: bool) -> None:
 @app.command()
 def graph(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="JSON: {input_shape, num_classes, architecture}.")],
-    mode: Annotated[str, typer.Option("--mode", help="faithful (deployed) or reference (the authors').")] = "faithful",
+    mode: Annotated[str, typer.Option("--mode", help="deployed, or paper: the authors' graph.")] = "deployed",
     as_json: JsonOption = False,
 ) -> None:
     """Operator graph, MACs, size and peak memory of µNAS architectures."""

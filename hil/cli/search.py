@@ -52,7 +52,7 @@ WeightsOption = Annotated[
     str | None, typer.Option("--max-weights", help="Bound on weights and tables in flash, e.g. 8K.")
 ]
 StrategyOption = Annotated[str, typer.Option("--strategy", help="ageing (evolution) or random.")]
-ModeOption = Annotated[str, typer.Option("--mode", help="Graph of MACs, size, peak memory: faithful or reference.")]
+ModeOption = Annotated[str, typer.Option("--mode", help="Graph of MACs, size, peak memory: deployed or paper.")]
 SpaceOption = Annotated[str, typer.Option("--space", help="cnn or mlp.")]
 TrialsOption = Annotated[
     int | None,
@@ -115,7 +115,7 @@ def search(
     max_weights: WeightsOption = None,
     strategy: StrategyOption = "ageing",
     space: SpaceOption = "cnn",
-    mode: ModeOption = "faithful",
+    mode: ModeOption = "deployed",
     trials: TrialsOption = None,
     minutes: MinutesOption = None,
     effort: EffortOption = 0.2,

@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast, get_args
+from typing import get_args
 
 from hil.boards.board import Board
 from hil.boards.sizes import KIB, typed_size_bytes
@@ -26,7 +26,7 @@ from hil.search.recalibrate import records_beside
 from hil.search.request import UNLIMITED, ExportOptions, Request
 from hil.search.training import TrainingRequest, training_setup
 from hil.timers import UNITS
-from munas.arch.graph import Mode
+from munas.arch.graph import Mode, mode_of
 from munas.cost.calibration import Calibration, CodePart, KernelCode, MemoryModel
 from munas.cost.kernels import KernelVariant
 from munas.cost.resources import Assessor
@@ -56,7 +56,7 @@ class SearchOptions:
     calibration: Path | None = None
     strategy: str = "ageing"
     space: str = "cnn"
-    mode: str = "faithful"
+    mode: str = "deployed"
     trials: int | None = None
     minutes: float | None = None
     effort: float = 0.2
@@ -87,8 +87,7 @@ def check(options: SearchOptions) -> None:
         raise UsageError(f"--strategy {options.strategy} does not exist (known: ageing, random)")
     if options.space not in ("cnn", "mlp"):
         raise UsageError(f"--space {options.space} does not exist (known: cnn, mlp)")
-    if options.mode not in get_args(Mode):
-        raise UsageError(f"--mode {options.mode} does not exist (known: {', '.join(get_args(Mode))})")
+    _mode(options)
     for option, effort in (("--effort", options.effort), ("--final-effort", options.final_effort)):
         if not 0 < effort <= 1:
             raise UsageError(f"{option} {effort} is not above 0 and at most 1 (1 trains as long as the recipe says)")
@@ -103,6 +102,13 @@ def check(options: SearchOptions) -> None:
 
 def _strategy(options: SearchOptions) -> str:
     return _ALIASES.get(options.strategy, options.strategy)
+
+
+def _mode(options: SearchOptions) -> Mode:
+    try:
+        return mode_of(options.mode)
+    except ValueError as error:
+        raise UsageError(f"--mode {options.mode} does not exist (known: {', '.join(get_args(Mode))})") from error
 
 
 def _workers(options: SearchOptions) -> int:
@@ -168,7 +174,7 @@ def request_of(
     check(options)
     calibration, path = _calibration(options, board, identity, default_calibration, tell)
     limits = limits_of(options.bound_options, options.dataset, board, calibration)
-    _refuse_unreachable(options, board, limits, _assessor(options.dataset, calibration, options.mode))
+    _refuse_unreachable(options, board, limits, _assessor(options.dataset, calibration, _mode(options)))
     base = _base(options, calibration, path, identity)
     require_training()
     with mapped():
@@ -182,7 +188,7 @@ def request_of(
         calibration=calibration,
         dataset=dataset,
         limits=limits,
-        assessor=_assessor(dataset, calibration, options.mode),
+        assessor=_assessor(dataset, calibration, _mode(options)),
         settings=_settings(options, limits, training.rung_epochs, training.sparsity),
         training=training,
         export=ExportOptions(options.front, options.seeds, options.final_effort, options.recalibrate),
@@ -223,12 +229,12 @@ def _calibration(
     return None, path
 
 
-def _assessor(data: Dataset | str, calibration: Calibration | None, mode: str) -> Assessor:
+def _assessor(data: Dataset | str, calibration: Calibration | None, mode: Mode) -> Assessor:
     """Proxies included: the report shows them, and presets bound them."""
     shaped = DATASETS[data] if isinstance(data, str) else data
     memory = calibration.memory if calibration is not None else _cautious()
     shape, classes = shaped.input_shape, shaped.num_classes
-    return Assessor(memory, calibration, shape, classes, proxies=True, mode=cast("Mode", mode))
+    return Assessor(memory, calibration, shape, classes, proxies=True, mode=mode)
 
 
 def _cautious() -> MemoryModel:

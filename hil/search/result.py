@@ -16,6 +16,7 @@ from hil.calibration.result import Failure
 from hil.errors import UsageError
 from hil.files import read_regular
 from hil.measure.measurement import Identity
+from munas.arch.graph import mode_of
 from munas.cost.resources import Resources
 from munas.search.trial import Status
 
@@ -47,7 +48,7 @@ class Box:
 
 
 def boxes_of(graph: Graph) -> tuple[Box, ...]:
-    """The operators of a (faithful) graph, in its order."""
+    """The operators of a (deployed) graph, in its order."""
     return tuple(
         Box(
             op.kind.value, op.inputs, op.out_shape, op.kernel, op.stride, op.pool, op.pool_type,
@@ -231,6 +232,8 @@ def _finalist(document: dict[str, Any]) -> Finalist:
 def _of_version_1(document: Mapping[str, Any]) -> dict[str, Any]:
     """A document of version 1 in the words of version 2."""
     settings = {"trials" if key == "evaluations" else key: value for key, value in document["settings"].items()}
+    if "mode" in settings:
+        settings["mode"] = mode_of(settings["mode"])
     stop_reason = "trials" if document["stop_reason"] == "evaluations" else document["stop_reason"]
     renamed = {"finalists" if key == "members" else key: value for key, value in document.items()}
     return {**renamed, "settings": settings, "stop_reason": stop_reason}

@@ -64,7 +64,7 @@ class Groups:
 
 
 def channel_groups(graph: Graph) -> Groups:
-    """The groups of a faithful graph, in the order in which the network first has them; the input's is the first.
+    """The groups of a deployed graph, in the order in which the network first has them; the input's is the first.
 
     Left alone, as in munas: the input's channels, the logits, and what a layer fed directly by the input produces.
     Raises ValueError for an Add of terms that differ in their channels.
@@ -122,7 +122,7 @@ def shrink(
 ) -> tuple[AnyArchitecture, list[dict[str, NDArray[np.float32]]]]:
     """The network without the masked channels: its architecture, and its weights as new arrays.
 
-    `graph` is the architecture's faithful graph, `masks` has one array a group of `channel_groups(graph)`. The graph of
+    `graph` is the architecture's deployed graph, `masks` has one array a group of `channel_groups(graph)`. The graph of
     the result has the same operators in the same order. It computes what `munas.arch.prune.apply_masks` leaves of the
     network. Raises ValueError for masks that do not fit the groups, leave nothing of one, or cut one that is fixed.
     """
@@ -168,7 +168,7 @@ def _kept(
 
 
 def resize(architecture: AnyArchitecture, graph: Graph, sizes: Sequence[int]) -> AnyArchitecture:
-    """The architecture whose groups of channels have `sizes`; `graph` is its own faithful graph."""
+    """The architecture whose groups of channels have `sizes`; `graph` is its own deployed graph."""
     groups = channel_groups(graph)
     outputs = iter(
         sizes[groups.of_output[index]]

@@ -17,7 +17,7 @@ def problem_of(
     """The scheduling problem of a graph: tensor 0 is the network's input, tensor i + 1 the output of operator i.
 
     One byte an element, rounded up to `align`; `scratch` gives an operator's scratch bytes, rounded up likewise.
-    Without `count_input` the input takes no memory. In reference mode each operator that reads the input has a copy
+    Without `count_input` the input takes no memory. In paper mode each operator that reads the input has a copy
     of its own, live from the start to that operator, because the authors' figures count it so (tensors n + 1...).
     """
     input_bytes = _round_up(math.prod(graph.input_shape), align) if count_input else 0
@@ -27,7 +27,7 @@ def problem_of(
     for index, op in enumerate(graph.operators):
         reads_input = op.inputs[0] < 0 or min(op.inputs) < 0
         copy = 0
-        if reads_input and input_is_read and graph.mode == "reference":
+        if reads_input and input_is_read and graph.mode == "paper":
             copy = len(sizes)
             sizes.append(input_bytes)
             inputs.append(copy)

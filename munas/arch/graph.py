@@ -1,7 +1,7 @@
 """Operator graph of an architecture: shapes, MACs and weights.
 
-Two modes. `faithful` is the network that Keras trains and TensorFlow Lite deploys: pooling rounds down, a sum of n
-terms is a chain of two-input additions. `reference` is the graph of the µNAS authors, which rounds pooling up and
+Two modes. `deployed` is the network that Keras trains and TensorFlow Lite deploys: pooling rounds down, a sum of n
+terms is a chain of two-input additions. `paper` is the graph of the µNAS authors, which rounds pooling up and
 adds n terms at once; it exists to reproduce their figures.
 """
 
@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, cast, get_args
 
 from munas.arch.space import (
     AnyArchitecture,
@@ -34,7 +34,18 @@ MAX_RANK = 4
 Shape: TypeAlias = tuple[int, ...]
 """(H, W, C) or (N,), in elements; the batch of one is implied."""
 
-Mode: TypeAlias = Literal["faithful", "reference"]
+Mode: TypeAlias = Literal["deployed", "paper"]
+
+_OLDER_MODES: Mapping[str, Mode] = {"faithful": "deployed", "reference": "paper"}
+"""What older versions called them: still taken on the command line and in files."""
+
+
+def mode_of(name: str) -> Mode:
+    """The mode called `name`, today or by older versions. Raises ValueError for any other text."""
+    for mode in get_args(Mode):
+        if mode == _OLDER_MODES.get(name, name):
+            return cast("Mode", mode)
+    raise ValueError(f"mode {name!r} is not one of {', '.join(get_args(Mode))}")
 
 
 class Kind(StrEnum):
@@ -130,7 +141,7 @@ class Graph:
 
     input_shape: Shape
     operators: tuple[Operator, ...]
-    mode: Mode = "faithful"
+    mode: Mode = "deployed"
 
     @property
     def macs(self) -> int:
@@ -189,7 +200,7 @@ class _Builder:
         """Pooling whose stride is its window; the window is clipped to the feature map."""
         height, width, channels = self.shape(source)
         window = (min(size[0], height), min(size[1], width))
-        if self.mode == "reference":
+        if self.mode == "paper":
             rows, columns = -(-height // window[0]), -(-width // window[1])
         else:
             rows, columns = height // window[0], width // window[1]
@@ -199,7 +210,7 @@ class _Builder:
         """Sum of all sources, each zero-padded to the largest shape."""
         shapes = [self.shape(source) for source in sources]
         largest = tuple(max(sizes) for sizes in zip(*shapes, strict=True))
-        if self.mode == "reference":
+        if self.mode == "paper":
             return self._append(Kind.ADD, sources, largest)
         total = sources[0]
         for source in sources[1:]:
@@ -236,7 +247,7 @@ class _Builder:
 
 
 def build_graph(
-    architecture: AnyArchitecture, input_shape: Sequence[int], num_classes: int, mode: Mode = "faithful"
+    architecture: AnyArchitecture, input_shape: Sequence[int], num_classes: int, mode: Mode = "deployed"
 ) -> Graph:
     """The network of an architecture.
 
@@ -247,8 +258,7 @@ def build_graph(
         shape = _checked_shape(input_shape)
     except ValueError as error:
         raise ArchitectureError(f"input_shape: {error}") from None
-    if mode not in ("faithful", "reference"):
-        raise ValueError(f"mode {mode!r} is not one of faithful, reference")
+    mode = mode_of(mode)
     if isinstance(num_classes, bool) or not isinstance(num_classes, int) or not 2 <= num_classes <= MAX_EXTENT:
         raise ArchitectureError(f"num_classes {_short(num_classes)} is not an integer from 2 to {MAX_EXTENT}")
     builder = _Builder(shape, mode)
@@ -310,7 +320,7 @@ def _build_cnn(builder: _Builder, architecture: Architecture) -> int:
     return source
 
 
-def graph_from_layers(layers: object, mode: Mode = "reference") -> Graph:
+def graph_from_layers(layers: object, mode: Mode = "paper") -> Graph:
     """A graph from the golden `layers` notation: shapes are taken from it, weights and MACs are computed.
 
     Raises ArchitectureError naming the layer that is malformed.
@@ -378,7 +388,7 @@ def operator_notation(graph: Graph, op: Operator) -> dict[str, Any]:
     return notation
 
 
-def graph_of_entry(entry: object, mode: Mode = "faithful") -> Graph:
+def graph_of_entry(entry: object, mode: Mode = "deployed") -> Graph:
     """The graph of one entry of a `munas-hil graph` file: {input_shape, num_classes, architecture}, or {layers}.
 
     Other keys are ignored, so that the golden file's own entries can be given. Raises ArchitectureError.

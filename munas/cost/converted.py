@@ -8,7 +8,7 @@ from munas.arch.graph import INPUT, Graph, Kind, Operator
 
 
 def as_converted(graph: Graph) -> Graph:
-    """A faithful graph with equal pools merged, such as the pre-pools of branches that read the same input.
+    """A deployed graph with equal pools merged, such as the pre-pools of branches that read the same input.
 
     The converter computes a common subexpression once; only pools, which have no weights, can be one. The graph itself
     where there is nothing to merge.

@@ -45,7 +45,7 @@ class Estimate:
 
 
 def works_of(graph: Graph, *, dense_per_channel: bool = True) -> tuple[Work, ...]:
-    """Work of every step that the device executes for a faithful graph."""
+    """Work of every step that the device executes for a deployed graph."""
     return tuple(_deployed(work_of(operator), dense_per_channel) for operator in graph.operators)
 
 
@@ -78,7 +78,7 @@ def table_bytes(works: Sequence[Work]) -> int:
 
 
 def estimate(graph: Graph, calibration: Calibration, *, dense_per_channel: bool = True) -> Estimate:
-    """Estimate of a faithful graph's network."""
+    """Estimate of a deployed graph's network."""
     works = works_of(graph, dense_per_channel=dense_per_channel)
     return estimate_works(
         works, calibration, arena=arena_bytes(graph, works), weights=weights_bytes(works), tables=table_bytes(works)

@@ -48,7 +48,7 @@ class _Head:
 def floor(assessor: Assessor, *, mlp: bool = False) -> Resources:
     """Lower bounds on every figure of all CNNs (of all MLPs with `mlp`) that the assessor is for.
 
-    They hold in both modes: the reference graph rounds pooling up, so that it is never smaller than the faithful one.
+    They hold in both modes: the paper's graph rounds pooling up, so that it is never smaller than the deployed one.
     Raises ArchitectureError for an input that no network can have.
     """
     memory, calibration = assessor.memory, assessor.calibration

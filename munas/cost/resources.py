@@ -17,7 +17,7 @@ class Resources:
     """Costs of a network.
 
     `macs`, `model_size` (kernel and bias elements) and `peak_memory` (bytes; -1 where it was not asked for) are µNAS'
-    proxies, of the `Assessor`'s mode of the graph. All others are of the faithful graph, which is deployed: `ram` and
+    proxies, of the `Assessor`'s mode of the graph. All others are of the deployed graph: `ram` and
     `flash` are bytes as the runtime uses them, `flash_weights` the part of flash that is weights, biases,
     requantisation parameters and layer tables. Latency is in `unit`, with the interval that holds it; None, and an
     empty unit, without a calibration.
@@ -40,7 +40,7 @@ class Assessor:
     """Costs of architectures on one data set and board; pure, and can be pickled.
 
     `proxies` asks for `peak_memory`, which needs an order of its own. `mode` is the graph that µNAS' proxies are of:
-    ``reference`` is the paper's authors', for a search that bounds what they bound.
+    ``paper`` is its authors', for a search that bounds what they bound.
     """
 
     memory: MemoryModel
@@ -48,13 +48,13 @@ class Assessor:
     input_shape: Shape
     num_classes: int
     proxies: bool = False
-    mode: Mode = "faithful"
+    mode: Mode = "deployed"
 
     def assess(self, architecture: AnyArchitecture) -> Resources:
         """Costs of an architecture's network. Raises ArchitectureError where the input has no such network."""
         graph = build_graph(architecture, self.input_shape, self.num_classes)
         counted = graph
-        if self.mode == "reference":
+        if self.mode == "paper":
             counted = build_graph(architecture, self.input_shape, self.num_classes, self.mode)
         device = as_converted(graph)
         works = works_of(device)

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
 
+from munas.arch.graph import mode_of
 from munas.arch.space import parse_architecture, to_dict
 from munas.cost.resources import Resources
 from munas.database import Database, Format
@@ -151,7 +152,7 @@ class SearchStore:
     def identity(self) -> dict[str, Any] | None:
         """What `begin` was given first; None before that."""
         rows = self._database.rows("SELECT identity FROM search")
-        return dict(self._read(json.loads, rows[0][0])) if rows else None
+        return self._read(_identity, rows[0][0]) if rows else None
 
     def started(self) -> str | None:
         """When the search began, ISO 8601 in UTC."""
@@ -260,6 +261,12 @@ _TRIAL = "number, architecture, sparsity, seed, parent, change, rungs, effort"
 
 def _dumps(document: Any) -> str:
     return json.dumps(document, sort_keys=True, separators=(",", ":"))
+
+
+def _identity(text: str) -> dict[str, Any]:
+    fields = dict(json.loads(text))
+    # Older versions had other words for the modes.
+    return fields | {"mode": mode_of(fields["mode"])} if "mode" in fields else fields
 
 
 def _task(row: Sequence[Any]) -> Task:

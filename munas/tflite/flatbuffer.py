@@ -77,13 +77,13 @@ class _Sums:
 
 
 def write_tflite(graph: Graph, seed: int, *, dense_per_channel: bool = True) -> bytes:
-    """The .tflite file of a `faithful` graph; the same graph and seed give the same bytes.
+    """The .tflite file of a `deployed` graph; the same graph and seed give the same bytes.
 
     `dense_per_channel=False` gives dense layers one weight scale, as older converters did. Raises ValueError for a
-    graph in reference mode, which no converter can emit.
+    graph in paper mode, which no converter can emit.
     """
-    if graph.mode != "faithful":
-        raise ValueError("only a graph in faithful mode can be written: TFLite rounds pooling down and adds two by two")
+    if graph.mode != "deployed":
+        raise ValueError("only a graph in deployed mode can be written: TFLite rounds pooling down and adds two by two")
     return _Writer(graph, seed, dense_per_channel).finish()
 
 

@@ -18,7 +18,7 @@ _REVIVED = 0.01
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Emitted:
-    """A network as it is deployed: `graph` is its architecture's faithful one, `weights` one mapping an operator."""
+    """A network as it is deployed: `graph` is its architecture's, `weights` one mapping an operator."""
 
     architecture: AnyArchitecture
     graph: Graph

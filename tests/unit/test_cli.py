@@ -117,7 +117,7 @@ ARCHITECTURE = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("mode", ["faithful", "reference"])
+@pytest.mark.parametrize("mode", ["deployed", "paper", "faithful", "reference"])
 def test_graph_prints_a_list(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, mode: str
 ) -> None:

@@ -203,7 +203,7 @@ def test_everything_is_handed_over(world: World) -> None:
             "model.tflite", "architecture.json", "firmware", "measurement.json",
         }  # fmt: skip
         assert (folder / "firmware" / "model.c").is_file()
-        (figures,) = describe_file(folder / "architecture.json", "faithful")
+        (figures,) = describe_file(folder / "architecture.json", "deployed")
         assert figures["macs"] == finalist.predicted.macs
         (measurement,) = json.loads((folder / "measurement.json").read_text())
         assert finalist.measured is not None

@@ -178,5 +178,5 @@ def test_outputs_vary_over_the_verification_inputs() -> None:
 
 def test_reference_mode_is_refused() -> None:
     (graph,) = random_graphs(1, seed=3)
-    with pytest.raises(ValueError, match="faithful"):
-        write_tflite(dataclasses.replace(graph, mode="reference"), 1)
+    with pytest.raises(ValueError, match="deployed"):
+        write_tflite(dataclasses.replace(graph, mode="paper"), 1)

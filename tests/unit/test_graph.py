@@ -56,7 +56,7 @@ def golden(shared: Path) -> dict[str, Any]:
 class TestGolden:
     def test_reference_figures(self, golden: dict[str, Any]) -> None:
         for entry in golden["cnn"] + golden["mlp"] + golden["graphs"]:
-            graph = graph_of_entry(entry, "reference")
+            graph = graph_of_entry(entry, "paper")
             description = describe(graph)
             facts = entry["facts"]
             assert description["operators"] == entry["layers"], entry["id"]
@@ -72,7 +72,7 @@ class TestGolden:
             after = entry | {"architecture": entry["architecture_after_build"]}
             assert graph_of_entry(entry) == graph_of_entry(after)
 
-    def test_faithful_graph_is_the_keras_model(self, golden: dict[str, Any]) -> None:
+    def test_deployed_graph_is_the_keras_model(self, golden: dict[str, Any]) -> None:
         for entry in golden["cnn"]:
             graph, keras = graph_of_entry(entry), entry["keras"]
             costly = [op for op in graph.operators if op.kind in (Kind.CONV, Kind.DEPTHWISE, Kind.DENSE)]
@@ -116,7 +116,7 @@ class TestBuilding:
         assert [op.pool for op in graph.operators if op.kind is Kind.POOL] == [(2, 2), (1, 2)]
         assert shapes(graph)[:5] == [(1, 2, 1), (1, 2, 2), (1, 1, 2), (1, 1, 2), (1, 1, 2)]
 
-    @pytest.mark.parametrize(("mode", "expected"), [("faithful", (2, 3, 3)), ("reference", (3, 4, 3))])
+    @pytest.mark.parametrize(("mode", "expected"), [("deployed", (2, 3, 3)), ("paper", (3, 4, 3))])
     def test_pooling_rounds(self, mode: Mode, expected: tuple[int, ...]) -> None:
         architecture = network(Block((Layer(LayerType.POINTWISE, filters=3),)), pooling=Pooling(PoolType.AVG, 2))
         pool = build_graph(architecture, (5, 7, 1), 10, mode).operators[1]
@@ -206,7 +206,7 @@ class TestErrors:
             build_graph(MlpArchitecture((10,)), (4,), classes)  # type: ignore[arg-type]
 
     def test_mode(self) -> None:
-        with pytest.raises(ValueError, match="'keras' is not one of faithful, reference"):
+        with pytest.raises(ValueError, match="'keras' is not one of deployed, paper"):
             build_graph(MlpArchitecture((10,)), (4,), 10, "keras")  # type: ignore[arg-type]
 
     @pytest.mark.parametrize(
@@ -261,7 +261,7 @@ class TestDescribe:
         assert (description["peak_memory"], description["peak_memory_with_input"]) == (13, 26)
 
     def test_operators_can_be_read_back(self) -> None:
-        graph = build_graph(random_cnn(np.random.Generator(np.random.PCG64(8))), (49, 40, 1), 12, "reference")
+        graph = build_graph(random_cnn(np.random.Generator(np.random.PCG64(8))), (49, 40, 1), 12, "paper")
         assert graph_from_layers(describe(graph)["operators"]) == graph
 
 

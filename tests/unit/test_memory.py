@@ -221,13 +221,13 @@ class TestProblemOfGraph:
         assert {step.scratch for step in problem.steps} == {8}
         assert len(problem.steps) == len(graph.operators)
 
-    def test_the_input_is_live_once_in_faithful_mode_and_once_a_reader_in_reference_mode(self) -> None:
+    def test_the_input_is_live_once_in_deployed_mode_and_once_a_reader_in_paper_mode(self) -> None:
         # Two branches beside the main block, so that three operators read the input.
         block = Block((Layer(LayerType.POINTWISE, filters=2),))
         branch = Block(block.layers, is_branch=True)
         architecture = Architecture((block, branch, branch), None, (DenseLayer(10),))
-        graphs = [build_graph(architecture, (10, 10, 5), 10, mode) for mode in ("faithful", "reference")]
-        # In faithful mode the first two are added before the third one runs.
+        graphs = [build_graph(architecture, (10, 10, 5), 10, mode) for mode in ("deployed", "paper")]
+        # In deployed mode the first two are added before the third one runs.
         assert [peak_memory(graph, count_input=True) for graph in graphs] == [500 + 2 * 200, 3 * 500 + 200]
         assert [peak_memory(graph) for graph in graphs] == [2 * 200, 3 * 200]
 

@@ -147,7 +147,7 @@ def test_golden_figures_of_pruned_networks(shared: Path) -> None:
     assert entries
     for entry in entries:
         architecture = parse_architecture(entry["architecture"])
-        graph = build_graph(architecture, entry["input_shape"], entry["num_classes"], "reference")
+        graph = build_graph(architecture, entry["input_shape"], entry["num_classes"], "paper")
         masked = [mask for mask in entry["masks"] if mask["kept"] is not None]
         pruned = reference_pruned(graph, {mask["layer"]: mask["kept"] for mask in masked})
         facts = entry["facts_pruned"]
@@ -164,7 +164,7 @@ def test_golden_figures_of_pruned_networks(shared: Path) -> None:
 
 
 def test_no_channels_count_as_one_and_an_add_takes_its_largest_term() -> None:
-    graph = build_graph(BRANCHED, SHAPE, 10, "reference")
+    graph = build_graph(BRANCHED, SHAPE, 10, "paper")
     pruned = reference_pruned(graph, {"conv2d_1": 0, "conv2d_3": 5})
     by_name = {op.name: op for op in pruned.operators}
     assert by_name["conv2d_1"].out_shape[-1] == by_name["dw_conv2d"].out_shape[-1] == 1

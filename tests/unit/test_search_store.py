@@ -237,3 +237,12 @@ def test_a_damaged_record_is_an_error_with_advice(store: SearchStore) -> None:
 def test_a_missing_folder_is_an_error_with_advice(tmp_path: Path) -> None:
     with pytest.raises(SearchStoreError, match="folder exists"):
         SearchStore(tmp_path / "nowhere" / "s.sqlite")
+
+
+@pytest.mark.parametrize(("written", "today"), [("faithful", "deployed"), ("reference", "paper")])
+def test_a_store_in_older_words_is_the_same_search(tmp_path: Path, written: str, today: str) -> None:
+    with SearchStore(tmp_path / "old.sqlite") as opened:
+        opened.begin({**IDENTITY, "mode": written})
+    with SearchStore(tmp_path / "old.sqlite") as opened:
+        opened.begin({**IDENTITY, "mode": today})
+        assert opened.identity() == {**IDENTITY, "mode": today}
