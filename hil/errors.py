@@ -49,7 +49,14 @@ class BoardError(UsageError):
 
 
 class ModelError(UsageError):
-    """The .tflite is corrupt, not int8, or uses something unsupported."""
+    """The .tflite is corrupt, not int8, or uses something unsupported; `model` is its name, where that is said."""
+
+    def __init__(self, message: str, model: str = "") -> None:
+        super().__init__(f"{model}: {message}" if model else message)
+        self.model, self.reason = model, message
+
+    def __reduce__(self) -> tuple[type[ModelError], tuple[str, str]]:
+        return type(self), (self.reason, self.model)
 
 
 class ReferenceDied(ModelError):

@@ -179,17 +179,18 @@ static const struct {
     {"db", on_db},          {"infer", on_infer}, {"results", on_results},     {"help", on_help},
 };
 
-/* Takes the seal off a command of ours: ` #`, a tag (2 bytes) and the CRC-32 of what is before, started from the tag.
- * false when it does not fit. Other commands keep whatever they contain: the base protocol knows no seals. */
-static bool unseal(void)
+/* Takes the frame off a command of ours: ` #`, a sequence number (2 bytes) and the CRC-32 of what is before, started
+ * from that number. false when it does not fit. Other commands keep whatever they contain: the base protocol knows no
+ * frames. */
+static bool unframe(void)
 {
     uint32_t end = line_size;
     uint32_t size;
-    hil_reply_tag(0);
+    hil_reply_sequence(0);
     if (line[0] != 'h' || line[1] != 'i' || line[2] != 'l' || line[3] != ' ') {
         return true;
     }
-    while (line[end] != HIL_WIRE_SEAL) {
+    while (line[end] != HIL_WIRE_FRAME_MARK) {
         if (end-- == 0u) {
             return true;
         }
@@ -197,14 +198,14 @@ static bool unseal(void)
     if (line[end - 1u] != ' ' || !hil_unhex(line + end + 1u, &size) || size != 6u) {
         return false;
     }
-    const uint8_t *seal = (const uint8_t *)line + end + 1u;
-    const uint32_t tag = (uint32_t)seal[0] << 8 | seal[1];
-    const uint32_t crc = (uint32_t)seal[2] << 24 | (uint32_t)seal[3] << 16 | (uint32_t)seal[4] << 8 | seal[5];
-    if (hil_crc32_from(tag, (const uint8_t *)line, end - 1u) != crc) {
+    const uint8_t *frame = (const uint8_t *)line + end + 1u;
+    const uint32_t sequence = (uint32_t)frame[0] << 8 | frame[1];
+    const uint32_t crc = (uint32_t)frame[2] << 24 | (uint32_t)frame[3] << 16 | (uint32_t)frame[4] << 8 | frame[5];
+    if (hil_crc32_from(sequence, (const uint8_t *)line, end - 1u) != crc) {
         return false;
     }
     line[end - 1u] = '\0';
-    hil_reply_tag(tag);
+    hil_reply_sequence(sequence);
     return true;
 }
 
@@ -235,7 +236,7 @@ void hil_feed(uint8_t byte)
         line[line_size] = '\0';
         if (line_spoilt) {
             hil_error("Command too long or not text");
-        } else if (!unseal()) {
+        } else if (!unframe()) {
             hil_error(HIL_WIRE_DAMAGED);
         } else {
             execute();

@@ -42,7 +42,7 @@ void hil_text_end(void); /* CR LF */
 void hil_error(const char *text);
 void hil_error_at(const char *text, const char *what);
 void hil_error_number(const char *text, uint32_t number);
-void hil_reply_tag(uint32_t tag); /* of the command that the next replies answer */
+void hil_reply_sequence(uint32_t sequence); /* of the command that the next replies answer */
 void hil_reply(const char *key);  /* m-hil-KEY-[ */
 void hil_field_i32(int32_t value);
 void hil_field_u64(uint64_t value);

@@ -3,7 +3,7 @@
 #include "hil_runtime.h"
 
 static uint32_t line_crc;
-static uint32_t reply_tag;
+static uint32_t reply_sequence;
 static bool first_field;
 static bool in_line; /* something has been sent since the last line end */
 
@@ -161,14 +161,14 @@ void hil_error(const char *text)
     hil_error_at(text, "");
 }
 
-void hil_reply_tag(uint32_t tag)
+void hil_reply_sequence(uint32_t sequence)
 {
-    reply_tag = tag;
+    reply_sequence = sequence;
 }
 
 void hil_reply(const char *key)
 {
-    hil_line_crc_start(reply_tag);
+    hil_line_crc_start(reply_sequence);
     first_field = true;
     hil_text("m-hil-");
     hil_text(key);

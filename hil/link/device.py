@@ -2,9 +2,9 @@
 
 Nothing here knows what the port leads to: pyserial's object for a real board, an emulator's pty, or a test's own.
 
-Every command of the extension may be repeated, and is when its reply is damaged, late or lost. Its seal makes sure that
-the device runs no damaged command and that no reply to another one is taken for its own. What a device that reset in
-between has forgotten, its input, is recognised by its CRC and sent again.
+Every command of the extension may be repeated, and is when its reply is damaged, late or lost. Its frame makes sure
+that the device runs no damaged command and that no reply to another one is taken for its own. What a device that reset
+in between has forgotten, its input, is recognised by its CRC and sent again.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TypeVar
 from hil.errors import LinkError, LinkTimeout, ProtocolError
 from hil.link import protocol
 from hil.link.mlperf_protocol import BaseTiming, bracketed, parse_base_reply, parse_buffer
-from hil.link.protocol import DeviceIdentity, MemoryMap, MemoryReport, RunReply
+from hil.link.protocol import DeviceIdentity, MemoryMap, MemoryReport, RefusalCode, RunReply
 from hil.link.session import Exchange, InputLost, Refused, refuse_errors
 from hil.link.transport import POLL_S, Endless, Found, PortVanished, ReconnectingPort, SerialPort, Timeouts
 from hil.patterns import Pattern
@@ -72,11 +72,11 @@ class Device:
 
     def has_extension(self) -> bool:
         """Whether this is firmware of ours; stock MLPerf firmware does not know the word ``hil``."""
-        stranger = f"{protocol.UNKNOWN_COMMAND}hil"
         try:
             self._known()
         except Refused as error:
-            if str(error).endswith(stranger):
+            refusal = error.refusal
+            if refusal.code is RefusalCode.UNKNOWN_COMMAND and refusal.about == "hil":
                 return False
             raise
         return True
@@ -309,13 +309,19 @@ def _give_up(error: LinkError, failures: Sequence[LinkError]) -> None:
     last = failures[-1] if failures else None
     if error is last or isinstance(error, PortVanished):
         raise error  # no answer to a ping either, or a port that cannot be opened again
-    if isinstance(error, Refused) and str(error) == str(last) and not str(error).endswith(protocol.DAMAGED):
+    if isinstance(error, Refused) and isinstance(last, Refused) and error.refusal == last.refusal and _is_meant(error):
         raise error  # a refusal that comes twice is meant
     for kind, most in ((_is_long, MAX_LONG), (_is_death, MAX_DIED)):
         if kind(error) and sum(map(kind, failures)) == most - 1:
             raise error
     if len(failures) == ATTEMPTS - 1:
-        raise type(error)(f"{error} (after {ATTEMPTS} attempts)") from error
+        text = f"{error} (after {ATTEMPTS} attempts)"
+        raise (type(error)(text, error.refusal) if isinstance(error, Refused) else type(error)(text)) from error
+
+
+def _is_meant(error: Refused) -> bool:
+    """Whether it refuses what was sent, and not what a line made of it."""
+    return error.refusal.code is not RefusalCode.DAMAGED
 
 
 def _is_long(error: LinkError) -> bool:

@@ -7,10 +7,10 @@ word ``hil``. Everything that host and firmware must agree on is declared here o
     m-hil-KEY-[FIELD,FIELD,...]-XXXXXXXX
 
 whose last part is the CRC-32 (IEEE, hexadecimal) of all the characters before its dash. A host that must not take an
-old reply for a new one, or a damaged command for another one, seals its commands: `` #TTTTCCCCCCCC`` behind the text is
-a tag of its choice and the CRC-32 of the text, started from the tag. The device refuses a command whose seal does not
-fit, and starts the CRC-32 of its reply lines from the tag as well, so that they fit no other command. Tag 0 is that of
-commands without a seal.
+old reply for a new one, or a damaged command for another one, frames its commands: `` #SSSSCCCCCCCC`` behind the text
+is a sequence number of its choice and the CRC-32 of the text, started from that number. The device refuses a command
+whose frame does not fit, and starts the CRC-32 of its reply lines from the number as well, so that they fit no other
+command. Sequence number 0 is that of commands without a frame.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import re
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from enum import Enum
 
 from hil.errors import ProtocolError, TargetFaultError
 from hil.patterns import PatternKind
@@ -33,11 +34,8 @@ PROFILE_SLOTS = 64  # layers that one inference can be profiled for; more layers
 INLINE_OUTPUT_BYTES = 64  # outputs up to this come back in `hil run` itself
 ARENA_GUARD_BYTES = 64  # watched behind the arena, where there is memory behind it
 MAX_REPLY_BYTES = 1 << 20  # a device that talks for longer than this is not one of ours
-UNKNOWN_COMMAND = "Unknown command: "
 FAULT = "fault"
-SEAL = "#"
-DAMAGED = "Damaged command"  # the refusal of a command whose seal does not fit
-INPUT_LOST = ("Input incomplete", "Input spent")  # refusals that end when the input is sent again
+FRAME_MARK = "#"
 
 _EXTENSION = re.compile(r"m-hil-([a-z]+)-\[([^\]]*)\]-([0-9a-f]{8})\Z")
 _ERROR = re.compile(r"e-\[(.*)\]\Z")
@@ -111,6 +109,38 @@ def crc32(data: bytes) -> int:
     return zlib.crc32(data)
 
 
+# --- refusals ---------------------------------------------------------------------------------------------------
+
+
+class RefusalCode(Enum):
+    """Why a device refuses a command, as far as the host acts on it; the value is what the firmware's words begin with.
+
+    The last one fits all words that are none of the others.
+    """
+
+    DAMAGED = "Damaged command"  # its frame does not fit
+    UNKNOWN_COMMAND = "Unknown command: "
+    INPUT_INCOMPLETE = "Input incomplete"
+    INPUT_SPENT = "Input spent"
+    OTHER = ""
+
+
+INPUT_LOST = (RefusalCode.INPUT_INCOMPLETE, RefusalCode.INPUT_SPENT)  # they end when the input is sent again
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The device's answer to a command that it does not run: `text` is all that it said."""
+
+    code: RefusalCode
+    text: str
+
+    @property
+    def about(self) -> str:
+        """What stands behind the words of the code: the unknown command's name, for one."""
+        return self.text.removeprefix(self.code.value)
+
+
 # --- commands ---------------------------------------------------------------------------------------------------
 
 
@@ -119,23 +149,25 @@ def hil_command(name: str, *arguments: int | str) -> str:
     return " ".join(["hil", COMMANDS[name], *map(str, arguments)])
 
 
-def seal(text: str, tag: int) -> str:
-    """`text` with its seal; `tag` is a number of 16 bits, not 0."""
-    if not 0 < tag < 1 << 16:
-        raise ValueError(f"{tag} is no tag")
-    return f"{text} {SEAL}{tag:04x}{zlib.crc32(text.encode('ascii'), tag):08x}"
+def frame(text: str, sequence: int) -> str:
+    """`text` in its frame; `sequence` is a number of 16 bits, not 0."""
+    if not 0 < sequence < 1 << 16:
+        raise ValueError(f"{sequence} is no sequence number")
+    return f"{text} {FRAME_MARK}{sequence:04x}{zlib.crc32(text.encode('ascii'), sequence):08x}"
 
 
-def unseal(text: str) -> tuple[str, int] | None:
-    """The command and its tag (0 without a seal), as the device takes them; None when the seal does not fit."""
-    body, mark, found = text.rpartition(f" {SEAL}")
+def unframe(text: str) -> tuple[str, int] | None:
+    """The command and its sequence number (0 without a frame), as the device takes them; None when the frame does not
+    fit.
+    """
+    body, mark, found = text.rpartition(f" {FRAME_MARK}")
     if not mark:
         return text, 0
     try:
-        tag = int(found[:4], 16)
+        sequence = int(found[:4], 16)
     except ValueError:
         return None
-    return (body, tag) if tag and seal(body, tag) == text else None
+    return (body, sequence) if sequence and frame(body, sequence) == text else None
 
 
 def put_command(offset: int, data: bytes) -> str:
@@ -154,31 +186,36 @@ def db_commands(data: bytes, step: int = 31) -> list[str]:
 # --- replies ----------------------------------------------------------------------------------------------------
 
 
-def extension_line(key: str, *values: int | str, tag: int = 0) -> str:
-    """The line a device sends for `values` under `key` to a command with that tag (for tests and fake devices)."""
+def extension_line(key: str, *values: int | str, sequence: int = 0) -> str:
+    """The line a device sends for `values` under `key` to the command of that sequence number (for tests and fake
+    devices).
+    """
     body = f"m-hil-{key}-[{','.join(map(str, values))}]"
-    return f"{body}-{zlib.crc32(body.encode(), tag):08x}"
+    return f"{body}-{zlib.crc32(body.encode(), sequence):08x}"
 
 
-def parse_extension(line: str, tag: int = 0) -> tuple[str, list[str]] | None:
+def parse_extension(line: str, sequence: int = 0) -> tuple[str, list[str]] | None:
     """Key and fields of an extension line, None for any other line.
 
-    Raises ProtocolError when it is damaged, or answers a command with another tag: its CRC is wrong then.
+    Raises ProtocolError when it is damaged, or answers the command of another sequence number: its CRC is wrong then.
     """
     if not line.startswith("m-hil-"):
         return None
     match = _EXTENSION.match(line)
     if match is None:
         raise ProtocolError(f"malformed reply {line[:80]!r}")
-    if zlib.crc32(line[:-9].encode("latin-1"), tag) != int(match[3], 16):
+    if zlib.crc32(line[:-9].encode("latin-1"), sequence) != int(match[3], 16):
         raise ProtocolError(f"reply {line[:80]!r} arrived with a wrong CRC")
     return match[1], match[2].split(",")
 
 
-def parse_error(line: str) -> str | None:
-    """Text of an ``e-[...]`` line, None for any other line."""
+def parse_refusal(line: str) -> Refusal | None:
+    """What an ``e-[...]`` line says; None for any other line."""
     match = _ERROR.match(line)
-    return match[1] if match else None
+    if match is None:
+        return None
+    code = next((code for code in RefusalCode if match[1].startswith(code.value)), RefusalCode.OTHER)
+    return Refusal(code, match[1])
 
 
 def is_fault(line: str) -> bool:
@@ -313,10 +350,10 @@ def render_header() -> str:
         "",
         f"#define HIL_WIRE_TERMINATOR '{TERMINATOR}'",
         f'#define HIL_WIRE_READY "{READY}"',
-        f'#define HIL_WIRE_UNKNOWN_COMMAND "{UNKNOWN_COMMAND}"',
+        f'#define HIL_WIRE_UNKNOWN_COMMAND "{RefusalCode.UNKNOWN_COMMAND.value}"',
         f'#define HIL_WIRE_FAULT "{FAULT}"',
-        f"#define HIL_WIRE_SEAL '{SEAL}'",
-        f'#define HIL_WIRE_DAMAGED "{DAMAGED}"',
+        f"#define HIL_WIRE_FRAME_MARK '{FRAME_MARK}'",
+        f'#define HIL_WIRE_DAMAGED "{RefusalCode.DAMAGED.value}"',
         "",
         *(f'#define HIL_WIRE_CMD_{name} "{text}"' for name, text in COMMANDS.items()),
         "",

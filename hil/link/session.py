@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from hil.errors import LinkTimeout, ProtocolError
 from hil.link import protocol
+from hil.link.protocol import Refusal
 from hil.link.transport import Channel, Found, SerialPort, Timeouts
 
 PINGS = 3  # that a device may leave unanswered before it counts as dead
@@ -24,7 +25,14 @@ Parsed = TypeVar("Parsed")
 
 
 class Refused(ProtocolError):
-    """The device answered ``e-[...]``."""
+    """The device answered ``e-[...]``; `refusal` is what it said."""
+
+    def __init__(self, message: str, refusal: Refusal) -> None:
+        super().__init__(message)
+        self.refusal = refusal
+
+    def __reduce__(self) -> tuple[type[Refused], tuple[str, Refusal]]:
+        return type(self), (str(self), self.refusal)
 
 
 class InputLost(ProtocolError):
@@ -43,7 +51,7 @@ class Exchange:
         self._timeouts = timeouts
         self._channel = Channel(port, timeouts)
         # Replies to a former session at this port must not fit either.
-        self._tag = (os.getpid() ^ time.monotonic_ns() >> 20) & 0xFFFF
+        self._sequence = (os.getpid() ^ time.monotonic_ns() >> 20) & 0xFFFF
 
     @property
     def port(self) -> SerialPort:
@@ -93,8 +101,8 @@ class Exchange:
 
     def ask(self, text: str, parse: Callable[[Found], Parsed], silence_s: float) -> Parsed:
         """Send an extension command once; what `parse` makes of the verified lines (it raises ProtocolError)."""
-        self._tag = self._tag % 0xFFFF + 1
-        self._channel.send(protocol.seal(text, self._tag))
+        self._sequence = self._sequence % 0xFFFF + 1
+        self._channel.send(protocol.frame(text, self._sequence))
         self.astray = True
 
         def complete(found: Found) -> bool:
@@ -104,7 +112,7 @@ class Exchange:
                 return False
             return True
 
-        reply = self._channel.reply(silence_s, f"{text[:40]!r}", self._tag, complete)
+        reply = self._channel.reply(silence_s, f"{text[:40]!r}", self._sequence, complete)
         try:
             value = parse(reply.found)
         except ProtocolError as error:
@@ -121,6 +129,6 @@ class Exchange:
 def refuse_errors(lines: Sequence[str], text: str) -> None:
     """Raise Refused (InputRefused) for the first error line of the reply to `text`."""
     for line in lines:
-        if (refusal := protocol.parse_error(line)) is not None:
-            kind = InputRefused if refusal.startswith(protocol.INPUT_LOST) else Refused
-            raise kind(f"the device refused {text[:40]!r}: {refusal}")
+        if (refusal := protocol.parse_refusal(line)) is not None:
+            kind = InputRefused if refusal.code in protocol.INPUT_LOST else Refused
+            raise kind(f"the device refused {text[:40]!r}: {refusal.text}", refusal)

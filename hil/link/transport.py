@@ -1,7 +1,7 @@
 """Lines over a serial port: time-outs, an end to endless talk, getting back in step, a port that comes back.
 
-Nothing here knows commands. Whoever reads a reply says which tag it must carry; lines that do not carry it (damaged
-ones, and replies to former commands) are told apart here and never handed on as figures.
+Nothing here knows commands. Whoever reads a reply says which sequence number it must carry; lines that do not carry it
+(damaged ones, and replies to former commands) are told apart here and never handed on as figures.
 """
 
 from __future__ import annotations
@@ -148,8 +148,8 @@ class Timeouts:
 class Reply:
     """All lines up to ``m-ready``, or to the `timeout`.
 
-    `found` has key and fields of the extension lines that carry the right tag and CRC; `damaged` is the error of the
-    first one that does not.
+    `found` has key and fields of the extension lines that carry the right sequence number and CRC; `damaged` is the
+    error of the first one that does not.
     """
 
     lines: list[str] = field(default_factory=list)
@@ -179,7 +179,7 @@ class Channel:
             raise LinkError(f"the serial port died while sending {text[:40]!r}: {error}") from error
 
     def reply(
-        self, silence_s: float, what: str, tag: int = 0, complete: Callable[[Found], bool] = lambda _: False
+        self, silence_s: float, what: str, sequence: int = 0, complete: Callable[[Found], bool] = lambda _: False
     ) -> Reply:
         """What the device says up to ``m-ready``, with at most `silence_s` before and between lines.
 
@@ -201,17 +201,17 @@ class Channel:
                 return reply
             if received > protocol.MAX_REPLY_BYTES:
                 raise _endless(what)
-            if line and self._sort(line, tag, reply):
+            if line and self._sort(line, sequence, reply):
                 progress = time.monotonic()
                 silence_s = self._announced(reply) or silence_s
                 if complete(reply.found):
                     silence_s = min(silence_s, READY_S)
 
-    def _sort(self, line: str, tag: int, reply: Reply) -> bool:
+    def _sort(self, line: str, sequence: int, reply: Reply) -> bool:
         """Add `line` to the reply; whether it could be verified."""
         reply.lines.append(line)
         try:
-            found = protocol.parse_extension(line, tag)
+            found = protocol.parse_extension(line, sequence)
         except ProtocolError as error:
             reply.damaged = reply.damaged or error
             return False

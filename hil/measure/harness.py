@@ -155,9 +155,9 @@ class Harness:
         try:
             return self._runtime.deploy(data, name)
         except ModelError as error:
-            if str(error).startswith(name):
+            if error.model:
                 raise
-            raise ModelError(f"{name}: {error}") from error
+            raise ModelError(error.reason, name) from error
 
     def measure(self, data: bytes, name: str) -> Measured:
         """Measure the .tflite `data`; `name` is for people. Raises HilError; BudgetError when it does not fit."""

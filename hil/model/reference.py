@@ -106,5 +106,5 @@ def _fed(edge: Edge, tensor: Tensor, values: Int8Array) -> NDArray[Any]:
 
 def _refused(model: Model, error: Refused | Died) -> ModelError:
     if isinstance(error, Died):
-        return ReferenceDied(f"{model.name}: LiteRT's reference kernels cannot run the model: {error}")
-    return ModelError(f"{model.name}: LiteRT's reference kernels refuse the model: {error}")
+        return ReferenceDied(f"LiteRT's reference kernels cannot run the model: {error}", model.name)
+    return ModelError(f"LiteRT's reference kernels refuse the model: {error}", model.name)

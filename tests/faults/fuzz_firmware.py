@@ -35,13 +35,13 @@ def build(folder: Path) -> Path:
 
 
 def corpus(folder: Path) -> None:
-    """Whole dialogues to begin with, with and without seals."""
+    """Whole dialogues to begin with, with and without frames."""
     rng, data = random.Random(1), bytes(range(100))
     dialogues = [
         "name%profile%timestamp%help%", "db load 100%" + "".join(f"{text}%" for text in protocol.db_commands(data)[1:]),
         "db print%infer 3 1%results%", "hil id%hil fill 5 0%hil run%hil get 0 10%", "hil infer 20 2%hil profile%",
         "hil memory%hil run 7 0%hil input%", f"{protocol.put_command(0, data)}%hil input%hil run%",
-        f"{protocol.seal('hil id', 9)}%", f"db load 400%db {rng.randbytes(128).hex()}%", "x" * 400 + "%",
+        f"{protocol.frame('hil id', 9)}%", f"db load 400%db {rng.randbytes(128).hex()}%", "x" * 400 + "%",
     ]  # fmt: skip
     for index, text in enumerate(dialogues):
         for mode in (b"\x00", b"\x01"):

@@ -1,7 +1,7 @@
 """The host's parser against mutated replies: whatever a device says, a right figure or a HilError comes of it.
 
 By hand: ``python -m tests.faults.fuzz_host --seconds 600``. Each round gives a Device replies that are mixed from real
-ones (of the firmware itself, damaged, cut, repeated, with another tag) and noise.
+ones (of the firmware itself, damaged, cut, repeated, with another sequence) and noise.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class Echo:
         """Fields that do not belong, under a right CRC of another command: a confused device, not a noisy line."""
         key = self.rng.choice(list(protocol.KEYS.values()))
         values = [self.rng.choice(["", "0", "-1", "x", "9" * 30, "4294967296"]) for _ in range(self.rng.randrange(13))]
-        return protocol.extension_line(key, *values, tag=self.rng.randrange(1 << 16)).encode() + b"\r\n" + reply
+        return protocol.extension_line(key, *values, sequence=self.rng.randrange(1 << 16)).encode() + b"\r\n" + reply
 
     def close(self) -> None:
         pass
@@ -122,7 +122,7 @@ def parse(rng: random.Random, lines: Sequence[str], counts: Counter[str]) -> Non
     for line in mutated:
         fault = protocol.fault_error(line) if protocol.is_fault(line) else None
         assert fault is None or isinstance(fault, TargetFaultError)
-        protocol.parse_error(line)
+        protocol.parse_refusal(line)
         found = None
         with contextlib.suppress(ProtocolError):
             found = protocol.parse_extension(line)

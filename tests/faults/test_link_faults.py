@@ -55,7 +55,7 @@ def test_the_harness_would_notice_a_wrong_figure(monkeypatch: pytest.MonkeyPatch
     """Without the checksums, that is."""
     monkeypatch.setattr(protocol, "crc32", lambda _: 0)
 
-    def gullible(line: str, _tag: int = 0) -> tuple[str, list[str]] | None:
+    def gullible(line: str, _sequence: int = 0) -> tuple[str, list[str]] | None:
         if not line.startswith("m-hil-") or "-[" not in line:
             return None
         key, _, values = line.removeprefix("m-hil-").partition("-[")

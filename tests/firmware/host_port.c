@@ -130,17 +130,17 @@ uint32_t hil_port_ticks_hz(void)
 #ifdef HOST_FUZZ
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-/* The seal that no mutation would find: ` #0001` and the CRC-32 of the `size` bytes of the command. */
+/* The frame that no mutation would find: ` #0001` and the CRC-32 of the `size` bytes of the command. */
 static void feed_seal(const uint8_t *command, uint32_t size)
 {
-    char seal[16];
-    (void)snprintf(seal, sizeof seal, " #0001%08x", (unsigned)hil_crc32_from(1, command, size));
-    for (const char *next = seal; *next != '\0'; next++) {
+    char frame[16];
+    (void)snprintf(frame, sizeof frame, " #0001%08x", (unsigned)hil_crc32_from(1, command, size));
+    for (const char *next = frame; *next != '\0'; next++) {
         hil_feed((uint8_t)*next);
     }
 }
 
-/* The device is not reset between inputs, as a real one is not. The first byte says whether commands get seals. What
+/* The device is not reset between inputs, as a real one is not. The first byte says whether commands get frames. What
  * an input began is ended, and answered. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {

@@ -40,13 +40,13 @@ def parser(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return program
 
 
-TAG = 0xBEEF  # of all sealed commands
+SEQUENCE = 0xBEEF  # of all framed commands
 
 
 def extension(line: str) -> tuple[str, list[str]] | None:
-    """An extension line that answers a command with TAG, or one without a seal."""
+    """An extension line that answers a command with SEQUENCE, or one without a frame."""
     try:
-        return protocol.parse_extension(line, TAG)
+        return protocol.parse_extension(line, SEQUENCE)
     except ProtocolError:
         return protocol.parse_extension(line)
 
@@ -72,7 +72,7 @@ def random_command(rng: random.Random) -> bytes:
         "x" * rng.randrange(700),
     ]  # fmt: skip
     text = rng.choice(choices)
-    command = bytearray((protocol.seal(text, TAG) if rng.random() < 0.5 else text).encode())
+    command = bytearray((protocol.frame(text, SEQUENCE) if rng.random() < 0.5 else text).encode())
     if rng.random() < 0.3 and command and b"infer" not in command:
         for _ in range(rng.randrange(1, 4)):
             command[rng.randrange(len(command))] = rng.choice([rng.randrange(256), 0x20, 0])
@@ -106,20 +106,20 @@ def test_dialogue_of_this_test_reaches_every_command(parser: Path) -> None:
         lines += dialogue(parser, b"".join(random_command(rng) for _ in range(400)))
     keys = {found[0] for line in lines if (found := extension(line)) is not None}
     assert keys == set(protocol.KEYS.values())
-    assert {"m-load-done", "m-infer-done", f"e-[{protocol.DAMAGED}]"} <= set(lines)
+    assert {"m-load-done", "m-infer-done", f"e-[{protocol.RefusalCode.DAMAGED.value}]"} <= set(lines)
     assert any(line.startswith("m-results-[") for line in lines)
 
 
 def test_replies_carry_the_tag_of_their_command(parser: Path) -> None:
-    sent = f"hil id%{protocol.seal('hil id', 1)}%hil id%{protocol.seal('hil id', 0xFFFF)}%".encode()
+    sent = f"hil id%{protocol.frame('hil id', 1)}%hil id%{protocol.frame('hil id', 0xFFFF)}%".encode()
     lines = [line for line in dialogue(parser, sent) if line.startswith("m-hil-id-")]
-    for line, tag in zip(lines, (0, 1, 0, 0xFFFF), strict=True):
-        assert protocol.parse_extension(line, tag) is not None
-    sealed = protocol.seal("hil run 5 0", 77)
-    for place in range(len(sealed)):
+    for line, sequence in zip(lines, (0, 1, 0, 0xFFFF), strict=True):
+        assert protocol.parse_extension(line, sequence) is not None
+    framed = protocol.frame("hil run 5 0", 77)
+    for place in range(len(framed)):
         for bit in range(7):
-            damaged = sealed[:place] + chr(ord(sealed[place]) ^ 1 << bit) + sealed[place + 1 :]
-            if "%" not in damaged and damaged.lower() != sealed:  # a digit in upper case is the same digit
+            damaged = framed[:place] + chr(ord(framed[place]) ^ 1 << bit) + framed[place + 1 :]
+            if "%" not in damaged and damaged.lower() != framed:  # a digit in upper case is the same digit
                 lines = dialogue_lines(damaged, parser)
                 assert not any(line.startswith("m-hil-") for line in lines), damaged
 
@@ -131,4 +131,4 @@ def dialogue_lines(command: str, parser: Path) -> list[str]:
 
 def test_the_refusals_that_ask_for_the_input_again_are_the_firmwares(parser: Path) -> None:
     said = (FIRMWARE / "runtime" / "input.c").read_text()
-    assert all(f'hil_error("{text}' in said for text in protocol.INPUT_LOST)
+    assert all(f'hil_error("{code.value}' in said for code in protocol.INPUT_LOST)

@@ -34,17 +34,17 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hil.link.session.QUIET_S", 0.0)
 
 
-def retagged(line: str, tag: int) -> str:
-    """A line as the device sends it for a command with that tag."""
+def resequenced(line: str, sequence: int) -> str:
+    """A line as the device sends it for a command with that sequence."""
     try:
         found = protocol.parse_extension(line)
     except ProtocolError:
         return line  # damaged on purpose
-    return line if found is None else protocol.extension_line(found[0], *found[1], tag=tag)
+    return line if found is None else protocol.extension_line(found[0], *found[1], sequence=sequence)
 
 
 class ScriptedPort:
-    """Answers each command by `answer`: the lines, or None for silence. `log` has what was sent, without seals.
+    """Answers each command by `answer`: the lines, or None for silence. `log` has what was sent, without frames.
 
     An empty command is answered as a device does, unless the device is `dead`.
     """
@@ -70,14 +70,14 @@ class ScriptedPort:
         return data
 
     def write(self, data: bytes, /) -> int:
-        command, tag = protocol.unseal(data.decode().removesuffix(protocol.TERMINATOR)) or ("damaged", 0)
+        command, sequence = protocol.unframe(data.decode().removesuffix(protocol.TERMINATOR)) or ("damaged", 0)
         if not command:
             self._out += b"" if self.dead else b"e-[Unknown command: ]\r\nm-ready\r\n"
             return len(data)
         self.log.append(command)
         lines = self._answer(command)
         if lines is not None:
-            sent = [retagged(line, tag) for line in lines]
+            sent = [resequenced(line, sequence) for line in lines]
             self._out += "".join(f"{line}\r\n" for line in [*sent, protocol.READY]).encode("latin-1")
         return len(data)
 
@@ -166,23 +166,23 @@ def test_run_checks_that_the_input_is_the_hosts() -> None:
 def test_an_announced_silence_extends_the_time_out() -> None:
     class Slow(ScriptedPort):
         started = 0.0
-        tag = 0
+        sequence = 0
 
         def read(self, size: int = 1, /) -> bytes:
             if self.log[1:] and not self.started:
                 self.started = time.monotonic()
             if self.started and not self.in_waiting and time.monotonic() - self.started > 0.3:
-                lines = (protocol.extension_line(*what, tag=self.tag) for what in (INPUT, ("ticks", 0, 5)))
+                lines = (protocol.extension_line(*what, sequence=self.sequence) for what in (INPUT, ("ticks", 0, 5)))
                 self._out += "".join(f"{line}\r\n" for line in (*lines, protocol.READY)).encode()
                 self.started = float("inf")
             return super().read(size)
 
         def write(self, data: bytes, /) -> int:
-            command, self.tag = protocol.unseal(data.decode()[:-1]) or ("", 0)
+            command, self.sequence = protocol.unframe(data.decode()[:-1]) or ("", 0)
             if command == "hil id":
                 return super().write(data)
             self.log.append(command)
-            self._out += f"{protocol.extension_line('silence', announced_us, tag=self.tag)}\r\n".encode()
+            self._out += f"{protocol.extension_line('silence', announced_us, sequence=self.sequence)}\r\n".encode()
             return len(data)
 
     announced_us = 200_000
@@ -339,8 +339,8 @@ def test_a_reply_to_another_command_is_not_taken() -> None:
 
     class Behind(ScriptedPort):
         def write(self, data: bytes, /) -> int:
-            command, tag = protocol.unseal(data.decode()[:-1]) or ("", 0)
-            late.append(protocol.extension_line("memory", len(late), 0, 0, tag=tag) if command else "e-[x]")
+            command, sequence = protocol.unframe(data.decode()[:-1]) or ("", 0)
+            late.append(protocol.extension_line("memory", len(late), 0, 0, sequence=sequence) if command else "e-[x]")
             self._out += f"{late[-2] if len(late) > 1 else 'e-[y]'}\r\nm-ready\r\n".encode()
             return len(data)
 

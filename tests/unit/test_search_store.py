@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import sqlite3
 from collections.abc import Iterator
@@ -242,7 +243,8 @@ def test_a_missing_folder_is_an_error_with_advice(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("written", "today"), [("faithful", "deployed"), ("reference", "paper")])
 def test_a_store_in_older_words_is_the_same_search(tmp_path: Path, written: str, today: str) -> None:
     with SearchStore(tmp_path / "old.sqlite") as opened:
-        opened.begin({**IDENTITY, "mode": written})
+        text = json.dumps({**IDENTITY, "mode": written})
+        opened._database.execute("INSERT INTO search (id, identity) VALUES (1, ?)", (text,))
     with SearchStore(tmp_path / "old.sqlite") as opened:
         opened.begin({**IDENTITY, "mode": today})
         assert opened.identity() == {**IDENTITY, "mode": today}

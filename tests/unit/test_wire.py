@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import pickle
 import zlib
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from hil.errors import HilError, ProtocolError
 from hil.link import protocol
+from hil.link.session import InputRefused, Refused
 from hil.patterns import Pattern, PatternKind, pattern, verification_patterns
 
 HEADER = Path(__file__).resolve().parents[2] / "firmware" / "runtime" / "hil_wire.h"
@@ -83,22 +85,22 @@ def test_extension_line_round_trip() -> None:
     assert protocol.parse_extension("m-ready") is None
 
 
-@given(tag=st.integers(0, 0xFFFF), other=st.integers(0, 0xFFFF))
-def test_a_reply_to_another_command_never_fits(tag: int, other: int) -> None:
-    line = protocol.extension_line("ticks", 0, 123456, tag=tag)
-    assert protocol.parse_extension(line, tag) == ("ticks", ["0", "123456"])
-    if other != tag:
+@given(sequence=st.integers(0, 0xFFFF), other=st.integers(0, 0xFFFF))
+def test_a_reply_to_another_command_never_fits(sequence: int, other: int) -> None:
+    line = protocol.extension_line("ticks", 0, 123456, sequence=sequence)
+    assert protocol.parse_extension(line, sequence) == ("ticks", ["0", "123456"])
+    if other != sequence:
         with pytest.raises(ProtocolError, match="wrong CRC"):
             protocol.parse_extension(line, other)
 
 
-@given(tag=st.integers(1, 0xFFFF), position=st.integers(0, 22), bit=st.integers(0, 6))
-def test_a_damaged_command_is_not_taken_for_another(tag: int, position: int, bit: int) -> None:
-    text = protocol.seal("hil run 5 0", tag)
-    assert protocol.unseal(text) == ("hil run 5 0", tag)
+@given(sequence=st.integers(1, 0xFFFF), position=st.integers(0, 22), bit=st.integers(0, 6))
+def test_a_damaged_command_is_not_taken_for_another(sequence: int, position: int, bit: int) -> None:
+    text = protocol.frame("hil run 5 0", sequence)
+    assert protocol.unframe(text) == ("hil run 5 0", sequence)
     damaged = text[:position] + chr(ord(text[position]) ^ (1 << bit)) + text[position + 1 :]
-    found = protocol.unseal(damaged)
-    assert found is None or found == (damaged, 0)  # it has lost its seal, and its reply the tag
+    found = protocol.unframe(damaged)
+    assert found is None or found == (damaged, 0)  # it has lost its frame, and its reply the sequence
 
 
 def test_series_must_be_whole_and_in_order() -> None:
@@ -119,7 +121,7 @@ def test_one_flipped_bit_is_noticed(position: int, bit: int) -> None:
 @given(st.text(alphabet=st.characters(min_codepoint=0, max_codepoint=255), max_size=80))
 def test_no_line_does_worse_than_a_protocol_error(text: str) -> None:
     for line in (text, f"m-hil-{text}", f"e-[{text}]", f"e-[fault {text}]"):
-        protocol.parse_error(line)
+        protocol.parse_refusal(line)
         if protocol.is_fault(line):
             assert isinstance(protocol.fault_error(line), HilError)
         with contextlib.suppress(ProtocolError):
@@ -186,3 +188,30 @@ def test_a_damaged_fault_line_has_no_registers() -> None:
 
 def test_pattern_by_name_is_pattern_by_function() -> None:
     assert Pattern(PatternKind.RANDOM, 3).data(10) == pattern(PatternKind.RANDOM, 3, 10)
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "about"),
+    [
+        ("e-[Damaged command]", protocol.RefusalCode.DAMAGED, ""),
+        ("e-[Unknown command: hil]", protocol.RefusalCode.UNKNOWN_COMMAND, "hil"),
+        ("e-[Input incomplete]", protocol.RefusalCode.INPUT_INCOMPLETE, ""),
+        ("e-[Input spent: no RAM keeps it, load it again]", protocol.RefusalCode.INPUT_SPENT, None),
+        ("e-[No output yet]", protocol.RefusalCode.OTHER, "No output yet"),
+        ("e-[the device refused: Damaged command]", protocol.RefusalCode.OTHER, None),
+    ],
+)
+def test_a_refusal_has_a_code(line: str, code: protocol.RefusalCode, about: str | None) -> None:
+    found = protocol.parse_refusal(line)
+    assert found is not None
+    assert found.code is code
+    assert found.text == line[3:-1]
+    assert about is None or found.about == about
+    assert protocol.parse_refusal("m-ready") is None
+
+
+@pytest.mark.parametrize("kind", [Refused, InputRefused])
+def test_a_refusal_survives_the_way_to_another_process(kind: type[Refused]) -> None:
+    sent = kind("the device refused 'hil run'", protocol.Refusal(protocol.RefusalCode.INPUT_SPENT, "Input spent"))
+    found = pickle.loads(pickle.dumps(sent))
+    assert (type(found), str(found), found.refusal) == (kind, str(sent), sent.refusal)
