@@ -9,7 +9,7 @@ CALIBRATE_ARGS ?=
 # A first search, after a calibration: 5 minutes, and a network of at least 95 % with less than 8 KB of weights.
 SEARCH_ARGS ?= --dataset digits --minutes 4 --max-weights 8K --population 20 --sample 8
 
-.PHONY: install install-search system calibrate search bench test test-fast faults lint clean
+.PHONY: install install-search system calibrate search bench test test-fast faults lint dist clean
 
 install: $(STAMP)
 
@@ -52,5 +52,11 @@ test-fast: install-search
 faults: install
 	$(BIN)/python -m tests.faults.table $(FAULTS_ARGS)
 
+# The wheel is built of the sdist, so that neither holds what the other lacks.
+dist: install
+	rm -rf dist
+	$(BIN)/python -c "from setuptools import build_meta; build_meta.build_sdist('dist')"
+	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist dist/*.tar.gz
+
 clean:
-	rm -rf $(VENV) build runs
+	rm -rf $(VENV) build dist runs site

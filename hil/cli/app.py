@@ -15,17 +15,34 @@ from rich.console import Console
 from hil.boards.board import Board, Via, load_board
 from hil.boards.sizes import typed_size_bytes
 from hil.errors import InfrastructureError, UsageError
+from hil.version import VERSION
 
 if TYPE_CHECKING:
     from hil.targets.place import Place
 
 app = typer.Typer(
-    add_completion=False,
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     help="Measure neural networks on (emulated) microcontrollers and calibrate µNAS's estimators with it.",
 )
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        sys.stdout.write(f"munas-hil {VERSION}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _options_of_all(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    pass
+
+
 LOG_COLUMNS = 160  # of a table in a log, which nobody can widen
 
 
