@@ -100,7 +100,8 @@ def test_the_wheel_has_what_is_no_python_and_nothing_else(wheel: Path) -> None:
         names = set(archive.namelist())
     for folder in ("boards", "firmware"):
         ours = {path.relative_to(ROOT).as_posix() for path in (ROOT / folder).rglob("*") if path.is_file()}
-        assert {name.removeprefix("hil/shipped/") for name in names if name.startswith(f"hil/shipped/{folder}/")} == ours
+        prefix = f"hil/shipped/{folder}/"
+        assert {name.removeprefix("hil/shipped/") for name in names if name.startswith(prefix)} == ours
     assert {"hil/py.typed", "munas/py.typed", "hil/cycle_model/published.json"} <= names
     assert {name.split("/")[0] for name in names} == {"hil", "munas", f"munas_hil-{VERSION}.dist-info"}
 
