@@ -24,6 +24,7 @@ from hil.boards.target import Strict, Target
 from hil.boards.timing import Timing
 from hil.errors import BoardError
 from hil.resources import boards_dir
+from hil.timers import own_timer
 
 Via = Literal["hardware", "renode", "qemu"]
 
@@ -93,7 +94,7 @@ class Board(Strict):
             raise BoardError(f"board {self.name} has no target for --via {via}")
         if via == "renode":
             return found.model_copy(
-                update={"timer": "renode-instructions", "defines": {**found.defines, "HIL_RENODE": 1}}
+                update={"timer": own_timer("renode").kind, "defines": {**found.defines, "HIL_RENODE": 1}}
             )
         return found
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from hil.boards.machines import MACHINES, PORT_CORES
 from hil.boards.target import Target
+from hil.timers import own_timer
 
 
 def check_hardware(cpu: str, target: Target) -> None:
     """That `target` is what a real board with the core `cpu` (as -mcpu names it) can be. Raises ValueError."""
-    if target.timer != "dwt-cycles":
-        raise ValueError(f"hardware.timer is {target.timer!r}; a board has 'dwt-cycles'")
+    if target.timer != (own := own_timer("hardware").kind):
+        raise ValueError(f"hardware.timer is {target.timer!r}; a board has {own!r}")
     for key, unset in (("machine", None), ("tick_ns", 0), ("defines", {})):
         if getattr(target, key) != unset:
             raise ValueError(f"hardware.{key}: only [qemu] has it")
@@ -28,8 +29,8 @@ def check_qemu(cpu: str, target: Target) -> None:
         raise ValueError(f"qemu.machine {name!r} has no port of ours (known: {', '.join(MACHINES)})")
     if machine.core != cpu:
         raise ValueError(f"qemu.machine {name!r} has a {machine.core}, the board a {cpu}")
-    if target.timer != "icount-instructions":
-        raise ValueError(f"qemu.timer is {target.timer!r}; QEMU counts 'icount-instructions'")
+    if target.timer != (own := own_timer("qemu").kind):
+        raise ValueError(f"qemu.timer is {target.timer!r}; QEMU counts {own!r}")
     expected = {"port": machine.port, "tick_ns": machine.tick_ns, "defines": dict(machine.defines)}
     for key, value in expected.items():
         if getattr(target, key) != value:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from hil.boards.machines import own_tick_ns
 from hil.boards.sizes import SizeBytes
+from hil.timers import TimerKind
 
 
 class Strict(BaseModel):
@@ -44,7 +45,7 @@ class Target(Strict):
     port: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
     flash: Region
     sram: Region
-    timer: Literal["dwt-cycles", "icount-instructions", "renode-instructions"]
+    timer: TimerKind
     tick_ns: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     machine: Annotated[str, Field(pattern=r"^[a-z0-9-]+$")] | None = None
     defines: dict[Annotated[str, Field(pattern=r"^HIL_[A-Z0-9_]+$")], int] = {}

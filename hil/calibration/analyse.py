@@ -24,8 +24,8 @@ from hil.calibration.result import (
 )
 from hil.calibration.sample import describe
 from hil.codegen.plan import Plan
-from hil.cycle_model.modelled import TIMER
 from hil.measure.measurement import Identity
+from hil.timers import MODELLED
 from munas.cost.calibration import Calibration, KernelCode, MemoryModel
 from munas.cost.kernels import KernelVariant
 
@@ -161,7 +161,9 @@ def example(records: Sequence[Record]) -> Record | None:
 
 def cycle_shares(records: Sequence[Record]) -> CycleShares | None:
     """Where modelled cycles go, by class and by layer of the `example`; None where another timer gave the times."""
-    timed = [(record, record.measurement.modelled) for record in records if record.measurement.identity.timer == TIMER]
+    timed = [
+        (record, record.measurement.modelled) for record in records if record.measurement.identity.timer == MODELLED
+    ]
     modelled = {record.sample.index: found for record, found in timed if found is not None}
     shown = example([record for record, found in timed if found is not None])
     if shown is None:

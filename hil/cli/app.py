@@ -15,6 +15,7 @@ from rich.console import Console
 from hil.boards.board import Board, Via, load_board
 from hil.boards.sizes import typed_size_bytes
 from hil.errors import InfrastructureError, UsageError
+from hil.timers import MODELLED, timers_of
 from hil.version import VERSION
 
 if TYPE_CHECKING:
@@ -125,13 +126,11 @@ def chosen_watch(board: Board, via: Via, asked: bool | None) -> Literal["off", "
 
 def chosen_timer(board: Board, via: Via, timer: str | None) -> Literal["off", "timer"]:
     """Whether modelled cycles take the place of the timer's figures. Raises UsageError."""
-    from hil.cycle_model.modelled import TIMER
-
-    own = board.target(via).timer
-    if timer not in (None, own, TIMER) or (timer == TIMER and via != "qemu"):
-        known = f"{own}, {TIMER}" if via == "qemu" else own
-        raise UsageError(f"--timer {timer} does not exist via {via} (known: {known})")
-    return "timer" if timer == TIMER else "off"
+    board.target(via)
+    known = timers_of(via)
+    if timer is not None and timer not in known:
+        raise UsageError(f"--timer {timer} does not exist via {via} (known: {', '.join(known)})")
+    return "timer" if timer == MODELLED else "off"
 
 
 def emit_json(document: Any) -> None:

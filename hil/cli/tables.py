@@ -10,9 +10,10 @@ from rich.text import Text
 from hil.calibration.bench import BenchResult
 from hil.calibration.estimates import ModelEstimate
 from hil.cycle_model.model import Milliseconds
-from hil.cycle_model.modelled import TIMER, ModelledLatency
+from hil.cycle_model.modelled import ModelledLatency
 from hil.measure.measurement import Measurement
 from hil.terminal import printable
+from hil.timers import MODELLED
 
 
 def measurement_table(measurements: Sequence[Measurement]) -> Table:
@@ -54,7 +55,7 @@ def milliseconds_text(time: Milliseconds) -> str:
 def _modelled_caption(modelled: Sequence[ModelledLatency]) -> str:
     if not modelled:
         return ""
-    return f"; modelled: timer {TIMER}, {modelled[0].evidence or 'no evidence for milliseconds'}"
+    return f"; modelled: timer {MODELLED}, {modelled[0].evidence or 'no evidence for milliseconds'}"
 
 
 def estimate_table(estimates: Sequence[ModelEstimate]) -> Table:

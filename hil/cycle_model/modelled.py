@@ -7,7 +7,7 @@ import json
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from hil.boards.timing import Evidence, Timing
 from hil.cache import digest
@@ -15,8 +15,8 @@ from hil.cycle_model.model import Milliseconds, board_cycles, milliseconds, shar
 from hil.cycle_model.native import engine_dir
 from hil.cycle_model.record import Counters, InferenceRecord
 from hil.errors import RunnerError
+from hil.timers import MODELLED
 
-TIMER: Final = "modelled-cycles"
 _NO_EVIDENCE = "the board file has no evidence for its constants ([timing.evidence]): cycles only"
 
 
@@ -47,7 +47,7 @@ class ModelledLatency:
         time = self.milliseconds
         cycles = {"samples": list(self.samples), "min": min(self.samples), "median": self.median}
         return {
-            "timer": TIMER, "cycles": {**cycles, "max": max(self.samples)},
+            "timer": MODELLED, "cycles": {**cycles, "max": max(self.samples)},
             "milliseconds": None if time is None else {"value": time.estimate, "low": time.low, "high": time.high},
             "reason": _NO_EVIDENCE if time is None else None,
             "counters": self.counters.to_json(),

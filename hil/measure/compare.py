@@ -18,7 +18,7 @@ from hil.errors import CalibrationMismatch, UsageError
 from hil.files import read_regular
 from hil.jobs.store import Store
 from hil.measure.measurement import Identity, Measurement, Memory, measurement_from_json
-from hil.timers import UNITS
+from hil.timers import unit_of
 
 MAX_FILE_BYTES = 256 << 20
 MODEL = "model"  # declared when the networks themselves are what differs
@@ -164,7 +164,7 @@ def _checked(item: Measurement) -> Measurement:
     figures += [item.outputs.checked, item.outputs.mismatched]
     if not item.latency.samples or any(type(value) is not int or value < 0 for value in figures):
         raise ValueError(f"a figure of {item.model!r} is not a whole number")
-    if UNITS.get(item.identity.timer) != item.latency.unit:
+    if unit_of(item.identity.timer) != item.latency.unit:
         raise ValueError(f"{item.identity.timer!r} does not count {item.latency.unit!r}")
     if not isinstance(item.model, str) or not isinstance(item.sha256, str):
         raise TypeError("a network without name or hash")

@@ -17,7 +17,7 @@ from hil.build.sources import Project
 from hil.build.toolchain import Toolchain, find_toolchain
 from hil.codegen.render import DEFAULT_PROFILE
 from hil.codegen.render import Options as ProjectOptions
-from hil.cycle_model.modelled import TIMER, ModelledLatency, constants_id, modelled_latency
+from hil.cycle_model.modelled import ModelledLatency, constants_id, modelled_latency
 from hil.cycle_model.record import InferenceRecord
 from hil.errors import BudgetError, HilError, InfrastructureError, ModelError, TargetFaultError, UsageError
 from hil.files import read_regular
@@ -32,7 +32,7 @@ from hil.runtimes.registry import DEFAULT_RUNTIME, RUNTIMES
 from hil.targets.detect import Connected
 from hil.targets.place import make_runner
 from hil.targets.runners.base import Runner
-from hil.timers import UNITS
+from hil.timers import MODELLED, TIMERS
 from munas.cost.calibration import KernelCode
 
 MAX_MODEL_BYTES = 64 * 1024 * 1024
@@ -125,13 +125,14 @@ class Harness:
         """What every measurement of this harness carries."""
         board, via = self.board, self.options.via
         is_modelled = self.options.modelled == "timer"
+        timer = MODELLED if is_modelled else board.target(via).timer
         return Identity(
             board=board.name,
             core=board.core,
             runtime=self._runtime.name,
             via=via,
-            simulated=via != "hardware",
-            timer=TIMER if is_modelled else board.target(via).timer,
+            simulated=TIMERS[timer].simulated,
+            timer=timer,
             clock_hz=board.clock_hz,
             tick_ns=board.target(via).tick_ns,
             compiler=self._toolchain.version,
@@ -182,7 +183,7 @@ class Harness:
             model=name,
             sha256=hashlib.sha256(data).hexdigest(),
             identity=self.identity,
-            latency=Latency(UNITS[self.identity.timer], timed.samples),
+            latency=Latency(TIMERS[self.identity.timer].unit, timed.samples),
             layers=_layers(plan, timed.layers),
             memory=figures.memory,
             outputs=wanted.compared(figures.answers),

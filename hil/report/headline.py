@@ -4,13 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-TIMERS = {
-    "icount-instructions": "instructions retired, counted by the emulator",
-    "renode-instructions": "virtual time of Renode at one instruction a cycle",
-    "dwt-cycles": "cycles of the core's own counter (DWT)",
-    "modelled-cycles": "cycles of a timing model, not of a core",
-}
-
 
 @dataclass(frozen=True, slots=True)
 class Tile:

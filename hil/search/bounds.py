@@ -12,8 +12,8 @@ from typing import Final
 
 from hil.boards.board import Board
 from hil.boards.sizes import typed_size_bytes
-from hil.cycle_model.modelled import TIMER as MODELLED
 from hil.errors import UsageError
+from hil.timers import MODELLED
 from munas.cost.calibration import Calibration
 from munas.search.objective import PRESETS, Bounds, Metric
 
@@ -177,6 +177,6 @@ def _latency(text: str, board: Board, calibration: Calibration | None) -> float:
 
 def _ways(clock: Clock) -> str:
     return (
-        f"give a number of {clock.unit} such as 5M, or calibrate with --timer modelled-cycles on a board with timing"
+        f"give a number of {clock.unit} such as 5M, or calibrate with --timer {MODELLED} on a board with timing"
         " evidence or on a real board (--via hardware) and search with the same options"
     )

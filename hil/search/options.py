@@ -25,7 +25,7 @@ from hil.search.errors import mapped
 from hil.search.recalibrate import records_beside
 from hil.search.request import UNLIMITED, ExportOptions, Request
 from hil.search.training import TrainingRequest, training_setup
-from hil.timers import UNITS
+from hil.timers import TIMERS
 from munas.arch.graph import Mode, mode_of
 from munas.cost.calibration import Calibration, CodePart, KernelCode, MemoryModel
 from munas.cost.kernels import KernelVariant
@@ -210,7 +210,7 @@ def _calibration(
         raise UsageError(f"calibration {path} is not a file; name a calibration.toml")
     if options.calibration is not None or os.path.isfile(path):
         known = calibration_for(path, identity)
-        if known.latency.unit != (unit := UNITS[identity.timer]):
+        if known.latency.unit != (unit := TIMERS[identity.timer].unit):
             raise UsageError(
                 f"calibration {path}: latency.unit is {known.latency.unit!r}, and {identity.timer} counts {unit};"
                 " calibrate again"

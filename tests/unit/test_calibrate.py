@@ -18,13 +18,14 @@ from hil.calibration.record import from_result
 from hil.calibration.result import CalibrationResult, read_result, result_from_json
 from hil.calibration.sample import Limits, draw_sample
 from hil.codegen.plan import Plan, make_plan
-from hil.cycle_model.modelled import TIMER, ModelledLatency
+from hil.cycle_model.modelled import ModelledLatency
 from hil.cycle_model.record import Counters
 from hil.errors import BudgetError, CalibrationMismatch, InfrastructureError, LinkTimeout, UsageError
 from hil.jobs.store import Result, Store
 from hil.measure.measurement import Build, Identity, Latency, LayerTime, Measurement, Memory, Outputs
 from hil.model.load import parse_model
 from hil.report.run import write_calibration_report
+from hil.timers import MODELLED
 from munas.cost.estimate import estimate_works
 from munas.cost.variants import loop_counts
 
@@ -111,7 +112,7 @@ def _modelled(result: Result, cycles: int) -> Result:
     counters = Counters(*(0 for _ in fields(Counters)))
     shares = {"load": cycles * 2 // 3, "pipeline": cycles // 3} if result.sample else {"load": cycles}
     modelled = ModelledLatency((cycles,), None, counters, layers, shares, "constants", None)
-    identity = replace(IDENTITY, timer=TIMER)
+    identity = replace(IDENTITY, timer=MODELLED)
     measurement = replace(found.measurement, identity=identity, modelled=modelled)
     return replace(result, record=dict(result.record) | {"measurement": measurement.to_json()})
 

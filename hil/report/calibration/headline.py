@@ -7,7 +7,8 @@ import math
 from hil.calibration.result import CalibrationResult
 from hil.report.calibration.latency import law_text
 from hil.report.charts import numbers
-from hil.report.headline import TIMERS, Fact, Tile, via_name
+from hil.report.headline import Fact, Tile, via_name
+from hil.timers import TIMERS, words_of
 
 TARGET_MAPE = 0.03
 TARGET_WITHIN = 0.95
@@ -35,11 +36,11 @@ def provenance(result: CalibrationResult) -> str:
     """Where the times come from, in a sentence: nobody should take a simulated figure for a real one."""
     identity = result.identity
     if not identity.simulated:
-        return f"Measured on the board itself: {TIMERS.get(identity.timer, identity.timer)}."
+        return f"Measured on the board itself: {words_of(identity.timer)}."
     worth = "are as good as the evidence for it" if identity.cycle_model else "say nothing about milliseconds"
     return (
         f"No board was involved. {via_name(identity.via)} ran the firmware for {identity.board}; times are "
-        f"{TIMERS.get(identity.timer, identity.timer)}, and {worth}."
+        f"{words_of(identity.timer)}, and {worth}."
     )
 
 
@@ -141,23 +142,5 @@ def methods(result: CalibrationResult, r2: float, dropped: int) -> tuple[tuple[s
 
 
 def _time_note(result: CalibrationResult) -> str:
-    timer = result.identity.timer
-    if timer == "icount-instructions":
-        return (
-            "Instructions that the emulated core executed in one inference, the median of several; the count is exact "
-            "and the same in every run. It is not a time: on boards, one instruction has been seen to take 1.28 to "
-            "1.70 cycles (Cortex-M4) or 0.74 to 0.93 (Cortex-M7), depending on the network, flash wait states and "
-            "caches. Ratios between networks carry over roughly, milliseconds do not."
-        )
-    if timer == "renode-instructions":
-        return (
-            "Renode's virtual time, which advances by one cycle an instruction, the median of several inferences. It "
-            "is neither a time nor quite a count: its maintainers say that it is not 1:1."
-        )
-    if timer == "modelled-cycles":
-        return (
-            "Cycles of a timing model fed with the emulated core's instructions and memory accesses, the median of "
-            "several inferences. A model is not a measurement on a board."
-        )
-    clock = numbers.frequency(result.identity.clock_hz)
-    return f"Cycles of the core's own counter at {clock}, the median of several single inferences on the board."
+    timer = TIMERS.get(result.identity.timer)
+    return "" if timer is None else timer.note.replace("{clock}", numbers.frequency(result.identity.clock_hz))

@@ -7,10 +7,11 @@ from datetime import UTC, datetime
 
 from hil.measure.measurement import Identity
 from hil.report.charts import numbers
-from hil.report.headline import TIMERS, Fact, Tile, via_name
+from hil.report.headline import Fact, Tile, via_name
 from hil.report.search.series import latency_text, latency_unit
 from hil.report.search.tables import measured_value, predicted_value, value_text
 from hil.search.result import Finalist, SearchResult
+from hil.timers import words_of
 
 STOPS = {
     "trials": "all trials asked for were made",
@@ -73,7 +74,7 @@ def _cost_words(result: SearchResult, best: Finalist) -> str:
 def provenance(result: SearchResult) -> str:
     """Where times come from: nobody should take a simulated figure for a real one."""
     identity = result.identity
-    timer = TIMERS.get(identity.timer, identity.timer)
+    timer = words_of(identity.timer)
     if not identity.simulated:
         return f"Accuracy is LiteRT's on the host, whose outputs the board repeated bit for bit; times are {timer}."
     worth = "" if result.milliseconds_per_unit is not None else " They say nothing about milliseconds."

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from hil.report.charts import numbers
 from hil.report.charts.scale import Scale, byte_ticks, padded_range
 from hil.search.result import Finalist, MeasuredFigures, Point, SearchResult
-from hil.timers import UNITS
+from hil.timers import unit_of
 from munas.cost.resources import Resources
 
 LOG_FROM_RATIO = 8.0  # of the largest to the smallest size drawn
@@ -42,7 +42,7 @@ class Measure:
 
 def latency_unit(result: SearchResult) -> str:
     """What latencies are counted in; without a calibration, what the timer of the measurements counts."""
-    return result.unit or UNITS.get(result.identity.timer, "ticks")
+    return result.unit or unit_of(result.identity.timer)
 
 
 def latency_text(result: SearchResult, value: float) -> str:

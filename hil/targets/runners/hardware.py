@@ -23,6 +23,7 @@ from hil.targets.detect import Connected
 from hil.targets.flash import Flasher, flasher_for
 from hil.targets.locks import any_device
 from hil.targets.runners.base import Session
+from hil.timers import TIMERS
 
 LOCK_WAIT_S = 600.0  # a campaign hands its jobs to whichever board is free
 OPEN_TIMEOUT_S = 10.0  # a probe's port comes back a moment after its drive
@@ -89,7 +90,8 @@ class HardwareRunner:
             _until_quiet(first, device)
             flasher.reset(first)
             yield Session(
-                port, "hardware", False, target.timer, Fraction(1), self._timeouts, board.clock_hz, device.serial_number
+                port, "hardware", TIMERS[target.timer].simulated, target.timer, Fraction(1), self._timeouts,
+                board.clock_hz, device.serial_number
             )  # fmt: skip
         finally:
             with suppress(OSError, serial.SerialException):

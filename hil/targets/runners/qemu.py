@@ -30,6 +30,7 @@ from hil.link.device import Timeouts
 from hil.link.transport import open_port
 from hil.targets.process import GUARD, GUARD_INSTALL
 from hil.targets.runners.base import Session, no_records
+from hil.timers import TIMERS
 
 QEMU = "qemu-system-arm"
 START_TIMEOUT_S = 20.0  # for QEMU itself; it takes 0.05 s on an idle machine
@@ -69,7 +70,7 @@ class QemuRunner:
                 port = _open_port(emulator.pty())
                 emulator.execute("x-exit-preconfig")
                 yield Session(
-                    port, "qemu", True, target.timer, ticks_per_instruction, self._timeouts,
+                    port, "qemu", TIMERS[target.timer].simulated, target.timer, ticks_per_instruction, self._timeouts,
                     ticks_hz=NS_PER_S // target.tick_ns,
                     new_records=no_records if observer is None else observer.new_records,
                 )  # fmt: skip

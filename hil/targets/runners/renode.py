@@ -26,6 +26,7 @@ from hil.link.transport import open_port
 from hil.resources import firmware_dir
 from hil.targets.process import GUARD, GUARD_INSTALL
 from hil.targets.runners.base import Session
+from hil.timers import TIMERS
 
 VARIABLE = "RENODE_PATH"
 # Not in the package index; 1.16 is the first whose cycle counter is exact (firmware/renode/README.md).
@@ -118,7 +119,8 @@ class RenodeRunner:
                 port = emulator.port(self._start_timeout_s)
                 emulator.say("start")
                 yield Session(
-                    port, "renode", True, target.timer, timeouts=self._timeouts, ticks_hz=board.clock_hz
+                    port, "renode", TIMERS[target.timer].simulated, target.timer, timeouts=self._timeouts,
+                    ticks_hz=board.clock_hz
                 )  # fmt: skip
             except LinkError as error:
                 better = emulator.explain(error)
