@@ -1,27 +1,76 @@
-"""Reading files that somebody else named (regular ones of a sane size, so that no read waits or grows for ever), and
+"""Files from outside for the host side: what `munas.files` reads, with the host's errors and checked types; and
 replacing our own in one step."""
 
 from __future__ import annotations
 
 import contextlib
-import errno
+import json
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, is_dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
-from hil.errors import StoreError
+from pydantic import TypeAdapter, ValidationError
+
+from hil.errors import StoreError, UsageError
+from munas.files import (
+    FOREIGN,
+    MAX_JSON_BYTES,
+    MAX_TOML_BYTES,
+    FileError,
+    opened_regular,
+    parse_json,
+    parse_toml,
+    read_regular,
+)
+from munas.files import read_json as _read_json
+from munas.files import read_toml as _read_toml
+
+__all__ = [
+    "FOREIGN", "MAX_JSON_BYTES", "MAX_TOML_BYTES", "FileError", "opened_regular", "parse_json", "parse_toml",
+    "read_json", "read_regular", "read_toml", "require_types",
+    "sweep", "write_text",
+]  # fmt: skip
 
 
-def read_regular(path: Path, limit_bytes: int) -> bytes:
-    """The bytes of the regular file at `path`. Raises OSError, also for a pipe, a device, or too many bytes."""
-    if path.exists() and not path.is_dir() and not path.is_file():
-        raise OSError(errno.EINVAL, "not a regular file")
-    with path.open("rb") as file:
-        raw = file.read(limit_bytes + 1)
-    if len(raw) > limit_bytes:
-        raise OSError(errno.EFBIG, f"larger than {limit_bytes} bytes")
-    return raw
+def read_json(
+    path: Path, what: str = "", raised: Callable[[str], Exception] = UsageError, limit_bytes: int = MAX_JSON_BYTES
+) -> Any:
+    """The JSON document at `path`, which messages call `what` and its name. Raises an exception made by `raised`."""
+    try:
+        return _read_json(path, limit_bytes)
+    except FileError as error:
+        raise raised(f"{what} {path} cannot be read: {error}".strip()) from error
+
+
+def read_toml(
+    path: Path, what: str = "", raised: Callable[[str], Exception] = UsageError, limit_bytes: int = MAX_TOML_BYTES
+) -> dict[str, Any]:
+    """The TOML document at `path`, as `read_json`."""
+    try:
+        return _read_toml(path, limit_bytes)
+    except FileError as error:
+        raise raised(f"{what} {path} cannot be read: {error}".strip()) from error
+
+
+def require_types(made: Any) -> None:
+    """Raise ValueError where a field of the dataclass `made` has another type than it is declared with."""
+    assert is_dataclass(made)
+    assert not isinstance(made, type)
+    try:
+        _adapter(type(made)).validate_json(json.dumps(asdict(made)), strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+
+
+@lru_cache(maxsize=32)
+def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,22 +1,36 @@
 """SQLite files that survive kill -9 and say clearly what is wrong with them.
 
-What the stores of results have in common: opening (another program's or version's file is refused untouched), durable
-settings (WAL, synced on every commit), transactions, and the one place where SQLite's exceptions become ours.
+What the stores of results have in common: opening (another program's or version's file is refused untouched, and so is
+one with other tables, views or triggers than ours, or other types in their columns), durable settings (WAL, synced on
+every commit), transactions, and the one place where the exceptions of SQLite and of our JSON become ours.
 """
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, ParamSpec, TypeVar
+
+from munas.files import FileError, opened_regular, parse_json
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 BUSY_TIMEOUT_S = 30.0
+MAX_VALUE_BYTES = 256 << 20  # of one row
+# A row of ours needs none of these; a crafted file could make much of them.
+_LIMITS = {
+    sqlite3.SQLITE_LIMIT_LENGTH: MAX_VALUE_BYTES,
+    sqlite3.SQLITE_LIMIT_ATTACHED: 0,
+    sqlite3.SQLITE_LIMIT_EXPR_DEPTH: 100,
+    sqlite3.SQLITE_LIMIT_COMPOUND_SELECT: 2,
+    sqlite3.SQLITE_LIMIT_TRIGGER_DEPTH: 2,
+    sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER: 100,
+}
+_STORED_AS = {"INTEGER": "'integer'", "REAL": "'real'", "TEXT": "'text'", "BLOB": "'blob'"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +66,8 @@ class Database:
                 return call(*args, **kwargs)
             except sqlite3.Error as error:
                 raise self._form.error(f"{self._form.noun} {self.path}: {error}; {self._advice(error)}") from error
+            except MemoryError as error:
+                raise self._form.error(f"{self._form.noun} {self.path} needs more memory than there is") from error
             except OSError as error:
                 raise self._form.error(
                     f"{self._form.noun} {self.path}: {error}; check the folder and the disk"
@@ -94,7 +110,16 @@ class Database:
     def _rows(self, query: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
         return self.connection.execute(query, tuple(values)).fetchall()
 
+    def json(self, text: str) -> Any:
+        """The JSON document in a stored `text`."""
+        try:
+            return parse_json(text, own=True)
+        except FileError as error:
+            self.damaged(error)
+
     def _open(self) -> sqlite3.Connection:
+        with suppress(FileNotFoundError), opened_regular(self.path):  # SQLite would wait for a pipe
+            pass
         connection = sqlite3.connect(self.path, timeout=self._busy_timeout_s, isolation_level=None)
         try:
             self._prepare(connection)
@@ -105,23 +130,57 @@ class Database:
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         form = self._form
+        for category, most in _LIMITS.items():
+            connection.setlimit(category, most)
+        connection.execute("PRAGMA trusted_schema = OFF")
+        connection.execute("PRAGMA cell_size_check = ON")
         (application,) = connection.execute("PRAGMA application_id").fetchone()
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
         if tables and application != form.application_id:
             raise form.error(f"{self.path} is another program's database, not a {form.noun}; name another run folder")
+        if tables:
+            self._require_version(connection)
+            self._require_schema(connection)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
         if not tables:
             self._create(connection)
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if version != form.version:
-            raise form.error(
-                f"{self.path} has format {version}, this program uses {form.version}; name another run folder"
-            )
+        self._require_version(connection)  # another process may have made them meanwhile
+        self._require_schema(connection)
         (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         if verdict != "ok":
             raise sqlite3.DatabaseError(f"database disk image is malformed: {verdict.splitlines()[-1]}")
+        self._require_types(connection)
+
+    def _require_version(self, connection: sqlite3.Connection) -> None:
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if version != self._form.version:
+            raise self._form.error(
+                f"{self.path} has format {version}, this program uses {self._form.version}; name another run folder"
+            )
+
+    def _require_schema(self, connection: sqlite3.Connection) -> None:
+        """That there are our tables and triggers only: a stranger's view or trigger runs what he likes."""
+        with closing(sqlite3.connect(":memory:")) as fresh:
+            fresh.executescript(self._form.schema)
+            expected = _schema_of(fresh)
+        if _schema_of(connection) != expected:
+            raise self._form.error(
+                f"{self.path} does not have the tables of a {self._form.noun}; it was left as it is: move it away, or "
+                "name another run folder"
+            )
+
+    def _require_types(self, connection: sqlite3.Connection) -> None:
+        """That columns hold what they are declared for, which SQLite itself does not see to."""
+        for (table,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall():
+            columns = connection.execute(f"SELECT name, type FROM pragma_table_info('{table}')").fetchall()
+            # Where NULL may not be, quick_check has found it.
+            wrong = [
+                f"typeof({name}) NOT IN ('null', {_STORED_AS[kind]})" for name, kind in columns if kind in _STORED_AS
+            ]
+            if wrong and connection.execute(f"SELECT 1 FROM {table} WHERE {' OR '.join(wrong)} LIMIT 1").fetchone():
+                self.damaged(ValueError(f"a column of {table} holds another type than it is declared with"))
 
     def _create(self, connection: sqlite3.Connection) -> None:
         # Two processes may both see an empty file: the second waits here, then finds the tables.
@@ -156,6 +215,12 @@ class Database:
             what = f"it is corrupt or not a {self._form.noun}"
             return f"{what}; it was left as it is: move it away, or name another run folder"
         return "it was left as it is"
+
+
+def _schema_of(connection: sqlite3.Connection) -> set[tuple[str, ...]]:
+    """Kind, name, table and definition (white space apart) of all that a file defines."""
+    rows = connection.execute("SELECT type, name, tbl_name, coalesce(sql, '') FROM sqlite_schema").fetchall()
+    return {(*map(str, row[:3]), " ".join(str(row[3]).split())) for row in rows}
 
 
 def _statements(script: str) -> list[str]:

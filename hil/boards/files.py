@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +11,8 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 
 from hil.errors import BoardError
-from hil.files import read_regular
+from hil.files import read_toml
 
-MAX_FILE_BYTES = 1 << 20
 _M = TypeVar("_M", bound=BaseModel)
 
 
@@ -45,12 +43,7 @@ def find_file(kind: str, name: str, folders: tuple[Path, ...]) -> Path:
 
 def read_table(kind: str, path: Path) -> dict[str, Any]:
     """The TOML document at `path`. Raises BoardError."""
-    try:
-        return tomllib.loads(read_regular(path, MAX_FILE_BYTES).decode())
-    except FileNotFoundError as error:
-        raise BoardError(f"{kind} file {path} does not exist") from error
-    except (OSError, ValueError, RecursionError) as error:  # ValueError: no UTF-8, no TOML, an endless number
-        raise BoardError(f"{kind} file {path} cannot be read: {error}") from error
+    return read_toml(path, f"{kind} file", BoardError)
 
 
 def validated(kind: str, path: Path, model: type[_M], table: Mapping[str, Any]) -> _M:

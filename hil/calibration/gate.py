@@ -6,7 +6,6 @@ figures are never held against each other, but neither compiler nor sources: tho
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from xml.etree import ElementTree
 
 from hil.calibration.result import CalibrationResult
 from hil.errors import CalibrationMismatch, UsageError
-from hil.files import read_regular
+from hil.files import read_json
 from hil.measure.compare import Limit
 from hil.measure.measurement import Identity
 
@@ -54,16 +53,18 @@ class Check:
 
 def read_baseline(path: Path) -> Baseline:
     """Read what ``calibrate --json`` printed. Raises UsageError."""
+    document = read_json(path, "baseline", _unlike, MAX_FILE_BYTES)
     try:
-        document = json.loads(read_regular(path, MAX_FILE_BYTES).decode())
         place = {name: document[name] for name in SAME}
         mape = _figure(document["fits"]["per_operator"]["mape"])
         return Baseline(place, mape, {name: _figure(document["memory"][name]) for name in MEMORY})
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         what = f"{type(error).__name__}: {error}"[:200]
         raise UsageError(f"{path} is not what `munas-hil calibrate --json` prints ({what})") from error
+
+
+def _unlike(message: str) -> UsageError:
+    return UsageError(f"{message}; name a file that `munas-hil calibrate --json` printed")
 
 
 def _figure(value: Any) -> float:

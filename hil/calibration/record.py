@@ -11,6 +11,7 @@ from hil.calibration.fit_memory import Image
 from hil.calibration.forecast import Forecast
 from hil.calibration.sample import Sample, sample_from_json
 from hil.errors import StoreError
+from hil.files import FOREIGN, require_types
 from hil.jobs.store import Result
 from hil.measure.measurement import Measurement, Outputs, measurement_from_json
 from hil.runtimes.base import Deployment
@@ -73,6 +74,7 @@ def from_result(result: Result) -> Record:
     try:
         document: Mapping[str, Any] = result.record
         measurement = measurement_from_json(document["measurement"])
+        require_types(measurement)
         works = tuple(_work_from_json(item) for item in document["works"])
         if min(measurement.latency.samples, default=0) <= 0:
             raise ValueError("a time is not positive")
@@ -87,20 +89,27 @@ def from_result(result: Result) -> Record:
             int(document["tables"]),
             {str(name): int(size) for name, size in document["functions"].items()},
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise StoreError(
-            f"sample {result.sample} in the store is not a measurement: {type(error).__name__}: {error};"
-            " use another run folder"
-        ) from error
+    except FOREIGN as error:
+        raise _foreign(result, error) from error
+
+
+def _foreign(result: Result, error: Exception) -> StoreError:
+    return StoreError(
+        f"sample {result.sample} in the store is not a measurement: {type(error).__name__}: {error};"
+        " use another run folder"
+    )
 
 
 def outputs_of(results: Iterable[Result]) -> Outputs:
     """Outputs checked and mismatched over all samples that ran, those that failed by a mismatch included."""
     checked = mismatched = 0
     for result in results:
-        outputs = result.record.get("measurement", {}).get("outputs", {})
-        checked += outputs.get("checked", 0)
-        mismatched += outputs.get("mismatched", 0)
+        try:
+            outputs = result.record.get("measurement", {}).get("outputs", {})
+            checked += outputs.get("checked", 0)
+            mismatched += outputs.get("mismatched", 0)
+        except (TypeError, AttributeError) as error:
+            raise _foreign(result, error) from error
     return Outputs(checked, mismatched)
 
 

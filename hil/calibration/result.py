@@ -6,17 +6,15 @@ Fractions, not per cent: ``mape = 0.021`` is 2.1 %. Times are in the unit of the
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hil.errors import UsageError
-from hil.files import read_regular
+from hil.files import read_json, require_types
 from hil.measure.measurement import Identity
 
 RESULT_VERSION = 1
-MAX_FILE_BYTES = 256 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,7 +281,7 @@ def result_from_json(document: dict[str, Any]) -> CalibrationResult:
         version = values.pop("version")
         if version != RESULT_VERSION:
             raise UsageError(f"result has version {version!r}, this program reads {RESULT_VERSION}; calibrate again")
-        return CalibrationResult(
+        result = CalibrationResult(
             **{
                 **values,
                 "identity": Identity(**values["identity"]),
@@ -299,6 +297,8 @@ def result_from_json(document: dict[str, Any]) -> CalibrationResult:
                 "cycles": _cycle_shares(values.get("cycles")),  # not in results of older versions
             }
         )
+        require_types(result)
+        return result
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UsageError(f"not a calibration result: {type(error).__name__}: {error}") from error
 
@@ -306,8 +306,4 @@ def result_from_json(document: dict[str, Any]) -> CalibrationResult:
 def read_result(path: Path) -> CalibrationResult:
     """The result in the ``result.json`` at `path` (or in the run folder `path`). Raises UsageError."""
     file = path / "result.json" if path.is_dir() else path
-    try:
-        document = json.loads(read_regular(file, MAX_FILE_BYTES).decode())
-    except (OSError, ValueError, RecursionError) as error:
-        raise UsageError(f"{file} cannot be read as a calibration result: {error}") from error
-    return result_from_json(document)
+    return result_from_json(read_json(file, "calibration result"))

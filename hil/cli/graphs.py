@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, get_args
 
 from hil.errors import UsageError
-from hil.files import read_regular
+from hil.files import read_json
 from munas.arch.footprint import describe
 from munas.arch.graph import Mode, graph_of_entry, mode_of
-
-MAX_FILE_BYTES = 64 * 1024 * 1024
 
 
 def describe_file(path: Path, mode: str) -> list[dict[str, Any]]:
@@ -24,16 +21,9 @@ def describe_file(path: Path, mode: str) -> list[dict[str, Any]]:
         chosen = mode_of(mode)
     except ValueError as error:
         raise UsageError(f"--mode {mode}: choose {' or '.join(get_args(Mode))}") from error
-    document = _read(path)
+    document = read_json(path)
     entries = document if isinstance(document, list) else [document]
     return [_describe(entry, f"{path.name}[{index}]", chosen) for index, entry in enumerate(entries)]
-
-
-def _read(path: Path) -> Any:
-    try:
-        return json.loads(read_regular(path, MAX_FILE_BYTES).decode())
-    except (OSError, ValueError, RecursionError) as error:  # ValueError: no UTF-8, no JSON, a number of 5000 digits
-        raise UsageError(f"{path} cannot be read as JSON: {error}") from error
 
 
 def _describe(entry: Any, where: str, mode: Mode) -> dict[str, Any]:

@@ -131,7 +131,7 @@ class Store:
     def runs(self) -> dict[int, Run]:
         """All runs by number, oldest first."""
         rows = self._database.rows("SELECT id, kind, identity, seed, parameters FROM runs ORDER BY id")
-        return {row[0]: Run(row[1], self._json(row[2]), row[3], self._json(row[4])) for row in rows}
+        return {row[0]: Run(row[1], self._table(row[2]), row[3], self._table(row[4])) for row in rows}
 
     def insert(self, run_id: int, result: Result) -> bool:
         """Store `result` durably; False (and nothing stored) when that sample of that run is there already."""
@@ -154,10 +154,10 @@ class Store:
         """All results of a run by sample number."""
         query = "SELECT sample, status, architecture, sha256, error, record FROM results WHERE run = ? ORDER BY sample"
         for row in self._database.rows(query, (run_id,)):
-            yield Result(row[0], row[1], self._json(row[2]), row[3], row[4], self._json(row[5]))
+            yield Result(row[0], row[1], self._database.json(row[2]), row[3], row[4], self._table(row[5]))
 
-    def _json(self, text: str) -> Any:
-        try:
-            return json.loads(text)
-        except (TypeError, ValueError) as error:
-            self._database.damaged(error)
+    def _table(self, text: str) -> dict[str, Any]:
+        document = self._database.json(text)
+        if not isinstance(document, dict):
+            self._database.damaged(ValueError(f"a {type(document).__name__} in place of an object"))
+        return document

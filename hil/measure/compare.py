@@ -7,20 +7,17 @@ what is compared. Kinds of time are never compared with each other, whatever a p
 
 from __future__ import annotations
 
-import json
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from hil.errors import CalibrationMismatch, UsageError
-from hil.files import read_regular
-from hil.jobs.store import Store
+from hil.files import FOREIGN, read_json, read_toml, require_types
+from hil.jobs.store import Result, Store
 from hil.measure.measurement import Identity, Measurement, Memory, measurement_from_json
 from hil.timers import unit_of
 
-MAX_FILE_BYTES = 256 << 20
 MODEL = "model"  # declared when the networks themselves are what differs
 NEVER = ("timer", "simulated", "cycle_model")
 DECLARABLE = (MODEL, *(item.name for item in fields(Identity) if item.name not in NEVER))
@@ -78,12 +75,7 @@ class Policy:
 
 def load_policy(path: Path) -> Policy:
     """Read a policy: keys ``differing``, ``allow_missing``, tables ``[model]`` and ``[total]``. Raises UsageError."""
-    try:
-        document = tomllib.loads(read_regular(path, MAX_FILE_BYTES).decode("utf-8"))
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not TOML: {error}") from error
+    document = read_toml(path, "policy")
     _known(document, ("differing", "allow_missing", "model", "total"), str(path))
     differing, missing = document.get("differing", []), document.get("allow_missing", False)
     if not isinstance(differing, list) or not isinstance(missing, bool):
@@ -123,7 +115,7 @@ def read_run(path: Path) -> list[Measurement]:
     documents = _stored(path) if path.is_dir() else _written(path)
     try:
         found = [_checked(measurement_from_json(item)) for item in documents]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except FOREIGN as error:
         what = f"{type(error).__name__}: {error}"[:200]
         raise UsageError(f"{path} is not what `munas-hil measure --json` writes ({what})") from error
     if not found:
@@ -134,12 +126,7 @@ def read_run(path: Path) -> list[Measurement]:
 
 
 def _written(path: Path) -> list[Any]:
-    try:
-        document = json.loads(read_regular(path, MAX_FILE_BYTES))
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{path} is not JSON: {error}") from error
+    document = read_json(path)
     if not isinstance(document, list):
         raise UsageError(f"{path} is not a list of measurements, as `munas-hil measure --json` prints")
     return document
@@ -152,22 +139,27 @@ def _stored(folder: Path) -> list[Any]:
         raise UsageError(f"{folder} is not a run folder: it has no store.sqlite")
     with Store(path) as store:
         for run_id in sorted(store.runs(), reverse=True):
-            records = [result.record for result in store.results(run_id)]
-            if found := [record["measurement"] for record in records if "measurement" in record]:
+            if found := [_measured(result) for result in store.results(run_id) if result.status == "ok"]:
                 return found
     return []
 
 
+def _measured(result: Result) -> Any:
+    """The measurement of a result that has one. Raises UsageError where the record is something else."""
+    if not isinstance(result.record, dict) or "measurement" not in result.record:
+        raise UsageError(f"sample {result.sample} of that run has no measurement; a search's or an evaluation's run?")
+    return result.record["measurement"]
+
+
 def _checked(item: Measurement) -> Measurement:
     """That figures are figures: JSON holds anything. Raises ValueError or TypeError."""
+    require_types(item)
     figures = [*item.latency.samples, *(getattr(item.memory, name.name) for name in fields(Memory))]
     figures += [item.outputs.checked, item.outputs.mismatched]
     if not item.latency.samples or any(type(value) is not int or value < 0 for value in figures):
         raise ValueError(f"a figure of {item.model!r} is not a whole number")
     if unit_of(item.identity.timer) != item.latency.unit:
         raise ValueError(f"{item.identity.timer!r} does not count {item.latency.unit!r}")
-    if not isinstance(item.model, str) or not isinstance(item.sha256, str):
-        raise TypeError("a network without name or hash")
     return item
 
 

@@ -6,6 +6,7 @@ Nothing is unpickled, and nothing is decompressed before the headers have said h
 from __future__ import annotations
 
 import hashlib
+import os
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from hil.errors import UsageError
+from hil.files import opened_regular
 from hil.model.network import DType
 from munas.tflite.quantise import quantised, real_range, saturated
 
@@ -27,7 +29,19 @@ MAX_ARRAY_BYTES = 2 << 30  # decompressed
 MAX_INPUTS = 10_000_000
 MAX_SATURATED = 0.01  # of all values: more are no outliers, but another scale
 _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
-_FOREIGN = (ValueError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error)
+_FOREIGN = (
+    ValueError,
+    EOFError,
+    MemoryError,
+    OverflowError,
+    RecursionError,
+    SyntaxError,
+    TypeError,
+    RuntimeError,
+    NotImplementedError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +81,12 @@ def load_dataset(path: Path, takes: Takes, classes: int, limit: int | None = Non
     if classes < 2:
         raise UsageError(f"the network has {classes} output: there are no classes whose accuracy could be measured")
     try:
-        if path.exists() and not path.is_file():
-            raise UsageError(f"{path} cannot be read: not a regular file")
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise UsageError(f"{path} is larger than {MAX_FILE_BYTES >> 30} GiB")
-        with path.open("rb") as file:
+        with opened_regular(path) as file:
+            if os.fstat(file.fileno()).st_size > MAX_FILE_BYTES:
+                raise UsageError(f"{path} is larger than {MAX_FILE_BYTES >> 30} GiB")
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        with zipfile.ZipFile(path) as archive:
+            file.seek(0)
+            archive = zipfile.ZipFile(file)
             x, y = _array(archive, "x", path), _array(archive, "y", path)
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error

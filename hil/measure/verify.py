@@ -24,6 +24,7 @@ from hil.errors import (
     StoreError,
     ToolMissing,
 )
+from hil.files import FOREIGN
 from hil.jobs.store import Result, Run, Store
 from hil.measure.dataset import Dataset, Takes, load_dataset
 from hil.measure.harness import Harness, Running
@@ -173,7 +174,7 @@ def _judged(
             for side in ("device", "host")
         )
         same = np.array([bool(records[index]["same"]) for index in range(len(data))])
-    except (KeyError, TypeError, ValueError) as error:
+    except FOREIGN as error:
         raise StoreError(f"the store holds a record that is not one of verify: {error}; name another one") from error
     return Verification(
         model=name, sha256=sha256, data_sha256=data.sha256, identity=identity, inputs=len(data), resumed=resumed,

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from hil.calibration.calibrate import relocated
-from hil.calibration.result import MAX_FILE_BYTES, CalibrationResult, read_result
+from hil.calibration.result import CalibrationResult, read_result
 from hil.errors import UsageError
-from hil.files import read_regular, sweep, write_text
+from hil.files import read_json, sweep, write_text
 from hil.report.calibration.page import render
 from hil.report.search.page import render_search
 from hil.search.result import RESULT_FILE, SearchResult, is_search_document, read_search_result
@@ -23,8 +22,8 @@ def is_search(run: Path) -> bool:
     if run.is_dir():
         return (run / RESULT_FILE).exists()
     try:
-        return is_search_document(json.loads(read_regular(run, MAX_FILE_BYTES).decode()))
-    except (OSError, ValueError, RecursionError):
+        return is_search_document(read_json(run))
+    except UsageError:
         return False  # whoever reads it as a calibration says what is wrong
 
 

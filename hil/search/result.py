@@ -6,7 +6,6 @@ Errors and accuracies are fractions (0.12 is 12 %), sizes bytes. Latencies are i
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from hil.calibration.result import Failure
 from hil.errors import UsageError
-from hil.files import read_regular
+from hil.files import read_json, require_types
 from hil.measure.measurement import Identity
 from munas.arch.graph import mode_of
 from munas.cost.resources import Resources
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 SEARCH_RESULT_VERSION = 2
 _READABLE_VERSIONS = (1, 2)  # 1 had other words: members for finalists, evaluations for trials
 RESULT_FILE = "search.json"  # in the run folder of a search
-MAX_FILE_BYTES = 256 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +264,7 @@ def search_result_from_json(document: dict[str, Any]) -> SearchResult:
                 "notes": tuple(values["notes"]),
             }
         )
+        require_types(result)
         _require_consistent(result)
         return result
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
@@ -290,8 +289,4 @@ def _require_consistent(result: SearchResult) -> None:
 def read_search_result(path: Path) -> SearchResult:
     """The result in the ``search.json`` at `path` (or in the run folder `path`). Raises UsageError."""
     file = path / RESULT_FILE if path.is_dir() else path
-    try:
-        document = json.loads(read_regular(file, MAX_FILE_BYTES).decode())
-    except (OSError, ValueError, RecursionError) as error:
-        raise UsageError(f"{file} cannot be read as the result of a search: {error}") from error
-    return search_result_from_json(document)
+    return search_result_from_json(read_json(file, "result of a search"))

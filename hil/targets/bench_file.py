@@ -12,7 +12,6 @@ baud = 115200
 from __future__ import annotations
 
 import os
-import tomllib
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -21,6 +20,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from hil.boards.board import canonical_name
 from hil.errors import UsageError
+from hil.files import read_toml
 
 FlashMethod = Literal["mass-storage", "pyocd", "openocd"]
 VARIABLE = "MUNAS_HIL_BENCH"
@@ -76,11 +76,9 @@ def read_bench(path: Path | None = None) -> Bench:
     file = path or bench_path()
     if path is None and VARIABLE not in os.environ and not file.is_file():
         return Bench()
+    raw = read_toml(file, "bench file")
     try:
-        raw = tomllib.loads(file.read_text(encoding="utf-8"))
         return Bench.model_validate(raw)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"bench file {file} cannot be read: {error}") from error
     except ValidationError as error:
         item = error.errors()[0]
         where = ".".join(str(part) for part in item["loc"])

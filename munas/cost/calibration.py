@@ -7,7 +7,6 @@ compares that with their own.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import mul
@@ -16,6 +15,7 @@ from typing import Any
 
 from munas.cost.kernels import KernelVariant, Work
 from munas.cost.variants import loop_counts, loop_names
+from munas.files import FileError, read_toml
 
 FORMAT = 1
 MAX_FILE_BYTES = 1 << 20
@@ -202,15 +202,12 @@ def _toml_character(char: str) -> str:
 def load_calibration(path: Path) -> Calibration:
     """Read the calibration file at `path`. Raises CalibrationError."""
     try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise CalibrationError(f"calibration {path} cannot be read: {error.strerror}; run calibrate first") from error
-    if len(raw) > MAX_FILE_BYTES:
-        raise CalibrationError(f"calibration {path} is larger than {MAX_FILE_BYTES} bytes; it is not a calibration")
+        document = read_toml(path, MAX_FILE_BYTES)
+    except FileError as error:
+        raise CalibrationError(f"calibration {path} cannot be read: {error}; run calibrate first") from error
     try:
-        return parse_calibration(tomllib.loads(raw.decode("utf-8")))
-    except (ValueError, RecursionError) as error:  # ValueError: no UTF-8, no TOML, an endless number, our own
+        return parse_calibration(document)
+    except ValueError as error:
         raise CalibrationError(f"calibration {path}: {error}") from error
 
 

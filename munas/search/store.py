@@ -11,7 +11,7 @@ import fcntl
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
@@ -21,6 +21,7 @@ from munas.arch.space import parse_architecture, to_dict
 from munas.cost.resources import Resources
 from munas.database import Database, Format
 from munas.errors import SearchError, SearchStoreError
+from munas.files import FOREIGN, parse_json
 from munas.search.trial import Epoch, Rung, Task, Trained, Trial, TrialResult
 
 APPLICATION_ID = 0x6D754E41  # "muNA": tells our file from another program's SQLite file
@@ -146,8 +147,8 @@ class SearchStore:
         text = _dumps(dict(identity))
         self._database.execute("INSERT INTO search (id, identity) VALUES (1, ?) ON CONFLICT DO NOTHING", (text,))
         found = self.identity() or {}
-        if found != json.loads(text):
-            raise SearchError(f"{self.path} holds another search: {_difference(found, json.loads(text))}")
+        if found != parse_json(text, own=True):
+            raise SearchError(f"{self.path} holds another search: {_difference(found, parse_json(text, own=True))}")
 
     def identity(self) -> dict[str, Any] | None:
         """What `begin` was given first; None before that."""
@@ -162,7 +163,7 @@ class SearchStore:
     def state(self) -> State | None:
         """The state after the last trial; None before the first."""
         rows = self._database.rows("SELECT generator, rejected FROM state")
-        return State(self._read(json.loads, rows[0][0]), int(rows[0][1])) if rows else None
+        return State(self._read(_table, rows[0][0]), rows[0][1]) if rows else None
 
     def add_trial(self, task: Task, state: State) -> None:
         """Store a trial that is about to run, and the state after it was drawn."""
@@ -245,17 +246,18 @@ class SearchStore:
     def document(self, key: str) -> Any:
         """The document under a key; None when there is none."""
         rows = self._database.rows("SELECT document FROM documents WHERE key = ?", (key,))
-        return self._read(json.loads, rows[0][0]) if rows else None
+        return self._database.json(rows[0][0]) if rows else None
 
     def _read(self, decode: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return decode(*args, **kwargs)
-        except (TypeError, ValueError, KeyError, IndexError) as error:
+        except FOREIGN as error:
             self._database.damaged(error)
 
 
 # -- rows and JSON; floats come back as they were, not-a-number too --
 
+_TRAINED = ("error", "float_error", "epochs", "images_per_second")
 _TRIAL = "number, architecture, sparsity, seed, parent, change, rungs, effort"
 
 
@@ -263,25 +265,46 @@ def _dumps(document: Any) -> str:
     return json.dumps(document, sort_keys=True, separators=(",", ":"))
 
 
+def _table(text: str) -> dict[str, Any]:
+    document = parse_json(text, own=True)
+    if not isinstance(document, dict):
+        raise ValueError(f"a {type(document).__name__} in place of an object")
+    return document
+
+
+def _figures(made: Any, *names: str) -> None:
+    """Raise TypeError where a field of `made` is no number (or, for those that may be absent, not None)."""
+    for name in names:
+        value = getattr(made, name)
+        if isinstance(value, bool) or not isinstance(value, int | float | None):
+            raise TypeError(f"{name} of a {type(made).__name__.lower()} is no number")
+
+
 def _identity(text: str) -> dict[str, Any]:
-    fields = dict(json.loads(text))
+    known = _table(text)
     # Older versions had other words for the modes.
-    return fields | {"mode": mode_of(fields["mode"])} if "mode" in fields else fields
+    return known | {"mode": mode_of(known["mode"])} if "mode" in known else known
 
 
 def _task(row: Sequence[Any]) -> Task:
     number, architecture, sparsity, seed, parent, change, rungs, effort = row
-    trial = Trial(number, parse_architecture(json.loads(architecture)), sparsity, seed, parent, change)
-    return Task(trial, tuple(Rung(*rung) for rung in json.loads(rungs)), effort)
+    trial = Trial(number, parse_architecture(parse_json(architecture, own=True)), sparsity, seed, parent, change)
+    steps = tuple(Rung(*rung) for rung in parse_json(rungs, own=True))
+    for step in steps:
+        _figures(step, "epoch", "worst_error")
+    return Task(trial, steps, effort)
 
 
 def _trial_result(row: Sequence[Any]) -> TrialResult:
-    status, trained, resources, message, seconds, finished_s = row[8:]
+    status, trained, costs, message, seconds, finished_s = row[8:]
+    resources = None if costs is None else Resources(**_table(costs))
+    if resources is not None:
+        _figures(resources, *(item.name for item in fields(Resources) if item.name != "unit"))
     return TrialResult(
         trial=_task(row[:8]).trial,
         status=status,
         trained=None if trained is None else _trained(trained, b"", b""),
-        resources=None if resources is None else Resources(**json.loads(resources)),
+        resources=resources,
         message=message,
         seconds=seconds,
         finished_s=finished_s,
@@ -302,10 +325,13 @@ def _trained_text(trained: Trained) -> str:
 
 
 def _trained(text: str, tflite: bytes, weights: bytes) -> Trained:
-    fields = json.loads(text)
-    architecture = parse_architecture(fields.pop("architecture"))
-    history = tuple(Epoch(*epoch) for epoch in fields.pop("history"))
-    return Trained(architecture=architecture, history=history, tflite=tflite, weights=weights, **fields)
+    known = _table(text)
+    architecture = parse_architecture(known.pop("architecture"))
+    history = tuple(Epoch(*epoch) for epoch in known.pop("history"))
+    trained = Trained(architecture=architecture, history=history, tflite=tflite, weights=weights, **known)
+    for made, names in ((trained, _TRAINED), *((epoch, ("loss", "error", "kept")) for epoch in history)):
+        _figures(made, *names)
+    return trained
 
 
 def _difference(stored: Mapping[str, Any], asked: Mapping[str, Any]) -> str:

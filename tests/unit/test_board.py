@@ -117,7 +117,7 @@ sram = { origin = 0x20000000, length = "256K" }
         ('"icount-instructions"', '"renode-instructions"', "QEMU counts 'icount-instructions'"),
         ('port = "mps2"', 'port = "mps2"\ntick_ns = 7', r"tick_ns is 7; machine mps2-an386 has 40"),
         ('port = "mps2"', 'port = "mps2"\ntick_ns = 0', r"tick_ns is 0"),
-        ('port = "mps2"', f'port = "mps2"\ntick_ns = 1{"0" * 30}', "less than or equal to"),
+        ('port = "mps2"', f'port = "mps2"\ntick_ns = 1{"0" * 30}', "a number that is too large"),
         ('port = "mps2"', 'port = "stm32f4"', "qemu.port is 'stm32f4'; machine mps2-an386 has 'mps2'"),
         ('port = "mps2"', 'port = "mps2"\ndefines = { HIL_RENODE = 1 }', "qemu.defines"),
         ('"mps2-an386"', '"virt"', "no port of ours"),
