@@ -21,7 +21,8 @@ from munas.arch.graph import build_graph
 from munas.cost.calibration import MemoryModel
 from munas.cost.resources import Assessor
 from munas.errors import DatasetError, TrainingError
-from munas.search.objective import Bounds, Metric
+from munas.search.metrics import Metric
+from munas.search.objective import Bounds
 from munas.search.trial import Epoch, Task, Trained
 
 INPUT_SHAPE = (16, 16, 1)

@@ -17,7 +17,7 @@ from hil.report.charts import numbers
 from hil.report.search.series import milliseconds
 from hil.search.lines import FinalLines, JsonLines, SearchLines
 from hil.terminal import printable
-from munas.search.objective import Metric
+from munas.search.metrics import METRICS, Form, Metric, MetricSpec
 from munas.search.trial import TrialResult
 
 if TYPE_CHECKING:
@@ -26,12 +26,8 @@ if TYPE_CHECKING:
 LOG_INTERVAL_S = 30.0
 REFRESH_PER_S = 4.0
 BAR_WIDTH = 44
+_COSTS = tuple(row for row in METRICS.values() if row.is_shown and row.form is not Form.FRACTION)
 RECENT_S = 600.0  # the rate that the time left is judged by is of the last so many seconds
-_NAMES = {
-    Metric.ERROR: "error", Metric.RAM: "RAM", Metric.FLASH: "flash", Metric.WEIGHTS: "weights",
-    Metric.LATENCY: "latency", Metric.MACS: "MACs",
-    Metric.PEAK_MEMORY: "peak memory", Metric.MODEL_SIZE: "model size",
-}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +149,7 @@ class SearchView:
 
     def _short(self, found: TrialResult) -> str:
         cells = self._cells(found)
-        known = [f"{name} {cells[name]}" for name in ("RAM", "flash", "latency", "MACs") if cells.get(name)]
+        known = [f"{row.name} {cells[row.name]}" for row in _COSTS if cells.get(row.name)]
         return f"{cells['error']} ({', '.join(known[:3])})"
 
     def _cells(self, found: TrialResult) -> dict[str, str]:
@@ -162,15 +158,8 @@ class SearchView:
         costs = found.resources
         if costs is None:
             return cells
-        cells |= {"RAM": numbers.size(costs.ram), "flash": numbers.size(costs.flash)}
-        if costs.latency is not None:
-            known = self._factor is not None
-            cells["latency"] = (
-                milliseconds(costs.latency * (self._factor or 1.0)) if known else numbers.significant(costs.latency)
-            )
-        if costs.peak_memory >= 0:
-            cells["peak memory"] = numbers.size(costs.peak_memory)
-        return cells | {"model size": numbers.size(costs.model_size), "MACs": numbers.significant(costs.macs)}
+        known = {row.name: (row, row.read(costs)) for row in METRICS.values()}
+        return cells | {name: self._text(row, value) for name, (row, value) in known.items() if value is not None}
 
     def _picture(self) -> RenderableType:
         """What the live display shows now."""
@@ -193,12 +182,11 @@ class SearchView:
     def _table(self, progress: Progress) -> Table:
         """The best within all bounds, under each bound alone, and the last trial."""
         bounds = progress.settings.bounds.values
-        shown = {_NAMES[metric] for metric in bounds} | {"RAM", "flash", "latency", "MACs"}
-        columns = ["error", *(name for name in _NAMES.values() if name in shown and name != "error")]
+        columns = [row.name for metric, row in METRICS.items() if row.is_shown or metric in bounds]
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
         table.add_column(Text("best so far", "dim"))
         for name in columns:
-            title = f"{name}, {self._unit(progress)}" if name == "latency" else name
+            title = f"{name}, {self._unit(progress)}" if name == METRICS[Metric.LATENCY].name else name
             table.add_column(Text(title, "dim"), justify="right", no_wrap=True)
         table.add_column(Text("trial", "dim"), justify="right", no_wrap=True)
         summary = progress.summary
@@ -209,7 +197,7 @@ class SearchView:
         )  # fmt: skip
         self._row(table, columns, within, summary.best, "bold green" if met else "bold yellow")
         for metric, found in summary.best_under.items():
-            name = f"{_NAMES[metric]} ≤ {self._bound(metric, bounds[metric])}"
+            name = f"{METRICS[metric].name} ≤ {self._text(METRICS[metric], bounds[metric])}"
             self._row(table, columns, name, found, "")
         if progress.last is not None:
             name = "last" if progress.last.status == "ok" else "last, failed"
@@ -223,10 +211,14 @@ class SearchView:
         costs = None if progress.last is None else progress.last.resources
         return "" if costs is None else costs.unit
 
-    def _bound(self, metric: Metric, value: float) -> str:
-        if metric is Metric.MACS or (metric is Metric.LATENCY and self._factor is None):
-            return numbers.significant(value)
-        return milliseconds(value * (self._factor or 1.0)) if metric is Metric.LATENCY else numbers.size(value)
+    def _text(self, row: MetricSpec, value: float) -> str:
+        if row.form is Form.BYTES:
+            return numbers.size(value)
+        if row.form is Form.FRACTION:
+            return numbers.percent(value)
+        if row.form is Form.TIME and self._factor is not None:
+            return milliseconds(value * self._factor)
+        return numbers.significant(value)
 
     def _row(self, table: Table, columns: Sequence[str], name: str, found: TrialResult | None, style: str) -> None:
         cells = {} if found is None else self._cells(found)

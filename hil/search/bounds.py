@@ -15,7 +15,8 @@ from hil.boards.sizes import typed_size_bytes
 from hil.errors import UsageError
 from hil.timers import MODELLED
 from munas.cost.calibration import Calibration
-from munas.search.objective import PRESETS, Bounds, Metric
+from munas.search.metrics import Metric
+from munas.search.objective import PRESETS, Bounds
 
 _NUMBER = r"([0-9]{1,15}(?:\.[0-9]{1,9})?|\.[0-9]{1,9})"
 _TIME = re.compile(rf"^\s*{_NUMBER}\s*(ms|us|µs|s|[kKMG]?)\s*$")

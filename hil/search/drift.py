@@ -10,6 +10,7 @@ from scipy.stats import binom
 from hil.measure.measurement import Measurement
 from hil.search.result import Finalist, MeasuredFigures
 from munas.cost.resources import Resources
+from munas.search.metrics import METRICS
 
 CHANCE = 0.01  # less likely than this is no bad luck
 
@@ -33,10 +34,10 @@ def figures_of(measurement: Measurement) -> MeasuredFigures:
 def outside_of(predicted: Resources, measured: MeasuredFigures) -> tuple[str, ...]:
     """Figures that contradict: more RAM or flash than predicted, or a latency outside its interval."""
     outside = []
-    if measured.ram > predicted.ram:
-        outside.append("ram")
-    if measured.flash > predicted.flash:
-        outside.append("flash")
+    for metric, row in METRICS.items():
+        promised = row.read(predicted)
+        if row.never_above and promised is not None and getattr(measured, metric.value) > promised:
+            outside.append(metric.value)
     if _excess(predicted, measured) > 0:
         outside.append("latency")
     return tuple(outside)

@@ -21,7 +21,8 @@ from hil.search.result import Finalist, MeasuredFigures, boxes_of
 from munas.arch.graph import Shape, build_graph
 from munas.arch.space import to_dict
 from munas.cost.resources import Assessor, Resources
-from munas.search.objective import Bounds, features, meets
+from munas.search.metrics import features
+from munas.search.objective import Bounds, meets
 from munas.search.store import SearchStore
 from munas.search.study import FinalJob, FinalsWatcher, run_finals
 from munas.search.trial import TrainerFactory, TrialResult

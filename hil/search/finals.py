@@ -10,7 +10,8 @@ from typing import Any, Protocol
 
 from hil.errors import CheckFailed, StoreError
 from munas.cost.resources import Assessor, Resources
-from munas.search.objective import Bounds, features, meets
+from munas.search.metrics import features
+from munas.search.objective import Bounds, meets
 from munas.search.study import Final
 from munas.search.trial import Trained, TrialResult
 

@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from munas.search.objective import Bounds, Metric, features, meets, pareto_front
+from munas.search.metrics import Metric, features
+from munas.search.objective import Bounds, meets, pareto_front
 from munas.search.trial import TrialResult
 
 _USEFUL = 2.5  # times the lowest error, or the bound: what is worse is no network that anybody would deploy

@@ -37,7 +37,7 @@ from hil.search.request import Request
 from hil.search.result import RESULT_FILE, Finalist, SearchResult
 from hil.search.summary import summarise
 from munas.cost.calibration import write_calibration
-from munas.search.objective import Metric
+from munas.search.metrics import Metric
 from munas.search.store import SearchStore
 from munas.search.study import FinalsWatcher, Outcome, Watcher, run_search
 

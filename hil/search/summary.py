@@ -16,7 +16,8 @@ from hil.search.request import UNLIMITED, Request
 from hil.search.result import Point, SearchResult
 from munas.arch.space import Architecture
 from munas.cost.resources import Assessor
-from munas.search.objective import Bounds, features, meets
+from munas.search.metrics import features
+from munas.search.objective import Bounds, meets
 from munas.search.store import SearchStore
 from munas.search.study import Outcome
 from munas.search.trial import Trial, TrialResult

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from munas.arch.morphs import morphs
 from munas.arch.space import AnyArchitecture, draw_choice, draw_integer, random_cnn, random_mlp
-from munas.search.objective import Bounds, Metric, draw_lambdas, features, fitness
+from munas.search.metrics import Metric, features
+from munas.search.objective import Bounds, draw_lambdas, fitness
 from munas.search.trial import Trial, TrialResult
 
 if TYPE_CHECKING:

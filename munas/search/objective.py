@@ -9,29 +9,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from munas.cost.floor import floor
-from munas.cost.resources import Assessor, Resources
+from munas.cost.resources import Assessor
+from munas.search.metrics import METRICS, Form, Metric, features
 
 if TYPE_CHECKING:
     from numpy.random import Generator
 
 WORST_RATIO = 10.0
-
-
-class Metric(StrEnum):
-    """What a bound can be set on; the order is that of the weights."""
-
-    ERROR = "error"
-    PEAK_MEMORY = "peak_memory"
-    MODEL_SIZE = "model_size"
-    MACS = "macs"
-    RAM = "ram"
-    FLASH = "flash"
-    WEIGHTS = "flash_weights"
-    LATENCY = "latency"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,21 +56,6 @@ class Bounds:
         if unknown := sorted(str(key) for key in document if key not in tuple(Metric)):
             raise ValueError(f"bounds: unknown {', '.join(unknown)}; known are {', '.join(Metric)}")
         return cls({Metric(key): value for key, value in document.items()})
-
-
-def features(error: float | None, resources: Resources) -> dict[Metric, float]:
-    """Figures by metric; what is not known (no error yet, no calibration, no proxies asked for) is left out."""
-    known: dict[Metric, float | None] = {
-        Metric.ERROR: error,
-        Metric.PEAK_MEMORY: None if resources.peak_memory < 0 else resources.peak_memory,
-        Metric.MODEL_SIZE: resources.model_size,
-        Metric.MACS: resources.macs,
-        Metric.RAM: resources.ram,
-        Metric.FLASH: resources.flash,
-        Metric.WEIGHTS: resources.flash_weights,
-        Metric.LATENCY: resources.latency,
-    }
-    return {metric: value for metric, value in known.items() if value is not None}
 
 
 def draw_lambdas(bounds: Bounds, rng: Generator) -> dict[Metric, float]:
@@ -140,25 +112,18 @@ def unreachable(bounds: Bounds, assessor: Assessor, *, mlp: bool = False) -> str
     least = {Metric.ERROR: 0.0, **features(None, floor(assessor, mlp=mlp))}
     for metric, bound in bounds.values.items():
         if bound <= 0:
-            return f"no network has {_NAMES[metric]} of {bound:g} or less"
+            return f"no network has {METRICS[metric].phrase} of {bound:g} or less"
         if bound < least[metric]:
-            unit = assessor.calibration.latency.unit if assessor.calibration and metric is Metric.LATENCY else ""
-            needs = f"{math.ceil(least[metric]):,} {unit or _UNITS[metric]}".rstrip()
-            return f"no network has {_NAMES[metric]} of {bound:,.0f}: the smallest needs {needs} or more"
+            needs = f"{math.ceil(least[metric]):,} {_unit(metric, assessor)}".rstrip()
+            return f"no network has {METRICS[metric].phrase} of {bound:,.0f}: the smallest needs {needs} or more"
     return None
 
 
-_NAMES = {
-    Metric.ERROR: "an error",
-    Metric.PEAK_MEMORY: "a peak memory",
-    Metric.MODEL_SIZE: "a model size",
-    Metric.MACS: "MACs",
-    Metric.RAM: "a RAM",
-    Metric.FLASH: "a flash",
-    Metric.WEIGHTS: "weights in flash",
-    Metric.LATENCY: "a latency",
-}
-_UNITS = {metric: "" if metric in (Metric.ERROR, Metric.MACS) else "bytes" for metric in Metric}
+def _unit(metric: Metric, assessor: Assessor) -> str:
+    form = METRICS[metric].form
+    if form is Form.TIME and assessor.calibration is not None:
+        return assessor.calibration.latency.unit
+    return "bytes" if form is Form.BYTES else ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,8 @@ from munas.arch.space import ArchitectureError
 from munas.cost.resources import Assessor
 from munas.errors import SearchError
 from munas.search.evolve import Strategy
-from munas.search.objective import Bounds, features
+from munas.search.metrics import features
+from munas.search.objective import Bounds
 from munas.search.trial import Trial
 
 if TYPE_CHECKING:

@@ -21,7 +21,8 @@ from munas.cost.resources import Assessor, Resources
 from munas.errors import SearchError, SearchStoreError
 from munas.search.evolve import STRATEGIES, Space, StrategySettings
 from munas.search.halving import Halving
-from munas.search.objective import Bounds, Metric, unreachable
+from munas.search.metrics import Metric
+from munas.search.objective import Bounds, unreachable
 from munas.search.proposals import Proposer
 from munas.search.store import SearchStore, State
 from munas.search.study_summary import StudySummary, Tally

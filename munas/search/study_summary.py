@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from munas.search.objective import Bounds, Metric, exceeded, features
+from munas.search.metrics import Metric, features
+from munas.search.objective import Bounds, exceeded
 from munas.search.trial import TrialResult
 
 

@@ -23,7 +23,8 @@ from hil.search.bounds import BoundOptions, clock_of, limits_of
 from hil.search.options import SearchOptions, check, request_of
 from munas.cost.calibration import Calibration, write_calibration
 from munas.data import DATASETS
-from munas.search.objective import PRESETS, Metric
+from munas.search.metrics import Metric
+from munas.search.objective import PRESETS
 from tests.calibration_results import IDENTITY
 from tests.network_trainer import INPUT_SHAPE
 from tests.search_stub import stub_calibration, stub_dataset, stub_training

@@ -12,7 +12,8 @@ import pytest
 from munas.arch.morphs import morphs
 from munas.arch.space import random_cnn
 from munas.search.evolve import SPARSITY_STEP, AgeingEvolution, RandomSearch, Space, Strategy
-from munas.search.objective import Bounds, Metric, features
+from munas.search.metrics import Metric, features
+from munas.search.objective import Bounds
 from munas.search.trial import Task, Trial, TrialResult
 from tests.stub_trainer import ASSESSOR, BOUNDS, trained
 

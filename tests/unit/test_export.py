@@ -32,7 +32,8 @@ from munas.arch.space import random_cnn
 from munas.cost.estimate import works_of
 from munas.cost.kernels import Work
 from munas.cost.resources import Assessor, Resources
-from munas.search.objective import Bounds, Metric
+from munas.search.metrics import Metric
+from munas.search.objective import Bounds
 from munas.search.store import SearchStore
 from munas.search.study import SearchSettings
 from munas.search.trial import Trained, Trial, TrialResult

@@ -12,17 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from munas.cost.resources import Resources
-from munas.search.objective import (
-    PRESETS,
-    Bounds,
-    Metric,
-    draw_lambdas,
-    exceeded,
-    features,
-    fitness,
-    meets,
-    pareto_front,
-)
+from munas.search.metrics import Metric, features
+from munas.search.objective import PRESETS, Bounds, draw_lambdas, exceeded, fitness, meets, pareto_front
 
 PAPER = (Metric.ERROR, Metric.PEAK_MEMORY, Metric.MODEL_SIZE, Metric.MACS)
 RESOURCES = Resources(macs=1000, model_size=200, peak_memory=300, ram=4000, flash=5000, flash_weights=600)

@@ -35,7 +35,8 @@ from munas.cost.floor import floor
 from munas.cost.kernels import KernelVariant
 from munas.cost.resources import Assessor
 from munas.cost.variants import loop_names
-from munas.search.objective import Bounds, Metric, unreachable
+from munas.search.metrics import Metric
+from munas.search.objective import Bounds, unreachable
 
 SHAPES = [(28, 28, 1), (32, 32, 3), (49, 40, 1), (8, 8, 1)]
 FIGURES = ("macs", "model_size", "peak_memory", "ram", "flash", "flash_weights", "latency")

@@ -19,7 +19,8 @@ from munas.cost.resources import Assessor
 from munas.errors import SearchError, SearchStoreError
 from munas.search.evolve import RandomSearch, Space
 from munas.search.halving import MIN_SEEN, Halving
-from munas.search.objective import Bounds, Metric, features, meets
+from munas.search.metrics import Metric, features
+from munas.search.objective import Bounds, meets
 from munas.search.proposals import Proposer
 from munas.search.store import SearchStore
 from munas.search.study import (

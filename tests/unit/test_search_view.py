@@ -17,7 +17,8 @@ from hil.errors import InfrastructureError
 from hil.search.lines import FinalLines, JsonLines, SearchLines
 from munas.arch.space import Architecture, Block, DenseLayer, Layer, LayerType
 from munas.cost.resources import Resources
-from munas.search.objective import Bounds, Metric
+from munas.search.metrics import Metric
+from munas.search.objective import Bounds
 from munas.search.study import Final, FinalJob, SearchSettings, Watcher
 from munas.search.study_summary import StudySummary, Tally
 from munas.search.trial import Epoch, Trained, Trial, TrialResult

@@ -32,7 +32,6 @@ from hil.report.search.series import (
 from hil.search.result import Point, SearchResult
 
 SPARSITY_BINS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-WEIGHTS = weights_measure()
 MOST_TITLES = 400
 
 
@@ -45,7 +44,7 @@ def pruned_points(result: SearchResult) -> tuple[Point, ...]:
 def pruning_measures(result: SearchResult) -> tuple[Measure, Measure]:
     """What before and after are drawn in: weights, and latency (MACs without a calibration)."""
     known = {item.key: item for item in measures_of(result)}
-    return WEIGHTS, known.get("latency", known["macs"])
+    return weights_measure(result), known.get("latency", known["macs"])
 
 
 def pruning_figure(result: SearchResult, measure: Measure) -> Markup:
@@ -147,7 +146,7 @@ def sides_of(result: SearchResult, beside: SearchResult) -> tuple[Side, Side]:
 
 def beside_measures(result: SearchResult) -> tuple[Measure, Measure]:
     """The resources in which two runs are compared."""
-    return WEIGHTS, measures_of(result)[0]
+    return weights_measure(result), measures_of(result)[0]
 
 
 def beside_figure(sides: Sequence[Side], measure: Measure) -> Markup:
@@ -188,7 +187,7 @@ def _legend(area: axes.Panel, sides: Sequence[Side]) -> Markup:
 
 def beside_table(sides: Sequence[Side]) -> Table:
     """Smallest error of each run within the same size of weights."""
-    fronts = [staircase(full_trials(trials_of(side.result.points, WEIGHTS))) for side in sides]
+    fronts = [staircase(full_trials(trials_of(side.result.points, weights_measure(side.result)))) for side in sides]
     rows = []
     if all(fronts):
         largest, smallest = max(front[-1].x for front in fronts), min(front[0].x for front in fronts)

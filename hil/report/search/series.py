@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hil.report.charts import numbers
 from hil.report.charts.scale import Scale, byte_ticks, padded_range
-from hil.search.result import Finalist, MeasuredFigures, Point, SearchResult
+from hil.search.result import Finalist, Point, SearchResult
 from hil.timers import unit_of
 from munas.cost.resources import Resources
+from munas.search.metrics import METRICS, Form, Metric, MetricSpec
 
 LOG_FROM_RATIO = 8.0  # of the largest to the smallest size drawn
 ERROR_REACH = 1.6  # an axis of errors is stretched so far to show a bound
@@ -65,74 +66,66 @@ def milliseconds(value: float) -> str:
 
 def measures_of(result: SearchResult) -> tuple[Measure, ...]:
     """The resources worth drawing: what the runtime uses, latency where it is known, MACs, and bounded proxies."""
-    found = [
-        _bytes("ram", "RAM", lambda item: item.ram, lambda item: _of(item.measured, "ram")),
-        _bytes("flash", "Flash", lambda item: item.flash, lambda item: _of(item.measured, "flash")),
-    ]
-    if any(item.resources is not None and item.resources.latency is not None for item in result.points):
-        found.append(_latency(result))
-    found.append(_macs())
-    for key, name in (("peak_memory", "Peak memory"), ("model_size", "Model size")):
-        if key in result.bounds:
-            found.append(_proxy(key, name))
-    return tuple(found)
+    return tuple(measure_of(result, row) for row in METRICS.values() if _is_drawn(result, row))
 
 
-def _of(measured: MeasuredFigures | None, name: str) -> float | None:
-    return None if measured is None else float(getattr(measured, name))
+def _is_drawn(result: SearchResult, row: MetricSpec) -> bool:
+    if row.form is Form.FRACTION or not row.is_shown:
+        return row.is_counted and row.metric.value in result.bounds
+    if row.form is not Form.TIME:
+        return True
+    return any(item.resources is not None and row.read(item.resources) is not None for item in result.points)
 
 
-def weights_measure() -> Measure:
-    """The part of flash that is the network itself, which pruning makes smaller."""
-    return Measure(
-        "flash_weights", "Weights in flash", "Weights, multipliers and tables, bytes", lambda item: item.flash_weights,
-        lambda item: _of(item.measured, "flash_weights"), numbers.size, numbers.size, True,
-    )  # fmt: skip
-
-
-def _macs() -> Measure:
-    return Measure(
-        "macs", "MACs", "MACs", lambda item: item.macs, lambda _: None, numbers.significant, numbers.tick, False
-    )
-
-
-def _bytes(
-    key: str, name: str, of: Callable[[Resources], float | None], measured: Callable[[Finalist], float | None]
-) -> Measure:
-    return Measure(key, name, f"{name}, bytes", of, measured, numbers.size, numbers.size, True)
-
-
-def _proxy(key: str, name: str) -> Measure:
-    return _bytes(key, f"{name} (proxy)", lambda item: float(getattr(item, key)), lambda _: None)
-
-
-def _latency(result: SearchResult) -> Measure:
-    factor = result.milliseconds_per_unit
+def measure_of(result: SearchResult, row: MetricSpec) -> Measure:
+    """A metric as the figures of `result` show it: times in milliseconds where the result can tell them."""
+    factor = result.milliseconds_per_unit if row.form is Form.TIME else None
     scale = 1.0 if factor is None else factor
 
-    def measured(item: Finalist) -> float | None:
-        return None if item.measured is None else item.measured.latency * scale
+    def of(costs: Resources) -> float | None:
+        value = row.read(costs)
+        return None if value is None else value * scale
 
-    return Measure(
-        "latency", "Latency", f"Latency, {latency_unit(result) if factor is None else 'ms'}",
-        lambda item: None if item.latency is None else item.latency * scale, measured,
-        numbers.significant if factor is None else milliseconds, numbers.tick, False,
-    )  # fmt: skip
+    def measured(item: Finalist) -> float | None:
+        if item.measured is None or not row.is_measured:
+            return None
+        return float(getattr(item.measured, row.metric.value)) * scale
+
+    name = heading(row) + (" (proxy)" if row.is_counted and row.form is Form.BYTES else "")
+    unit = {
+        Form.BYTES: ", bytes", Form.TIME: f", {latency_unit(result) if factor is None else 'ms'}",
+    }.get(row.form, "")  # fmt: skip
+    form = milliseconds if factor is not None else numbers.significant
+    if row.form is Form.BYTES:
+        return Measure(row.metric.value, name, name + unit, of, measured, numbers.size, numbers.size, True)
+    return Measure(row.metric.value, name, name + unit, of, measured, form, numbers.tick, False)
+
+
+def heading(row: MetricSpec) -> str:
+    """The metric's name at the beginning of a line."""
+    return row.name[0].upper() + row.name[1:]
+
+
+def weights_measure(result: SearchResult) -> Measure:
+    """The part of flash that is the network itself, which pruning makes smaller."""
+    found = measure_of(result, METRICS[Metric.WEIGHTS])
+    return replace(found, name="Weights in flash", axis_name="Weights, multipliers and tables, bytes")
 
 
 def bound_of(result: SearchResult, measure: Measure) -> float | None:
     """The search's bound on `measure`, in the units of its axis."""
     bound = result.bounds.get(measure.key)
-    factor = result.milliseconds_per_unit if measure.key == "latency" else None
+    factor = result.milliseconds_per_unit if METRICS[Metric(measure.key)].form is Form.TIME else None
     return bound if bound is None or factor is None else bound * factor
 
 
 def origin(result: SearchResult, measure: Measure) -> str:
     """Where the figures of `measure` come from, for the corner of a figure: simulated, measured or counted."""
-    if measure.key in ("macs", "peak_memory", "model_size"):
+    row = METRICS[Metric(measure.key)]
+    if row.is_counted:
         return "counted from the architecture"
     kind = "simulated" if result.identity.simulated else "measured"
-    if measure.key == "latency":
+    if row.form is Form.TIME:
         return f"predicted from {kind} runs; finalists {kind}"
     return f"predicted; finalists {kind}"
 

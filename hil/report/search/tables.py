@@ -9,15 +9,14 @@ from markupsafe import Markup
 
 from hil.report.charts import numbers, svg
 from hil.report.charts.tables import STRIP_ENDS, STRIP_HEIGHT, STRIP_WIDTH, Column, Table, interval_strip
-from hil.report.search.series import latency_text, latency_unit
+from hil.report.search.series import heading, latency_text, latency_unit
 from hil.search.result import Finalist, Point, SearchResult
+from munas.search.metrics import METRICS, Form, Metric
 
 MOST_ANCESTORS = 40
-BOUND_NAMES = {
-    "error": "Validation error, int8", "ram": "RAM: arena, stack, static data", "flash": "Flash: weights and code",
-    "flash_weights": "Weights and tables in flash", "latency": "Latency", "macs": "MACs",
-    "peak_memory": "Peak memory (µNAS' proxy)", "model_size": "Model size (µNAS' proxy)",
-}  # fmt: skip
+_COSTS = tuple(
+    row for row in METRICS.values() if row.form is not Form.FRACTION and (row.is_shown or row.metric is Metric.WEIGHTS)
+)
 
 
 def ordered_finalists(result: SearchResult) -> tuple[Finalist, ...]:
@@ -34,24 +33,22 @@ def value_text(result: SearchResult, key: str, value: float | None) -> str:
     """A value of a bound's kind."""
     if value is None:
         return numbers.MISSING
-    if key == "error":
+    form = METRICS[Metric(key)].form
+    if form is Form.FRACTION:
         return numbers.percent(value)
-    if key == "latency":
+    if form is Form.TIME:
         return latency_text(result, value)
-    return numbers.significant(value) if key == "macs" else numbers.size(value)
+    return numbers.size(value) if form is Form.BYTES else numbers.significant(value)
 
 
 def predicted_value(item: Finalist, key: str) -> float | None:
     """What the search believed about a finalist, by the name of a bound; the error is the mean over its seeds."""
-    if key == "error":
-        return item.mean_error
-    value = getattr(item.predicted, key, None)
-    return None if value is None or value < 0 else float(value)
+    return item.mean_error if key == Metric.ERROR else METRICS[Metric(key)].read(item.predicted)
 
 
 def measured_value(item: Finalist, key: str) -> float | None:
     """What the device said, by the name of a bound; None where that is no measurement."""
-    if item.measured is None or key not in ("ram", "flash", "latency"):
+    if item.measured is None or not METRICS[Metric(key)].is_measured:
         return None
     return float(getattr(item.measured, key))
 
@@ -62,17 +59,15 @@ def finalists_table(result: SearchResult) -> Table:
         (
             finalist_name(result, item), _mean_sd(item),
             numbers.MISSING if item.test_accuracy is None else numbers.percent(item.test_accuracy),
-            *(value_text(result, key, _known(item, key)) for key in ("ram", "flash")),
-            numbers.size(item.predicted.flash_weights if item.measured is None else item.measured.flash_weights),
-            value_text(result, "latency", _known(item, "latency")), numbers.significant(item.predicted.macs),
+            *(value_text(result, row.metric, _known(item, row.metric)) for row in _COSTS),
             numbers.percent(item.sparsity) if item.sparsity > 0 else numbers.MISSING,
         )
         for item in ordered_finalists(result)
     )  # fmt: skip
     columns = (
         Column("Network", "code"), Column("Validation error, mean ± sd", "number"), Column("Test accuracy", "number"),
-        Column("RAM", "number"), Column("Flash", "number"), Column("of it weights", "number"),
-        Column("Latency", "number"), Column("MACs", "number"), Column("Pruned by", "number"),
+        *(Column("of it weights" if row.metric is Metric.WEIGHTS else heading(row), "number") for row in _COSTS),
+        Column("Pruned by", "number"),
     )  # fmt: skip
     notes = [f"#{item.index}: {item.message}." for item in ordered_finalists(result) if item.message]
     caption = "Finalists of the front after re-training, as int8 networks on the device"
@@ -205,11 +200,11 @@ def bounds_table(result: SearchResult) -> Table:
     best, hard = result.best(), result.hard_budget or {}
     rows = tuple(
         (
-            BOUND_NAMES.get(key, key), value_text(result, key, result.bounds.get(key)),
+            row.title, value_text(result, key, result.bounds.get(key)),
             value_text(result, key, hard.get(key)) if key in hard else numbers.MISSING,
             *_bound_cells(result, best, key, result.bounds.get(key)),
         )
-        for key in BOUND_NAMES
+        for key, row in METRICS.items()
         if key in result.bounds or key in hard
     )  # fmt: skip
     columns = (
