@@ -1,8 +1,100 @@
-"""Text that comes from file names and files, made safe to show on a terminal."""
+"""What a person sees: the one console, which lets nothing of what it prints be obeyed by a terminal or a CI log.
+
+Names of files, and what is in them, reach every message sooner or later. So nobody has to remember to escape them:
+all text is made printable where it is rendered, and no line begins like a workflow command where it is written.
+"""
 
 from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable
+from typing import IO, Any, cast
+
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+from rich.text import Text
+
+_COMMAND = re.compile(r"^((?:[ \t]|\x1b\[[0-9;]*m)*)(?=::|##\[)", re.MULTILINE)  # as GitHub and Azure read their logs
 
 
 def printable(text: str) -> str:
     """`text` with all that a terminal would obey (escapes, line ends, writing direction) as backslash escapes."""
+    if text.isascii() and text.isprintable():
+        return text
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def printable_lines(text: str) -> str:
+    """The same, but for the ends of lines."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
+def inert(text: str) -> str:
+    """`text` without a line that a CI log would take for a command: a backslash stands before it."""
+    return _COMMAND.sub(r"\1\\", text)
+
+
+class _LogSafe:
+    """A text stream in which no line begins with a workflow command. What is no text passes through."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+        self._at_start = True
+
+    def wraps(self, stream: IO[str]) -> bool:
+        """Whether what is written goes to `stream`."""
+        return self._stream is stream
+
+    def write(self, text: str) -> int:
+        """Write `text`, which may go on with the last line."""
+        if text:
+            first, newline, rest = text.partition("\n")
+            self._stream.write((inert(first) if self._at_start else first) + newline + inert(rest))
+            self._at_start = text.endswith("\n")
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+class SafeConsole(Console):
+    """A rich console for text that is not ours: no markup, no emoji codes, no highlighting of what looks like code."""
+
+    _safe: _LogSafe | None = None
+
+    def __init__(self, *, width: int | None = None, file: IO[str] | None = None) -> None:
+        super().__init__(
+            stderr=True, file=file, width=width, markup=False, emoji=False, highlight=False, soft_wrap=False
+        )
+
+    @property
+    def file(self) -> IO[str]:
+        """Where it writes."""
+        stream = super().file
+        if self._safe is None or not self._safe.wraps(stream):
+            self._safe = _LogSafe(stream)
+        return cast("IO[str]", self._safe)
+
+    @file.setter
+    def file(self, new_file: IO[str]) -> None:
+        self._file = new_file
+
+    def render_str(self, text: str, *args: Any, **kwargs: Any) -> Text:
+        """See rich; printable before its width is taken."""
+        return super().render_str(printable_lines(text), *args, **kwargs)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """See rich; every text that is not a control code of rich's own is printable."""
+        for segment in super().render(renderable, options):
+            text = segment.text
+            if segment.control or (text.isascii() and text.isprintable()):
+                yield segment
+            else:
+                yield Segment(printable_lines(text), segment.style)
+
+    def command(self, line: str) -> None:
+        """Write a workflow command of our own: the one line that a CI log shall obey."""
+        stream = sys.stderr if self._file is None else self._file
+        stream.write(f"{printable(line)}\n")
+        stream.flush()

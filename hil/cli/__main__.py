@@ -1,5 +1,5 @@
 """``python -m hil.cli`` is ``munas-hil``."""
 
-from hil.cli.main import main
+from hil.entry import main
 
 main()

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
-from rich.console import Console
 
 from hil.boards.board import Board, Via, load_board
 from hil.boards.sizes import typed_size_bytes
 from hil.errors import InfrastructureError, UsageError
+from hil.terminal import SafeConsole
 from hil.timers import MODELLED, timers_of
 from hil.version import VERSION
 
@@ -47,10 +47,10 @@ def _options_of_all(
 LOG_COLUMNS = 160  # of a table in a log, which nobody can widen
 
 
-def _console() -> Console:
-    """Standard error. Without markup: names of files and what is in them may hold brackets."""
+def _console() -> SafeConsole:
+    """Standard error."""
     is_log = sys.stderr is None or not sys.stderr.isatty()
-    return Console(stderr=True, markup=False, width=LOG_COLUMNS if is_log and "COLUMNS" not in os.environ else None)
+    return SafeConsole(width=LOG_COLUMNS if is_log and "COLUMNS" not in os.environ else None)
 
 
 console = _console()

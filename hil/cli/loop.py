@@ -130,7 +130,7 @@ def _require(result: CalibrationResult, baseline: Baseline | None, junit: Path |
     failed = [check for check in checks if not check.passed]
     if os.environ.get("GITHUB_ACTIONS") == "true":  # which reads them from stderr as well
         for check in failed:
-            console.print(annotation(check), highlight=False, soft_wrap=True)
+            console.command(annotation(check))
     if junit is not None:
         write_text(junit, junit_xml(checks, result.identity, result.wall_seconds))
     if failed:

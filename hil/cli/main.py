@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import signal
 import sys
 import traceback
@@ -14,7 +15,7 @@ import typer
 from hil.cli import compare, device, inspect, loop, search, timing, verify  # noqa: F401 (they register their commands)
 from hil.cli.app import app
 from hil.errors import HilError, InfrastructureError
-from hil.terminal import printable
+from hil.terminal import inert, printable, printable_lines
 
 _INTERRUPTED = 130
 
@@ -42,16 +43,41 @@ def main() -> None:
     except typer.Exit as stop:
         sys.exit(stop.exit_code)
     except OSError as error:
-        _fail(f"{error}; check the disk and standard output", InfrastructureError.exit_status)
+        _fail(_exhausted(error) or f"{error}; check the disk and standard output", InfrastructureError.exit_status)
     except Exception as error:
         if hasattr(error, "format_message"):  # click's usage error
             _fail(error.format_message(), getattr(error, "exit_code", 2))
+        if (advice := _exhausted(error)) is not None:
+            _fail(advice, InfrastructureError.exit_status)
         # Not 1, which Python would make of it: that status says that a check failed.
-        traceback.print_exc()
+        with contextlib.suppress(OSError):
+            sys.stderr.write(inert(printable_lines(traceback.format_exc())))
         _fail(f"BUG: {type(error).__name__}: {error}; report this", InfrastructureError.exit_status)
     if status == _INTERRUPTED:  # what typer makes of Ctrl-C
         _fail("interrupted", _INTERRUPTED)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+_SHORTAGES = {
+    errno.ENOMEM: "there is not enough memory (ulimit -v, a container's limit): raise it, or use fewer --workers",
+    errno.EAGAIN: "no more processes or threads may be started (ulimit -u): raise it, or use fewer --workers",
+    errno.EMFILE: "no more files may be opened (ulimit -n): raise it, or use fewer --workers",
+    errno.ENFILE: "no more files may be opened on this machine: close other programs",
+}
+
+
+def _exhausted(error: BaseException) -> str | None:
+    """What to do about a limit of the machine that `error`, or what caused it, is about; None for other errors."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, MemoryError):
+            return _SHORTAGES[errno.ENOMEM]
+        if isinstance(seen, RuntimeError) and "can't start new thread" in str(seen):
+            return _SHORTAGES[errno.EAGAIN]
+        if isinstance(seen, OSError) and seen.errno in _SHORTAGES:
+            return _SHORTAGES[seen.errno]
+        seen = seen.__cause__ or seen.__context__
+    return None
 
 
 def _fail(message: str, status: int) -> NoReturn:

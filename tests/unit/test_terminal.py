@@ -1,0 +1,103 @@
+"""The one console: nothing that it prints is obeyed by a terminal or a CI log, whoever calls it and however."""
+
+from __future__ import annotations
+
+import ast
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.table import Table
+from rich.text import Text
+
+from hil.terminal import SafeConsole, inert, printable
+
+ROOT = Path(__file__).resolve().parents[2]
+HOSTILE = "\x1b[31mred\x1b]0;title\x07\r\u202eltr\x9b2J"
+
+
+def printed(*things: object, width: int = 200) -> str:
+    output = io.StringIO()
+    SafeConsole(file=output, width=width).print(*things)
+    return output.getvalue()
+
+
+def table_of(text: str) -> Table:
+    table = Table(text, box=None, pad_edge=False)
+    table.add_row(text)
+    table.caption = text
+    return table
+
+
+@pytest.mark.parametrize("wrap", [str, Text, table_of, lambda text: Text.assemble((text, "red"))])
+@given(st.text(max_size=60) | st.just(HOSTILE) | st.text("\x1b[]:#;\r\n \x07a", max_size=40))
+def test_whatever_is_printed_is_inert(wrap: object, text: str) -> None:
+    shown = printed(wrap(text))  # type: ignore[operator]
+    assert all(char == "\n" or char.isprintable() for char in shown)
+    assert not any(line.strip().startswith(("::", "##[")) for line in shown.split("\n"))
+
+
+def test_text_that_is_harmless_stays_as_it_is() -> None:
+    assert printed("µNAS: 3 µs [bold] :smile: ok") == "µNAS: 3 µs [bold] :smile: ok\n"
+    assert printed("a\n::error::b") == "a\n\\::error::b\n"
+    assert printable("a\nb") == "a\\nb"
+    assert inert("  ##[error]x\ny ::z") == "  \\##[error]x\ny ::z"
+
+
+def test_a_line_that_goes_on_is_not_changed() -> None:
+    output = io.StringIO()
+    console = SafeConsole(file=output)
+    console.print("Class", end="")
+    console.print("::method")
+    assert output.getvalue() == "Class::method\n"
+
+
+def test_our_own_commands_are_what_they_are() -> None:
+    output = io.StringIO()
+    SafeConsole(file=output).command("::error title=x::y\x1b\n::error::forged")
+    assert output.getvalue() == "::error title=x::y\\x1b\\n::error::forged\n"
+
+
+def test_no_module_prints_by_another_way() -> None:
+    """rich's own Console, print() and typer.echo would let text through."""
+    for path in sorted((ROOT / "hil").rglob("*.py")):
+        if path.name == "terminal.py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call):
+                name = ast.unparse(node.func)
+                assert name not in ("Console", "rich.print", "typer.echo", "typer.secho", "click.echo"), path
+                assert name != "print" or "printable(" in path.read_text(encoding="utf-8"), path
+
+
+def test_an_interrupt_while_it_starts_is_no_traceback() -> None:
+    """At several moments of the start: before, in and after the imports of the commands."""
+    code = "import os; os.write(2, b'up\\n'); import sys; sys.argv = ['munas-hil', 'doctor']; "
+    words = [sys.executable, "-c", f"from hil.entry import main; {code}main()"]
+    for delay_s in (0.05, 0.3, 1.0):
+        with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stderr is not None
+            assert process.stderr.readline() == "up\n"
+            time.sleep(delay_s)
+            process.send_signal(signal.SIGINT)
+            said = process.stderr.read()
+        assert "Traceback" not in said
+        assert process.returncode in (130, 0, 3), said
+
+
+def test_a_small_memory_limit_is_a_message() -> None:
+    for megabytes in (150, 400):
+        done = subprocess.run(
+            ["bash", "-c", f"ulimit -v {megabytes * 1024}; exec {sys.executable} -m hil.cli boards"],
+            cwd=ROOT, capture_output=True, text=True, check=False, env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+        )  # fmt: skip
+        assert done.returncode in (0, 3), (megabytes, done.stderr[-500:])
+        if done.returncode:
+            assert done.stderr.startswith("munas-hil: "), (megabytes, done.stderr[-500:])
