@@ -15,12 +15,13 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from hil.boards.bank import Bank, emulated_banks
 from hil.boards.core import Core, CoreName, load_core
 from hil.boards.files import names_in, read_table, validated
 from hil.boards.places import check_hardware, check_qemu
 from hil.boards.sizes import KIB, SizeBytes
 from hil.boards.soc import load_soc
-from hil.boards.target import Strict, Target
+from hil.boards.target import Region, Strict, Target
 from hil.boards.timing import Timing
 from hil.errors import BoardError
 from hil.resources import boards_dir
@@ -78,6 +79,7 @@ class Board(Strict):
     usb: Usb | None = None
     probe: Probe | None = None
     hardware: Target | None = None
+    banks: tuple[Bank, ...] = ()
     qemu: Target | None = None
     timing: Timing | None = None  # what modelled cycles become on this board
     tflm_root: str | None = None  # folder of TensorFlow Lite Micro; $TFLM_ROOT where absent
@@ -86,6 +88,10 @@ class Board(Strict):
     def core_flags(self) -> tuple[str, ...]:
         """Compiler flags for the core."""
         return self.processor.flags
+
+    def banks_via(self, via: Via) -> tuple[Bank, ...]:
+        """The chip's banks of RAM, at the addresses that they have there; none where the SoC names none."""
+        return emulated_banks(self.banks, self.processor.emulator.sram) if via == "qemu" else self.banks
 
     def target(self, via: Via) -> Target:
         """The target for `via`; raises BoardError when the board has none."""
@@ -169,12 +175,26 @@ def read_board(path: Path) -> Board:
     return validated("board", path, Board, _with_chip(table, path))
 
 
+def _stand_in(core: Core, table: dict[str, Any]) -> Target:
+    """The machine that stands in for a board with `core`; its RAM starts with the same bank as the board's own."""
+    hardware, machine = table.get("hardware"), core.emulator
+    if not isinstance(hardware, Target):
+        return machine
+    real = table.get("banks", ())
+    for bank, placed in zip(real, emulated_banks(real, machine.sram), strict=False):
+        if bank.region.origin == hardware.sram.origin:
+            origin = placed.region.origin
+            sram = Region(origin=origin, length=machine.sram.end - origin)
+            return machine.model_copy(update={"sram": sram})
+    return machine
+
+
 def _with_chip(table: dict[str, Any], path: Path) -> dict[str, Any]:
     """`table` with what its SoC and core bring in; the machine that stands in for the core too."""
     full = dict(table)
     if isinstance(table.get("soc"), str):
         soc = load_soc(table["soc"], path.parent)
-        for key in ("core", "clock_hz", "hardware"):
+        for key in ("core", "clock_hz", "hardware", "banks"):
             if getattr(soc, key) is not None:
                 full.setdefault(key, getattr(soc, key))
         if soc.timing is not None:
@@ -185,7 +205,7 @@ def _with_chip(table: dict[str, Any], path: Path) -> dict[str, Any]:
     if isinstance(full.get("core"), str):
         core = load_core(full["core"], path.parent)
         full["processor"] = core
-        full.setdefault("qemu", core.emulator)
+        full.setdefault("qemu", _stand_in(core, full))
     else:
         raise BoardError(f"board file {path.name}: core: a board names its `soc`, or its `core`")
     return full

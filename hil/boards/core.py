@@ -9,6 +9,7 @@ from pydantic import Field
 
 from hil.boards.files import load_named, names_in
 from hil.boards.target import Strict, Target
+from hil.boards.timing import Pipeline
 from hil.resources import boards_dir
 
 CoreName = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
@@ -19,7 +20,8 @@ class Core(Strict):
 
     `flags` are the compiler's; the float ABI is part of the identity: two ABIs are two builds. `architecture` and
     `float_unit` are what objects made for it say in their build attributes. `mpu` is the memory protection
-    architecture. `cycle_model` names what costs its instructions, absent where there is none: instruction counts only.
+    architecture. `cycle_model` names what costs its instructions, absent where there is none: instruction counts only;
+    `pipeline` are the constants of that model.
     `emulator` is the machine that stands in for boards with this core.
     """
 
@@ -34,6 +36,7 @@ class Core(Strict):
     caches: bool = False
     mpu: Literal["none", "v7", "v8"] = "none"
     cycle_model: CoreName | None = None
+    pipeline: Pipeline = Pipeline()
     emulator: Target
 
     @property

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from hil.boards.bank import Bank
 from hil.boards.core import CoreName
 from hil.boards.files import load_named, names_in
 from hil.boards.target import Strict, Target
@@ -17,7 +18,8 @@ from hil.resources import boards_dir
 class Soc(Strict):
     """One chip: its core, the clock that its port brings it to, where it runs, and what modelled cycles become on it.
 
-    `hardware` is absent where no port for the chip's clock tree and serial port has been written.
+    `hardware` is absent where no port for the chip's clock tree and serial port has been written. `banks` are its RAM,
+    in the order in which an emulated machine has them.
     """
 
     name: CoreName
@@ -26,6 +28,7 @@ class Soc(Strict):
     core: CoreName
     clock_hz: Annotated[int, Field(gt=0, le=2_000_000_000)]
     hardware: Target | None = None
+    banks: tuple[Bank, ...] = ()
     timing: Timing | None = None
 
 

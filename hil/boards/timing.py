@@ -1,10 +1,11 @@
-"""The `[timing]` table of a board file: what turns the core's counts into the board's cycles, and the evidence for it.
+"""The `[timing]` table of a SoC or board file: what turns a core's counts into a board's cycles, and why to believe it.
 
 Without the table a board gets the core's cycles at zero wait states, and no milliseconds.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -14,7 +15,6 @@ Base = Literal["cycles", "instructions"]
 _Count = Annotated[int, Field(ge=0, le=65_534)]
 _Cycles = Annotated[int, Field(ge=0, le=1000)]
 _Cost = Annotated[float, Field(ge=0, le=10_000, allow_inf_nan=False)]
-_Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 
 
 class _Strict(BaseModel):
@@ -22,18 +22,31 @@ class _Strict(BaseModel):
 
 
 class Pipeline(_Strict):
-    """Cycles that Arm's table leaves open (Cortex-M4: a range; Cortex-M7: no table).
+    """Cycles of a core that no table of its instructions says: `[pipeline]` of a core's file.
 
-    `refill` is P, paid for a taken branch, `refill_split` the same when the target is a 4-byte instruction across two
-    words, `divide` is SDIV and UDIV (2-12 by operands, which a plugin cannot see), `address_stall` what an address
-    computed by the instruction in front costs; `mispredict` is the Cortex-M7's.
+    Cortex-M3 and M4: `refill` is P, paid for a taken branch, `refill_split` the same when the target is a 4-byte
+    instruction across two words, `address_stall` what an address computed by the instruction in front costs. All:
+    `divide` is SDIV and UDIV (by operands, which a plugin cannot see), `unaligned` is paid for each part beyond the
+    first that an unaligned load is read in; their ranges are what has been published, lowest and highest. `mispredict`
+    is paid for a branch that was predicted wrong, where the core predicts.
     """
 
     refill: _Cycles = 2
     refill_split: _Cycles = 2
-    divide: Annotated[int, Field(ge=2, le=12)] = 7
+    divide: Annotated[int, Field(ge=1, le=40)] = 7
+    divide_range: tuple[int, int] | None = None
     address_stall: _Cycles = 0
-    mispredict: _Cycles = 4
+    mispredict: _Cycles = 0
+    unaligned: _Cycles = 1
+    unaligned_range: tuple[int, int] | None = None
+
+    @model_validator(mode="after")
+    def _ranges_hold(self) -> Self:
+        for name in ("divide", "unaligned"):
+            low, high = getattr(self, f"{name}_range") or (getattr(self, name),) * 2
+            if not low <= getattr(self, name) <= high:
+                raise ValueError(f"{name} {getattr(self, name)} is not in {name}_range {low} to {high}")
+        return self
 
 
 class CodeLines(_Strict):
@@ -55,18 +68,21 @@ class CodeLines(_Strict):
 
 
 class DataLines(CodeLines):
-    """What reads of data go through: flash always, RAM from `cached_ram_from` bytes on (absent: no RAM at all).
+    """What reads of data go through: flash always, RAM where a bank of the SoC is `cached`.
 
-    RAM that is closely coupled to the core comes first on the boards we know, and is free.
+    `miss_cycles` is for flash, `ram_miss_cycles` for cached RAM, `ram_miss_range` what other evidence says of that.
+    `replacement` is which line a new one takes the place of: the one used longest ago, or any of its set.
     """
 
-    cached_ram_from: Annotated[int, Field(ge=0, lt=2**32)] | None = None
+    replacement: Literal["oldest", "random"] = "oldest"
+    ram_miss_cycles: _Cost = 0.0
+    ram_miss_range: tuple[_Cost, _Cost] | None = None
 
 
 class EvidenceRow(_Strict):
     """One figure measured on a board by others, and what the model said of the same code.
 
-    `source` cites the figure, `error_pct` is modelled / published - 1.
+    `source` cites the figure, `error_pct` is modelled / published - 1; `held_out`: by constants fitted without the row.
     """
 
     source: str
@@ -76,6 +92,7 @@ class EvidenceRow(_Strict):
     published_ms: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     modelled_ms: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     error_pct: Annotated[float, Field(ge=-100, le=1000, allow_inf_nan=False)]
+    held_out: bool = True
 
     @model_validator(mode="after")
     def _adds_up(self) -> Self:
@@ -85,28 +102,60 @@ class EvidenceRow(_Strict):
         return self
 
 
-class Evidence(_Strict):
-    """Why the constants may be believed: figures measured on boards, and how far the model was from them.
+_MIN_ROWS = 3
 
-    `rows` cite the published figures, `method` says whether each was predicted by constants fitted without it.
-    `interval_pct` is what the milliseconds are shown with.
-    """
+
+class Evidence(_Strict):
+    """Why the constants may be believed: figures measured on boards, and how far the model was from those of them that
+    it had not been fitted to. The interval of milliseconds follows from these errors alone."""
 
     source: str
     rows: tuple[EvidenceRow, ...]
-    method: Literal["leave-one-out", "in-sample"]
-    mean_error_pct: _Percent
-    max_error_pct: _Percent
-    interval_pct: _Percent
     note: str = ""
 
     @model_validator(mode="after")
-    def _not_empty(self) -> Self:
-        if not self.rows:
-            raise ValueError("evidence without rows is none; leave the table out")
-        if not self.mean_error_pct <= self.max_error_pct <= self.interval_pct:
-            raise ValueError("mean_error_pct <= max_error_pct <= interval_pct has to hold")
+    def _enough(self) -> Self:
+        if len(self.errors_pct) < _MIN_ROWS:
+            raise ValueError(f"evidence takes at least {_MIN_ROWS} rows that nothing was fitted to (held_out)")
         return self
+
+    @property
+    def errors_pct(self) -> tuple[float, ...]:
+        """Errors of the rows that were held out."""
+        return tuple(row.error_pct for row in self.rows if row.held_out)
+
+    @property
+    def mean_error_pct(self) -> float:
+        """Mean of their magnitudes."""
+        return sum(map(abs, self.errors_pct)) / len(self.errors_pct)
+
+    @property
+    def max_error_pct(self) -> float:
+        """The largest magnitude."""
+        return max(map(abs, self.errors_pct))
+
+    @property
+    def interval_pct(self) -> float:
+        """Half of the 95 % prediction interval for one more normal error with mean zero, and at least the worst seen.
+
+        Student's t with as many degrees of freedom as there are errors, times their root mean square, times
+        sqrt(1 + 1/n).
+        """
+        count = len(self.errors_pct)
+        rms = math.sqrt(sum(error**2 for error in self.errors_pct) / count)
+        interval = student_t_975(count) * rms * math.sqrt(1 + 1 / count)
+        return round(max(interval, self.max_error_pct), 1)
+
+
+def student_t_975(degrees: int) -> float:
+    """The 97.5 % quantile of Student's t (tables; between two of them the larger value)."""
+    return next(value for most, value in _STUDENT_T if degrees <= most)
+
+
+_STUDENT_T = (
+    (1, 12.706), (2, 4.303), (3, 3.182), (4, 2.776), (5, 2.571), (6, 2.447), (7, 2.365), (8, 2.306), (9, 2.262),
+    (10, 2.228), (11, 2.201), (13, 2.179), (16, 2.145), (20, 2.110), (30, 2.080), (60, 2.040), (1_000_000, 2.000),
+)  # fmt: skip
 
 
 class Timing(_Strict):
@@ -114,7 +163,6 @@ class Timing(_Strict):
 
     base: Base = "cycles"
     scale: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] = 1.0
-    pipeline: Pipeline = Pipeline()
     code: CodeLines = CodeLines()
     data: DataLines = DataLines()
     evidence: Evidence | None = None

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 UNITS = ("alu", "shift", "mac", "load", "store", "branch", "simd", "vfp", "vport")
 ISSUES = ("any", "slot0", "alone")
+EARLY = ("never", "older", "either")
 KINDS = ("w", "r", "k", "s", "a", "b", "v", "w*", "v*", "w#", "v#")
 FLAGS = ("S", "F", "C")
 
@@ -69,8 +70,10 @@ class Encoding:
 class InstructionClass:
     """One line of classes.txt: `m4_*` make up the Cortex-M4's cycles, `m7_*` are LLVM's facts for the Cortex-M7.
 
-    `m4_rule` is ``L`` (single load), ``I`` (IT folding), ``D`` (divide) or empty. `m7_hold` is the number of cycles the
-    issue stage is held, 0 meaning half the registers moved.
+    `m4_rule` is ``L`` (single load), ``I`` (IT folding), ``D`` (divide), ``W`` (store) or empty. `m7_free_shift`: the
+    shifter is not taken in the younger slot. `m7_hold` is the number of cycles the issue stage is held, 0 meaning half
+    the registers moved. `m7_early` says in which slot the early ALU can run it, `m7_load_wait` that it waits a cycle
+    longer for a loaded word.
     """
 
     name: str
@@ -80,9 +83,12 @@ class InstructionClass:
     m4_refill: bool
     m4_rule: str
     m7_units: tuple[str, ...]
+    m7_free_shift: bool
     m7_latency: int
     m7_issue: str
     m7_hold: int
+    m7_early: str
+    m7_load_wait: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,20 +173,26 @@ def _parse_operand(token: str, bits: str) -> Operand:
 
 def parse_class(line: str) -> InstructionClass:
     """One line of classes.txt. Raises ValueError."""
-    name, group, m4, units, latency, issue = line.split()
+    name, group, m4, units, latency, issue, ways = line.split()
     base, per_register, refill, rule = 0, 0, False, ""
     for term in m4.split("+"):
         if term.isdigit():
             base += int(term)
-        elif term in ("L", "I", "D"):
+        elif term in ("L", "I", "D", "W"):
             rule = term
         elif term in ("N", "P"):
             per_register, refill = per_register + (term == "N"), refill or term == "P"
         else:
-            raise ValueError(f"class {name}: M4 term {term!r} is none of a number, N, P, L, I, D")
-    taken = () if units == "-" else tuple(units.split(","))
+            raise ValueError(f"class {name}: M4 term {term!r} is none of a number, N, P, L, I, D, W")
+    taken = () if units == "-" else tuple(unit.removesuffix("?") for unit in units.split(","))
     slot, _, hold = issue.partition(",")
     if slot not in ISSUES or not set(taken) <= set(UNITS) or not re.fullmatch(r"(x\d+|xN/2)?", hold):
         raise ValueError(f"class {name}: M7 units {units!r} or issue {issue!r} unknown")
     held = 0 if hold == "xN/2" else int(hold[1:] or 1)
-    return InstructionClass(name, group, base, per_register, refill, rule, taken, int(latency), slot, held)
+    early, waits = ("never" if ways in ("-", "load+1") else ways), ways == "load+1"
+    if early not in EARLY or ("?" in units and "shift?" not in units.split(",")):
+        raise ValueError(f"class {name}: M7 ways {ways!r} or units {units!r} unknown")
+    free = "shift?" in units.split(",")
+    return InstructionClass(
+        name, group, base, per_register, refill, rule, taken, free, int(latency), slot, held, early, waits
+    )

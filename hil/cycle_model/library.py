@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from hil.cycle_model.native import build_library
-from hil.cycle_model.options import EngineOptions
+from hil.cycle_model.options import ENGINE_CORES, EngineOptions
 
 _SETS = ("writes", "base", "reads", "late", "early", "address", "stored")
 _LAYERS_MAX = 64
@@ -17,7 +17,8 @@ _LAYERS_MAX = 64
 
 class _CoreOptions(ctypes.Structure):
     _fields_ = [("core", ctypes.c_int)] + [
-        (name, ctypes.c_uint32) for name in ("refill", "refill_split", "divide", "address_stall", "mispredict")
+        (name, ctypes.c_uint32)
+        for name in ("refill", "refill_split", "divide", "address_stall", "mispredict", "unaligned")
     ]
 
 
@@ -37,6 +38,7 @@ class _Options(ctypes.Structure):
         ("ram", _Span),
         *((f"{kind}_{what}", ctypes.c_uint32) for kind in ("code", "data") for what in ("line_bytes", "lines", "ways")),
         ("data_covers_ram", ctypes.c_bool),
+        ("data_random", ctypes.c_bool),
         ("emit", ctypes.c_void_p),
     ]
 
@@ -129,8 +131,8 @@ def replay(options: EngineOptions, trace: Iterable[Run]) -> tuple[list[str], dic
 def _options(options: EngineOptions) -> _Options:
     return _Options(
         core=_CoreOptions(
-            {4: 0, 7: 1}[options.core], options.refill, options.refill_split, options.divide, options.address_stall,
-            options.mispredict,
+            ENGINE_CORES.index(options.core), options.refill, options.refill_split, options.divide,
+            options.address_stall, options.mispredict, options.unaligned,
         ),
         inference=options.inference,
         layers=(ctypes.c_uint32 * _LAYERS_MAX)(*options.layers),
@@ -139,5 +141,5 @@ def _options(options: EngineOptions) -> _Options:
         ram=_Span(*options.ram),
         code_line_bytes=options.code.line_bytes, code_lines=options.code.lines, code_ways=options.code.ways,
         data_line_bytes=options.data.line_bytes, data_lines=options.data.lines, data_ways=options.data.ways,
-        data_covers_ram=options.data_covers_ram,
+        data_covers_ram=options.data_covers_ram, data_random=options.data_random,
     )  # fmt: skip

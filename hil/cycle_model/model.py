@@ -1,20 +1,29 @@
-"""From counters to a board's cycles and milliseconds, and where they go."""
+"""From counters to a board's cycles and milliseconds, with what the interval rests on, and where the cycles go."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from hil.boards.bank import Bank
+from hil.boards.board import Board
 from hil.boards.timing import Timing
 from hil.cycle_model.record import Counters
+
+NO_EVIDENCE = "there is no evidence for the constants of this chip ([timing.evidence]): cycles only"
 
 
 @dataclass(frozen=True, slots=True)
 class Milliseconds:
-    """An estimate with the interval that the board's evidence supports."""
+    """An estimate with the interval that the evidence supports for this network.
+
+    `reasons` say why the interval is wider than that of the board's evidence.
+    """
 
     estimate: float
     low: float
     high: float
+    reasons: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,20 +34,38 @@ class Share:
     cycles: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Doubt:
+    """Something that the network does and the evidence leaves open: cycles fewer and more than the estimate."""
+
+    reason: str
+    fewer: float
+    more: float
+
+
 def board_cycles(timing: Timing, counters: Counters) -> float:
     """Cycles on the board that `timing` describes."""
-    base = counters.cycles if timing.base == "cycles" else counters.instructions
-    misses = timing.code.miss_cycles * counters.code_misses + timing.data.miss_cycles * counters.data_misses
-    return timing.scale * base + misses
+    return timing.scale * _base(timing, counters) + sum(share.cycles for share in _misses(timing, counters))
 
 
-def milliseconds(timing: Timing, counters: Counters, clock_hz: int) -> Milliseconds | None:
-    """Time at `clock_hz`; None when the board file has no evidence for its constants."""
-    if timing.evidence is None:
-        return None
-    estimate = board_cycles(timing, counters) * 1000 / clock_hz
+def milliseconds(board: Board, counters: Counters, banks: Sequence[Bank] = ()) -> Milliseconds | str:
+    """Time on `board` of a network whose RAM is in `banks`; or why there is none.
+
+    The interval is that of the board's evidence, and what the network does that the evidence does not cover adds to it.
+    """
+    timing = board.timing
+    if timing is None or timing.evidence is None:
+        return NO_EVIDENCE
+    untimed = next((bank for bank in banks if not bank.timed), None)
+    if untimed is not None:
+        return f"the network uses {untimed.name}, for which there is no evidence ({untimed.note}): cycles only"
+    cycles = board_cycles(timing, counters)
+    doubts = [doubt for doubt in _doubts(board, timing, counters) if max(doubt.fewer, doubt.more) >= cycles / 1000]
     spread = timing.evidence.interval_pct / 100
-    return Milliseconds(estimate, estimate * (1 - spread), estimate * (1 + spread))
+    low = cycles * (1 - spread) - sum(doubt.fewer for doubt in doubts)
+    high = cycles * (1 + spread) + sum(doubt.more for doubt in doubts)
+    unit = 1000 / board.clock_hz
+    return Milliseconds(cycles * unit, max(0.0, low) * unit, high * unit, tuple(doubt.reason for doubt in doubts))
 
 
 def shares(timing: Timing, counters: Counters) -> tuple[Share, ...]:
@@ -51,10 +78,32 @@ def shares(timing: Timing, counters: Counters) -> tuple[Share, ...]:
     parts = [Share(name, float(getattr(counters, name))) for name in groups]
     if timing.base == "cycles":
         parts.append(Share("pipeline", float(counters.cycles - counters.instructions)))
-    base = counters.cycles if timing.base == "cycles" else counters.instructions
-    parts += [
-        Share("code misses", timing.code.miss_cycles * counters.code_misses),
-        Share("data misses", timing.data.miss_cycles * counters.data_misses),
-        Share("not modelled", (timing.scale - 1) * base),
-    ]
+    parts += [*_misses(timing, counters), Share("not modelled", (timing.scale - 1) * _base(timing, counters))]
     return tuple(part for part in parts if part.cycles)
+
+
+def _base(timing: Timing, counters: Counters) -> int:
+    return counters.cycles if timing.base == "cycles" else counters.instructions
+
+
+def _misses(timing: Timing, counters: Counters) -> tuple[Share, ...]:
+    return (
+        Share("code misses", timing.code.miss_cycles * counters.code_misses),
+        Share("data misses", timing.data.miss_cycles * counters.flash_misses),
+        Share("RAM misses", timing.data.ram_miss_cycles * counters.ram_misses),
+    )
+
+
+def _doubts(board: Board, timing: Timing, counters: Counters) -> tuple[_Doubt, ...]:
+    pipeline, data = board.processor.pipeline, timing.data
+    found = []
+    for name, count, cost, span, scale in (
+        ("unaligned loads", counters.unaligned, pipeline.unaligned, pipeline.unaligned_range, timing.scale),
+        ("divisions", counters.divide, pipeline.divide, pipeline.divide_range, timing.scale),
+        ("misses of cached RAM", counters.ram_misses, data.ram_miss_cycles, data.ram_miss_range, 1.0),
+    ):
+        if count and span is not None:
+            low, high = span
+            reason = f"{count:,} {name} at {low:g} to {high:g} cycles each (modelled: {cost:g})"
+            found.append(_Doubt(reason, count * scale * (cost - low), count * scale * (high - cost)))
+    return tuple(found)

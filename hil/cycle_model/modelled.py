@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hil.boards.bank import Bank
+from hil.boards.board import Board
 from hil.boards.timing import Evidence, Timing
 from hil.cache import digest
 from hil.cycle_model.model import Milliseconds, board_cycles, milliseconds, shares
@@ -17,16 +19,14 @@ from hil.cycle_model.record import Counters, InferenceRecord
 from hil.errors import RunnerError
 from hil.timers import MODELLED
 
-_NO_EVIDENCE = "the board file has no evidence for its constants ([timing.evidence]): cycles only"
-
 
 @dataclass(frozen=True, slots=True)
 class ModelledLatency:
     """Single-inference cycles on the board, one in `samples` for every input.
 
-    The rest is of the middle inference (the lower of two): its `milliseconds` (None without evidence), `counters`,
-    cycles of each of `layers` (parallel to the measurement's) and where the cycles go, by `shares`. `constants` names
-    engine and constants, `evidence` sums up what the interval rests on.
+    The rest is of the middle inference (the lower of two): its `milliseconds` (None without evidence, and `reason` says
+    what is missing), `counters`, cycles of each of `layers` (parallel to the measurement's) and where the cycles go, by
+    `shares`. `constants` names engine and constants, `evidence` sums up what the interval rests on.
     """
 
     samples: tuple[int, ...]
@@ -36,6 +36,7 @@ class ModelledLatency:
     shares: Mapping[str, int]
     constants: str
     evidence: str | None
+    reason: str | None = None
 
     @property
     def median(self) -> int:
@@ -48,8 +49,8 @@ class ModelledLatency:
         cycles = {"samples": list(self.samples), "min": min(self.samples), "median": self.median}
         return {
             "timer": MODELLED, "cycles": {**cycles, "max": max(self.samples)},
-            "milliseconds": None if time is None else {"value": time.estimate, "low": time.low, "high": time.high},
-            "reason": _NO_EVIDENCE if time is None else None,
+            "milliseconds": None if time is None else _interval(time),
+            "reason": self.reason,
             "counters": self.counters.to_json(),
             "layers": [{"index": index, "cycles": cycles} for index, cycles in enumerate(self.layers)],
             "shares": dict(self.shares), "constants": self.constants, "evidence": self.evidence,
@@ -61,49 +62,67 @@ def modelled_from_json(document: Mapping[str, Any]) -> ModelledLatency:
     time = document["milliseconds"]
     return ModelledLatency(
         samples=tuple(document["cycles"]["samples"]),
-        milliseconds=None if time is None else Milliseconds(time["value"], time["low"], time["high"]),
-        counters=Counters(**document["counters"]),
+        milliseconds=None
+        if time is None
+        else Milliseconds(time["value"], time["low"], time["high"], tuple(time.get("wider_for", ()))),
+        counters=_counters(document["counters"]),
         layers=tuple(layer["cycles"] for layer in document["layers"]),
         shares=dict(document["shares"]),
         constants=document["constants"],
         evidence=document["evidence"],
+        reason=document["reason"],
     )
 
 
+def _counters(document: Mapping[str, int]) -> Counters:
+    """Misses were once counted without regard to what was read."""
+    misses = document.get("data_misses")
+    told_apart = {} if misses is None else {"flash_misses": misses, "ram_misses": 0}
+    return Counters(**{name: count for name, count in document.items() if name != "data_misses"}, **told_apart)
+
+
+def _interval(time: Milliseconds) -> dict[str, Any]:
+    return {"value": time.estimate, "low": time.low, "high": time.high, "wider_for": list(time.reasons)}
+
+
 def modelled_latency(
-    timing: Timing | None, core: str, clock_hz: int, records: Sequence[InferenceRecord], layers: int
+    board: Board, records: Sequence[InferenceRecord], layers: int, banks: Sequence[Bank] = ()
 ) -> ModelledLatency:
-    """What the `records` of the timed inferences amount to on the board whose file has the table `timing`.
+    """What the `records` of the timed inferences amount to on `board`, the image's RAM being in `banks`.
 
     Raises RunnerError when a record has not as many layers as the firmware.
     """
-    constants = timing or Timing()
+    constants = board.timing or Timing()
     if any(len(record.layers) != layers for record in records):
         raise RunnerError(f"BUG: the timing plugin saw another number of layers than the firmware's {layers}")
     cycles = [round(board_cycles(constants, record.total)) for record in records]
     middle = records[cycles.index(statistics.median_low(cycles))]
+    time = milliseconds(board, middle.total, banks)
     return ModelledLatency(
         samples=tuple(cycles),
-        milliseconds=milliseconds(constants, middle.total, clock_hz),
+        milliseconds=None if isinstance(time, str) else time,
         counters=middle.total,
         layers=tuple(round(board_cycles(constants, layer.counters)) for layer in middle.layers),
         shares={share.what: round(share.cycles) for share in shares(constants, middle.total)},
-        constants=constants_id(timing, core),
+        constants=constants_id(board),
         evidence=None if constants.evidence is None else _summed_up(constants.evidence),
+        reason=time if isinstance(time, str) else None,
     )
 
 
 def _summed_up(evidence: Evidence) -> str:
     return (
-        f"{evidence.method}, {len(evidence.rows)} published figures, off by {evidence.mean_error_pct:g} % in the mean, "
-        f"{evidence.max_error_pct:g} % at most"
+        f"{len(evidence.errors_pct)} published figures that nothing was fitted to, off by "
+        f"{evidence.mean_error_pct:.1f} % in the mean, {evidence.max_error_pct:.1f} % at most"
     )
 
 
-def constants_id(timing: Timing | None, core: str) -> str:
-    """Names all that a core's modelled cycles depend on but the code: engine, instruction tables, board constants."""
-    constants = (timing or Timing()).model_dump(mode="json", exclude={"evidence"})
-    return digest([_engine(), core, json.dumps(constants, sort_keys=True)])[:16]
+def constants_id(board: Board) -> str:
+    """Names all that modelled cycles on `board` depend on but the code: engine, tables, constants of core and chip."""
+    constants = (board.timing or Timing()).model_dump(mode="json", exclude={"evidence"})
+    pipeline = board.processor.pipeline.model_dump(mode="json")
+    banks = [bank.model_dump(mode="json", exclude={"timed", "note"}) for bank in board.banks]
+    return digest([_engine(), board.core, json.dumps([constants, pipeline, banks], sort_keys=True)])[:16]
 
 
 @functools.cache

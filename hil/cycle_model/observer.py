@@ -7,8 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from hil.boards.core import Core
-from hil.boards.target import Target
+from hil.boards.board import Board
 from hil.boards.timing import Timing
 from hil.cycle_model.options import engine_options
 from hil.cycle_model.plugin import find_plugin
@@ -24,10 +23,8 @@ class TimingObserver:
     `new_records()` after each inference; the plugin writes a record before the device can answer.
     """
 
-    def __init__(self, timing: Timing | None, core: Core, target: Target, program: str) -> None:
-        self.timing = timing or Timing()
-        self._core = core
-        self._target = target
+    def __init__(self, board: Board, program: str) -> None:
+        self._board = board
         self._plugin = find_plugin(program)
         self._folder = tempfile.TemporaryDirectory(prefix="munas-hil-timing-")
         self._runs = 0
@@ -36,9 +33,15 @@ class TimingObserver:
     def arguments(self, image: Path) -> list[str]:
         """Words for the command line that runs `image`. Raises BuildError when `image` is not our firmware."""
         self._runs += 1
-        records = Path(self._folder.name) / f"records-{self._runs}"
+        board, records = self._board, Path(self._folder.name) / f"records-{self._runs}"
         self._reader = RecordReader(records)
-        options = engine_options(self.timing, self._core, self._target, find_regions(image))
+        options = engine_options(
+            board.timing or Timing(),
+            board.processor,
+            board.target("qemu"),
+            find_regions(image),
+            board.banks_via("qemu"),
+        )
         return self._plugin.arguments(options, records)
 
     def new_records(self) -> list[InferenceRecord]:

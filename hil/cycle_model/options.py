@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from hil.boards.bank import Bank
 from hil.boards.core import Core
 from hil.boards.target import Target
 from hil.boards.timing import Timing
@@ -11,7 +13,9 @@ from hil.cycle_model.regions import Regions
 from hil.errors import BoardError
 
 CYCLE_MODELS = {"cortex-m4": 4, "cortex-m7": 7}
-"""The engine's number (`core_t` of engine/model.h) for each cycle model that a core file may name."""
+"""What the engine calls each cycle model that a core file may name."""
+ENGINE_CORES = tuple(CYCLE_MODELS.values())
+"""The same in the order of `core_t` (engine/model.h)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +32,8 @@ class EngineOptions:
     """Options of `engine/engine.h`. Addresses are the emulated machine's; `flash` and `ram` are (origin, bytes).
 
     The Cortex-M4's `refill` is P of Arm's table, `refill_split` the same for a 4-byte target across two words, `divide`
-    the cycles of SDIV and UDIV, `address_stall` what an address computed by the instruction before costs.
+    the cycles of SDIV and UDIV, `address_stall` what an address computed by the instruction before costs. `ram` is what
+    the data lines cover besides flash, `data_random` that they replace any line of a set.
     """
 
     core: int
@@ -40,31 +45,39 @@ class EngineOptions:
     refill_split: int = 2
     divide: int = 7
     address_stall: int = 0
-    mispredict: int = 4
+    mispredict: int = 0
+    unaligned: int = 1
     code: Lines = Lines()
     data: Lines = Lines()
     data_covers_ram: bool = False
+    data_random: bool = False
 
 
-def engine_options(timing: Timing, core: Core, target: Target, regions: Regions) -> EngineOptions:
-    """What the plugin is told, for an image with `regions` on `target`."""
-    skipped = timing.data.cached_ram_from
-    ram = (target.sram.origin + (skipped or 0), max(0, target.sram.length - (skipped or 0)))
-    pipeline = timing.pipeline
+def engine_options(
+    timing: Timing, core: Core, target: Target, regions: Regions, banks: Sequence[Bank] = ()
+) -> EngineOptions:
+    """What the plugin is told, for an image with `regions` on `target`, whose RAM is made of `banks`.
+
+    Raises BoardError for a core without a cycle model.
+    """
+    cached = [bank.region for bank in banks if bank.cached]
+    pipeline = core.pipeline
     return EngineOptions(
         core=_engine_core(core),
         inference=regions.inference,
         layers=tuple(regions.layers),
         flash=(target.flash.origin, target.flash.length),
-        ram=ram,
+        ram=(cached[0].origin, cached[-1].end - cached[0].origin) if cached else (0, 0),
         refill=pipeline.refill,
         refill_split=pipeline.refill_split,
         divide=pipeline.divide,
         address_stall=pipeline.address_stall,
         mispredict=pipeline.mispredict,
+        unaligned=pipeline.unaligned,
         code=Lines(timing.code.line_bytes, timing.code.lines, timing.code.ways),
         data=Lines(timing.data.line_bytes, timing.data.lines, timing.data.ways),
-        data_covers_ram=skipped is not None,
+        data_covers_ram=bool(cached),
+        data_random=timing.data.replacement == "random",
     )
 
 

@@ -46,9 +46,11 @@ def _numbers(options: EngineOptions) -> list[tuple[str, int]]:
         ("ram", options.ram[0]), ("ram_bytes", options.ram[1]),
         ("refill", options.refill), ("refill_split", options.refill_split),
         ("divide", options.divide), ("address_stall", options.address_stall), ("mispredict", options.mispredict),
+        ("unaligned", options.unaligned),
         *((f"{kind}_{name}", getattr(getattr(options, kind), name))
           for kind in ("code", "data") for name in ("line_bytes", "lines", "ways")),
         ("data_covers_ram", int(options.data_covers_ram)),
+        ("data_random", int(options.data_random)),
     ]  # fmt: skip
 
 

@@ -15,8 +15,9 @@ class Counters:
     """Counts of a stretch of execution. `cycles` is the core's, at zero wait states; misses cost extra, by the board.
 
     `alu` to `other` count instructions by group (engine/classes.txt) and add up to `instructions`. `unaligned` is the
-    extra cycles of loads across words, `code_reads` and `data_reads` are look-ups in the lines, `unknown` counts
-    instructions that the decoder does not know and has to be 0.
+    parts beyond the first that unaligned loads were read in, `code_reads` and `data_reads` are look-ups in the lines,
+    `flash_misses` and `ram_misses` those of data that missed, by what was read. `unknown` counts instructions that the
+    decoder does not know and has to be 0.
     """
 
     cycles: int
@@ -27,7 +28,8 @@ class Counters:
     code_reads: int
     code_misses: int
     data_reads: int
-    data_misses: int
+    flash_misses: int
+    ram_misses: int
     unknown: int
     alu: int
     multiply: int

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hil.cycle_model.description import ISSUES, KINDS, UNITS, Description, Encoding, InstructionClass, Operand
+from hil.cycle_model.description import EARLY, ISSUES, KINDS, UNITS, Description, Encoding, InstructionClass, Operand
 
 _BANKS = ("core", "single", "double", "sized", "fixed")
 _MAX_OPERANDS = 6
@@ -17,8 +17,9 @@ def render_tables(description: Description) -> str:
         '#include "decode.h"',
         _enum("CLASS", tuple(item.name for item in description.classes)),
         _enum("GROUP", description.groups),
-        _enum("RULE", ("NONE", "L", "I", "D")),
+        _enum("RULE", ("NONE", "L", "I", "D", "W")),
         _enum("ISSUE", ISSUES),
+        _enum("EARLY", EARLY),
         _enum("UNIT", UNITS),
         _enum("BANK", _BANKS),
         _enum("KIND", tuple(_kind_name(kind) for kind in KINDS)),
@@ -53,7 +54,7 @@ def _class_row(item: InstructionClass) -> str:
     return (
         f'{{ "{item.name}", GROUP_{item.group.upper()}, {item.m4_base}, {item.m4_per_register}, {int(item.m4_refill)}, '
         f"RULE_{item.m4_rule or 'NONE'}, {{ {uses} }}, {item.m7_latency}, ISSUE_{item.m7_issue.upper()}, "
-        f"{item.m7_hold} }}"
+        f"{item.m7_hold}, {int(item.m7_free_shift)}, EARLY_{item.m7_early.upper()}, {int(item.m7_load_wait)} }}"
     )
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from hil.boards.bank import banks_touched
 from hil.boards.board import Board, Via
 from hil.build.image import Image, build_library, compile_model, flags_text, kernel_functions, link
 from hil.build.sources import Project
@@ -139,7 +140,7 @@ class Harness:
             flags=flags_text(self._library),
             kernels=self._runtime.kernels,
             firmware=self._library.digest()[:16],
-            cycle_model=constants_id(board.timing, board.core) if is_modelled else "",
+            cycle_model=constants_id(board) if is_modelled else "",
         )
 
     def kernel_code(self) -> KernelCode:
@@ -177,7 +178,7 @@ class Harness:
             with running, clock.stage("run"):
                 reader = Reader(session, device, plan, project, image)
                 figures = reader.figures(wanted.patterns)
-        modelled = self._modelled(figures.records, len(plan.steps))
+        modelled = self._modelled(figures.records, len(plan.steps), figures.memory.ram_total)
         timed = modelled if modelled is not None and self.options.modelled == "timer" else figures
         measurement = Measurement(
             model=name,
@@ -196,15 +197,16 @@ class Harness:
         )
         return Measured(measurement, plan, figures.answers, image.functions)
 
-    def _modelled(self, records: Sequence[InferenceRecord], layers: int) -> ModelledLatency | None:
+    def _modelled(self, records: Sequence[InferenceRecord], layers: int, ram_bytes: int) -> ModelledLatency | None:
         if self.options.modelled == "off":
             return None
         if len(records) != self.options.inputs:
             raise InfrastructureError(
                 f"BUG: the timing plugin recorded {len(records)} of {self.options.inputs} inferences; report this"
             )
-        board = self.board
-        return modelled_latency(board.timing, board.core, board.clock_hz, records, layers)
+        origin = self.board.target("qemu").sram.origin
+        banks = banks_touched(self.board.banks_via("qemu"), origin, origin + ram_bytes)
+        return modelled_latency(self.board, records, layers, banks)
 
     @contextlib.contextmanager
     def running(self, data: bytes, name: str) -> Iterator[Running]:

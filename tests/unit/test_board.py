@@ -184,7 +184,7 @@ def test_a_board_is_what_its_soc_says_and_its_own_file_adds() -> None:
     assert soc.timing is not None
     assert board.timing is not None
     assert (board.timing.scale, board.timing.data) == (soc.timing.scale, soc.timing.data)
-    assert board.timing.evidence is not None
+    assert board.timing.evidence == soc.timing.evidence
     assert board.probe is not None
 
 
@@ -202,9 +202,11 @@ def test_a_soc_and_a_core_of_the_user_lie_beside_the_board(tmp_path: Path) -> No
 
 
 def test_a_row_of_evidence_has_to_add_up(tmp_path: Path) -> None:
-    text = (boards_dir() / "nucleo-l4r5zi.toml").read_text()
-    (tmp_path / "mine.toml").write_text(text.replace("error_pct = 1.2", "error_pct = 0.2"))
-    with pytest.raises(BoardError, match=r"error_pct is \+1\.2 by the two figures, not \+0\.2"):
+    text = (boards_dir() / "socs" / "stm32l4r5.toml").read_text()
+    (tmp_path / "socs").mkdir()
+    (tmp_path / "socs" / "stm32l4r5.toml").write_text(text.replace("error_pct = 2.5", "error_pct = 0.2"))
+    (tmp_path / "mine.toml").write_text((boards_dir() / "nucleo-l4r5zi.toml").read_text())
+    with pytest.raises(BoardError, match=r"error_pct is \+2\.5 by the two figures, not \+0\.2"):
         read_board(tmp_path / "mine.toml")
 
 

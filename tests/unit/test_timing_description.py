@@ -50,7 +50,7 @@ def test_malformed_classes_are_refused(line: str) -> None:
 
 
 def test_an_error_names_file_and_line(tmp_path: Path) -> None:
-    (tmp_path / "classes.txt").write_text("alu alu 1 alu 1 any\n", encoding="ascii")
+    (tmp_path / "classes.txt").write_text("alu alu 1 alu 1 any -\n", encoding="ascii")
     (tmp_path / "thumb2.txt").write_text("# comment\nadd alu 0\n", encoding="ascii")
     with pytest.raises(DescriptionError, match=r"thumb2\.txt:2"):
         load_description(tmp_path)
@@ -81,7 +81,7 @@ def test_costs_of_the_table_that_timing_rests_on() -> None:
     }
     expected = {
         "alu": (1, 0, False, ""), "mla": (1, 0, False, ""), "mlal": (1, 0, False, ""), "ext": (1, 0, False, ""),
-        "div": (0, 0, False, "D"), "ld": (0, 0, False, "L"), "st": (1, 0, False, ""), "ldm": (1, 1, False, ""),
+        "div": (0, 0, False, "D"), "ld": (0, 0, False, "L"), "st": (1, 0, False, "W"), "ldm": (1, 1, False, ""),
         "stm": (1, 1, False, ""), "ldmpc": (1, 1, True, ""), "b": (1, 0, True, ""), "bl": (1, 0, True, ""),
         "cbz": (1, 0, True, ""), "it": (0, 0, False, "I"), "vdiv": (14, 0, False, ""), "vsqrt": (14, 0, False, ""),
         "vld": (2, 0, False, ""), "valu": (1, 0, False, ""),

@@ -5,17 +5,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PREDICTORS = 1 << 12, RECORD_LAYERS = 1024, COLUMN_TEXT = 24 };
+enum { SCORE_NEW = 4, PREDICTORS = 1 << 14, HISTORY_MASK = (1 << 8) - 1, RECORD_LAYERS = 1024, COLUMN_TEXT = 24 };
 
 /* Columns of a record. The groups of classes.txt follow these. */
 enum {
     COLUMN_CYCLES, COLUMN_INSTRUCTIONS, COLUMN_TAKEN, COLUMN_MISPREDICTED, COLUMN_UNALIGNED, COLUMN_CODE_READS,
-    COLUMN_CODE_MISSES, COLUMN_DATA_READS, COLUMN_DATA_MISSES, COLUMN_UNKNOWN, COLUMN_GROUPS,
+    COLUMN_CODE_MISSES, COLUMN_DATA_READS, COLUMN_FLASH_MISSES, COLUMN_RAM_MISSES, COLUMN_UNKNOWN, COLUMN_GROUPS,
     COLUMN_COUNT = COLUMN_GROUPS + GROUP_MAX
 };
 static const char *const column_names[COLUMN_GROUPS] = {
     "cycles", "instructions", "taken", "mispredicted", "unaligned", "code_reads",
-    "code_misses", "data_reads", "data_misses", "unknown",
+    "code_misses", "data_reads", "flash_misses", "ram_misses", "unknown",
 };
 
 typedef struct {
@@ -29,7 +29,8 @@ static struct {
     block_t *before;             /* block that ran last */
     const edge_t *last;          /* the way into it; NULL at the entry of the inference */
     edge_t *touched;
-    uint8_t taken_score[PREDICTORS]; /* two-bit counters, by address of the branch */
+    uint32_t history;            /* how the last conditional branches went, one bit each */
+    uint8_t taken_score[PREDICTORS]; /* two-bit counters, by branch and history, or SCORE_NEW */
     bool live;                   /* inside the inference */
     uint32_t inference_return, layer_return; /* layer_return 0: between layers */
     uint64_t mispredicted, unaligned;
@@ -76,6 +77,7 @@ bool engine_start(const engine_options_t *options, const char **error)
         !lines_init(&engine.data_lines, options->data_line_bytes, options->data_lines, options->data_ways, data)) {
         return false;
     }
+    engine.data_lines.random = options->data_random;
     *error = "no memory";
     engine.record = malloc(record_size);
     return engine.record != NULL;
@@ -126,10 +128,16 @@ uint32_t engine_align_mask(const insn_t *insn)
 
 /* --- counting --- */
 
-/* Two-bit saturating counters: what the Cortex-M7 gets wrong. */
+/* What the Cortex-M7 gets wrong: two-bit saturating counters, chosen by the branch and by how the last branches went. What
+ * is new to them is expected to go right: on a board this inference is not the first, and the predictor has seen it. */
 static void predict(const block_t *block, bool taken)
 {
-    uint8_t *score = &engine.taken_score[block->branch % PREDICTORS];
+    uint32_t context = (block->branch ^ engine.history * 0x9E3779B1u >> 7) % PREDICTORS;
+    uint8_t *score = &engine.taken_score[context];
+    if (*score == SCORE_NEW) {
+        *score = taken ? 2 : 1;
+    }
+    engine.history = (engine.history << 1 | taken) & HISTORY_MASK;
     engine.mispredicted += (*score >= 2) != taken;
     if (taken) {
         *score = (uint8_t)(*score + (*score < 3));
@@ -189,13 +197,15 @@ static void collect(uint64_t counts[COLUMN_COUNT])
     sums[COLUMN_MISPREDICTED] = engine.mispredicted;
     sums[COLUMN_UNALIGNED] = engine.unaligned;
     sums[COLUMN_CODE_READS] = engine.code_lines.reads;
-    sums[COLUMN_CODE_MISSES] = engine.code_lines.misses;
+    sums[COLUMN_CODE_MISSES] = engine.code_lines.misses[0];
     sums[COLUMN_DATA_READS] = engine.data_lines.reads;
-    sums[COLUMN_DATA_MISSES] = engine.data_lines.misses;
-    bool is_m4 = engine.options.core.core == CORE_CORTEX_M4;
-    sums[COLUMN_CYCLES] += is_m4 ? engine.unaligned : engine.mispredicted * engine.options.core.mispredict_cycles;
+    sums[COLUMN_FLASH_MISSES] = engine.data_lines.misses[0];
+    sums[COLUMN_RAM_MISSES] = engine.data_lines.misses[1];
+    const core_options_t *core = &engine.options.core;
+    sums[COLUMN_CYCLES] += engine.mispredicted * core->mispredict_cycles + engine.unaligned * core->unaligned_cycles;
     engine.mispredicted = engine.unaligned = 0;
-    engine.code_lines.reads = engine.code_lines.misses = engine.data_lines.reads = engine.data_lines.misses = 0;
+    lines_reset_counts(&engine.code_lines);
+    lines_reset_counts(&engine.data_lines);
     for (unsigned i = 0; i < COLUMN_COUNT; i++) {
         counts[i] += sums[i];
         engine.total[i] += sums[i];
@@ -210,7 +220,8 @@ static void begin_inference(const block_t *caller)
     engine.layer_return = 0;
     engine.layer_count = 0;
     memset(engine.total, 0, sizeof engine.total);
-    memset(engine.taken_score, 1, sizeof engine.taken_score);
+    engine.history = 0;
+    memset(engine.taken_score, SCORE_NEW, sizeof engine.taken_score);
     lines_flush(&engine.code_lines);
     lines_flush(&engine.data_lines);
 }
@@ -297,6 +308,7 @@ void engine_read(uint32_t address, uint32_t align_mask)
     }
     lines_read(&engine.data_lines, address);
     if ((address & align_mask) != 0) {
-        engine.unaligned += (address & 1u) && align_mask == 3 ? 2 : 1;
+        bool thrice = engine.options.core.core == CORE_CORTEX_M4 && (address & 1u) && align_mask == 3;
+        engine.unaligned += thrice ? 2 : 1; /* the M4 reads a word at an odd address in three parts */
     }
 }

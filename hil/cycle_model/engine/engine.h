@@ -19,7 +19,7 @@ typedef struct {
     span_t flash, ram;
     uint32_t code_line_bytes, code_lines, code_ways;
     uint32_t data_line_bytes, data_lines, data_ways;
-    bool data_covers_ram;
+    bool data_covers_ram, data_random;
     void (*emit)(const char *record);
 } engine_options_t;
 

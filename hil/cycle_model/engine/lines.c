@@ -43,13 +43,14 @@ void lines_free(lines_t *lines)
     *lines = (lines_t){ 0 };
 }
 
-/* Where `slot` keeps the line of an address; NULL when it is not cached. */
-static uint16_t *slot_of(lines_t *lines, uint32_t address)
+/* Where `slot` keeps the line of an address, and the number of its span; NULL when it is not cached. */
+static uint16_t *slot_of(lines_t *lines, uint32_t address, unsigned *number)
 {
     uint32_t before = 0;
     for (unsigned i = 0; i < 2; i++) {
         const span_t *span = &lines->spans[i];
         if (address - span->origin < span->length) {
+            *number = i;
             return &lines->slot[before + ((address - span->origin) >> lines->line_shift)];
         }
         before += span_lines(lines, span);
@@ -57,7 +58,17 @@ static uint16_t *slot_of(lines_t *lines, uint32_t address)
     return NULL;
 }
 
-static uint32_t oldest_way(const lines_t *lines, uint32_t first)
+/* Marsaglia's xorshift: the same ways in every run. */
+static uint32_t any_way(lines_t *lines, uint32_t first)
+{
+    lines->sequence ^= lines->sequence << 13;
+    lines->sequence ^= lines->sequence >> 17;
+    lines->sequence ^= lines->sequence << 5;
+    return first + lines->sequence % lines->ways;
+}
+
+/* The way of the set from `first` on that a new line takes: an empty one, if there is any. */
+static uint32_t way_to_fill(lines_t *lines, uint32_t first)
 {
     uint32_t oldest = first;
     for (uint32_t way = first; way < first + lines->ways; way++) {
@@ -65,12 +76,13 @@ static uint32_t oldest_way(const lines_t *lines, uint32_t first)
             oldest = way;
         }
     }
-    return oldest;
+    return lines->random && lines->stamp[oldest] != 0 ? any_way(lines, first) : oldest;
 }
 
 void lines_read_slow(lines_t *lines, uint32_t address)
 {
-    uint16_t *slot = slot_of(lines, address);
+    unsigned span = 0, other = 0;
+    uint16_t *slot = slot_of(lines, address, &span);
     if (slot == NULL) {
         return;
     }
@@ -78,11 +90,11 @@ void lines_read_slow(lines_t *lines, uint32_t address)
     lines->reads++;
     lines->last = line;
     if (*slot == 0) {
-        uint32_t way = oldest_way(lines, (line & (lines->sets - 1)) * lines->ways);
+        uint32_t way = way_to_fill(lines, (line & (lines->sets - 1)) * lines->ways);
         if (lines->stamp[way] != 0) {
-            *slot_of(lines, lines->line[way] << lines->line_shift) = 0;
+            *slot_of(lines, lines->line[way] << lines->line_shift, &other) = 0;
         }
-        lines->misses++;
+        lines->misses[span]++;
         lines->line[way] = line;
         *slot = (uint16_t)(way + 1);
     }
@@ -91,12 +103,19 @@ void lines_read_slow(lines_t *lines, uint32_t address)
 
 void lines_flush(lines_t *lines)
 {
+    unsigned span = 0;
     for (uint32_t i = 0; i < lines->sets * lines->ways; i++) {
         if (lines->stamp[i] != 0) {
-            *slot_of(lines, lines->line[i] << lines->line_shift) = 0;
+            *slot_of(lines, lines->line[i] << lines->line_shift, &span) = 0;
             lines->stamp[i] = 0;
         }
     }
     lines->clock = 0;
+    lines->sequence = 0x2545F491u;
     lines->last = no_line;
+}
+
+void lines_reset_counts(lines_t *lines)
+{
+    lines->reads = lines->misses[0] = lines->misses[1] = 0;
 }

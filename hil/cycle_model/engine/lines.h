@@ -1,4 +1,4 @@
-/* A small cache of lines with least-recently-used replacement, told of every read. */
+/* A small cache of lines, told of every read. It replaces the line that was used longest ago, or any. */
 #ifndef HIL_LINES_H
 #define HIL_LINES_H
 
@@ -17,13 +17,16 @@ typedef struct {
     uint32_t *line;     /* [sets * ways] line held */
     uint16_t *slot;     /* [lines of both spans] 1 + slot that holds the line, 0: none */
     uint32_t clock;
-    uint64_t reads, misses;
+    bool random;        /* replaces any way of the set, by a fixed sequence from the flush on */
+    uint32_t sequence;
+    uint64_t reads, misses[2]; /* misses by span */
 } lines_t;
 
 /* `ways` 0 means fully associative. False without memory or with sizes that are no powers of two or too large. */
 bool lines_init(lines_t *lines, uint32_t line_bytes, uint32_t count, uint32_t ways, const span_t spans[2]);
 void lines_free(lines_t *lines);
 void lines_flush(lines_t *lines);
+void lines_reset_counts(lines_t *lines);
 void lines_read_slow(lines_t *lines, uint32_t address);
 
 /* One read of at most a line, not crossing one. */

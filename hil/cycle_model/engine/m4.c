@@ -13,6 +13,12 @@ static bool takes_address_from(const insn_t *insn, const insn_t *producer)
     return (insn->address & producer->writes) != 0;
 }
 
+/* A store does not pipeline with the load behind it. */
+static bool waits_for_store(const insn_t *before, const insn_t *insn)
+{
+    return classes[before->cls].m4_rule == RULE_W && classes[insn->cls].group == GROUP_LOAD && insn->stored == 0;
+}
+
 /* Cycles of `insn` when `before` ran directly in front of it (NULL: the pipeline was refilled). Without refill. */
 static uint32_t insn_cycles(const core_options_t *options, const insn_t *before, const insn_t *insn)
 {
@@ -30,6 +36,9 @@ static uint32_t insn_cycles(const core_options_t *options, const insn_t *before,
         break;
     default:
         break;
+    }
+    if (before != NULL && waits_for_store(before, insn)) {
+        cycles += 1;
     }
     if (before != NULL && insn->access_bytes && !before->access_bytes && takes_address_from(insn, before)) {
         cycles += options->address_stall_cycles;

@@ -1,4 +1,5 @@
-/* Cortex-M7: in-order dual issue, with pairing rules and latencies of LLVM's scheduling model (classes.txt). */
+/* Cortex-M7: in-order dual issue, with the pairing rules and latencies of classes.txt. Results are counted from the late
+ * ALU's point of view: `ready` is the cycle in which it can use a register; the early ALU would need it a cycle earlier. */
 #include <string.h>
 
 #include "model.h"
@@ -16,7 +17,7 @@ typedef struct {
     unsigned issued;                /* instructions in it; 2 closes it */
     uint8_t used[UNIT_COUNT];
     int32_t ready[REGISTER_COUNT];  /* cycle in which a plain ALU can use the register */
-    registers_t loaded;             /* last written by a load */
+    registers_t loaded;             /* last written by the load of a word */
 } issue_t;
 
 static void next_cycle(issue_t *issue, int32_t cycle)
@@ -50,15 +51,20 @@ static int32_t accumulator_delay(const insn_t *insn)
 
 static int32_t earliest(const issue_t *issue, const insn_t *insn)
 {
-    bool through_shifter = insn->cls == CLASS_ALUX || insn->cls == CLASS_CMPX;
     bool float_store = classes[insn->cls].group == GROUP_STORE && insn->stored >> REGISTER_S0;
     int32_t cycle = operands_ready(issue, insn->reads, 0);
-    if (through_shifter) { /* no fast bypass from a load to the other operand */
+    if (classes[insn->cls].m7_load_wait) {
         cycle = max(cycle, operands_ready(issue, insn->reads & issue->loaded, 1));
     }
     cycle = max(cycle, operands_ready(issue, insn->early | insn->address, 1));
     cycle = max(cycle, operands_ready(issue, insn->late, -accumulator_delay(insn)));
     return max(cycle, operands_ready(issue, insn->stored, float_store ? -2 : -1));
+}
+
+static uint8_t units_taken(const issue_t *issue, const class_info_t *info, unsigned unit)
+{
+    bool goes_round = unit == UNIT_SHIFT && info->m7_free_shift && issue->issued > 0;
+    return goes_round ? 0 : info->m7_units[unit];
 }
 
 static bool fits(const issue_t *issue, const class_info_t *info)
@@ -67,7 +73,7 @@ static bool fits(const issue_t *issue, const class_info_t *info)
         return false;
     }
     for (unsigned unit = 0; unit < UNIT_COUNT; unit++) {
-        if (issue->used[unit] + info->m7_units[unit] > unit_counts[unit]) {
+        if (issue->used[unit] + units_taken(issue, info, unit) > unit_counts[unit]) {
             return false;
         }
     }
@@ -81,8 +87,17 @@ static void set_ready(issue_t *issue, registers_t set, int32_t cycle)
     }
 }
 
+/* Whether the early ALU runs `insn`, which has just been given its place in the open group. */
+static bool runs_early(const issue_t *issue, const insn_t *insn)
+{
+    unsigned early = classes[insn->cls].m7_early;
+    bool slot = early == EARLY_EITHER || (early == EARLY_OLDER && issue->issued == 0);
+    return slot && operands_ready(issue, insn->reads | insn->early, 1) <= issue->cycle;
+}
+
 static void issue_insn(issue_t *issue, const insn_t *insn)
 {
+    const registers_t flags = (registers_t)1 << REGISTER_FLAGS;
     const class_info_t *info = &classes[insn->cls];
     int32_t cycle = earliest(issue, insn);
     if (cycle > issue->cycle) {
@@ -92,8 +107,9 @@ static void issue_insn(issue_t *issue, const insn_t *insn)
         next_cycle(issue, issue->cycle + 1);
     }
     for (unsigned unit = 0; unit < UNIT_COUNT; unit++) {
-        issue->used[unit] = (uint8_t)(issue->used[unit] + info->m7_units[unit]);
+        issue->used[unit] = (uint8_t)(issue->used[unit] + units_taken(issue, info, unit));
     }
+    int32_t latency = runs_early(issue, insn) ? 0 : info->m7_latency;
     issue->issued += info->m7_issue == ISSUE_ALONE ? 2 : 1;
     int32_t hold = info->m7_hold ? info->m7_hold : (insn->moved + 1) / 2;
     if (hold > 1) {
@@ -101,9 +117,9 @@ static void issue_insn(issue_t *issue, const insn_t *insn)
         issue->issued = 2;
     }
     set_ready(issue, insn->base, issue->cycle);
-    set_ready(issue, insn->writes, issue->cycle + info->m7_latency);
-    bool load = info->group == GROUP_LOAD;
-    issue->loaded = load ? issue->loaded | insn->writes : issue->loaded & ~(insn->writes | insn->base);
+    set_ready(issue, insn->writes & ~flags, issue->cycle + latency);
+    set_ready(issue, insn->writes & flags, issue->cycle + info->m7_latency);
+    issue->loaded = insn->cls == CLASS_LD ? issue->loaded | insn->writes : issue->loaded & ~(insn->writes | insn->base);
 }
 
 static void issue_code(issue_t *issue, const code_t *code)

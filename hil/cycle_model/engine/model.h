@@ -20,6 +20,7 @@ typedef struct {
     uint32_t divide_cycles;        /* M4: D; its operands are out of reach of a plugin */
     uint32_t address_stall_cycles; /* M4: address computed by the instruction before */
     uint32_t mispredict_cycles;    /* M7 */
+    uint32_t unaligned_cycles;     /* for each part that an unaligned load is read in beyond the first */
 } core_options_t;
 
 /* Straight-line code as the emulator translated it. */

@@ -80,6 +80,7 @@ static uint32_t *option_number(engine_options_t *options, const char *name)
         { "divide", &options->core.divide_cycles },
         { "address_stall", &options->core.address_stall_cycles },
         { "mispredict", &options->core.mispredict_cycles },
+        { "unaligned", &options->core.unaligned_cycles },
         { "inference", &options->inference },
         { "flash", &options->flash.origin },
         { "flash_bytes", &options->flash.length },
@@ -126,6 +127,10 @@ static bool set_option(engine_options_t *options, const char *argument)
     }
     if (strcmp(name, "data_covers_ram") == 0) {
         options->data_covers_ram = number != 0;
+        return true;
+    }
+    if (strcmp(name, "data_random") == 0) {
+        options->data_random = number != 0;
         return true;
     }
     uint32_t *target = option_number(options, name);

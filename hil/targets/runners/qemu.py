@@ -87,7 +87,7 @@ class QemuRunner:
     def _observer(self, board: Board) -> AbstractContextManager[TimingObserver | None]:
         if not self._modelled:
             return nullcontext()
-        return TimingObserver(board.timing, board.processor, board.target("qemu"), self._program)
+        return TimingObserver(board, self._program)
 
     def _command(self, image: Path, machine: str) -> list[str]:
         if not image.is_file():

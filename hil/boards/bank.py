@@ -1,0 +1,38 @@
+"""Banks of RAM: where they lie on the chip, and where an emulated machine with one piece of RAM has them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hil.boards.target import Region, Strict
+
+
+class Bank(Strict):
+    """One bank of RAM of a chip.
+
+    `cached`: reads go through the data cache. `timed`: the constants of `[timing]` hold for it; where not, `note` says
+    what is known, and a network that uses the bank gets cycles and no milliseconds.
+    """
+
+    name: str
+    region: Region
+    cached: bool = False
+    timed: bool = True
+    note: str = ""
+
+
+def emulated_banks(banks: Sequence[Bank], ram: Region) -> tuple[Bank, ...]:
+    """The banks one behind the other in `ram`, the RAM of an emulated machine; those for which there is no room are
+    left out."""
+    placed, origin = [], ram.origin
+    for bank in banks:
+        if origin + bank.region.length > ram.end:
+            break
+        placed.append(bank.model_copy(update={"region": Region(origin=origin, length=bank.region.length)}))
+        origin += bank.region.length
+    return tuple(placed)
+
+
+def banks_touched(banks: Sequence[Bank], origin: int, end: int) -> tuple[Bank, ...]:
+    """The banks that the bytes from `origin` up to `end` lie in."""
+    return tuple(bank for bank in banks if bank.region.origin < end and origin < bank.region.end)
