@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from hil.boards.board import Board
-from hil.calibration.calibrate import calibration_for
 from hil.errors import ModelError
-from hil.measure.harness import Harness, read_model
+from hil.measure.harness import Harness
 from munas.cost.calibration import Calibration
 from munas.cost.estimate import Estimate, estimate_works
 
@@ -50,15 +47,9 @@ class ModelEstimate:
         }  # fmt: skip
 
 
-def estimate_files(paths: Sequence[Path], board: Board, calibration: Path, harness: Harness) -> list[ModelEstimate]:
-    """Estimates of the models at `paths` for `harness`. Raises CalibrationMismatch, UsageError, ModelError."""
-    known = calibration_for(calibration, harness.identity)
-    return [_estimate(path, board, known, harness) for path in paths]
-
-
-def _estimate(path: Path, board: Board, calibration: Calibration, harness: Harness) -> ModelEstimate:
-    data = read_model(path)
-    plan = harness.deploy(data, path.stem)
+def estimate_model(data: bytes, name: str, board: Board, calibration: Calibration, harness: Harness) -> ModelEstimate:
+    """The estimate of the .tflite `data`, called `name`, for what `harness` would build. Raises ModelError."""
+    plan = harness.deploy(data, name)
     works = [step.work for step in plan.steps]
     found = estimate_works(
         works, calibration, arena=plan.arena_bytes, weights=plan.weights_bytes, tables=plan.table_bytes
@@ -66,10 +57,10 @@ def _estimate(path: Path, board: Board, calibration: Calibration, harness: Harne
     if found.uncalibrated:
         missing = ", ".join(sorted(found.uncalibrated))
         raise ModelError(
-            f"{path.name} uses kernels that this calibration has never seen ({missing}); "
+            f"{name} uses kernels that this calibration has never seen ({missing}); "
             "no figure can be defended for it: measure it instead"
         )
     fits = found.fits(board.budget.flash, board.budget.sram)
     digest = hashlib.sha256(data).hexdigest()
     latency = calibration.latency
-    return ModelEstimate(path.stem, digest, board.name, latency.unit, latency.level, found, fits)
+    return ModelEstimate(name, digest, board.name, latency.unit, latency.level, found, fits)

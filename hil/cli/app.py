@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -15,10 +15,10 @@ from hil.boards.board import Board, Via, load_board
 from hil.boards.sizes import typed_size_bytes
 from hil.errors import InfrastructureError, UsageError
 from hil.terminal import SafeConsole
-from hil.timers import MODELLED, timers_of
 from hil.version import VERSION
 
 if TYPE_CHECKING:
+    from hil.api.harness import Harness
     from hil.targets.place import Place
 
 app = typer.Typer(
@@ -57,7 +57,7 @@ console = _console()
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 BoardOption = Annotated[str, typer.Option("--board", "-b", help="Board name, or a board's .toml file.")]
-ViaOption = Annotated[str, typer.Option("--via", help="Where to run: auto, hardware, renode or qemu.")]
+ViaOption = Annotated[str, typer.Option("--via", "--backend", help="Where to run: auto, hardware, renode or qemu.")]
 DeviceOption = Annotated[
     str | None, typer.Option("--device", metavar="ID", help="Which of several connected boards: serial number or port.")
 ]
@@ -95,14 +95,14 @@ def chosen_place(board: Board, via: str, device: str | None = None, *, several: 
     return place
 
 
-def chosen_via(board: Board, via: str) -> Via:
-    """The place that `via` stands for, for commands that run nothing. Raises UsageError, BoardError."""
-    from hil.targets.place import VIAS, choose_place
+def chosen_harness(
+    board: Board, via: str, device: str | None, *, several: bool = False, runtime: str, timer: str | None
+) -> Harness:
+    """The harness of the options, its place told on stderr before anything is built. Raises what `hil.Harness` does."""
+    from hil.api.harness import Harness
 
-    if via == "auto" or via not in VIAS:
-        return choose_place(board, via, several=True).via
-    board.target(cast("Via", via))
-    return cast("Via", via)
+    place = chosen_place(board, via, device, several=several)
+    return Harness(board, via=place, runtime=runtime, timer=timer)
 
 
 def chosen_watch(board: Board, via: Via, asked: bool | None) -> Literal["off", "beside"]:
@@ -122,15 +122,6 @@ def chosen_watch(board: Board, via: Via, asked: bool | None) -> Literal["off", "
     if reason is not None:
         console.print(f"no modelled cycles, instruction counts only: {reason}", highlight=False, soft_wrap=True)
     return "beside" if reason is None else "off"
-
-
-def chosen_timer(board: Board, via: Via, timer: str | None) -> Literal["off", "timer"]:
-    """Whether modelled cycles take the place of the timer's figures. Raises UsageError."""
-    board.target(via)
-    known = timers_of(via)
-    if timer is not None and timer not in known:
-        raise UsageError(f"--timer {timer} does not exist via {via} (known: {', '.join(known)})")
-    return "timer" if timer == MODELLED else "off"
 
 
 def emit_json(document: Any) -> None:

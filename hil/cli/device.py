@@ -22,7 +22,6 @@ from hil.cli.app import (
     app,
     chosen_board,
     chosen_place,
-    chosen_via,
     chosen_watch,
     console,
     emit_json,
@@ -32,6 +31,12 @@ from hil.terminal import printable
 
 if TYPE_CHECKING:
     from hil.measure.harness import Options
+
+
+BuildViaOption = Annotated[
+    str | None,
+    typer.Option("--via", "--backend", help="What it is for: hardware (default, where it exists), renode or qemu."),
+]
 
 
 def with_profile(options: Options, profile: str | None) -> Options:
@@ -44,7 +49,7 @@ def generate(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="int8 .tflite file.")],
     out: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder to write; must be new or empty.")],
     board: BoardOption = DEFAULT_BOARD,
-    via: ViaOption = "auto",
+    via: BuildViaOption = None,
     runtime: RuntimeOption = DEFAULT_RUNTIME,
     flash: FlashOption = None,
     sram: SramOption = None,
@@ -52,10 +57,11 @@ def generate(
     as_json: JsonOption = False,
 ) -> None:
     """Write the firmware project of a network; it builds alone with CMake."""
+    from hil.api.harness import via_to_build
     from hil.measure.harness import Options, generate_project
 
     chosen = chosen_board(board, flash, sram)
-    options = with_profile(Options(via=chosen_via(chosen, via), runtime=runtime), profile)
+    options = with_profile(Options(via=via_to_build(chosen, via), runtime=runtime), profile)
     project = generate_project(model, chosen, options, out)
     files = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
     if as_json:

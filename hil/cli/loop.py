@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hil.boards.board import Board
 from hil.cli.app import (
     DEFAULT_BOARD,
     DEFAULT_RUNTIME,
@@ -23,9 +22,8 @@ from hil.cli.app import (
     ViaOption,
     app,
     chosen_board,
+    chosen_harness,
     chosen_place,
-    chosen_timer,
-    chosen_via,
     console,
     emit_json,
 )
@@ -34,7 +32,6 @@ from hil.errors import CheckFailed, UsageError
 if TYPE_CHECKING:
     from hil.calibration.gate import Baseline
     from hil.calibration.result import CalibrationResult
-    from hil.measure.harness import Options
 
 SamplesOption = Annotated[int, typer.Option("--samples", "-n", min=1, help="Networks to measure.")]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of the sampled networks.")]
@@ -50,19 +47,11 @@ CheckOption = Annotated[
 ]
 JunitOption = Annotated[Path | None, typer.Option("--junit", metavar="FILE", help="Write the checks as JUnit XML.")]
 
-DEFAULT_SAMPLES = 200
-
-
-def run_folder(board: Board, options: Options) -> Path:
-    """Where a board's calibration is kept unless the user names another folder."""
-    modelled = "-modelled" if options.modelled == "timer" else ""
-    return Path("runs") / f"{board.name}-{options.runtime}-{options.via}{modelled}"
-
 
 @app.command()
 def calibrate(
     board: BoardOption = DEFAULT_BOARD,
-    samples: SamplesOption = DEFAULT_SAMPLES,
+    samples: SamplesOption = 200,
     seed: SeedOption = 1,
     via: ViaOption = "auto",
     device: DeviceOption = None,
@@ -77,41 +66,22 @@ def calibrate(
     as_json: JsonOption = False,
 ) -> None:
     """Sample the search space, measure, fit, validate; write calibration and report. Goes on where it stopped."""
-    from hil.calibration.calibrate import Request
-    from hil.calibration.calibrate import calibrate as run_calibration
+    from hil.api.calibration import calibrated
     from hil.calibration.gate import read_baseline
     from hil.cli.calibration_summary import render_text_summary
     from hil.cli.progress import CampaignProgress
-    from hil.cycle_model.plugin import find_plugin
-    from hil.measure.harness import Harness, HarnessFactory, Options
-    from hil.report.run import write_calibration_report
-    from hil.targets.runners.qemu import QEMU
 
     baseline = None if check is None else read_baseline(check)
     if junit is not None and (not junit.parent.is_dir() or (junit.exists() and not junit.is_file())):
         raise UsageError(f"--junit {junit} cannot be a file there; name another one")
     chosen = chosen_board(board, flash, sram)
-    place = chosen_place(chosen, via, device, several=True)
-    options = Options(
-        via=place.via, runtime=runtime, devices=place.devices, modelled=chosen_timer(chosen, place.via, timer)
-    )
-    if options.modelled != "off":
-        find_plugin(QEMU)  # rather than in every worker
-    harness = Harness(chosen, options)
+    harness = chosen_harness(chosen, via, device, several=True, runtime=runtime, timer=timer)
     if baseline is not None:
         baseline.require_same(harness.identity)
-    request = Request(
-        board=chosen,
-        identity=harness.identity,
-        measurer=HarnessFactory(chosen, options),
-        folder=output or run_folder(chosen, options),
-        samples=samples,
-        seed=seed,
-        workers=workers or len(place.devices) or os.cpu_count() or 1,
-        code=harness.kernel_code(),
-    )
-    result = run_calibration(request, CampaignProgress(console, "measuring"))
-    write_calibration_report(result)
+    progress = CampaignProgress(console, "measuring")
+    run = calibrated(harness, samples, seed, workers=workers, folder=output, progress=progress)
+    result = run.result
+    assert result is not None
     if as_json:
         emit_json(result.summary_json())
     else:
@@ -150,21 +120,16 @@ def estimate(
     as_json: JsonOption = False,
 ) -> None:
     """Predict time and memory of networks, with an interval, from a calibration; nothing is built or run."""
-    from hil.calibration.estimates import estimate_files
+    from hil.api.calibration import estimates, load_calibration
     from hil.cli.tables import estimate_table
-    from hil.measure.harness import Harness, Options
 
     chosen = chosen_board(board, flash, sram)
-    place = chosen_via(chosen, via)
-    options = Options(via=place, runtime=runtime, modelled=chosen_timer(chosen, place, timer))
-    path = calibration or run_folder(chosen, options) / "calibration.toml"
-    if not path.is_file():
-        raise UsageError(f"there is no calibration at {path}; make one with: munas-hil calibrate --board {chosen.name}")
-    estimates = estimate_files(models, chosen, path, Harness(chosen, options))
+    known = load_calibration(chosen, calibration, via=via, runtime=runtime, timer=timer)
+    found = estimates(models, known)
     if as_json:
-        emit_json([item.to_json() for item in estimates])
+        emit_json([item.to_json() for item in found])
     else:
-        console.print(estimate_table(estimates))
+        console.print(estimate_table(found))
 
 
 @app.command()

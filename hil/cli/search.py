@@ -20,10 +20,8 @@ from hil.cli.app import (
     app,
     chosen_board,
     chosen_place,
-    chosen_timer,
     console,
 )
-from hil.cli.loop import run_folder
 from hil.errors import CheckFailed
 
 if TYPE_CHECKING:
@@ -137,6 +135,7 @@ def search(
     as_json: JsonOption = False,
 ) -> None:
     """Search networks with µNAS that fit a board; train, verify and export the best. Goes on where it stopped."""
+    from hil.api.harness import modelled_as
     from hil.cycle_model.plugin import find_plugin
     from hil.measure.harness import Options
     from hil.search.bounds import BoundOptions
@@ -155,7 +154,7 @@ def search(
     check(wanted)
     chosen = chosen_board(board, flash, sram)
     place = chosen_place(chosen, via, device)
-    modelled = chosen_timer(chosen, place.via, timer)
+    modelled = modelled_as(chosen, place.via, timer)
     options = Options(via=place.via, devices=place.devices, modelled=modelled)
     if modelled != "off":
         find_plugin(QEMU)  # rather than after the search
@@ -163,6 +162,7 @@ def search(
 
 
 def _run(wanted: SearchOptions, board: Board, options: Options, as_json: bool) -> None:
+    from hil.api.calibration import run_folder
     from hil.cli.search_tables import export_tables
     from hil.cli.search_view import display_of
     from hil.measure.harness import Harness

@@ -16,7 +16,7 @@ from pathlib import Path
 import jinja2
 import numpy as np
 
-from hil.boards.board import Board, Via
+from hil.boards.board import Board, Uart, Via
 from hil.boards.target import Target
 from hil.build.sources import Group, Library, Project
 from hil.resources import firmware_dir
@@ -47,7 +47,7 @@ DEFAULTS = Options()
 
 
 def board_texts(board: Board, via: Via, options: Options) -> dict[str, str]:
-    """board.h and memory.x. Raises BoardError when the board has no target for `via`."""
+    """board.h and memory.x, and for whoever builds alone a README.md. Raises BoardError without a target for `via`."""
     target = board.target(via)
     values = {
         "board": board.name,
@@ -61,7 +61,24 @@ def board_texts(board: Board, via: Via, options: Options) -> dict[str, str]:
         "stack_bytes": options.stack_bytes,
         "profile": options.profile,
     }
-    return {name: template(name).render(**values) for name in ("board.h", "memory.x")}
+    texts = {name: template(name).render(**values) for name in ("board.h", "memory.x")}
+    if options.standalone:
+        texts["README.md"] = _readme(board, target, values)
+    return texts
+
+
+def _readme(board: Board, target: Target, values: Mapping[str, object]) -> str:
+    """How to build, flash and talk to the project. ASCII, as all that is written."""
+    uart = board.uart or Uart(name="")
+    text = template("README.md").render(
+        **values,
+        port=target.port,
+        machine=target.machine,
+        probe=board.probe,
+        baud=uart.baud,
+        uart=uart.name,
+    )
+    return text.encode("ascii", "backslashreplace").decode()
 
 
 def write_project(

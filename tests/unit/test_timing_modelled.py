@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from hil.api.harness import modelled_as
 from hil.boards.board import Board, board_names, load_board
 from hil.boards.timing import DataLines, Evidence, EvidenceRow, Timing
 from hil.cli import main as cli
-from hil.cli.app import chosen_timer, chosen_watch
+from hil.cli.app import chosen_watch
 from hil.cli.tables import measurement_table, milliseconds_text
 from hil.cli.timing_tables import cycle_table, row_tables
 from hil.cycle_model.model import Milliseconds
@@ -224,12 +225,12 @@ def board() -> Board:
 
 
 def test_the_timer_is_the_places_own_or_the_model(board: Board) -> None:
-    assert chosen_timer(board, "qemu", None) == "off"
-    assert chosen_timer(board, "qemu", "icount-instructions") == "off"
-    assert chosen_timer(board, "qemu", "modelled-cycles") == "timer"
+    assert modelled_as(board, "qemu", None) == "off"
+    assert modelled_as(board, "qemu", "icount-instructions") == "off"
+    assert modelled_as(board, "qemu", "modelled-cycles") == "timer"
     for via, timer in (("qemu", "dwt-cycles"), ("hardware", "modelled-cycles"), ("renode", "icount-instructions")):
         with pytest.raises(UsageError, match=f"--timer {timer} does not exist via {via}"):
-            chosen_timer(board, via, timer)  # type: ignore[arg-type]
+            modelled_as(board, via, timer)  # type: ignore[arg-type]
 
 
 @pytest.mark.qemu
