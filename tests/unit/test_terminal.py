@@ -95,7 +95,7 @@ def test_an_interrupt_while_it_starts_is_no_traceback() -> None:
 def test_a_small_memory_limit_is_a_message() -> None:
     for megabytes in (150, 400):
         done = subprocess.run(
-            ["bash", "-c", f"ulimit -v {megabytes * 1024}; exec {sys.executable} -m hil.cli boards"],
+            ["bash", "-c", f"ulimit -v {megabytes * 1024}; exec {sys.executable} -m hil boards"],
             cwd=ROOT, capture_output=True, text=True, check=False, env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
         )  # fmt: skip
         assert done.returncode in (0, 3), (megabytes, done.stderr[-500:])

@@ -1,0 +1,5 @@
+"""``python -m hil`` is ``munas-hil``."""
+
+from hil.entry import main
+
+main()

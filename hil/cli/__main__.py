@@ -1,5 +1,0 @@
-"""``python -m hil.cli`` is ``munas-hil``."""
-
-from hil.entry import main
-
-main()
