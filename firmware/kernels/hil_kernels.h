@@ -158,6 +158,106 @@ typedef struct {
 
 int hil_softmax(const void *op);
 
+/* A function of one int8: its results for -128 ... 127. The output may be the input. */
+typedef struct {
+    const int8_t *input;
+    int8_t *output;
+    const int8_t *table;
+    uint32_t count;
+} hil_lookup_t;
+
+int hil_lookup(const void *op);
+
+/* Runs of `run` bytes, gathered along axes with a step each (bytes; 0 and below as well), the last one innermost. */
+#define HIL_COPY_AXES 4
+typedef struct {
+    const int8_t *input;
+    int8_t *output;
+    uint32_t run;
+    uint32_t counts[HIL_COPY_AXES];
+    int32_t steps[HIL_COPY_AXES];
+} hil_copy_t;
+
+int hil_copy(const void *op);
+
+/* Runs of `run` bytes from the sums of three places; `places` holds those of the first axis, then the second's, the
+ * third's. */
+typedef struct {
+    const int8_t *input;
+    int8_t *output;
+    const int32_t *places;
+    uint32_t run;
+    uint32_t counts[3];
+} hil_select_t;
+
+int hil_select(const void *op);
+
+/* Two operands with a step in elements along each of four axes. A product has the output's multiplier alone; PRELU has
+ * first_* for what is not negative and output_* for the rest. The output may be an operand that has its size. */
+typedef struct {
+    const int8_t *first;
+    const int8_t *second;
+    int8_t *output;
+    uint32_t counts[4];
+    uint32_t first_steps[4], second_steps[4];
+    int32_t first_significand, second_significand, output_significand;
+    int8_t first_shift, second_shift, output_shift;
+    int8_t first_zero_point, second_zero_point, output_zero_point;
+    int8_t act_min, act_max;
+} hil_binary_t;
+
+int hil_add_broadcast(const void *op);
+int hil_sub(const void *op);
+int hil_mul(const void *op);
+int hil_maximum(const void *op);
+int hil_minimum(const void *op);
+int hil_prelu(const void *op);
+
+/* One output for each element of two axes that are kept, of all elements along two that are walked. Only a sum (or mean)
+ * has multiplier and zero points. */
+typedef struct {
+    const int8_t *input;
+    int8_t *output;
+    uint32_t kept[2], walked[2];
+    uint32_t kept_steps[2], walked_steps[2];
+    int32_t significand;
+    int8_t shift;
+    int8_t input_zero_point, output_zero_point;
+} hil_reduce_t;
+
+int hil_sum(const void *op);
+int hil_reduce_max(const void *op);
+int hil_reduce_min(const void *op);
+
+typedef struct {
+    hil_dense_t dense; /* of the first row */
+    uint32_t count;
+} hil_dense_rows_t;
+
+int hil_dense_rows(const void *op);
+
+/* A convolution whose groups have `depth` input channels each. */
+typedef struct {
+    hil_conv_t conv;
+    uint32_t depth;
+} hil_grouped_t;
+
+int hil_conv_grouped(const void *op);
+
+int hil_conv_transposed(const void *op); /* a hil_conv_t; padding is that of the convolution that it turns around */
+
+/* Scales are input pixels an output pixel, times 1024. */
+typedef struct {
+    const int8_t *input;
+    int8_t *output;
+    int32_t scale_h, scale_w;
+    uint16_t in_h, in_w, out_h, out_w;
+    uint16_t channels;
+    uint8_t half_pixel_centers;
+} hil_resize_t;
+
+int hil_resize_bilinear(const void *op);
+
 _Static_assert(sizeof(hil_step_t) == 8, "munas/cost/variants.py counts on it");
 _Static_assert(sizeof(hil_conv_t) == 44, "munas/cost/variants.py counts on it");
 _Static_assert(sizeof(hil_dense_t) == 28, "munas/cost/variants.py counts on it");
@@ -170,5 +270,13 @@ _Static_assert(sizeof(hil_concat_t) == 16, "munas/cost/variants.py counts on it"
 _Static_assert(sizeof(hil_requantize_t) == 24, "munas/cost/variants.py counts on it");
 _Static_assert(sizeof(hil_mean_t) == 24, "munas/cost/variants.py counts on it");
 _Static_assert(sizeof(hil_softmax_t) == 24, "munas/cost/variants.py counts on it");
+_Static_assert(sizeof(hil_lookup_t) == 16, "munas/cost/variants.py counts on it");
+_Static_assert(sizeof(hil_copy_t) == 44, "munas/cost/variants.py counts on it");
+_Static_assert(sizeof(hil_select_t) == 28, "munas/cost/variants.py counts on it");
+_Static_assert(sizeof(hil_binary_t) == 80, "munas/cost/variants.py counts on it");
+_Static_assert(sizeof(hil_reduce_t) == 48, "munas/cost/variants.py counts on it");
+_Static_assert(sizeof(hil_dense_rows_t) == 32, "munas/cost/variants.py counts on it");
+_Static_assert(sizeof(hil_grouped_t) == 48, "munas/cost/variants.py counts on it");
+_Static_assert(sizeof(hil_resize_t) == 28, "munas/cost/variants.py counts on it");
 
 #endif

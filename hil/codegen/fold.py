@@ -1,21 +1,39 @@
 """Model -> nodes: the operators that really run on the device.
 
-RESHAPE is another name for a tensor. A PAD disappears into the ADD or convolution behind it: our ADD takes inputs
-smaller than its output, and a convolution pads by itself. Operators whose result nobody needs are dropped.
+RESHAPE is another name for a tensor, and so is a part of one that lies together (UNPACK, SPLIT, slices). A PAD
+disappears into the ADD or convolution behind it: our ADD takes inputs smaller than its output, and a convolution pads
+by itself. Operators whose result nobody needs are dropped. Several outputs are copied into one buffer at the end.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 
-from hil.errors import ModelError
-from hil.model.network import ConvParams, DepthwiseParams, Model, Op, OpKind, Padding, PadParams, Params, Tensor
+from hil.model.network import (
+    AddParams,
+    Axis,
+    ConcatParams,
+    ConvParams,
+    DepthwiseParams,
+    DType,
+    Model,
+    MoveParams,
+    Op,
+    OpKind,
+    Padding,
+    PadParams,
+    Params,
+    ReshapeParams,
+    Tensor,
+)
+from munas.cost.kernels import align
 
 Size = tuple[int, int, int]
 """Height, width, channels; tensors of a lower rank have leading ones."""
 
-_CONVOLUTIONS = (OpKind.CONV_2D, OpKind.DEPTHWISE_CONV_2D)
+_VIEW_ALIGNMENT = 4  # of a part of a tensor that is used where it lies: kernels may read words
 _MAX_PADDING = 255  # what the device's tables hold
 
 
@@ -23,12 +41,15 @@ _MAX_PADDING = 255  # what the device's tables hold
 class Node:
     """One operator to run. `inputs` and `output` are storage: tensors that share memory have one number.
 
-    `sizes` and `tensors` belong to the inputs, in their order; `tensors` (and `result`) give quantisation and names.
+    `offsets` (bytes into the storage), `whole` (whether the tensor is all of it), `sizes` and `tensors` belong to the
+    inputs, in their order; `tensors` (and `result`) give shape, quantisation and names.
     """
 
     op: Op
     params: Params
     inputs: tuple[int, ...]
+    offsets: tuple[int, ...]
+    whole: tuple[bool, ...]
     sizes: tuple[Size, ...]
     tensors: tuple[Tensor, ...]
     output: int
@@ -37,54 +58,168 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where an input or output of the network lies: `offset` bytes into `storage`; `tensor` is the model's."""
+
+    tensor: int
+    storage: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
 class Folded:
-    """Nodes in a topological order, and the storage of the network's input and output."""
+    """Nodes in a topological order, bytes by storage, and where the network's inputs and outputs are.
+
+    All inputs lie in one storage, one after the other, and so do all outputs: the device has one buffer for each side.
+    """
 
     nodes: tuple[Node, ...]
-    input: int
-    output: int
+    sizes: Mapping[int, int]
+    inputs: tuple[Place, ...]
+    outputs: tuple[Place, ...]
 
 
 def size_of(tensor: Tensor) -> Size:
-    """The tensor as height x width x channels; the batch of 1 is left out. Raises ModelError above rank 4."""
-    shape = tensor.shape[1:] if len(tensor.shape) > 1 else tensor.shape
-    if len(shape) > 3:
-        raise ModelError(f"a tensor of shape {tensor.shape} has too many dimensions; at most 4 are supported")
-    height, width, channels = (1,) * (3 - len(shape)) + shape
-    return height, width, channels
+    """The tensor as height x width x channels: the batch of 1 is left out, more dimensions in front are joined."""
+    shape = tensor.shape[1:] if len(tensor.shape) > 1 and tensor.shape[0] == 1 else tensor.shape
+    padded = (1,) * (3 - len(shape)) + shape
+    return prod(padded[:-2]), padded[-2], padded[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A movement in its shortest form: runs of `length` elements that lie together, along `axes`."""
+
+    length: int
+    axes: tuple[Axis, ...]
+
+
+def runs_of(params: MoveParams) -> Run:
+    """Axes of one element are left out, and those whose elements follow each other are joined."""
+    merged: list[Axis] = []
+    for axis in params.axes:
+        if axis.count == 1:
+            continue
+        if merged and not merged[-1].offsets and not axis.offsets and merged[-1].step == axis.step * axis.count:
+            merged[-1] = Axis(merged[-1].count * axis.count, axis.step)
+        else:
+            merged.append(axis)
+    if merged and not merged[-1].offsets and merged[-1].step == 1:
+        return Run(merged[-1].count, tuple(merged[:-1]))
+    return Run(1, tuple(merged))
 
 
 def fold(model: Model) -> Folded:
-    """The nodes of `model`. Raises ModelError when nothing remains to run, or when it has several inputs or outputs."""
-    if len(model.inputs) != 1 or len(model.outputs) != 1:
-        raise ModelError(
-            f"the network has {len(model.inputs)} inputs and {len(model.outputs)} outputs; one of each is supported"
-        )
+    """The nodes of `model`."""
     live = _live(model)
     pads = _foldable_pads(model, live)
     storage = _Storage(model)
     nodes: list[Node] = []
     for op in live:
-        if op.kind is OpKind.RESHAPE:
+        if isinstance(op.params, ReshapeParams):
             storage.alias(op.outputs[0], op.inputs[0])
-        elif op.outputs[0] not in pads:
+        elif not storage.see(op) and op.outputs[0] not in pads:
             nodes.append(_node(model, op, pads, storage))
-    if not nodes:
-        raise ModelError("the network has no operator that computes anything")
-    return Folded(tuple(nodes), storage.of(model.inputs[0]), storage.of(model.outputs[0]))
+    places = tuple(storage.place(index) for index in model.outputs)
+    if len(places) > 1 or not nodes:  # a network that only names its input anew copies it
+        gather = _gather(model, storage)
+        nodes.append(gather)
+        places = _consecutive(model.outputs, model, gather.output, 1)
+    used = {number for node in nodes for number in (*node.inputs, node.output)}
+    inputs = tuple(storage.place(index) for index in model.inputs)
+    used |= {place.storage for place in inputs}
+    return Folded(tuple(nodes), {number: storage.size(number) for number in used}, inputs, places)
 
 
 class _Storage:
-    """Which tensor's memory a tensor is in."""
+    """Which memory a tensor is in, and where. The inputs of a network that has several share one."""
 
     def __init__(self, model: Model) -> None:
-        self._owner = list(range(len(model.tensors)))
+        self._model = model
+        self._sizes = {tensor.index: tensor.size_bytes for tensor in model.tensors if tensor.data is None}
+        self._place = {index: (index, 0) for index in self._sizes}
+        if len(model.inputs) > 1:
+            number = self.new(0)
+            for place in _consecutive(model.inputs, model, number, _VIEW_ALIGNMENT):
+                self._place[place.tensor] = (number, place.offset)
+                self._sizes[number] = place.offset + model.tensors[place.tensor].size_bytes
 
-    def alias(self, tensor: int, source: int) -> None:
-        self._owner[tensor] = self._owner[source]
+    def new(self, size: int) -> int:
+        """The number of a storage that no tensor owns."""
+        number = max(max(self._sizes, default=0), len(self._model.tensors)) + 1
+        self._sizes[number] = size
+        return number
 
-    def of(self, tensor: int) -> int:
-        return self._owner[tensor]
+    def alias(self, tensor: int, source: int, offset: int = 0) -> None:
+        """Put `tensor` where `source` is, or a part of it `offset` bytes behind."""
+        number, start = self._place[source]
+        self._place[tensor] = (number, start + offset)
+
+    def see(self, op: Op) -> bool:
+        """Whether the operator only takes a part of its input that lies together, and so needs no copy."""
+        if not isinstance(op.params, MoveParams) or runs_of(op.params).axes:
+            return False
+        offset = self._place[op.inputs[0]][1] + op.params.start
+        if offset % _VIEW_ALIGNMENT:
+            return False
+        self.alias(op.outputs[0], op.inputs[0], op.params.start)
+        return True
+
+    def place(self, tensor: int) -> Place:
+        number, offset = self._place[tensor]
+        return Place(tensor, number, offset)
+
+    def size(self, number: int) -> int:
+        return self._sizes[number]
+
+    def is_whole(self, tensor: int) -> bool:
+        number, offset = self._place[tensor]
+        return offset == 0 and self._sizes[number] == self._model.tensors[tensor].size_bytes
+
+
+def _consecutive(tensors: Sequence[int], model: Model, storage: int, alignment: int) -> tuple[Place, ...]:
+    """The tensors one after the other in a storage, each aligned."""
+    places, offset = [], 0
+    for index in tensors:
+        offset = align(offset, alignment)
+        places.append(Place(index, storage, offset))
+        offset += model.tensors[index].size_bytes
+    return tuple(places)
+
+
+def _gather(model: Model, storage: _Storage) -> Node:
+    """The copy of all outputs into one buffer."""
+    tensors = tuple(model.tensors[index] for index in model.outputs)
+    size = sum(tensor.elements for tensor in tensors)
+    number = storage.new(size)
+    last = max((op.index for op in model.ops), default=0)
+    result = Tensor(number, (size,), DType.INT8, tensors[0].quantization, None, "outputs")
+    op = Op(last + 1, OpKind.CONCATENATION, model.outputs, (number,), ConcatParams(0))
+    return _assembled(op, op.params, model.outputs, tensors, storage, number, result)
+
+
+def _assembled(
+    op: Op,
+    params: Params,
+    sources: Sequence[int],
+    tensors: tuple[Tensor, ...],
+    storage: _Storage,
+    output: int,
+    result: Tensor,
+) -> Node:
+    places = [storage.place(index) for index in sources]
+    return Node(
+        op=op,
+        params=params,
+        inputs=tuple(place.storage for place in places),
+        offsets=tuple(place.offset for place in places),
+        whole=tuple(storage.is_whole(index) for index in sources),
+        sizes=tuple(size_of(tensor) for tensor in tensors),
+        tensors=tensors,
+        output=output,
+        out_size=size_of(result),
+        result=result,
+    )
 
 
 def _live(model: Model) -> list[Op]:
@@ -107,22 +242,31 @@ def _foldable_pads(model: Model, live: Iterable[Op]) -> dict[int, Op]:
             consumers.setdefault(index, []).append(op)
     pads = {}
     for op in ops:
-        if op.kind is OpKind.PAD and op.outputs[0] not in model.outputs:
+        if _is_plain_pad(model, op) and op.outputs[0] not in model.outputs:
             users = consumers.get(op.outputs[0], [])
             if users and all(_absorbs(model, user, op) for user in users):
                 pads[op.outputs[0]] = op
     return pads
 
 
+def _is_plain_pad(model: Model, op: Op) -> bool:
+    """Whether it pads height, width or channels of one image with zeros."""
+    if not isinstance(op.params, PadParams):
+        return False
+    source = model.tensors[op.inputs[0]]
+    outer = op.params.before[:1] + op.params.after[:1] if len(source.shape) > 1 else ()
+    is_image = len(source.shape) <= 4 and (len(source.shape) < 2 or source.shape[0] == 1)
+    return is_image and not any(outer) and op.params.value == source.quant.zero_point
+
+
 def _absorbs(model: Model, user: Op, pad: Op) -> bool:
     """Whether `user` can do what `pad` does to its input."""
     before, after = _pad_sizes(pad)
-    if user.kind is OpKind.ADD:
-        return not any(before)
-    if user.kind not in _CONVOLUTIONS or before[2] or after[2]:
-        return False
     params = user.params
-    assert isinstance(params, ConvParams | DepthwiseParams)
+    if isinstance(params, AddParams):
+        return not any(before)
+    if not isinstance(params, ConvParams | DepthwiseParams) or before[2] or after[2]:
+        return False
     total = _total_padding(params.padding, pad)
     shape = model.tensors[user.inputs[1]].shape
     # CMSIS-NN's im2col runs off its buffer where a whole window lies in the padding.
@@ -158,13 +302,4 @@ def _node(model: Model, op: Op, pads: dict[int, Op], storage: _Storage) -> Node:
             params = replace(params, padding=_total_padding(params.padding, pad))
     tensors = tuple(model.tensors[index] for index in sources)
     result = model.tensors[op.outputs[0]]
-    return Node(
-        op=op,
-        params=params,
-        inputs=tuple(storage.of(index) for index in sources),
-        sizes=tuple(size_of(tensor) for tensor in tensors),
-        tensors=tensors,
-        output=storage.of(op.outputs[0]),
-        out_size=size_of(result),
-        result=result,
-    )
+    return _assembled(op, params, sources, tensors, storage, storage.place(result.index).storage, result)

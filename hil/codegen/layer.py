@@ -11,9 +11,10 @@ from munas.cost.variants import layer_bytes
 
 @dataclass(frozen=True, slots=True)
 class Arena:
-    """A field that points into the arena: tensor `storage`, or (None) the layer's scratch."""
+    """A field that points into the arena: `offset` bytes into tensor `storage`, or (None) the layer's scratch."""
 
     storage: int | None
+    offset: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,22 +44,26 @@ class Constant:
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """A C function and the table that it gets. `parts` are the inputs of a CONCATENATION: (storage, bytes of a run)."""
+    """A C function and the table that it gets. `parts` are the inputs of a CONCATENATION: (place, bytes of a run)."""
 
     kernel: str
     table: str
     fields: tuple[tuple[str, Value], ...]
     constants: tuple[Constant, ...] = ()
-    parts: tuple[tuple[int, int], ...] = ()
+    parts: tuple[tuple[Arena, int], ...] = ()
 
     def renumbered(self, numbers: Mapping[int, int]) -> Layer:
         """The same layer with other numbers for storage."""
         fields = tuple((name, _renumbered(value, numbers)) for name, value in self.fields)
-        return replace(self, fields=fields, parts=tuple((numbers[storage], size) for storage, size in self.parts))
+        return replace(self, fields=fields, parts=tuple((_placed(place, numbers), size) for place, size in self.parts))
 
 
 def _renumbered(value: Value, numbers: Mapping[int, int]) -> Value:
-    return Arena(numbers[value.storage]) if isinstance(value, Arena) and value.storage is not None else value
+    return _placed(value, numbers) if isinstance(value, Arena) else value
+
+
+def _placed(place: Arena, numbers: Mapping[int, int]) -> Arena:
+    return place if place.storage is None else replace(place, storage=numbers[place.storage])
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,10 @@ layout exists. The network's input may be overwritten once its last reader has r
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from hil.codegen.fold import Folded, Node, Size, fold
+from hil.codegen.fold import Folded, Node, Place, Size, fold
 from hil.codegen.layer import Layer, Lowered
 from hil.codegen.lower import lower
 from hil.model.network import Model, OpKind
@@ -42,7 +42,10 @@ class Buffer:
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """The network's input or output: place in the arena in bytes, and quantisation."""
+    """An input or output of the network: place in the arena in bytes, and quantisation.
+
+    Of several, all have one buffer, which is a port as well (one dimension, the first tensor's quantisation).
+    """
 
     storage: int
     offset: int
@@ -89,6 +92,8 @@ class Plan:
     lower_bound_bytes: int
     input: Port
     output: Port
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
 
     @property
     def weights_bytes(self) -> int:
@@ -128,6 +133,10 @@ def make_plan(model: Model) -> Plan:
         for position, index in enumerate(order)
     )
     buffers = _buffers(problem, schedule, layout)
+    inputs, outputs = (
+        tuple(_port(model, place, numbers[place.storage], layout) for place in places)
+        for places in (folded.inputs, folded.outputs)
+    )
     return Plan(
         model_name=model.name,
         model_sha256=model.sha256,
@@ -135,14 +144,16 @@ def make_plan(model: Model) -> Plan:
         buffers=buffers,
         arena_bytes=layout.arena,
         lower_bound_bytes=layout.lower_bound,
-        input=_port(model, model.inputs[0], numbers[folded.input], layout),
-        output=_port(model, model.outputs[0], numbers[folded.output], layout),
+        input=_buffer(inputs),
+        output=_buffer(outputs),
+        inputs=inputs,
+        outputs=outputs,
     )
 
 
 def _storages(folded: Folded) -> list[int]:
     """Storage in the order in which it comes up; the network's input first."""
-    found = dict.fromkeys([folded.input])
+    found = dict.fromkeys(place.storage for place in folded.inputs)
     for node in folded.nodes:
         found |= dict.fromkeys([*node.inputs, node.output])
     return list(found)
@@ -150,10 +161,10 @@ def _storages(folded: Folded) -> list[int]:
 
 def _problem(folded: Folded, lowered: list[Lowered], numbers: dict[int, int]) -> Problem:
     sizes = [0] * len(numbers)
+    for storage, number in numbers.items():
+        sizes[number] = align(folded.sizes[storage], ALIGNMENT_BYTES)
     steps = []
     for node, low in zip(folded.nodes, lowered, strict=True):
-        for storage, tensor in zip((*node.inputs, node.output), (*node.tensors, node.result), strict=True):
-            sizes[numbers[storage]] = align(tensor.elements, ALIGNMENT_BYTES)
         steps.append(
             MemoryStep(
                 inputs=tuple(dict.fromkeys(numbers[storage] for storage in node.inputs)),
@@ -162,7 +173,9 @@ def _problem(folded: Folded, lowered: list[Lowered], numbers: dict[int, int]) ->
                 in_place=tuple(numbers[storage] for storage in low.in_place),
             )
         )
-    return Problem(tuple(sizes), tuple(steps), (numbers[folded.input],), (numbers[folded.output],))
+    ports = ({numbers[place.storage]: None for place in places} for places in (folded.inputs, folded.outputs))
+    inputs, outputs = map(tuple, ports)
+    return Problem(tuple(sizes), tuple(steps), inputs, outputs)
 
 
 def _step(position: int, node: Node, low: Lowered, numbers: dict[int, int], layout: Layout, index: int) -> Step:
@@ -208,7 +221,14 @@ def _buffers(problem: Problem, schedule: Schedule, layout: Layout) -> tuple[Buff
     return tuple(sorted(tensors + scratch, key=lambda item: (item.first, item.kind, item.label)))
 
 
-def _port(model: Model, tensor: int, storage: int, layout: Layout) -> Port:
-    found = model.tensors[tensor]
-    quant = found.quant
-    return Port(storage, layout.offsets[storage], found.elements, found.shape, quant.scale, quant.zero_point)
+def _port(model: Model, place: Place, storage: int, layout: Layout) -> Port:
+    found = model.tensors[place.tensor]
+    quant, offset = found.quant, layout.offsets[storage] + place.offset
+    return Port(storage, offset, found.elements, found.shape, quant.scale, quant.zero_point)
+
+
+def _buffer(ports: tuple[Port, ...]) -> Port:
+    """All ports of a side as one."""
+    first, last = ports[0], ports[-1]
+    size = last.offset + last.size - first.offset
+    return first if len(ports) == 1 else replace(first, size=size, shape=(size,))

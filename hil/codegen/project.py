@@ -93,7 +93,7 @@ def _step(step: Step, offsets: dict[int, int]) -> dict[str, Any]:
         "kernel": step.layer.kernel,
         "table": step.layer.table,
         "fields": [(name, _value(value, step, offsets)) for name, value in step.layer.fields],
-        "parts": [(offsets[storage], size) for storage, size in step.layer.parts],
+        "parts": [(_offset(place, step, offsets), size) for place, size in step.layer.parts],
     }
 
 
@@ -101,12 +101,18 @@ def _size(size: Size) -> str:
     return "x".join(str(extent) for extent in size)
 
 
+def _offset(place: Arena, step: Step, offsets: dict[int, int]) -> int:
+    """Bytes from the start of the arena."""
+    start = step.scratch_offset if place.storage is None else offsets[place.storage]
+    assert start is not None
+    return start + place.offset
+
+
 def _value(value: Value, step: Step, offsets: dict[int, int]) -> str:
     """A field's initialiser in C."""
     match value:
-        case Arena(storage):
-            offset = step.scratch_offset if storage is None else offsets[storage]
-            return f"hil_arena + {offset}"
+        case Arena():
+            return f"hil_arena + {_offset(value, step, offsets)}"
         case ConstantOf(role):
             return f"{role}_{step.index}"
         case tuple():

@@ -6,22 +6,27 @@ a `Model` may rely on:
 - The network is an int8 core of batch 1. QUANTIZE/DEQUANTIZE to and from float32 or uint8 at the very edges are not in
   `ops`; `edges` says how the file's own inputs and outputs map to `inputs` and `outputs`.
 - `tensors[i].index == i`; only tensors of the core are listed. Activations are INT8 with one scale and one zero point
-  in [-128, 127]; they hold no data. Their first dimension is 1. Each is an input, or is written exactly once.
-- `ops` is in a topological order (the file's order). Shapes agree with the parameters.
-- Weights are INT8 with zero point 0 and data; biases are INT32 with data. A scale is finite and positive, and small and
-  large enough for TFLite's integer multipliers to exist.
+  in [-128, 127]; they hold no data. Each is an input, or is written exactly once.
+- `ops` is in a topological order (the file's order). Shapes agree with the parameters. An operator of the file may be
+  several of these (SPLIT), or none (integer arithmetic on static shapes, which the importer has computed). An output
+  may be an input.
+- Weights are INT8 with zero point 0 and data; biases are INT32 with data; other constants are INT8 with one scale and
+  zero point. A scale is finite and positive, and small and large enough for TFLite's integer multipliers to exist.
 - Shapes, axes and paddings that a file gives as constant tensors are in `params`; such tensors are not in `Op.inputs`.
 - No text of the file reaches anything but `Tensor.name`, which is for reports only: at most 64 printable
   ASCII characters.
 
-Inputs of each kind (`Op.inputs`), one output each:
+What `Op.params` is decides what an operator reads and does; `Op.kind` is what the file calls it, and picks the function
+where the parameters are shared. One output each:
 
-    CONV_2D            x (1, H, W, Cin), weights (Cout, KH, KW, Cin), bias (Cout,) or -1     quantised along axis 0
-    DEPTHWISE_CONV_2D  x (1, H, W, Cin), weights (1, KH, KW, Cin * multiplier), bias or -1   quantised along axis 3
-    FULLY_CONNECTED    x (any shape of N elements), weights (M, N), bias or -1       per tensor or along axis 0
-    MAX_POOL_2D, AVERAGE_POOL_2D, MEAN, PAD, RESHAPE, SOFTMAX, RELU, RELU6, QUANTIZE         x
-    ADD                a, b of one shape
-    CONCATENATION      1 to 16 tensors
+    ConvParams           x (1, H, W, Cin), weights (Cout, KH, KW, Cin / groups), bias (Cout,) or -1, along axis 0
+    DepthwiseParams      x (1, H, W, Cin), weights (1, KH, KW, Cin * multiplier), bias or -1         along axis 3
+    TransposeConvParams  x (1, H, W, Cin), weights (Cout, KH, KW, Cin), bias or -1                   along axis 0
+    DenseParams          x (R * N elements), weights (M, N), bias or -1               per tensor or along axis 0
+    AddParams            a, b of one shape
+    BinaryParams         a, b that broadcast to the output; either may be a constant, not both
+    ConcatParams         1 to 64 tensors
+    all others           x
 
 Per-channel weights of convolutions have as many scales as output channels, or one scale for all (`len(scales) == 1`).
 """
@@ -34,23 +39,62 @@ from math import prod
 
 
 class OpKind(StrEnum):
-    """Operators of the int8 core. DEQUANTIZE only occurs at the edges, QUANTIZE in the core means int8 to int8."""
+    """Operators that are imported, by the schema's names. In the core QUANTIZE means int8 to int8 (float32 between
+    DEQUANTIZE and QUANTIZE is taken for the int8 that it was).
+    """
 
+    ADD = "ADD"
+    AVERAGE_POOL_2D = "AVERAGE_POOL_2D"
+    CONCATENATION = "CONCATENATION"
     CONV_2D = "CONV_2D"
     DEPTHWISE_CONV_2D = "DEPTHWISE_CONV_2D"
-    FULLY_CONNECTED = "FULLY_CONNECTED"
-    MAX_POOL_2D = "MAX_POOL_2D"
-    AVERAGE_POOL_2D = "AVERAGE_POOL_2D"
-    ADD = "ADD"
-    PAD = "PAD"
-    RESHAPE = "RESHAPE"
-    MEAN = "MEAN"
-    SOFTMAX = "SOFTMAX"
-    RELU = "RELU"
-    RELU6 = "RELU6"
-    CONCATENATION = "CONCATENATION"
-    QUANTIZE = "QUANTIZE"
+    DEPTH_TO_SPACE = "DEPTH_TO_SPACE"
     DEQUANTIZE = "DEQUANTIZE"
+    FULLY_CONNECTED = "FULLY_CONNECTED"
+    LOGISTIC = "LOGISTIC"
+    MAX_POOL_2D = "MAX_POOL_2D"
+    MUL = "MUL"
+    RELU = "RELU"
+    RELU_N1_TO_1 = "RELU_N1_TO_1"
+    RELU6 = "RELU6"
+    RESHAPE = "RESHAPE"
+    RESIZE_BILINEAR = "RESIZE_BILINEAR"
+    SOFTMAX = "SOFTMAX"
+    SPACE_TO_DEPTH = "SPACE_TO_DEPTH"
+    TANH = "TANH"
+    PAD = "PAD"
+    GATHER = "GATHER"
+    BATCH_TO_SPACE_ND = "BATCH_TO_SPACE_ND"
+    SPACE_TO_BATCH_ND = "SPACE_TO_BATCH_ND"
+    TRANSPOSE = "TRANSPOSE"
+    MEAN = "MEAN"
+    SUB = "SUB"
+    SQUEEZE = "SQUEEZE"
+    STRIDED_SLICE = "STRIDED_SLICE"
+    EXP = "EXP"
+    SPLIT = "SPLIT"
+    PRELU = "PRELU"
+    MAXIMUM = "MAXIMUM"
+    MINIMUM = "MINIMUM"
+    PADV2 = "PADV2"
+    SLICE = "SLICE"
+    TRANSPOSE_CONV = "TRANSPOSE_CONV"
+    EXPAND_DIMS = "EXPAND_DIMS"
+    SUM = "SUM"
+    REDUCE_MAX = "REDUCE_MAX"
+    PACK = "PACK"
+    UNPACK = "UNPACK"
+    REDUCE_MIN = "REDUCE_MIN"
+    RESIZE_NEAREST_NEIGHBOR = "RESIZE_NEAREST_NEIGHBOR"
+    LEAKY_RELU = "LEAKY_RELU"
+    ABS = "ABS"
+    MIRROR_PAD = "MIRROR_PAD"
+    SPLIT_V = "SPLIT_V"
+    ELU = "ELU"
+    QUANTIZE = "QUANTIZE"
+    HARD_SWISH = "HARD_SWISH"
+    TILE = "TILE"
+    BROADCAST_TO = "BROADCAST_TO"
 
 
 class DType(StrEnum):
@@ -140,12 +184,15 @@ class Padding:
 
 @dataclass(frozen=True, slots=True)
 class ConvParams:
-    """CONV_2D. Pairs are (height, width). Padding is filled with the input's zero point."""
+    """CONV_2D. Pairs are (height, width). Padding is filled with the input's zero point. Output channel o reads the
+    input channels of group o // (Cout / groups).
+    """
 
     stride: tuple[int, int]
     dilation: tuple[int, int]
     padding: Padding
     activation: Activation
+    groups: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,10 +207,22 @@ class DepthwiseParams:
 
 
 @dataclass(frozen=True, slots=True)
+class TransposeConvParams:
+    """TRANSPOSE_CONV: input pixel (y, x) adds to output pixels from
+    (y, x) * stride - (padding.top, padding.left) on.
+    """
+
+    stride: tuple[int, int]
+    padding: Padding
+    activation: Activation
+
+
+@dataclass(frozen=True, slots=True)
 class DenseParams:
-    """FULLY_CONNECTED: the input's N elements are read as one vector, whatever its shape is."""
+    """FULLY_CONNECTED: the input's elements are read as `rows` vectors of as many as a unit has weights."""
 
     activation: Activation
+    rows: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,26 +243,33 @@ class AddParams:
 
 
 @dataclass(frozen=True, slots=True)
+class BinaryParams:
+    """ADD, SUB, MUL, MAXIMUM, MINIMUM and PRELU (input, alpha) of two tensors that broadcast to the output's shape."""
+
+    activation: Activation
+
+
+@dataclass(frozen=True, slots=True)
 class PadParams:
-    """PAD by the zero point, one entry a dimension of the tensor. Input and output share scale and zero point."""
+    """PAD, PADV2 by `value`, one entry a dimension of the tensor. Input and output share scale and zero point."""
 
     before: tuple[int, ...]
     after: tuple[int, ...]
+    value: int
 
 
 @dataclass(frozen=True, slots=True)
 class ReshapeParams:
-    """RESHAPE: only the shape changes (always equal to the output's)."""
+    """RESHAPE, SQUEEZE, EXPAND_DIMS: only the shape changes (always equal to the output's)."""
 
     shape: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class MeanParams:
-    """MEAN over height and width (axes (1, 2) of a rank-4 tensor)."""
+class ReduceParams:
+    """MEAN, SUM, REDUCE_MAX, REDUCE_MIN over `axes` (ascending, not negative)."""
 
     axes: tuple[int, ...]
-    keep_dims: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,9 +281,51 @@ class SoftmaxParams:
 
 @dataclass(frozen=True, slots=True)
 class ConcatParams:
-    """CONCATENATION along `axis` (not negative, never 0). All tensors share scale and zero point; no activation."""
+    """CONCATENATION and PACK: runs of the inputs' elements from dimension `axis` on, one after the other.
+
+    All tensors share scale and zero point; no activation.
+    """
 
     axis: int
+
+
+@dataclass(frozen=True, slots=True)
+class LookupParams:
+    """A function of one int8: `table` holds its 256 int8 results, for -128 first."""
+
+    table: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """One axis of a movement: where its `count` elements lie in the input, as offsets from the first one.
+
+    They are `step` elements apart (0: the same one again and again), or where `offsets` says.
+    """
+
+    count: int
+    step: int
+    offsets: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MoveParams:
+    """Whatever only moves elements: output (i, j, ...) is input element `start` + the axes' offsets of i, j, ...
+
+    STRIDED_SLICE, SLICE, SPLIT, SPLIT_V, UNPACK, TRANSPOSE, GATHER of constants, TILE, BROADCAST_TO, MIRROR_PAD,
+    DEPTH_TO_SPACE, SPACE_TO_DEPTH, RESIZE_NEAREST_NEIGHBOR. `axes` have as many elements in all as the output.
+    """
+
+    start: int
+    axes: tuple[Axis, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ResizeParams:
+    """RESIZE_BILINEAR of (1, H, W, C). Scales are input pixels an output pixel, times 1024."""
+
+    scale: tuple[int, int]
+    half_pixel_centers: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,14 +336,19 @@ class NoParams:
 Params = (
     ConvParams
     | DepthwiseParams
+    | TransposeConvParams
     | DenseParams
     | PoolParams
     | AddParams
+    | BinaryParams
     | PadParams
     | ReshapeParams
-    | MeanParams
+    | ReduceParams
     | SoftmaxParams
     | ConcatParams
+    | LookupParams
+    | MoveParams
+    | ResizeParams
     | NoParams
 )
 

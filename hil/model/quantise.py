@@ -109,6 +109,12 @@ def relu_multiplier(source: Quantization, output: Quantization) -> Multiplier:
     return quantize_multiplier(float(np.float32(source.scale) / np.float32(output.scale)))
 
 
+def product_multiplier(first: Quantization, second: Quantization, output: Quantization) -> Multiplier:
+    """The multiplier of MUL (and of PRELU's negative side): products and quotients of scales in float32."""
+    product = np.float32(first.scale) * np.float32(second.scale)
+    return quantize_multiplier(float(product / np.float32(output.scale)))
+
+
 def mean_multiplier(source: Quantization, output: Quantization, count: int) -> Multiplier:
     """The multiplier of MEAN over `count` elements: 1/count is folded in with as many bits as fit."""
     base = quantize_multiplier(source.scale / output.scale)

@@ -50,6 +50,23 @@ class KernelVariant(StrEnum):
     RELU = "relu"
     CONCAT = "concat"
     REQUANTIZE = "requantize"
+    LOOKUP = "lookup"
+    COPY = "copy"
+    SELECT = "select"
+    ADD_BROADCAST = "add-broadcast"
+    SUB = "sub"
+    MUL = "mul"
+    MAXIMUM = "maximum"
+    MINIMUM = "minimum"
+    PRELU = "prelu"
+    SUM = "sum"
+    REDUCE_MAX = "reduce-max"
+    REDUCE_MIN = "reduce-min"
+    FC_ROWS = "fc-rows"
+    FC_PER_CHANNEL_ROWS = "fc-per-channel-rows"
+    CONV_GROUPED = "conv-grouped"
+    CONV_TRANSPOSED = "conv-transposed"
+    RESIZE_BILINEAR = "resize-bilinear"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ depend on compiler and core; calibration measures them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from munas.cost.kernels import Work, half_up
@@ -66,6 +66,12 @@ def _dense(work: Work) -> Counts:
     return (
         1, pairs, work.vector_loops, _entries(pairs, quads), work.scalar_loops, _entries(pairs, rest), work.rows,
     )  # fmt: skip
+
+
+def _dense_rows(work: Work) -> Counts:
+    one = _dense(replace(work, blocks=work.blocks // work.pixels, vector_loops=work.vector_loops // work.pixels,
+                         scalar_loops=work.scalar_loops // work.pixels))  # fmt: skip
+    return (1, *(work.pixels * count for count in one))
 
 
 # A depthwise output takes its taps and a requantisation that is worth so many of them (counted in the sources: some ten
@@ -146,6 +152,7 @@ DW_IM2COL = Loops(
 DENSE = Loops(
     ("calls", "row_pairs", "pair_quads", "pair_quads_entries", "pair_rests", "pair_rests_entries", "rows"), _dense
 )
+DENSE_ROWS = Loops(("layers", *DENSE.names), _dense_rows)
 MAX_POOL = Loops(
     ("calls", "pixels", "quads", "quad_rows", "quad_positions", "rests", "rest_rows", "rest_positions"), _max_pool
 )

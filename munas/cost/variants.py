@@ -67,6 +67,10 @@ def _conv(function: str, counted: Loops, **more: object) -> KernelSpec:
     return KernelSpec(function, "hil_conv_t", 44, counted, _scale_a_row, **more)  # type: ignore[arg-type]
 
 
+def _binary(function: str) -> KernelSpec:
+    return KernelSpec(function, "hil_binary_t", 80)
+
+
 SPECS: Mapping[KernelVariant, KernelSpec] = {
     KernelVariant.CONV_1X1: _conv("hil_conv_1x1", loops.CONV_1X1, in_space=True),
     KernelVariant.CONV_1X1_STRIDED: _conv(
@@ -91,6 +95,25 @@ SPECS: Mapping[KernelVariant, KernelSpec] = {
     KernelVariant.RELU: KernelSpec("hil_requantize", "hil_requantize_t", 24),
     KernelVariant.CONCAT: KernelSpec("hil_concat", "hil_concat_t", 16),
     KernelVariant.REQUANTIZE: KernelSpec("hil_requantize", "hil_requantize_t", 24),
+    KernelVariant.LOOKUP: KernelSpec("hil_lookup", "hil_lookup_t", 16),
+    KernelVariant.COPY: KernelSpec("hil_copy", "hil_copy_t", 44),
+    KernelVariant.SELECT: KernelSpec("hil_select", "hil_select_t", 28),
+    KernelVariant.ADD_BROADCAST: _binary("hil_add_broadcast"),
+    KernelVariant.SUB: _binary("hil_sub"),
+    KernelVariant.MUL: _binary("hil_mul"),
+    KernelVariant.MAXIMUM: _binary("hil_maximum"),
+    KernelVariant.MINIMUM: _binary("hil_minimum"),
+    KernelVariant.PRELU: _binary("hil_prelu"),
+    KernelVariant.SUM: KernelSpec("hil_sum", "hil_reduce_t", 48),
+    KernelVariant.REDUCE_MAX: KernelSpec("hil_reduce_max", "hil_reduce_t", 48),
+    KernelVariant.REDUCE_MIN: KernelSpec("hil_reduce_min", "hil_reduce_t", 48),
+    KernelVariant.FC_ROWS: KernelSpec("hil_dense_rows", "hil_dense_rows_t", 32, loops.DENSE_ROWS, _one_scale),
+    KernelVariant.FC_PER_CHANNEL_ROWS: KernelSpec(
+        "hil_dense_rows", "hil_dense_rows_t", 32, loops.DENSE_ROWS, _scale_a_row, costs_as=KernelVariant.FC_ROWS
+    ),
+    KernelVariant.CONV_GROUPED: KernelSpec("hil_conv_grouped", "hil_grouped_t", 48, constants=_scale_a_row),
+    KernelVariant.CONV_TRANSPOSED: _conv("hil_conv_transposed", loops.ANY),
+    KernelVariant.RESIZE_BILINEAR: KernelSpec("hil_resize_bilinear", "hil_resize_t", 28),
 }
 
 

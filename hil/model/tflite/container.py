@@ -6,6 +6,7 @@ What is checked here is what LiteRT looks at in any tensor or operator, used or 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hil.errors import ModelError
@@ -16,7 +17,10 @@ from hil.model.tflite.flatbuffer import Flatbuffer, Table, corrupt
 
 @dataclass(frozen=True, slots=True)
 class RawTensor:
-    """A tensor as the file states it; `data` is None when it is computed. `type` is the schema's element type."""
+    """A tensor as the file states it; `data` is None when it is computed. `type` is the schema's element type.
+
+    `objection` says why nothing that uses the tensor can be imported (sparse, variable, ...); empty when it is plain.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -25,6 +29,7 @@ class RawTensor:
     scales: tuple[float, ...]
     zero_points: tuple[int, ...]
     axis: int
+    objection: str = ""
 
     @property
     def elements(self) -> int:
@@ -34,17 +39,24 @@ class RawTensor:
 
 @dataclass(frozen=True, slots=True)
 class RawOperator:
-    """An operator of a supported kind; `options` is None when the file gives none."""
+    """An operator as the file states it. `kind` is None where the schema's operator is none of ours.
+
+    `name` is the schema's for its operator, `place` the file's for its first output; `options` is None when the file
+    gives none.
+    """
 
     index: int
-    kind: OpKind
+    kind: OpKind | None
+    name: str
+    place: str
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     options: Table | None
 
     def refuse(self, reason: str) -> ModelError:
-        """The error that this operator cannot be imported."""
-        return ModelError(f"operator {self.index} ({self.kind}): {reason}")
+        """The error that this operator cannot be imported: which one, where, why."""
+        place = f" (it makes '{self.place}')" if self.place else ""
+        return ModelError(f"operator {self.index} ({self.name}): {reason}{place}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +68,7 @@ class Container:
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     size_bytes: int  # of the whole file
+    subgraphs: int = 1  # the first one is the network
 
 
 def read_container(data: bytes) -> Container:
@@ -69,13 +82,13 @@ def read_container(data: bytes) -> Container:
     if root.has(8) or root.has(9):
         raise ModelError("weights outside the file are not supported; export the model into one file")
     subgraphs = root.tables(2, limits.MAX_OPERATORS, "subgraphs")
-    if len(subgraphs) != 1:
-        raise ModelError(f"the model has {len(subgraphs)} subgraphs; supported: exactly one, without control flow")
+    if not subgraphs:
+        raise corrupt("it has no subgraph")
     buffers = [_buffer(table) for table in root.tables(4, 2 * limits.MAX_TENSORS, "buffers")]
     subgraph = subgraphs[0]
     tables = subgraph.tables(0, limits.MAX_TENSORS, "tensors")
     tensors = tuple(_tensor(table, index, buffers) for index, table in enumerate(tables))
-    operators = _operators(root, subgraph)
+    operators = _operators(root, subgraph, tensors)
     inputs, outputs = subgraph.int32s(1), subgraph.int32s(2)
     if max(len(inputs), len(outputs)) > limits.MAX_INTERFACE:
         raise ModelError(
@@ -84,9 +97,7 @@ def read_container(data: bytes) -> Container:
     for index in (*inputs, *outputs):
         if not 0 <= index < len(tensors):
             raise corrupt(f"tensor {index} does not exist")
-    for operator in operators:
-        _check_references(operator, len(tensors))
-    return Container(tensors, operators, inputs, outputs, len(data))
+    return Container(tensors, operators, inputs, outputs, len(data), len(subgraphs))
 
 
 def _buffer(table: Table) -> memoryview:
@@ -97,13 +108,11 @@ def _buffer(table: Table) -> memoryview:
 
 def _tensor(table: Table, index: int, buffers: list[memoryview]) -> RawTensor:
     shape, element = table.int32s(0), table.int8(1)
-    if len(shape) > limits.MAX_RANK + 1 or any(size < 0 for size in shape):
+    if len(shape) > limits.MAX_RANK or any(size < 0 for size in shape):
         raise ModelError(f"tensor {index} has shape {list(shape[:8])}; supported: at most {limits.MAX_RANK} dimensions")
     elements = math.prod(shape)
     if elements > limits.MAX_ACTIVATION_BYTES:
         raise ModelError(f"tensor {index} has {elements} elements; at most {limits.MAX_ACTIVATION_BYTES} are supported")
-    if table.flag(5) or table.has(6) or table.has(9) or table.uint32(10):
-        raise ModelError(f"tensor {index} is variable, sparse or outside the file, which is not supported")
     signature = table.int32s(7)
     if signature and len(signature) != len(shape):
         raise corrupt(f"tensor {index} has a signature of another shape")
@@ -111,56 +120,75 @@ def _tensor(table: Table, index: int, buffers: list[memoryview]) -> RawTensor:
     if buffer >= len(buffers):
         raise corrupt(f"buffer {buffer} does not exist")
     data = buffers[buffer] if len(buffers[buffer]) else None
-    width = schema.ELEMENT_BYTES.get(element)
-    if data is not None and width is not None and len(data) != elements * width:
-        raise corrupt(f"tensor {index} needs {elements * width} bytes of data and has {len(data)}")
+    bits = schema.ELEMENT_BITS.get(element)
+    objection = _objection(table)
+    if data is not None and bits is not None and not objection and len(data) != -(-elements * bits // 8):
+        raise corrupt(f"tensor {index} needs {-(-elements * bits // 8)} bytes of data and has {len(data)}")
     scales, zero_points, axis = _quantization(table.table(4), index)
-    return RawTensor(table.text(3, limits.MAX_NAME_CHARACTERS), shape, element, data, scales, zero_points, axis)
+    name = table.text(3, limits.MAX_NAME_CHARACTERS)
+    return RawTensor(name, shape, element, data, scales, zero_points, axis, objection)
+
+
+def _objection(table: Table) -> str:
+    """Why a tensor cannot be used, with the remedy; empty when it can."""
+    quantisation = table.table(4)
+    if table.flag(5):
+        return "is a variable, state that lives from one inference to the next, which is not supported yet"
+    if table.has(6):
+        return "is sparse; convert again without Optimize.EXPERIMENTAL_SPARSITY"
+    if table.has(9) or table.uint32(10):
+        return "lies outside the file; export the model into one file"
+    if quantisation is not None and quantisation.uint8(4):
+        return "has a custom or block-wise quantisation; supported: per tensor, per channel"
+    return ""
 
 
 def _quantization(table: Table | None, index: int) -> tuple[tuple[float, ...], tuple[int, ...], int]:
     """(scales, zero points, axis) of a tensor; no scales when it is not quantised."""
-    if table is None:
+    if table is None or table.uint8(4):
         return (), (), 0
-    if table.uint8(4):
-        raise ModelError(f"tensor {index} has a custom or block-wise quantisation; supported: per tensor, per channel")
     scales, zero_points = table.float32s(2), table.int64s(3)
     if len(zero_points) != len(scales):
         raise corrupt(f"tensor {index} has {len(scales)} scales and {len(zero_points)} zero points")
     return scales, zero_points, table.int32(6)
 
 
-def _operators(root: Table, subgraph: Table) -> tuple[RawOperator, ...]:
+def _operators(root: Table, subgraph: Table, tensors: Sequence[RawTensor]) -> tuple[RawOperator, ...]:
     tables = root.tables(1, limits.MAX_OPERATORS, "operator codes")
-    codes = [max(table.int8(0), table.int32(3)) for table in tables]  # old files only have the byte
+    codes = [(max(table.int8(0), table.int32(3)), table) for table in tables]  # old files only have the byte
     operators = []
     for index, table in enumerate(subgraph.tables(3, limits.MAX_OPERATORS, "operators")):
         code_index = table.uint32(0)
         if code_index >= len(codes):
             raise corrupt(f"operator code {code_index} does not exist")
-        operators.append(_operator(table, index, codes[code_index]))
+        code, code_table = codes[code_index]
+        operators.append(_operator(table, index, code, code_table, tensors))
     if not operators:
         raise ModelError("the model has no operators")
     return tuple(operators)
 
 
-def _operator(table: Table, index: int, code: int) -> RawOperator:
+def _operator(table: Table, index: int, code: int, code_table: Table, tensors: Sequence[RawTensor]) -> RawOperator:
     kind = schema.KINDS.get(code)
-    if kind is None:
-        supported = ", ".join(sorted(schema.KINDS.values()))
-        raise ModelError(f"operator {index} ({schema.operator_name(code)}) is not supported; supported: {supported}")
-    member, options = table.uint8(3), table.table(4)
-    operator = RawOperator(index, kind, table.int32s(1), table.int32s(2), options if member else None)
-    if member not in (0, schema.OPERATORS[kind].options) or table.uint8(11):
+    name = kind.value if kind else schema.operator_name(code)
+    if code == schema.CUSTOM:
+        name = f"custom operator {code_table.text(1, limits.MAX_NAME_CHARACTERS)}"
+    member, options, outputs = table.uint8(3), table.table(4), table.int32s(2)
+    place = tensors[outputs[0]].name if outputs and 0 <= outputs[0] < len(tensors) else ""
+    operator = RawOperator(index, kind, name, place, table.int32s(1), outputs, options if member else None)
+    if kind is not None and (member not in (0, schema.OPERATORS[kind].options) or table.uint8(11)):
         raise operator.refuse("its options belong to another operator")
+    _check_references(operator, len(tensors))
     return operator
 
 
 def _check_references(operator: RawOperator, tensors: int) -> None:
-    if len(operator.inputs) > limits.MAX_INTERFACE:
-        raise operator.refuse(f"it has {len(operator.inputs)} inputs; at most {limits.MAX_INTERFACE} are supported")
+    if max(len(operator.inputs), len(operator.outputs)) > limits.MAX_OPERANDS:
+        count = max(len(operator.inputs), len(operator.outputs))
+        raise operator.refuse(f"it has {count} inputs or outputs; at most {limits.MAX_OPERANDS} are supported")
     for index in operator.inputs:
         if not -1 <= index < tensors:
             raise operator.refuse(f"tensor {index} does not exist")
-    if len(operator.outputs) != 1 or not 0 <= operator.outputs[0] < tensors:
-        raise operator.refuse("it needs exactly one output")
+    for index in operator.outputs:
+        if not 0 <= index < tensors:
+            raise operator.refuse(f"tensor {index} does not exist")

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from hil.errors import ModelError
 from hil.model.network import DType, Edge, Edges, Model, Op, OpKind, Quantization
 from hil.model.tflite import schema
 from hil.model.tflite.container import Container, RawOperator, RawTensor, read_container
+from hil.model.tflite.dilation import Dilated, dilated_convolutions, import_dilated
+from hil.model.tflite.integers import fold_integers
 from hil.model.tflite.operators import IMPORTERS
 from hil.model.tflite.quantisation import activation_quantization
+from hil.model.tflite.refusals import FULL_INTEGER, check_quantised, unsupported
 from hil.model.tflite.tensors import CoreTensors
 
 _EDGE_KINDS = (OpKind.QUANTIZE, OpKind.DEQUANTIZE)
@@ -30,41 +33,88 @@ class _Boundary:
 def import_model(data: bytes, name: str) -> Model:
     """Import the bytes of a .tflite (see hil.model.network.parse_model). Raises ModelError."""
     container = read_container(data)
+    check_quantised(container)
+    integers, folded = fold_integers(container)
     inputs, outputs = _input_boundary(container), _output_boundary(container)
-    core = [op for op in container.operators if op.index not in inputs.dropped | outputs.dropped]
-    if not core:
-        raise ModelError("the model has no operator between its inputs and outputs")
-    tensors = CoreTensors(container)
+    left_out = inputs.dropped | outputs.dropped | folded
+    core = [op for op in container.operators if op.index not in left_out]
+    dilated = dilated_convolutions(container, core, integers)
+    tensors = CoreTensors(container, integers)
     for index in inputs.tensors:
         tensors.add_input(index)
-    ops = tuple(_import_operator(operator, tensors) for operator in core)
-    _check_use(container, core, inputs.tensors, outputs.tensors)
+    ops = tuple(op for operator in core for op in _import_operator(operator, tensors, dilated))
+    _check_outputs(tensors, outputs.tensors)
+    _check_rest(container)
     tensors.check_totals()
     return Model(
         name=name,
         sha256=hashlib.sha256(data).hexdigest(),
         tensors=tensors.finished(),
         ops=ops,
-        inputs=tuple(tensors.activation(index) for index in inputs.tensors),
-        outputs=tuple(tensors.activation(index) for index in outputs.tensors),
+        inputs=tuple(_registered(tensors, index) for index in inputs.tensors),
+        outputs=tuple(_registered(tensors, index) for index in outputs.tensors),
         edges=Edges(inputs.edges, outputs.edges),
     )
 
 
-def _import_operator(operator: RawOperator, tensors: CoreTensors) -> Op:
-    importer = IMPORTERS.get(operator.kind)
-    if importer is None:
-        raise operator.refuse("it is only supported at the inputs and outputs of the network")
-    _check_arity(operator)
-    inputs, params = importer(operator, tensors)
-    output = tensors.add_output(operator)
-    return Op(operator.index, operator.kind, inputs, (output,), params)
+def _registered(tensors: CoreTensors, index: int) -> int:
+    found = tensors.activation(index)
+    assert found is not None
+    return found
 
 
-def _check_arity(operator: RawOperator) -> None:
+def _import_operator(
+    operator: RawOperator, tensors: CoreTensors, dilated: Mapping[int, Dilated | None]
+) -> Iterator[Op]:
+    """The operators of the core that one of the file becomes."""
+    if operator.index in dilated:
+        found = dilated[operator.index]
+        if found is not None:
+            yield import_dilated(found, tensors)
+        return
+    importer = IMPORTERS.get(operator.kind) if operator.kind is not None else None
+    if operator.kind is OpKind.DEQUANTIZE:
+        check_arity(operator)
+        tensors.alias(operator, tensors.source(operator))
+        return
+    if importer is None or operator.kind is None:
+        raise unsupported(operator)
+    check_arity(operator)
+    # All outputs are checked before one is registered: parts of a SPLIT do not read each other.
+    found_all = importer(operator, tensors)
+    imported = found_all if isinstance(found_all, list) else [found_all]
+    if len(imported) != len(operator.outputs):
+        raise operator.refuse(f"it has {len(operator.outputs)} outputs; supported: {len(imported)}")
+    for position, (inputs, params) in enumerate(imported):
+        is_float = operator.kind is not OpKind.QUANTIZE and any(
+            tensors.is_float(operator, at) for at in range(len(operator.inputs))
+        )
+        source = tensors.core(inputs[0]) if is_float else None
+        yield Op(operator.index, operator.kind, inputs, (tensors.add_output(operator, position, source),), params)
+
+
+def check_arity(operator: RawOperator) -> None:
+    """Raise ModelError unless the operator has as many inputs as LiteRT's kernel takes."""
+    assert operator.kind is not None
     counts = schema.OPERATORS[operator.kind].inputs
     if len(operator.inputs) not in counts:
-        raise operator.refuse(f"it has {len(operator.inputs)} inputs; supported: {' or '.join(map(str, counts))}")
+        supported = " or ".join(map(str, counts)) if len(counts) < 4 else f"{counts[0]} to {counts[-1]}"
+        raise operator.refuse(f"it has {len(operator.inputs)} inputs; supported: {supported}")
+
+
+def _check_outputs(tensors: CoreTensors, outputs: tuple[int, ...]) -> None:
+    for position, index in enumerate(outputs):
+        if tensors.activation(index) is None:
+            raise ModelError(f"output {position} of the model is not computed by any operator")
+
+
+def _check_rest(container: Container) -> None:
+    """Refuse what no operator has complained about: LiteRT would look at it nevertheless."""
+    if container.subgraphs != 1:
+        raise ModelError(f"the model has {container.subgraphs} subgraphs; supported: exactly one, without control flow")
+    for index, raw in enumerate(container.tensors):
+        if raw.objection:
+            raise ModelError(f"tensor {index} ('{raw.name}') {raw.objection}")
 
 
 def _input_boundary(container: Container) -> _Boundary:
@@ -90,8 +140,8 @@ def _input_boundary(container: Container) -> _Boundary:
 
 def _output_boundary(container: Container) -> _Boundary:
     """Where the int8 core ends: at the file's int8 outputs, and before a (DE)QUANTIZE to float32 and uint8 outputs."""
-    if not container.outputs or len(set(container.outputs)) != len(container.outputs):
-        raise ModelError("the model has no outputs, or one of them twice")
+    if not container.outputs:
+        raise ModelError("the model has no outputs")
     tensors, edges, dropped = [], [], []
     for position, index in enumerate(container.outputs):
         outer = container.tensors[index]
@@ -106,8 +156,6 @@ def _output_boundary(container: Container) -> _Boundary:
         edges.append(_edge(container, writers[0], index, inner, OpKind.DEQUANTIZE))
         tensors.append(inner)
         dropped.append(writers[0].index)
-    if len(set(tensors)) != len(tensors):
-        raise ModelError("the model gives one tensor as two outputs")
     return _Boundary(tuple(tensors), tuple(edges), frozenset(dropped))
 
 
@@ -131,24 +179,7 @@ def _edge(container: Container, operator: RawOperator, outer: int, inner: int, f
 
 
 def _not_int8(raw: RawTensor, what: str, neighbours: list[RawOperator]) -> ModelError:
-    advice = "only int8 networks are supported; quantise the model with full-integer quantisation"
+    advice = f"only int8 networks are supported; {FULL_INTEGER}"
     if not neighbours:
         return ModelError(f"{what} is {schema.type_name(raw.type)} and no operator uses it; {advice}")
     return neighbours[0].refuse(f"{what} of the model is {schema.type_name(raw.type)}; {advice}")
-
-
-def _check_use(
-    container: Container, core: list[RawOperator], inputs: tuple[int, ...], outputs: tuple[int, ...]
-) -> None:
-    """Refuse outputs that nothing writes, and inputs and results that nothing reads: a plan has no place for them."""
-    written = {op.outputs[0] for op in core}
-    read = Counter(index for op in core for index in op.inputs)
-    for position, index in enumerate(outputs):
-        if index not in written:
-            raise ModelError(f"output {position} of the model is not computed by any operator")
-    for position, index in enumerate(inputs):
-        if not read[index]:
-            raise ModelError(f"input {position} of the model is not used")
-    for operator in core:
-        if not read[operator.outputs[0]] and operator.outputs[0] not in outputs:
-            raise operator.refuse("its result is not used")

@@ -71,7 +71,9 @@ def check_weights(
         assert bias.data is not None
         largest += np.abs(np.frombuffer(bias.data, "<i4").astype(np.float64))
         error = np.abs(products - np.array(bias.quant.scales, np.float64))
-        if bool(np.any(error > _BIAS_TOLERANCE * output.scale)):
+        # LiteRT looks at the bias' scale only where a dense layer has one scale for all.
+        checked = operator.kind is OpKind.FULLY_CONNECTED and not weights.quant.per_channel
+        if checked and bool(np.any(error > _BIAS_TOLERANCE * output.scale)):
             raise operator.refuse("the scale of the bias is not input scale * weight scale")
     exponents = np.frexp(products / output.scale)[1]
     if bool(np.any(exponents > _MAX_SHIFT)) or bool(
@@ -80,9 +82,14 @@ def check_weights(
         raise operator.refuse("its sums can overflow 32 bits; weights, bias or scales are not those of a real network")
 
 
-def check_rescale(operator: RawOperator, source: Quantization, output: Quantization, summed: int = 1) -> None:
-    """Refuse scale ratios with which `summed` elements of the input, rescaled, could leave 32 bits."""
-    exponent = math.frexp(source.scale / output.scale)[1]
+def check_rescale(
+    operator: RawOperator, source: Quantization, output: Quantization, summed: int = 1, slope: float = 1.0
+) -> None:
+    """Refuse scale ratios with which `summed` elements of the input, rescaled, could leave 32 bits.
+
+    `slope` is a factor that some of them get on top.
+    """
+    exponent = math.frexp(max(1.0, slope) * source.scale / output.scale)[1]
     if math.ldexp(255.0 * summed, max(exponent, 0)) >= _INT32_LIMIT:
         raise operator.refuse(
             f"the output's scale {output.scale:g} is too small for an input of scale {source.scale:g}"
@@ -93,6 +100,14 @@ def check_add(operator: RawOperator, inputs: list[Quantization], output: Quantiz
     """Refuse an output scale for which TFLite has no multiplier (2 * largest input / (2^20 * output) has to be < 1)."""
     if 2 * max(source.scale for source in inputs) >= 2.0**20 * output.scale:
         raise operator.refuse(f"the output's scale {output.scale:g} is too small for its inputs")
+
+
+def check_product(operator: RawOperator, first: Quantization, second: Quantization, output: Quantization) -> None:
+    """Refuse scales with which the product of two elements (PRELU: one as well), rescaled, could leave 32 bits."""
+    for factor, limit in ((first.scale * second.scale, 255.0 * 255.0), (first.scale, 255.0)):
+        exponent = math.frexp(factor / output.scale)[1]
+        if math.ldexp(limit, max(exponent, 0)) >= _INT32_LIMIT and (limit > 255 or operator.kind is OpKind.PRELU):
+            raise operator.refuse(f"the output's scale {output.scale:g} is too small for its inputs")
 
 
 def check_softmax(operator: RawOperator, source: Quantization, beta: float, output: Quantization) -> None:

@@ -25,26 +25,64 @@ class OperatorCode:
     inputs: range = range(1, 2)
 
 
-_ANY = range(1, limits.MAX_INTERFACE + 1)
+_ANY = range(1, limits.MAX_OPERANDS + 1)
+_TWO = range(2, 3)
 
 OPERATORS: Mapping[OpKind, OperatorCode] = {
-    OpKind.ADD: OperatorCode(0, 11, range(2, 3)),
+    OpKind.ADD: OperatorCode(0, 11, _TWO),
     OpKind.AVERAGE_POOL_2D: OperatorCode(1, 5),
     OpKind.CONCATENATION: OperatorCode(2, 10, _ANY),
     OpKind.CONV_2D: OperatorCode(3, 1, range(3, 4)),  # the kernel demands a bias
     OpKind.DEPTHWISE_CONV_2D: OperatorCode(4, 2, range(2, 4)),
+    OpKind.DEPTH_TO_SPACE: OperatorCode(5, 94),
     OpKind.DEQUANTIZE: OperatorCode(6, 38),
     OpKind.FULLY_CONNECTED: OperatorCode(9, 8, range(2, 4)),
+    OpKind.LOGISTIC: OperatorCode(14),
     OpKind.MAX_POOL_2D: OperatorCode(17, 5),
+    OpKind.MUL: OperatorCode(18, 21, _TWO),
     OpKind.RELU: OperatorCode(19),
+    OpKind.RELU_N1_TO_1: OperatorCode(20),
     OpKind.RELU6: OperatorCode(21),
     OpKind.RESHAPE: OperatorCode(22, 17, range(1, 3)),
+    OpKind.RESIZE_BILINEAR: OperatorCode(23, 15, _TWO),
     OpKind.SOFTMAX: OperatorCode(25, 9),
-    OpKind.PAD: OperatorCode(34, 22, range(2, 3)),
-    OpKind.MEAN: OperatorCode(40, 27, range(2, 3)),
+    OpKind.SPACE_TO_DEPTH: OperatorCode(26, 19),
+    OpKind.TANH: OperatorCode(28),
+    OpKind.PAD: OperatorCode(34, 22, _TWO),
+    OpKind.GATHER: OperatorCode(36, 23, _TWO),
+    OpKind.BATCH_TO_SPACE_ND: OperatorCode(37, 24, range(3, 4)),
+    OpKind.SPACE_TO_BATCH_ND: OperatorCode(38, 25, range(3, 4)),
+    OpKind.TRANSPOSE: OperatorCode(39, 26, _TWO),
+    OpKind.MEAN: OperatorCode(40, 27, _TWO),
+    OpKind.SUB: OperatorCode(41, 28, _TWO),
+    OpKind.SQUEEZE: OperatorCode(43, 30),
+    OpKind.STRIDED_SLICE: OperatorCode(45, 32, range(4, 5)),
+    OpKind.EXP: OperatorCode(47, 33),
+    OpKind.SPLIT: OperatorCode(49, 35, _TWO),
+    OpKind.PRELU: OperatorCode(54, 0, _TWO),
+    OpKind.MAXIMUM: OperatorCode(55, 39, _TWO),
+    OpKind.MINIMUM: OperatorCode(57, 39, _TWO),
+    OpKind.PADV2: OperatorCode(60, 43, range(3, 4)),
+    OpKind.SLICE: OperatorCode(65, 48, range(3, 4)),
+    OpKind.TRANSPOSE_CONV: OperatorCode(67, 49, range(3, 5)),
+    OpKind.TILE: OperatorCode(69, 51, _TWO),
+    OpKind.EXPAND_DIMS: OperatorCode(70, 52, _TWO),
+    OpKind.SUM: OperatorCode(74, 27, _TWO),
+    OpKind.REDUCE_MAX: OperatorCode(82, 27, _TWO),
+    OpKind.PACK: OperatorCode(83, 59, _ANY),
+    OpKind.UNPACK: OperatorCode(88, 64),
+    OpKind.REDUCE_MIN: OperatorCode(89, 27, _TWO),
+    OpKind.RESIZE_NEAREST_NEIGHBOR: OperatorCode(97, 74, _TWO),
+    OpKind.LEAKY_RELU: OperatorCode(98, 75),
+    OpKind.MIRROR_PAD: OperatorCode(100, 77, _TWO),
+    OpKind.ABS: OperatorCode(101, 78),
+    OpKind.SPLIT_V: OperatorCode(102, 79, range(3, 4)),
+    OpKind.ELU: OperatorCode(111),
     OpKind.QUANTIZE: OperatorCode(114, 89),
+    OpKind.HARD_SWISH: OperatorCode(117, 91),
+    OpKind.BROADCAST_TO: OperatorCode(130, 104, _TWO),
 }
-"""One row a kind of operator. What its options and inputs mean: hil/model/tflite/operators.py."""
+"""One row a kind of operator. What its options and inputs mean: hil/model/tflite/importers."""
 
 KINDS: Mapping[int, OpKind] = {row.code: kind for kind, row in OPERATORS.items()}
 
@@ -61,9 +99,19 @@ TYPE_NAMES = (
     *("float32", "float16", "int32", "uint8", "int64", "string", "bool", "int16", "complex64", "int8", "float64"),
     *("complex128", "uint64", "resource", "variant", "uint32", "uint16", "int4", "bfloat16", "int2", "uint4"),
 )
-INT64 = 4
+FLOAT32, INT32, INT64, BOOL, INT16, INT4 = 0, 2, 4, 6, 7, 17
+UINT8, INT8 = 3, 9
+TYPE_ADVICE: Mapping[int, str] = {
+    FLOAT32: "convert the model with full-integer quantisation",
+    INT16: "activations of 16 bits (16x8 quantisation) are not supported; convert with TFLITE_BUILTINS_INT8",
+    3: "uint8 tensors are of converters before 2020; convert the model again with TFLITE_BUILTINS_INT8",
+}
+"""What to do about a tensor of this type where int8 is needed."""
+
 DTYPES: dict[int, DType] = {0: DType.FLOAT32, 2: DType.INT32, 3: DType.UINT8, 9: DType.INT8}
-ELEMENT_BYTES: dict[int, int] = {0: 4, 1: 2, 2: 4, 3: 1, 4: 8, 6: 1, 7: 2, 9: 1, 10: 8, 12: 8, 15: 4, 16: 2}
+ELEMENT_BITS: dict[int, int] = {
+    **{0: 32, 1: 16, 2: 32, 3: 8, 4: 64, 6: 8, 7: 16, 9: 8, 10: 64, 12: 64, 15: 32, 16: 16, INT4: 4},
+}
 
 CUSTOM = 32
 

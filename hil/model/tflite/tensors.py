@@ -4,29 +4,46 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from hil.errors import ModelError
 from hil.model.network import DType, Quantization, Tensor
 from hil.model.tflite import limits, schema
 from hil.model.tflite.container import Container, RawOperator, RawTensor
+from hil.model.tflite.integers import IntArray
 from hil.model.tflite.quantisation import activation_quantization, constant_quantization
 
 
 class CoreTensors:
-    """Gives operators their tensors, in file order; refuses what is read before it is written, or written twice."""
+    """Gives operators their tensors, in file order; refuses what is read before it is written, or written twice.
 
-    def __init__(self, container: Container) -> None:
+    float32 tensors between a DEQUANTIZE and a QUANTIZE are held as the int8 that they were dequantised from, as long as
+    operators only move them.
+    """
+
+    def __init__(self, container: Container, integers: dict[int, IntArray]) -> None:
         self._raw = container.tensors
+        self._integers = integers
         self._constant_bytes_left = 65536 + limits.CONSTANT_REUSE * container.size_bytes
         self._tensors: list[Tensor] = []
         self._index_of: dict[int, int] = {}
+        self._floats: set[int] = set()
         self._work = 0
 
     def raw(self, operator: RawOperator, position: int) -> RawTensor:
-        """Input `position` of an operator as the file states it. Raises ModelError when it is absent."""
+        """Input `position` of an operator as the file states it. Raises ModelError when it is absent or unusable."""
         index = operator.inputs[position] if position < len(operator.inputs) else -1
         if index < 0:
             raise operator.refuse(f"input {position} is missing")
-        return self._raw[index]
+        return _plain(operator, self._raw[index], f"input {position}")
+
+    def core(self, index: int) -> Tensor:
+        """A tensor of the core by its index there."""
+        return self._tensors[index]
+
+    def has(self, operator: RawOperator, position: int) -> bool:
+        """Whether an optional input is there."""
+        return position < len(operator.inputs) and operator.inputs[position] >= 0
 
     def add_input(self, index: int) -> None:
         """Register an input of the core."""
@@ -35,59 +52,89 @@ class CoreTensors:
             raise ModelError("an input of the model is a constant, or is given twice")
         if len(raw.scales) != 1:
             raise ModelError("an int8 input of the model has no scale; only quantised networks are supported")
-        self._check_shape(raw, "an input of the model")
+        self._check_shape(raw, f"input '{raw.name}' of the model")
         scale, zero_point = raw.scales[0], raw.zero_points[0]
         if not limits.MIN_ACTIVATION_SCALE <= scale <= limits.MAX_ACTIVATION_SCALE or not -128 <= zero_point <= 127:
             raise ModelError(f"an input of the model has scale {scale:g} and zero point {zero_point}: not usable")
         self._append(index, DType.INT8, Quantization(raw.scales, raw.zero_points), None)
 
-    def source(self, operator: RawOperator, position: int = 0) -> Tensor:
-        """Input `position` as an int8 activation that has been computed. Raises ModelError."""
+    def source(self, operator: RawOperator, position: int = 0, *, allow_float: bool = False) -> Tensor:
+        """Input `position` as an int8 activation that has been computed. Raises ModelError.
+
+        `allow_float` takes a dequantised one as well, as the int8 that it was.
+        """
         raw = self.raw(operator, position)
         index = operator.inputs[position]
-        if schema.DTYPES.get(raw.type) is not DType.INT8:
-            raise operator.refuse(
-                f"input {position} is {schema.type_name(raw.type)}; only int8 networks are supported: "
-                "quantise the model with full-integer quantisation"
-            )
         if raw.data is not None:
             raise operator.refuse(f"input {position} is a constant; supported: activations")
+        if not (allow_float and index in self._floats):
+            _expect_int8(operator, raw, f"input {position}")
         if index not in self._index_of:
             raise operator.refuse(f"input {position} has not been computed when the operator runs")
         return self._tensors[self._index_of[index]]
 
-    def output(self, operator: RawOperator) -> tuple[RawTensor, Quantization]:
-        """The output as an int8 activation not yet computed, with its quantisation. Raises ModelError."""
-        index = operator.outputs[0]
-        raw = self._raw[index]
-        if schema.DTYPES.get(raw.type) is not DType.INT8:
-            raise operator.refuse(f"its output is {schema.type_name(raw.type)}; supported: int8")
-        if raw.data is not None or index in self._index_of:
-            raise operator.refuse("its output is a constant, an input, or computed twice")
-        self._check_shape(raw, f"the output of operator {operator.index} ({operator.kind})")
+    def is_float(self, operator: RawOperator, position: int = 0) -> bool:
+        """Whether input `position` is float32 in the file, and held as int8 here."""
+        return operator.inputs[position] in self._floats
+
+    def operand(self, operator: RawOperator, position: int) -> Tensor:
+        """Input `position` as an int8 activation or a constant with one scale and zero point. Raises ModelError."""
+        raw = self.raw(operator, position)
+        if raw.data is None:
+            return self.source(operator, position)
+        _expect_int8(operator, raw, f"input {position}")
+        self._check_shape(raw, f"input {position} of operator {operator.index} ({operator.name})")
+        return self._constant(
+            operator, position, DType.INT8, activation_quantization(raw, operator, f"input {position}")
+        )
+
+    def output(self, operator: RawOperator, position: int = 0) -> tuple[RawTensor, Quantization]:
+        """Output `position` as an int8 activation not yet computed, with its quantisation. Raises ModelError."""
+        raw = self._new_output(operator, position)
+        if schema.DTYPES.get(raw.type) is DType.FLOAT32 and self._moves_float(operator):
+            return raw, self._tensors[self._index_of[self._float_source(operator)]].quant
+        _expect_int8(operator, raw, "its output")
         return raw, activation_quantization(raw, operator, "its output")
 
-    def add_output(self, operator: RawOperator) -> int:
-        """Register the output of an operator that has been checked; returns its index in the core."""
-        _, quantization = self.output(operator)
-        return self._append(operator.outputs[0], DType.INT8, quantization, None)
+    def float_output(self, operator: RawOperator, position: int = 0) -> RawTensor:
+        """Output `position` as a float32 tensor not yet computed. Raises ModelError."""
+        raw = self._new_output(operator, position)
+        if schema.DTYPES.get(raw.type) is not DType.FLOAT32:
+            raise operator.refuse(f"its output is {schema.type_name(raw.type)}; supported: float32")
+        return raw
 
-    def weights(self, operator: RawOperator, axis: int, rank: int) -> Tensor:
-        """Input 1 as int8 weights with data, quantised per tensor or along `axis`. Raises ModelError."""
-        raw = self.raw(operator, 1)
-        if schema.DTYPES.get(raw.type) is not DType.INT8:
-            raise operator.refuse(f"its weights are {schema.type_name(raw.type)}; supported: int8")
+    def add_output(self, operator: RawOperator, position: int, source: Tensor | None) -> int:
+        """Register output `position` of an operator that has been checked; returns its index in the core.
+
+        `source` is given for a float32 output, which has its quantisation.
+        """
+        index = operator.outputs[position]
+        if source is not None:
+            self._floats.add(index)
+            return self._append(index, DType.INT8, source.quant, None)
+        _, quantization = self.output(operator, position)
+        return self._append(index, DType.INT8, quantization, None)
+
+    def alias(self, operator: RawOperator, source: Tensor) -> None:
+        """Take the operator's float32 output for the int8 tensor that it dequantises."""
+        self.float_output(operator)
+        self._index_of[operator.outputs[0]] = source.index
+        self._floats.add(operator.outputs[0])
+
+    def weights(self, operator: RawOperator, axis: int, rank: int, position: int = 1) -> Tensor:
+        """Input `position` as int8 weights with data, quantised per tensor or along `axis`. Raises ModelError."""
+        raw = self.raw(operator, position)
+        if raw.type not in (schema.INT8, schema.INT4):
+            raise operator.refuse(f"its weights are {schema.type_name(raw.type)}; supported: int8, int4")
         if raw.data is None or len(raw.shape) != rank or min(raw.shape) < 1:
             raise operator.refuse(f"its weights have to be a constant of {rank} dimensions")
-        if max(raw.shape) > limits.MAX_DIMENSION:
-            raise operator.refuse(f"its weights have a dimension over {limits.MAX_DIMENSION}")
-        return self._constant(operator, 1, DType.INT8, constant_quantization(raw, operator, "its weights", axis))
+        return self._constant(operator, position, DType.INT8, constant_quantization(raw, operator, "its weights", axis))
 
-    def bias(self, operator: RawOperator, channels: int) -> Tensor | None:
-        """Input 2 as int32 bias of (channels,), None when absent. Raises ModelError."""
-        if len(operator.inputs) < 3 or operator.inputs[2] < 0:
+    def bias(self, operator: RawOperator, channels: int, position: int = 2) -> Tensor | None:
+        """Input `position` as int32 bias of (channels,), None when absent. Raises ModelError."""
+        if not self.has(operator, position):
             return None
-        raw = self.raw(operator, 2)
+        raw = self.raw(operator, position)
         if schema.DTYPES.get(raw.type) is not DType.INT32:
             raise operator.refuse(f"its bias is {schema.type_name(raw.type)}; supported: int32")
         if raw.data is None or raw.elements != channels or not raw.shape:
@@ -98,16 +145,30 @@ class CoreTensors:
         flat = RawTensor(raw.name, (channels,), raw.type, raw.data, raw.scales, raw.zero_points, 0)
         # A dead channel has weights of the smallest scale that there is; times the input's it is 0, or not normal.
         quantization = constant_quantization(flat, operator, "its bias", 0, least=0.0)
-        return self._constant(operator, 2, DType.INT32, quantization)
+        return self._constant(operator, position, DType.INT32, quantization)
+
+    def derived(self, shape: tuple[int, ...], quantization: Quantization, data: bytes, name: str) -> Tensor:
+        """Register an int8 constant that the importer has made of others."""
+        tensor = Tensor(len(self._tensors), shape, DType.INT8, quantization, data, name)
+        self._tensors.append(tensor)
+        return tensor
 
     def integers(self, operator: RawOperator, position: int, limit: int) -> tuple[int, ...]:
         """Input `position` as constant int32 or int64 values, at most `limit` of them. Raises ModelError."""
-        raw = self.raw(operator, position)
-        width = {2: 4, schema.INT64: 8}.get(raw.type)
-        if width is None or raw.data is None or raw.elements > limit:
-            raise operator.refuse(f"input {position} has to be a constant of at most {limit} integers")
-        data = bytes(raw.data)
-        return tuple(int.from_bytes(data[at : at + width], "little", signed=True) for at in range(0, len(data), width))
+        return tuple(self.integer_array(operator, position, limit).reshape(-1).tolist())
+
+    def integer_array(self, operator: RawOperator, position: int, limit: int) -> IntArray:
+        """Input `position` as a constant int32 or int64 array of at most `limit` elements. Raises ModelError."""
+        self.raw(operator, position)
+        found = self._integers.get(operator.inputs[position])
+        if found is None:
+            raise operator.refuse(
+                f"input {position} has to be a constant of integers; where it follows from an open dimension, convert "
+                "the model with batch size 1"
+            )
+        if found.size > limit:
+            raise operator.refuse(f"input {position} has {found.size} integers; at most {limit} are supported")
+        return found
 
     def count_work(self, operator: RawOperator, amount: int) -> None:
         """Add multiply-accumulates or moved elements to the total. Raises ModelError when it is beyond all use."""
@@ -115,9 +176,9 @@ class CoreTensors:
         if self._work > limits.MAX_WORK:
             raise operator.refuse(f"the network needs over {limits.MAX_WORK:,} operations; too many for any Cortex-M")
 
-    def activation(self, index: int) -> int:
+    def activation(self, index: int) -> int | None:
         """Core index of a tensor of the file that has been registered."""
-        return self._index_of[index]
+        return self._index_of.get(index)
 
     def check_totals(self) -> None:
         """Refuse networks whose activations together are beyond all use."""
@@ -131,23 +192,39 @@ class CoreTensors:
         """All tensors of the core."""
         return tuple(self._tensors)
 
+    def _new_output(self, operator: RawOperator, position: int) -> RawTensor:
+        if position >= len(operator.outputs):
+            raise operator.refuse(f"it has {len(operator.outputs)} outputs")
+        index = operator.outputs[position]
+        raw = _plain(operator, self._raw[index], "its output")
+        if raw.data is not None or index in self._index_of:
+            raise operator.refuse("its output is a constant, an input, or computed twice")
+        self._check_shape(raw, f"the output of operator {operator.index} ({operator.name})")
+        return raw
+
+    def _float_source(self, operator: RawOperator) -> int:
+        return next((index for index in operator.inputs if index in self._floats), -1)
+
+    def _moves_float(self, operator: RawOperator) -> bool:
+        return self._float_source(operator) >= 0
+
     def _check_shape(self, raw: RawTensor, what: str) -> None:
-        shape = raw.shape
-        if not 1 <= len(shape) <= limits.MAX_RANK or shape[0] != 1 or min(shape) < 1:
-            raise ModelError(f"{what} has shape {list(shape)}; supported: 1 to {limits.MAX_RANK} dimensions, batch 1")
-        if max(shape) > limits.MAX_DIMENSION or math.prod(shape) > limits.MAX_ACTIVATION_BYTES:
-            raise ModelError(f"{what} has shape {list(shape)}, which is too large")
+        if min(raw.shape, default=1) < 1:
+            raise ModelError(f"{what} has shape {list(raw.shape)}; supported: dimensions of 1 or more")
+        if math.prod(raw.shape) > limits.MAX_ACTIVATION_BYTES:
+            raise ModelError(f"{what} has shape {list(raw.shape)}, which is too large")
 
     def _constant(self, operator: RawOperator, position: int, dtype: DType, quantization: Quantization) -> Tensor:
         """The constant at an input, registered once however many operators read it."""
         index = operator.inputs[position]
-        data = self._raw[index].data
-        assert data is not None
-        self._constant_bytes_left -= len(data)
+        raw = self._raw[index]
+        assert raw.data is not None
+        data = _expanded(raw) if raw.type == schema.INT4 else bytes(raw.data)
+        self._constant_bytes_left -= len(raw.data)
         if self._constant_bytes_left < 0:  # many tensors may share one buffer, and each is copied and summed up
             raise operator.refuse("the same bytes of the file are used as weights over and over")
         if index not in self._index_of:
-            self._append(index, dtype, quantization, bytes(data))
+            self._append(index, dtype, quantization, data)
         tensor = self._tensors[self._index_of[index]]
         if (tensor.dtype, tensor.quantization) != (dtype, quantization):
             raise operator.refuse(f"input {position} is used by another operator in another way")
@@ -159,3 +236,24 @@ class CoreTensors:
         self._tensors.append(Tensor(number, shape, dtype, quantization, data, raw.name))
         self._index_of[index] = number
         return number
+
+
+def _plain(operator: RawOperator, raw: RawTensor, what: str) -> RawTensor:
+    if raw.objection:
+        raise operator.refuse(f"{what} ('{raw.name}') {raw.objection}")
+    return raw
+
+
+def _expect_int8(operator: RawOperator, raw: RawTensor, what: str) -> None:
+    if schema.DTYPES.get(raw.type) is DType.INT8:
+        return
+    advice = schema.TYPE_ADVICE.get(raw.type, "only int8 activations are supported")
+    raise operator.refuse(f"{what} is {schema.type_name(raw.type)}; {advice}")
+
+
+def _expanded(raw: RawTensor) -> bytes:
+    """int4 weights, two a byte with the first one in the lower half, as int8."""
+    assert raw.data is not None
+    packed = np.frombuffer(raw.data, np.uint8)
+    halves = np.stack([packed & 15, packed >> 4], axis=1).reshape(-1)[: raw.elements].astype(np.int8)
+    return bytes((halves - ((halves & 8) << 1)).astype(np.int8).tobytes())

@@ -1,0 +1,67 @@
+"""What cannot be imported, said first and with the remedy."""
+
+from __future__ import annotations
+
+from hil.errors import ModelError
+from hil.model.tflite import schema
+from hil.model.tflite.container import Container, RawOperator
+
+FULL_INTEGER = (
+    "quantise it with full-integer quantisation: converter.optimizations = [tf.lite.Optimize.DEFAULT], "
+    "representative_dataset, target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]"
+)
+
+_REMEDIES = {
+    "DENSIFY": "its weights are sparse; convert again without Optimize.EXPERIMENTAL_SPARSITY",
+    "SVDF": "it keeps state in a variable tensor, which is not supported yet",
+    "UNIDIRECTIONAL_SEQUENCE_LSTM": "convert the LSTM unrolled (keras.layers.LSTM(..., unroll=True))",
+    "CALL_ONCE": "resource variables, the state of a streaming model, are not supported yet; convert the model without",
+    "IF": "control flow is not supported",
+    "WHILE": "control flow is not supported; unroll the loop (keras.layers.LSTM(..., unroll=True))",
+    "SHAPE": "it is not a constant here; convert the model with batch size 1",
+    "FAKE_QUANT": "convert the model with quantisation applied (TFLITE_BUILTINS_INT8)",
+}
+_HEAVY = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV", "UNIDIRECTIONAL_SEQUENCE_LSTM", "SVDF")
+
+
+def unsupported(operator: RawOperator) -> ModelError:
+    """The error for an operator that nothing here executes."""
+    remedy = _REMEDIES.get(operator.name, "")
+    if operator.name.startswith("custom operator"):
+        remedy = "custom operators run on the host; convert the network without them"
+    return operator.refuse("not supported" + (f": {remedy}" if remedy else ""))
+
+
+def check_quantised(container: Container) -> None:
+    """Raise ModelError for a network that is not int8 at all: float32, weights only, 16-bit activations, uint8."""
+    kinds = [
+        (container.tensors[operator.outputs[0]].type, operator)
+        for operator in container.operators
+        if operator.outputs and operator.name in _HEAVY
+    ]
+    if not kinds:
+        kinds = [(container.tensors[op.outputs[0]].type, op) for op in container.operators if op.outputs]
+    types = {element for element, _ in kinds}
+    if not types or schema.INT8 in types:
+        return
+    if schema.FLOAT32 in types:
+        hybrid = any(
+            container.tensors[index].type == schema.INT8 and container.tensors[index].data is not None
+            for _, operator in kinds
+            for index in operator.inputs
+            if index >= 0
+        )
+        what = (
+            "only its weights are quantised (dynamic range), its activations are float32" if hybrid else "it is float32"
+        )
+        raise ModelError(f"the model is not int8: {what}; {FULL_INTEGER}")
+    if schema.INT16 in types:
+        raise ModelError(
+            "the model is not int8: its activations are int16 (16x8 quantisation), which is not supported yet; "
+            "convert with TFLITE_BUILTINS_INT8"
+        )
+    if schema.UINT8 in types:
+        raise ModelError(
+            "the model is not int8: its activations are uint8, as converters before 2020 made them, and its weights "
+            "have zero points, which int8 kernels do not take; convert the original again with TFLITE_BUILTINS_INT8"
+        )

@@ -1,0 +1,104 @@
+"""Work of the kernels that no network of the search space uses; the others' is in munas.cost.kernels.
+
+All are loops of our own in firmware/kernels without a vector loop, so few counts explain them: `outputs`, entries of
+the inner loop (`blocks`), its trips (`scalar_loops`), and the pixels or runs around it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from math import prod
+
+from munas.cost.kernels import KernelVariant, Shape, Window, Work, dense
+
+
+def lookup(elements: int) -> Work:
+    """Work of a table of 256 values over `elements`."""
+    return Work(KernelVariant.LOOKUP, 0, elements, elements, scalar_loops=elements)
+
+
+def moved(variant: KernelVariant, outputs: int, run: int, inner: int) -> Work:
+    """Work of moving `outputs` elements in runs of `run`, `inner` of which lie along the innermost axis."""
+    runs = outputs // run
+    bytewise = run == 1
+    return Work(
+        variant,
+        macs=0,
+        outputs=outputs,
+        inputs=outputs,
+        copies=0 if bytewise else runs,
+        blocks=runs // inner,
+        scalar_loops=runs if bytewise else outputs // 4 + runs * (run % 4),
+    )
+
+
+def binary(variant: KernelVariant, counts: Sequence[int]) -> Work:
+    """Work of element-wise arithmetic along axes of `counts` elements."""
+    outputs = prod(counts)
+    return Work(variant, 0, outputs, 2 * outputs, blocks=outputs // counts[-1], scalar_loops=outputs)
+
+
+def reduce(variant: KernelVariant, kept: Sequence[int], walked: Sequence[int]) -> Work:
+    """Work of a reduction of `walked` elements for each of `kept` outputs."""
+    outputs, each = prod(kept), prod(walked)
+    return Work(
+        variant, 0, outputs, outputs * each, columns=each, blocks=outputs * walked[0], scalar_loops=outputs * each
+    )
+
+
+def dense_rows(inputs: int, outputs: int, rows: int, *, per_channel: bool) -> Work:
+    """Work of a fully connected layer over several rows; `pixels` are the rows."""
+    one = dense(inputs, outputs, per_channel=per_channel)
+    variant = KernelVariant.FC_PER_CHANNEL_ROWS if one.path is KernelVariant.FC_PER_CHANNEL else KernelVariant.FC_ROWS
+    return replace(
+        one,
+        path=variant,
+        macs=rows * one.macs,
+        outputs=rows * one.outputs,
+        inputs=rows * one.inputs,
+        pixels=rows,
+        blocks=rows * one.blocks,
+        vector_loops=rows * one.vector_loops,
+        scalar_loops=rows * one.scalar_loops,
+    )
+
+
+def grouped(in_shape: Shape, out_shape: Shape, window: Window, depth: int) -> Work:
+    """Work of a convolution in groups of `depth` input channels."""
+    return _direct(KernelVariant.CONV_GROUPED, out_shape, window.size, depth, prod(out_shape) * window.size)
+
+
+def transposed(in_shape: Shape, out_shape: Shape, window: Window) -> Work:
+    """Work of a transposed convolution: each input pixel meets every tap, but for those beyond the output's edge."""
+    reached = in_shape[0] * in_shape[1] * out_shape[2] * window.size
+    return _direct(KernelVariant.CONV_TRANSPOSED, out_shape, window.size, in_shape[2], reached)
+
+
+def _direct(variant: KernelVariant, out_shape: Shape, taps: int, depth: int, entries: int) -> Work:
+    pixels, rows = out_shape[0] * out_shape[1], out_shape[2]
+    return Work(
+        variant,
+        macs=entries * depth,
+        outputs=pixels * rows,
+        inputs=entries * depth,
+        pixels=pixels,
+        rows=rows,
+        columns=taps * depth,
+        blocks=entries,
+        vector_loops=pixels * rows * taps,
+        scalar_loops=entries * depth,
+    )
+
+
+def resize_bilinear(out_shape: Shape) -> Work:
+    """Work of a bilinear resize to (H, W, C)."""
+    outputs = prod(out_shape)
+    return Work(
+        KernelVariant.RESIZE_BILINEAR,
+        macs=0,
+        outputs=outputs,
+        inputs=4 * outputs,
+        pixels=out_shape[0] * out_shape[1],
+        scalar_loops=outputs,
+    )
