@@ -31,7 +31,6 @@ _EXTREMES = {OpKind.MAXIMUM: KernelVariant.MAXIMUM, OpKind.MINIMUM: KernelVarian
 _PRODUCTS = {OpKind.MUL: KernelVariant.MUL, OpKind.PRELU: KernelVariant.PRELU}
 _REDUCTIONS = {
     OpKind.MEAN: KernelVariant.SUM,
-    OpKind.SUM: KernelVariant.SUM,
     OpKind.REDUCE_MAX: KernelVariant.REDUCE_MAX,
     OpKind.REDUCE_MIN: KernelVariant.REDUCE_MIN,
 }
@@ -174,15 +173,9 @@ def _groups(shape: Sequence[int], axes: Sequence[int]) -> list[tuple[int, bool]]
 
 def _reduced(node: Node, count: int) -> Fields:
     before, after = node.tensors[0].quant, node.result.quant
-    if node.op.kind not in (OpKind.MEAN, OpKind.SUM):
+    if node.op.kind is not OpKind.MEAN:
         return {}
-    return {**_sum_scaling(node.op.kind, before, after, count), **_zero_points(before, after)}
-
-
-def _sum_scaling(kind: OpKind, before: Quantization, after: Quantization, count: int) -> Fields:
-    if kind is OpKind.MEAN:
-        return multiplier("", quantise.mean_multiplier(before, after, count))
-    return multiplier("", quantise.ratio_multiplier(before, after))
+    return {**multiplier("", quantise.mean_multiplier(before, after, count)), **_zero_points(before, after)}
 
 
 def _zero_points(before: Quantization, after: Quantization) -> Fields:

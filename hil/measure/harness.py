@@ -28,7 +28,7 @@ from hil.measure.measurement import Build, Identity, Latency, LayerTime, Measure
 from hil.measure.reader import Reader
 from hil.model.load import parse_model
 from hil.model.reference import Reference
-from hil.runtimes.base import Deployment, Expected, Runtime
+from hil.runtimes.base import Deployment, Expected, Runtime, as_one_buffer
 from hil.runtimes.registry import DEFAULT_RUNTIME, RUNTIMES
 from hil.targets.detect import Connected
 from hil.targets.place import make_runner
@@ -212,7 +212,7 @@ class Harness:
     def running(self, data: bytes, name: str) -> Iterator[Running]:
         """Build and boot the .tflite `data`, for whoever talks to the device himself. Raises HilError."""
         plan = self.deploy(data, name)
-        litert, own = Reference(data, parse_model(data, name)), self._runtime.reference(plan)
+        litert, own = as_one_buffer(Reference(data, parse_model(data, name)), plan), self._runtime.reference(plan)
         with tempfile.TemporaryDirectory(prefix="munas-hil-") as folder:
             project, image = self._build(plan, Path(folder), StageClock())
             with self._runner.open(image.elf, self.board) as session:
@@ -222,7 +222,8 @@ class Harness:
                 yield Running(device, plan, litert, own, session.device)
 
     def _answers(self, data: bytes, plan: Deployment) -> Answers:
-        litert, own = Reference(data, parse_model(data, plan.model_name)), self._runtime.reference(plan)
+        litert = as_one_buffer(Reference(data, parse_model(data, plan.model_name)), plan)
+        own = self._runtime.reference(plan)
         return reference_answers(litert, own, plan.input, self.options.inputs, self.options.seed)
 
     def _build(self, plan: Deployment, folder: Path, clock: StageClock) -> tuple[Project, Image]:

@@ -23,6 +23,7 @@ from hil.errors import (
     ReferenceDied,
     StoreError,
     ToolMissing,
+    UsageError,
 )
 from hil.files import FOREIGN
 from hil.jobs.store import Result, Run, Store
@@ -106,6 +107,11 @@ def verify(harness: Harness, request: Request, progress: Progress) -> Verificati
     """Stream the data set to the device. Raises HilError; what is stored by then is kept."""
     plan = harness.deploy(request.model, request.name)
     model = parse_model(request.model, request.name)
+    if len(model.inputs) != 1 or len(model.outputs) != 1:
+        raise UsageError(
+            f"{request.name} has {len(model.inputs)} inputs and {len(model.outputs)} outputs; a labelled set has one "
+            "of each. measure compares all outputs on random and extreme inputs"
+        )
     source = model.tensors[model.inputs[0]]
     takes = Takes(source.shape, model.edges.inputs[0].dtype, source.quant.scale, source.quant.zero_point)
     data = load_dataset(request.data, takes, plan.output.size, request.limit)

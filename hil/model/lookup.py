@@ -93,15 +93,10 @@ def _exp(value: float) -> float:
     return _c_function("expf")(value)
 
 
-def _elu(value: float) -> float:
-    return _c_function("expm1f")(value) if value < 0 else value
-
-
 _FLOAT_FUNCTIONS: dict[OpKind, Callable[[float], float]] = {
     OpKind.LOGISTIC: _logistic,
     OpKind.TANH: _tanh,
     OpKind.EXP: _exp,
-    OpKind.ELU: _elu,
 }
 
 

@@ -80,7 +80,6 @@ class OpKind(StrEnum):
     SLICE = "SLICE"
     TRANSPOSE_CONV = "TRANSPOSE_CONV"
     EXPAND_DIMS = "EXPAND_DIMS"
-    SUM = "SUM"
     REDUCE_MAX = "REDUCE_MAX"
     PACK = "PACK"
     UNPACK = "UNPACK"
@@ -90,7 +89,6 @@ class OpKind(StrEnum):
     ABS = "ABS"
     MIRROR_PAD = "MIRROR_PAD"
     SPLIT_V = "SPLIT_V"
-    ELU = "ELU"
     QUANTIZE = "QUANTIZE"
     HARD_SWISH = "HARD_SWISH"
     TILE = "TILE"
@@ -267,7 +265,7 @@ class ReshapeParams:
 
 @dataclass(frozen=True, slots=True)
 class ReduceParams:
-    """MEAN, SUM, REDUCE_MAX, REDUCE_MIN over `axes` (ascending, not negative)."""
+    """MEAN, REDUCE_MAX, REDUCE_MIN over `axes` (ascending, not negative)."""
 
     axes: tuple[int, ...]
 

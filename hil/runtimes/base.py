@@ -6,8 +6,11 @@ The firmware sees hil_model.h only; the host sees a `Runtime`. Both implementati
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+
+import numpy as np
 
 from hil.build.sources import Library, Project
 from hil.codegen.plan import Port
@@ -58,6 +61,12 @@ class Deployment(Protocol):
     def output(self) -> Port: ...
 
     @property
+    def inputs(self) -> Sequence[Port]: ...
+
+    @property
+    def outputs(self) -> Sequence[Port]: ...
+
+    @property
     def steps(self) -> Sequence[Step]: ...
 
 
@@ -65,6 +74,32 @@ class Expected(Protocol):
     """What the device must answer: outputs of the int8 core for inputs of the int8 core."""
 
     def run(self, inputs: Sequence[Int8Array]) -> list[Int8Array]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class OneBuffer:
+    """A network of several inputs or outputs, seen as the device has it: one buffer of bytes on each side."""
+
+    expected: Expected
+    input: Port
+    inputs: tuple[Port, ...]
+
+    def run(self, inputs: Sequence[Int8Array]) -> list[Int8Array]:
+        """The outputs one after the other, for all inputs at their places in one array."""
+        (values,) = inputs
+        flat = values.reshape(-1)
+        starts = [port.offset - self.input.offset for port in self.inputs]
+        parts = [
+            flat[start : start + port.size].reshape(port.shape) for start, port in zip(starts, self.inputs, strict=True)
+        ]
+        return [np.concatenate([output.reshape(-1) for output in self.expected.run(parts)])]
+
+
+def as_one_buffer(expected: Expected, deployment: Deployment) -> Expected:
+    """`expected` with inputs and outputs as the device takes and gives them."""
+    if len(deployment.inputs) == len(deployment.outputs) == 1:
+        return expected
+    return OneBuffer(expected, deployment.input, tuple(deployment.inputs))
 
 
 class Runtime(Protocol):

@@ -32,16 +32,49 @@ class Code(IntEnum):
     CONCATENATION = 2
     CONV_2D = 3
     DEPTHWISE_CONV_2D = 4
+    DEPTH_TO_SPACE = 5
     DEQUANTIZE = 6
     FULLY_CONNECTED = 9
+    LOGISTIC = 14
     MAX_POOL_2D = 17
+    MUL = 18
     RELU = 19
+    RELU_N1_TO_1 = 20
     RELU6 = 21
     RESHAPE = 22
+    RESIZE_BILINEAR = 23
     SOFTMAX = 25
+    SPACE_TO_DEPTH = 26
+    TANH = 28
     PAD = 34
+    GATHER = 36
+    TRANSPOSE = 39
     MEAN = 40
+    SUB = 41
+    SQUEEZE = 43
+    STRIDED_SLICE = 45
+    EXP = 47
+    SPLIT = 49
+    PRELU = 54
+    MAXIMUM = 55
+    MINIMUM = 57
+    PADV2 = 60
+    SLICE = 65
+    TRANSPOSE_CONV = 67
+    TILE = 69
+    EXPAND_DIMS = 70
+    REDUCE_MAX = 82
+    PACK = 83
+    UNPACK = 88
+    REDUCE_MIN = 89
+    RESIZE_NEAREST_NEIGHBOR = 97
+    LEAKY_RELU = 98
+    MIRROR_PAD = 100
+    ABS = 101
+    SPLIT_V = 102
     QUANTIZE = 114
+    HARD_SWISH = 117
+    BROADCAST_TO = 130
 
 
 class Element(IntEnum):
@@ -64,7 +97,11 @@ class Fused(IntEnum):
 
 
 # The first version of an operator that takes int8 as we write it, as TensorFlow's converter states it; others have 2.
-_OPERATOR_VERSIONS = {Code.CONV_2D: 3, Code.DEPTHWISE_CONV_2D: 3, Code.FULLY_CONNECTED: 4, Code.RESHAPE: 1}
+_FIRST = (
+    Code.RESHAPE, Code.HARD_SWISH, Code.PRELU, Code.DEPTH_TO_SPACE, Code.SQUEEZE, Code.RELU_N1_TO_1,
+    Code.EXPAND_DIMS, Code.TILE, Code.ABS,
+)  # fmt: skip
+_OPERATOR_VERSIONS = {Code.CONV_2D: 3, Code.DEPTHWISE_CONV_2D: 3, Code.FULLY_CONNECTED: 4, **dict.fromkeys(_FIRST, 1)}
 PER_CHANNEL_DENSE_VERSION = 12
 
 _ELEMENTS = {
@@ -208,11 +245,17 @@ class TfliteFile:
         return self._append(_Tensor(name, values.shape, element, scale_array, points, axis, values.tobytes()))
 
     def operator(
-        self, code: Code, inputs: Sequence[int], output: int, options: Options | None = None, version: int = 0
+        self,
+        code: Code,
+        inputs: Sequence[int],
+        output: int | Sequence[int],
+        options: Options | None = None,
+        version: int = 0,
     ) -> None:
         """Add an operator that writes `output`; version 0 is the usual one. Operators run in the order of calls."""
         versioned = (code, version or _OPERATOR_VERSIONS.get(code, 2))
-        self._operators.append(_Operator(versioned, tuple(inputs), (output,), options))
+        outputs = (output,) if isinstance(output, int) else tuple(output)
+        self._operators.append(_Operator(versioned, tuple(inputs), outputs, options))
 
     def finish(self, inputs: Sequence[int], outputs: Sequence[int]) -> bytes:
         """The file, with the network's input and output tensors."""

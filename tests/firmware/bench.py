@@ -17,6 +17,7 @@ from hil.codegen.project import render
 from hil.model.load import parse_model
 from hil.model.network import Model
 from hil.model.reference import Reference
+from hil.runtimes.base import as_one_buffer
 
 HERE = Path(__file__).resolve().parent
 BOARDS = {"cortex-m4": "mps2-an386", "cortex-m7": "mps2-an500"}
@@ -35,7 +36,7 @@ class Case:
 
     def expected(self) -> NDArray[np.int8]:
         """(count, bytes) int8 of the reference."""
-        reference = Reference(self.data, self.model)
+        reference = as_one_buffer(Reference(self.data, self.model), self.plan)
         return np.stack([reference.run([row])[0].reshape(-1) for row in self.inputs])
 
 

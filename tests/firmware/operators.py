@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from munas.tflite.file import (
     QUANTIZE_OPTIONS,
     Code,
     Fused,
+    Options,
     TfliteFile,
     add_options,
     concat_options,
@@ -67,10 +69,11 @@ class Network:
         return operands, float(np.median(scales)) * scale * 75 * math.sqrt(depth) * self.rng.uniform(0.5, 2)
 
     def conv(self, source: int, filters: int, kernel: Pair, stride: Pair = (1, 1), *, same: bool = False,
-             dilation: Pair = (1, 1), fused: Fused = Fused.NONE, per_channel: bool = True) -> int:  # fmt: skip
+             dilation: Pair = (1, 1), fused: Fused = Fused.NONE, per_channel: bool = True,
+             groups: int = 1) -> int:  # fmt: skip
         height, width, channels = self.shapes[source]
-        depth = kernel[0] * kernel[1] * channels
-        operands, scale = self.weights(source, (filters, *kernel, channels), 0 if per_channel else None, True, depth)
+        depth, inside = kernel[0] * kernel[1] * channels // groups, channels // groups
+        operands, scale = self.weights(source, (filters, *kernel, inside), 0 if per_channel else None, True, depth)
         size = window_outputs((height, width), kernel, stride, dilation, same)
         output = self.activation((*size, filters), scale)
         options = conv_options(stride, same=same, activation=fused, dilation=dilation)
@@ -98,6 +101,56 @@ class Network:
         output = self.activation((units,), scale)
         version = PER_CHANNEL_DENSE_VERSION if per_channel else 0
         self.file.operator(Code.FULLY_CONNECTED, [source, *operands], output, dense_options(fused), version)
+        return output
+
+    def dense_rows(
+        self, source: int, units: int, length: int, *, keep: bool, per_channel: bool, fused: Fused = Fused.NONE
+    ) -> int:
+        """A dense layer over every `length` elements; `keep` keeps the dimensions before the last one."""
+        rows = math.prod(self.shapes[source]) // length
+        operands, scale = self.weights(source, (units, length), 0 if per_channel else None, True, length)
+        if keep:
+            output = self.activation((*self.shapes[source][:-1], units), scale)
+        else:
+            scale, point = float(np.float32(scale)), int(self.rng.integers(-128, 128))
+            output = self.file.activation("rows", (rows, units), scale, point)
+            self.shapes[output], self.scales[output] = (rows, units), (scale, point)
+        version = PER_CHANNEL_DENSE_VERSION if per_channel else 0
+        options = dense_options(fused, keep_num_dims=keep)
+        self.file.operator(Code.FULLY_CONNECTED, [source, *operands], output, options, version)
+        return output
+
+    def transpose_conv(self, source: int, filters: int, kernel: Pair, stride: Pair, *, same: bool, bias: bool) -> int:
+        height, width, channels = self.shapes[source]
+        depth = kernel[0] * kernel[1] * channels // (stride[0] * stride[1]) + 1
+        operands, scale = self.weights(source, (filters, *kernel, channels), 0, bias, depth)
+        size = tuple(
+            extent * step if same else (extent - 1) * step + taps
+            for extent, step, taps in zip((height, width), stride, kernel, strict=True)
+        )
+        shape = self.file.constant("o", np.array([1, *size, filters], "<i4"))
+        output = self.activation((*size, filters), scale)
+        fields = ((0, "Int8", 0 if same else 1), (1, "Int32", stride[1]), (2, "Int32", stride[0]))
+        weights, *more = operands
+        self.file.operator(Code.TRANSPOSE_CONV, [shape, weights, source, *more], output, Options(49, fields), 3)
+        return output
+
+    def reduce(self, code: Code, source: int, axes: Sequence[int], keep_dims: bool = True) -> int:
+        """A reduction; axes count the batch."""
+        full = (1, *self.shapes[source])
+        shape = tuple(1 if axis in axes else size for axis, size in enumerate(full) if keep_dims or axis not in axes)
+        scale, zero_point = self.scales[source]
+        scale *= 0.4 if code is Code.MEAN else 1.0
+        output = self.activation(shape[1:], scale, None if code is Code.MEAN else zero_point)
+        table = self.file.constant("a", np.array(axes, "<i4"))
+        self.file.operator(code, [source, table], output, reducer_options(keep_dims))
+        return output
+
+    def tile(self, source: int, times: Sequence[int]) -> int:
+        shape = tuple(size * count for size, count in zip(self.shapes[source], times, strict=True))
+        output = self.like(source, shape)
+        table = self.file.constant("m", np.array([1, *times], "<i4"))
+        self.file.operator(Code.TILE, [source, table], output, Options(51))
         return output
 
     def pool(self, source: int, window: Pair, stride: Pair, *, average: bool, same: bool = False,

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from munas.tflite.file import ABSENT, QUANTIZE_OPTIONS, Code, Fused, dense_options
+from tests.firmware import random_plain
 from tests.firmware.operators import Network, Pair
 
 FUSED = (Fused.NONE, Fused.RELU, Fused.RELU6, Fused.RELU_N1_TO_1)
@@ -190,11 +191,14 @@ def concat(n: Network) -> int:
     return n.concat([other, n.input, n.input][: int(rng.integers(1, 4))], axis)
 
 
-KINDS: tuple[Callable[[Network], int], ...] = (
+SPACE_KINDS: tuple[Callable[[Network], int], ...] = (
     conv, conv_dilated, conv_pointwise, depthwise, depthwise_3x3, depthwise_multiplier, depthwise_dilated, dense,
     dense_per_channel, dense_ties, max_pool, avg_pool, add, add_padded, pad, pad_conv, mean, softmax, relu, requantize,
     concat,
 )  # fmt: skip
+
+
+KINDS = (*SPACE_KINDS, *random_plain.KINDS)
 
 
 def network(kind: Callable[[Network], int], seed: int) -> bytes:

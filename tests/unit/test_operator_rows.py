@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from hil.codegen.lower import LOWERINGS
-from hil.model.network import OpKind
+from hil.model.network import OpKind, Params, ReshapeParams
 from hil.model.tflite.operators import IMPORTERS
 from hil.model.tflite.schema import OPERATORS
 from munas.cost.kernels import KernelVariant
@@ -16,15 +17,19 @@ from munas.cost.variants import SPECS
 from tests.firmware import random_networks
 
 HEADER = (Path(__file__).parents[2] / "firmware/kernels/hil_kernels.h").read_text(encoding="utf-8")
-EDGE_ONLY = {OpKind.DEQUANTIZE}
-NO_LAYER = {OpKind.RESHAPE}  # another name for its input
+ELSEWHERE = {OpKind.DEQUANTIZE, OpKind.SPACE_TO_BATCH_ND, OpKind.BATCH_TO_SPACE_ND}  # importer.py, dilation.py
+NO_LAYER = {ReshapeParams}  # another name for its input
 
 
 @pytest.mark.parametrize("kind", OpKind)
 def test_every_operator_has_its_pieces(kind: OpKind) -> None:
     assert kind in OPERATORS, f"{kind} has no row in hil/model/tflite/schema.py"
-    assert kind in EDGE_ONLY or kind in IMPORTERS, f"{kind} has no importer in hil/model/tflite/operators.py"
-    assert kind in EDGE_ONLY | NO_LAYER or kind in LOWERINGS, f"{kind} has no lowering in hil/codegen/lower.py"
+    assert kind in ELSEWHERE or kind in IMPORTERS, f"{kind} has no importer in hil/model/tflite/operators.py"
+
+
+@pytest.mark.parametrize("params", get_args(Params), ids=lambda item: item.__name__)
+def test_all_parameters_have_a_layer(params: type) -> None:
+    assert params in NO_LAYER or params in LOWERINGS, f"{params.__name__} has no lowering in hil/codegen/lower.py"
 
 
 def test_operator_codes_are_those_of_the_schema() -> None:

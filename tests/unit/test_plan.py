@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from hil.codegen.layer import Arena
 from hil.codegen.plan import Buffer, Plan, make_plan
 from hil.errors import ModelError
 from hil.model.load import parse_model
@@ -17,7 +18,7 @@ from munas.arch.space import random_cnn, random_mlp
 from munas.cost import kernels, variants
 from munas.cost.kernels import KernelVariant, Window
 from munas.memory.layout import plan_memory
-from munas.tflite.file import Code, TfliteFile
+from munas.tflite.file import Code, Options, TfliteFile
 from munas.tflite.flatbuffer import write_tflite
 from tests.firmware.operators import Network
 from tests.networks import every_operator
@@ -151,15 +152,43 @@ def test_what_nobody_reads_does_not_run() -> None:
     used, unused = file.activation("y", (1, 8), 0.1), file.activation("z", (1, 8), 0.1)
     file.operator(Code.RELU, [source], used)
     file.operator(Code.RELU, [source], unused)
-    model = parse_model(file.finish([source], [used, unused]), "two")
-    with pytest.raises(ModelError, match="1 inputs and 2 outputs"):
-        make_plan(model)
+    plan = make_plan(parse_model(file.finish([source], [used]), "dead"))
+    assert [step.name for step in plan.steps] == ["y"]
 
 
-def test_a_network_that_computes_nothing_is_an_error() -> None:
+def test_several_inputs_and_outputs_are_one_buffer_each() -> None:
+    file = TfliteFile()
+    inputs = [file.activation(f"x{size}", (1, size), 0.1) for size in (5, 8)]
+    outputs = [file.activation(f"y{size}", (1, size), 0.1) for size in (5, 8)]
+    for pair in zip(inputs, outputs, strict=True):
+        file.operator(Code.RELU, [pair[0]], pair[1])
+    plan = make_plan(parse_model(file.finish(inputs, [*outputs, inputs[0]]), "two"))
+    assert [step.path for step in plan.steps].count(KernelVariant.CONCAT) == 1
+    assert plan.steps[-1].path is KernelVariant.CONCAT
+    assert [port.offset - plan.input.offset for port in plan.inputs] == [0, 8]  # each begins at a word
+    assert (plan.input.size, plan.input.storage) == (16, plan.inputs[1].storage)
+    assert [port.offset - plan.output.offset for port in plan.outputs] == [0, 5, 13]
+    assert plan.output.size == 18
+    assert not any(step.in_place for step in plan.steps), "an input of several is not overwritten"
+
+
+def test_a_network_that_only_renames_its_input_copies_it() -> None:
     network = Network(6, (2, 2, 2))
-    with pytest.raises(ModelError, match="computes"):
-        plan_of(network, network.reshape(network.input, (8,)))
+    plan = plan_of(network, network.reshape(network.input, (8,)))
+    assert [step.path for step in plan.steps] == [KernelVariant.CONCAT]
+
+
+def test_parts_that_lie_together_need_no_copy() -> None:
+    network = Network(9, (3, 2, 8))
+    parts = [network.activation((1, 2, 8), *network.scales[network.input]) for _ in range(3)]
+    axis = network.file.constant("axis", np.array(1, np.int32))
+    network.file.operator(Code.SPLIT, [axis, network.input], parts, Options(35, ((0, "Int32", 3),)))
+    plan = plan_of(network, network.add(parts[2], parts[1]))
+    assert [step.path for step in plan.steps] == [KernelVariant.ADD]
+    (add,) = plan.steps
+    assert dict(add.layer.fields)["first"] == Arena(add.inputs[0], 32)
+    assert dict(add.layer.fields)["second"] == Arena(add.inputs[0], 16)
+    assert not add.in_place
 
 
 def test_a_limit_of_the_kernels_names_the_operator() -> None:

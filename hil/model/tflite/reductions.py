@@ -1,4 +1,4 @@
-"""Importers of operators along axes: MEAN, SUM, REDUCE_MAX, REDUCE_MIN, SOFTMAX."""
+"""Importers of operators along axes: MEAN, REDUCE_MAX, REDUCE_MIN, SOFTMAX."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hil.model.tflite.tensors import CoreTensors
 
 
 def reduction(operator: RawOperator, tensors: CoreTensors) -> Imported:
-    """MEAN, SUM, REDUCE_MAX, REDUCE_MIN over any axes."""
+    """MEAN, REDUCE_MAX, REDUCE_MIN over any axes."""
     source = tensors.source(operator)
     rank = len(source.shape)
     keep_dims = operator.options is not None and operator.options.flag(0)
@@ -26,7 +26,7 @@ def reduction(operator: RawOperator, tensors: CoreTensors) -> Imported:
     expect_shape(operator, tensors, shape)
     tensors.count_work(operator, source.elements)
     output, count = tensors.output(operator)[1], math.prod(source.shape[axis] for axis in axes)
-    if operator.kind in (OpKind.MEAN, OpKind.SUM):
+    if operator.kind is OpKind.MEAN:
         quantisation.check_rescale(operator, source.quant, output, summed=count)
     else:
         quantisation.same(operator, [source.quant, output])

@@ -84,7 +84,7 @@ def lifetimes(container: Container, scratch: Sequence[Sequence[int]]) -> tuple[d
 
 
 def _bytes_of(tensor: RawTensor) -> int:
-    return tensor.elements * schema.ELEMENT_BYTES[tensor.type]
+    return -(-tensor.elements * schema.ELEMENT_BITS[tensor.type] // 8)
 
 
 def _up(value: int, alignment: int) -> int:
@@ -114,10 +114,10 @@ class _Replay:
         self._keep(abi.eval_tensor, len(container.tensors))
         self._keep(abi.node, len(container.operators))
         for operator in container.operators:
-            if operator.kind in abi.parameters:
+            if operator.kind is not None and operator.kind in abi.parameters:
                 self._keep(abi.parameters[operator.kind])
         for operator in container.operators:
-            if operator.kind in abi.op_data:
+            if operator.kind is not None and operator.kind in abi.op_data:
                 self._keep(Size(abi.op_data[operator.kind], BUFFER_ALIGNMENT))
 
     def prepare(self, operator: RawOperator, scratch: Sequence[int]) -> None:

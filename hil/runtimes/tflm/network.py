@@ -7,8 +7,18 @@ from dataclasses import dataclass
 from hil.codegen.plan import Port
 from hil.errors import ModelError
 from hil.model.load import parse_model
-from hil.model.network import Model, Op, OpKind
+from hil.model.network import (
+    BinaryParams,
+    ConvParams,
+    DenseParams,
+    LookupParams,
+    Model,
+    Op,
+    OpKind,
+    ReduceParams,
+)
 from hil.model.tflite.container import Container, read_container
+from hil.runtimes.tflm.adders import ADDERS
 from hil.runtimes.tflm.arena import Arena, measure_arena
 from hil.runtimes.tflm.extract import core_of
 from hil.runtimes.tflm.work import work_of
@@ -38,6 +48,16 @@ class Network:
     steps: tuple[Layer, ...]
     input: Port
     output: Port
+
+    @property
+    def inputs(self) -> tuple[Port, ...]:
+        """The one input."""
+        return (self.input,)
+
+    @property
+    def outputs(self) -> tuple[Port, ...]:
+        """The one output."""
+        return (self.output,)
 
     @property
     def model_name(self) -> str:
@@ -76,7 +96,7 @@ def make_network(data: bytes, name: str) -> Network:
     flatbuffer = core_of(data, original)
     model = parse_model(flatbuffer, name)
     container = read_container(flatbuffer)
-    _check(model)
+    _check(model, len(container.operators))
     arena = measure_arena(container, model)
     return Network(
         model=model,
@@ -92,10 +112,15 @@ def make_network(data: bytes, name: str) -> Network:
     )
 
 
-def _check(model: Model) -> None:
+def _check(model: Model, operators: int) -> None:
     if len(model.inputs) != 1 or len(model.outputs) != 1:
         raise ModelError(
             f"the network has {len(model.inputs)} inputs and {len(model.outputs)} outputs; one of each is supported"
+        )
+    if [op.index for op in model.ops] != list(range(operators)):
+        raise ModelError(
+            "some operators of the file are computed on the host or become several; the tflm runtime does not take "
+            "these yet: use --runtime cmsis-nn"
         )
     for op in model.ops:
         reason = _objection(model, op)
@@ -105,12 +130,28 @@ def _check(model: Model) -> None:
 
 def _objection(model: Model, op: Op) -> str | None:
     """What TFLM cannot do, or does wrongly without a word, of what the importer takes; None when all is well."""
+    if op.kind not in ADDERS or not _is_planned(model, op):
+        return "the arena of this operator in TFLM is not known yet"
     if op.kind is OpKind.CONCATENATION and len(op.inputs) > MAX_CONCATENATED:
         return f"it has {len(op.inputs)} inputs, and TFLM takes at most {MAX_CONCATENATED}"
     source, result = model.tensors[op.inputs[0]].quantization, model.tensors[op.outputs[0]].quantization
     if op.kind is OpKind.RELU6 and source != result:
         return "its input and output are quantised differently, which TFLM's kernel does not look at"
     return None
+
+
+def _is_planned(model: Model, op: Op) -> bool:
+    """Whether the arena's plan knows the operator in this form."""
+    match op.params:
+        case ConvParams():
+            return op.params.groups == 1
+        case DenseParams():
+            return op.params.rows == 1
+        case ReduceParams():
+            return op.params.axes == (1, 2) and len(model.tensors[op.inputs[0]].shape) == 4
+        case BinaryParams() | LookupParams():
+            return False
+    return True
 
 
 def _port(model: Model, tensor: int, offset: int) -> Port:

@@ -11,25 +11,9 @@ from collections.abc import Iterator
 
 from hil.codegen.render import float_literal, template
 from hil.model.network import OpKind
+from hil.runtimes.tflm.adders import ADDERS
 from hil.runtimes.tflm.network import Network
 
-# The resolver's method for an operator, and the registration of its int8-only kernel where TFLM has one.
-_ADDERS: dict[OpKind, tuple[str, str]] = {
-    OpKind.CONV_2D: ("AddConv2D", "CONV_2D_INT8"),
-    OpKind.DEPTHWISE_CONV_2D: ("AddDepthwiseConv2D", "DEPTHWISE_CONV_2D_INT8"),
-    OpKind.FULLY_CONNECTED: ("AddFullyConnected", "FULLY_CONNECTED_INT8"),
-    OpKind.MAX_POOL_2D: ("AddMaxPool2D", "MAX_POOL_2D_INT8"),
-    OpKind.AVERAGE_POOL_2D: ("AddAveragePool2D", "AVERAGE_POOL_2D_INT8"),
-    OpKind.ADD: ("AddAdd", "ADD_INT8"),
-    OpKind.PAD: ("AddPad", "PAD_INT8"),
-    OpKind.SOFTMAX: ("AddSoftmax", "SOFTMAX_INT8"),
-    OpKind.RESHAPE: ("AddReshape", ""),
-    OpKind.MEAN: ("AddMean", ""),
-    OpKind.RELU: ("AddRelu", ""),
-    OpKind.RELU6: ("AddRelu6", ""),
-    OpKind.CONCATENATION: ("AddConcatenation", ""),
-    OpKind.QUANTIZE: ("AddQuantize", ""),
-}
 OPERATORS = "operators.cc"
 _WORDS_PER_LINE = 10
 
@@ -55,7 +39,7 @@ def texts(network: Network) -> Iterator[tuple[str, str]]:
 
 
 def _operator(kind: OpKind) -> dict[str, str]:
-    add, registration = _ADDERS[kind]
+    add, registration = ADDERS[kind]
     return {"add": add, "registration": f"tflite::Register_{registration}()" if registration else ""}
 
 
