@@ -455,9 +455,9 @@ def test_uint8_edges_must_be_exact(zero_point: int, scale: float) -> None:
 
 
 def test_files_that_are_none(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="no such file"):
+    with pytest.raises(ModelError, match="No such file"):
         load_model(tmp_path / "absent.tflite")
-    with pytest.raises(ModelError, match="not a file"):
+    with pytest.raises(ModelError, match="Is a directory"):
         load_model(tmp_path)
     empty = tmp_path / "empty.tflite"
     empty.write_bytes(b"")
