@@ -18,7 +18,7 @@ from hil.measure.harness import Measured
 from hil.measure.measurement import Build, Identity, LayerTime, Measurement, Memory, Outputs
 from hil.measure.measurement import Latency as Times
 from hil.model.load import parse_model
-from hil.search import options
+from hil.search import prepare
 from hil.search.training import TrainingRequest, TrainingSetup
 from munas.cost.calibration import Calibration, CodePart, Latency, MemoryModel
 from munas.cost.kernels import KernelVariant
@@ -116,8 +116,8 @@ _NO_PROJECT: Any = None
 def main() -> None:
     """`munas-hil` with the stub for the training; trainings leave files in the folder ``journal``, if there is one."""
     journal = Path("journal").resolve()
-    options.training_setup = functools.partial(  # type: ignore[assignment]
+    prepare.training_setup = functools.partial(  # type: ignore[assignment]
         stub_training, journal=journal if journal.is_dir() else None
     )
-    options.require_training = lambda: None
+    prepare.require_training = lambda: None
     cli.main()

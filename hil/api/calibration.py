@@ -12,6 +12,7 @@ from hil.boards.board import Board
 from hil.calibration.calibrate import Request, calibration_for
 from hil.calibration.calibrate import calibrate as run_calibration
 from hil.calibration.estimates import ModelEstimate, estimate_model
+from hil.calibration.options import DEFAULT_SAMPLES
 from hil.calibration.result import CalibrationResult, read_result
 from hil.errors import UsageError
 from hil.jobs.campaign import Progress
@@ -22,7 +23,6 @@ from hil.runtimes.registry import DEFAULT_RUNTIME
 from munas.cost.calibration import Calibration
 
 CALIBRATION_FILE = "calibration.toml"
-DEFAULT_SAMPLES = 200
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,7 +57,7 @@ console = _console()
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 BoardOption = Annotated[str, typer.Option("--board", "-b", help="Board name, or a board's .toml file.")]
-ViaOption = Annotated[str, typer.Option("--via", "--backend", help="Where to run: auto, hardware, renode or qemu.")]
+ViaOption = Annotated[str, typer.Option("--backend", "--via", help="Where to run: auto, hardware, renode or qemu.")]
 DeviceOption = Annotated[
     str | None, typer.Option("--device", metavar="ID", help="Which of several connected boards: serial number or port.")
 ]
@@ -72,7 +72,6 @@ ProfileOption = Annotated[
 ]
 ModelsArgument = Annotated[list[Path], typer.Argument(metavar="MODEL...", help="int8 .tflite files.")]
 
-DEFAULT_BOARD = "nucleo-f746zg"
 DEFAULT_RUNTIME = "cmsis-nn"
 
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hil.cli.app import (
-    DEFAULT_BOARD,
     DEFAULT_RUNTIME,
     BoardOption,
     DeviceOption,
@@ -27,6 +26,7 @@ from hil.cli.app import (
     emit_json,
 )
 from hil.errors import CheckFailed, HilError, UsageError
+from hil.measure.options import DEFAULT_BOARD
 from hil.terminal import printable
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hil.calibration.options import MAX_SAMPLES, CalibrateOptions
 from hil.cli.app import (
-    DEFAULT_BOARD,
     DEFAULT_RUNTIME,
     BoardOption,
     DeviceOption,
@@ -27,59 +27,46 @@ from hil.cli.app import (
     console,
     emit_json,
 )
+from hil.cli.generated import command_of
 from hil.errors import CheckFailed, UsageError
+from hil.measure.options import DEFAULT_BOARD
+from hil.options import MAX_SEED, MAX_WORKERS
 
 if TYPE_CHECKING:
     from hil.calibration.gate import Baseline
     from hil.calibration.result import CalibrationResult
 
-SamplesOption = Annotated[int, typer.Option("--samples", "-n", min=1, help="Networks to measure.")]
-SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of the sampled networks.")]
-WorkersOption = Annotated[int | None, typer.Option("--workers", min=1, help="Worker processes; default: cores.")]
-FolderOption = Annotated[
-    Path | None, typer.Option("--output", "-o", help="Run folder; default runs/BOARD-RUNTIME-VIA.")
+SamplesOption = Annotated[int, typer.Option("--samples", "-n", min=1, max=MAX_SAMPLES, help="Networks to measure.")]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, max=MAX_SEED, help="Seed of the sampled networks.")]
+WorkersOption = Annotated[
+    int | None, typer.Option("--workers", min=1, max=MAX_WORKERS, help="Worker processes; default: cores.")
 ]
 ReportOption = Annotated[
     Path | None, typer.Option("--output", "-o", help="HTML file; default: report.html in the run folder.")
 ]
-CheckOption = Annotated[
-    Path | None, typer.Option("--check", metavar="FILE", help="An earlier calibrate --json: exit 1 if this is worse.")
-]
-JunitOption = Annotated[Path | None, typer.Option("--junit", metavar="FILE", help="Write the checks as JUnit XML.")]
 
 
-@app.command()
-def calibrate(
-    board: BoardOption = DEFAULT_BOARD,
-    samples: SamplesOption = 200,
-    seed: SeedOption = 1,
-    via: ViaOption = "auto",
-    device: DeviceOption = None,
-    runtime: RuntimeOption = DEFAULT_RUNTIME,
-    flash: FlashOption = None,
-    sram: SramOption = None,
-    workers: WorkersOption = None,
-    timer: TimerOption = None,
-    output: FolderOption = None,
-    check: CheckOption = None,
-    junit: JunitOption = None,
-    as_json: JsonOption = False,
-) -> None:
+@command_of(app, CalibrateOptions)
+def calibrate(options: CalibrateOptions, as_json: bool) -> None:
     """Sample the search space, measure, fit, validate; write calibration and report. Goes on where it stopped."""
     from hil.api.calibration import calibrated
     from hil.calibration.gate import read_baseline
     from hil.cli.calibration_summary import render_text_summary
     from hil.cli.progress import CampaignProgress
 
-    baseline = None if check is None else read_baseline(check)
+    junit, baseline = options.junit, None if options.check is None else read_baseline(options.check)
     if junit is not None and (not junit.parent.is_dir() or (junit.exists() and not junit.is_file())):
         raise UsageError(f"--junit {junit} cannot be a file there; name another one")
-    chosen = chosen_board(board, flash, sram)
-    harness = chosen_harness(chosen, via, device, several=True, runtime=runtime, timer=timer)
+    board = chosen_board(options.board, options.flash, options.sram)
+    harness = chosen_harness(
+        board, options.backend, options.device, several=True, runtime=options.runtime, timer=options.timer
+    )
     if baseline is not None:
         baseline.require_same(harness.identity)
-    progress = CampaignProgress(console, "measuring")
-    run = calibrated(harness, samples, seed, workers=workers, folder=output, progress=progress)
+    run = calibrated(
+        harness, options.samples, options.seed, workers=options.workers, folder=options.output,
+        progress=CampaignProgress(console, "measuring"),
+    )  # fmt: skip
     result = run.result
     assert result is not None
     if as_json:

@@ -10,7 +10,6 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from hil.cli.app import (
-    DEFAULT_BOARD,
     DEFAULT_RUNTIME,
     BoardOption,
     DeviceOption,
@@ -26,6 +25,7 @@ from hil.cli.app import (
     emit_json,
 )
 from hil.errors import CheckFailed
+from hil.measure.options import DEFAULT_BOARD
 
 LOG_INTERVAL_S = 10.0
 

@@ -15,7 +15,7 @@ from hil.boards.sizes import typed_size_bytes
 from hil.errors import UsageError
 from hil.timers import MODELLED
 from munas.cost.calibration import Calibration
-from munas.search.metrics import Metric
+from munas.search.metrics import METRICS, Form, Metric, MetricSpec
 from munas.search.objective import PRESETS, Bounds
 
 _NUMBER = r"([0-9]{1,15}(?:\.[0-9]{1,9})?|\.[0-9]{1,9})"
@@ -85,28 +85,31 @@ def limits_of(bound_options: BoundOptions, dataset: str, board: Board, calibrati
     the board's budget and the error by the data set's. What the user gives replaces or adds to that. Raises UsageError.
     """
     values = _preset(bound_options.preset, dataset)
+    hard = {row.metric: float(_region_bytes(row, board)) for row in METRICS.values() if row.fills_region}
     if bound_options.preset is None:
-        values = {
-            Metric.ERROR: _default_error(dataset),
-            Metric.RAM: float(board.budget.sram),
-            Metric.FLASH: float(board.budget.flash),
-        }
-    if bound_options.error is not None:
-        values[Metric.ERROR] = _error(bound_options.error)
-    hard = {Metric.RAM: float(board.budget.sram), Metric.FLASH: float(board.budget.flash)}
-    sizes = (
-        (Metric.RAM, "--max-ram", bound_options.ram, board.budget.sram),
-        (Metric.FLASH, "--max-flash", bound_options.flash, board.budget.flash),
-        (Metric.WEIGHTS, "--max-weights", bound_options.weights, board.budget.flash),
-    )
-    for metric, option, text, budget in sizes:
-        if text is not None:
-            hard[metric] = values[metric] = _bytes(option, text, budget, board)
-    if bound_options.macs is not None:
-        hard[Metric.MACS] = values[Metric.MACS] = _count("--max-macs", bound_options.macs)
-    if bound_options.latency is not None:
-        hard[Metric.LATENCY] = values[Metric.LATENCY] = _latency(bound_options.latency, board, calibration)
+        values = {Metric.ERROR: _default_error(dataset), **hard}
+    for row in METRICS.values():
+        asked = getattr(bound_options, row.option.removeprefix("max_")) if row.option else None
+        if asked is not None:
+            values[row.metric] = _parsed(row, asked, board, calibration)
+            if row.metric is not Metric.ERROR:  # it is not known before the training
+                hard[row.metric] = values[row.metric]
     return Limits(Bounds(values), Bounds(hard), bound_options.error is not None)
+
+
+def _region_bytes(row: MetricSpec, board: Board) -> int:
+    return board.budget.flash if row.region == "flash" else board.budget.sram
+
+
+def _parsed(row: MetricSpec, asked: str | float, board: Board, calibration: Calibration | None) -> float:
+    """A bound as it was typed, in the unit of the metric's figures."""
+    if row.form is Form.FRACTION:
+        return _error(float(asked))
+    if row.form is Form.BYTES:
+        return _bytes(row.flag, str(asked), _region_bytes(row, board), board)
+    if row.form is Form.TIME:
+        return _latency(str(asked), board, calibration)
+    return _count(row.flag, str(asked))
 
 
 def _preset(name: str | None, dataset: str) -> dict[Metric, float]:

@@ -1,290 +1,63 @@
-"""From options to a search that can be run. Everything is checked here, before TensorFlow is loaded."""
+"""The options of `munas-hil search`. Nothing heavy is imported here: the command line is made of it."""
 
 from __future__ import annotations
 
-import importlib.util
-import math
-import os
-import time
-import zipfile
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import get_args
+from typing import Literal
 
-from hil.boards.board import Board
-from hil.boards.sizes import KIB, typed_size_bytes
-from hil.cache import cache_dir
-from hil.calibration.calibrate import calibration_for
-from hil.calibration.forecast import RESERVES
-from hil.calibration.record import Record
-from hil.errors import ToolMissing, UsageError
-from hil.measure.measurement import Identity
-from hil.search.bounds import BoundOptions, Limits, limits_of
-from hil.search.errors import mapped
-from hil.search.recalibrate import records_beside
-from hil.search.request import UNLIMITED, ExportOptions, Request
-from hil.search.training import TrainingRequest, training_setup
-from hil.timers import TIMERS
-from munas.arch.graph import Mode, mode_of
-from munas.cost.calibration import Calibration, CodePart, KernelCode, MemoryModel
-from munas.cost.kernels import KernelVariant
-from munas.cost.resources import Assessor
-from munas.cost.variants import SPECS
-from munas.data import DATASETS, Dataset, load_dataset
-from munas.search.evolve import STRATEGIES
-from munas.search.objective import unreachable
-from munas.search.study import SearchSettings
+from pydantic import field_validator
 
-INSTALL_SEARCH = "make install-search (or: pip install 'munas-hil[search]')"
-EXPORT_SHARE = 0.35  # of all minutes, kept for re-training, measuring and testing the front
-DEFAULT_TRIALS = 2000
-DEFAULT_TIME_LIMIT_S = 900.0
-_MEMORY_SHARE = 0.8  # of the machine's, over all workers
-_ALIASES = {"ageing": "evolution"}
-_SPACE_VARIANTS = tuple(variant for variant, spec in SPECS.items() if spec.in_space)
-_MAX_MINUTES = 60 * 24 * 366
+from hil.measure.options import PlaceOptions
+from hil.options import MAX_SEED, MAX_WORKERS, Quantity, option
+
+MAX_TRIALS = 10**6
+MAX_MINUTES = 60.0 * 24 * 366
 
 
-@dataclass(frozen=True, slots=True)
-class SearchOptions:
-    """The options of `munas-hil search` that are neither board nor place, as they were typed; `began` is when."""
+class SearchOptions(PlaceOptions):
+    """What is searched for, how it is trained, and where the results go."""
 
-    dataset: str
-    source: Path | None = None
-    bound_options: BoundOptions = field(default_factory=BoundOptions)
-    calibration: Path | None = None
-    strategy: str = "ageing"
-    space: str = "cnn"
-    mode: str = "deployed"
-    trials: int | None = None
-    minutes: float | None = None
-    effort: float = 0.2
-    pruning: bool = True
-    halving: bool = True
-    reject_infeasible: bool = True
-    population: int = 100
-    sample: int = 25
-    teacher: Path | None = None
-    front: int = 5
-    seeds: int = 3
-    final_effort: float = 1.0
-    recalibrate: bool = False
-    seed: int = 0
-    workers: int | None = None
-    time_limit_s: float | None = None
-    memory_limit: str | None = None
-    folder: Path | None = None
-    command: str = ""
-    began: float = field(default_factory=time.monotonic)
-
-
-def check(options: SearchOptions) -> None:
-    """Raise UsageError for what is wrong by itself, before a tool or a file is looked for."""
-    if options.dataset not in DATASETS:
-        raise UsageError(f"--dataset {options.dataset} does not exist (known: {', '.join(DATASETS)})")
-    if _strategy(options) not in STRATEGIES:
-        raise UsageError(f"--strategy {options.strategy} does not exist (known: ageing, random)")
-    if options.space not in ("cnn", "mlp"):
-        raise UsageError(f"--space {options.space} does not exist (known: cnn, mlp)")
-    _mode(options)
-    for option, effort in (("--effort", options.effort), ("--final-effort", options.final_effort)):
-        if not 0 < effort <= 1:
-            raise UsageError(f"{option} {effort} is not above 0 and at most 1 (1 trains as long as the recipe says)")
-    if options.minutes is not None and not 0 < options.minutes <= _MAX_MINUTES:
-        raise UsageError(f"--minutes {options.minutes:g} is not a time that a search can take")
-    if options.time_limit_s is not None and not (options.time_limit_s > 0 and math.isfinite(options.time_limit_s)):
-        raise UsageError(f"--time-limit {options.time_limit_s:g} is not a positive number of seconds")
-    _memory_limit_bytes(options)
-    _check_teacher(options.teacher)
-    _check_folder(options.folder)
-
-
-def _strategy(options: SearchOptions) -> str:
-    return _ALIASES.get(options.strategy, options.strategy)
-
-
-def _mode(options: SearchOptions) -> Mode:
-    try:
-        return mode_of(options.mode)
-    except ValueError as error:
-        raise UsageError(f"--mode {options.mode} does not exist (known: {', '.join(get_args(Mode))})") from error
-
-
-def _workers(options: SearchOptions) -> int:
-    return options.workers or os.cpu_count() or 1
-
-
-def _memory_limit_bytes(options: SearchOptions) -> int:
-    """Of one worker; by default its share of the machine's memory."""
-    text = options.memory_limit
-    if text is None:
-        machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        return max(1 << 30, int(machine * _MEMORY_SHARE) // _workers(options))
-    if text[-1:] in "gG" and text[:-1].isdecimal() and len(text) < 10:
-        size_bytes = int(text[:-1]) * KIB**3
-    else:
-        size_bytes = typed_size_bytes("--memory-limit", text)
-    if size_bytes < 256 * KIB * KIB:
-        raise UsageError(f"--memory-limit {text} is less than the 256M that training takes at the very least")
-    return size_bytes
-
-
-def _check_teacher(path: Path | None) -> None:
-    if path is None:
-        return
-    if not os.path.isfile(path):
-        raise UsageError(f"--teacher {path} is not a file")
-    if path.suffix != ".keras" or not zipfile.is_zipfile(path):
-        raise UsageError(f"--teacher {path} is not a .keras file, which Keras 3's model.save writes")
-
-
-def _check_folder(path: Path | None) -> None:
-    if path is None:
-        return
-    try:
-        is_other = path.exists() and not path.is_dir()
-    except OSError as error:  # a name that is too long, for one
-        raise UsageError(f"--output {path}: {error.strerror}; name another folder") from error
-    if is_other:
-        raise UsageError(f"--output {path} is not a folder; name another one")
-
-
-def require_training() -> None:
-    """Raise ToolMissing when the [search] extra is not installed. Imports nothing."""
-    for module, name in (("tensorflow", "TensorFlow"), ("keras", "Keras")):
-        if importlib.util.find_spec(module) is None:
-            raise ToolMissing(f"{name}, which trains the networks,", INSTALL_SEARCH)
-
-
-def request_of(
-    options: SearchOptions,
-    board: Board,
-    identity: Identity,
-    default_calibration: Path,
-    folder: Path,
-    code: Callable[[], KernelCode],
-    tell: Callable[[str], None],
-) -> Request:
-    """The search that `options` asks for, on the board of `identity`.
-
-    `folder` is where it runs unless another one was named; `code` asks the linker about kernels. Raises UsageError,
-    CalibrationMismatch, ToolMissing and StoreError.
-    """
-    check(options)
-    calibration, path = _calibration(options, board, identity, default_calibration, tell)
-    limits = limits_of(options.bound_options, options.dataset, board, calibration)
-    _refuse_unreachable(options, board, limits, _assessor(options.dataset, calibration, _mode(options)))
-    base = _base(options, calibration, path, identity)
-    require_training()
-    with mapped():
-        dataset = load_dataset(options.dataset, options.source, cache_dir())
-        wanted = TrainingRequest(
-            dataset, cache_dir(), options.effort, options.pruning, options.halving, options.teacher, _workers(options)
-        )
-        training = training_setup(wanted)
-    return Request(
-        board=board,
-        calibration=calibration,
-        dataset=dataset,
-        limits=limits,
-        assessor=_assessor(dataset, calibration, _mode(options)),
-        settings=_settings(options, limits, training.rung_epochs, training.sparsity),
-        training=training,
-        export=ExportOptions(options.front, options.seeds, options.final_effort, options.recalibrate),
-        folder=options.folder or folder,
-        seconds=None if options.minutes is None else 60 * options.minutes,
-        setup_s=time.monotonic() - options.began,
-        preset=options.bound_options.preset,
-        base=tuple(base),
-        code=code() if options.recalibrate else None,
-        command=options.command,
+    dataset: str = option(..., "--dataset", "-d", help="Data set, e.g. digits or fashion-mnist.")
+    source: Path | None = option(None, help="Its folder or file; default: the usual places.")
+    calibration: Path | None = option(None, help="calibration.toml; default: that of the board's run folder.")
+    # One bound for each row of munas.search.metrics that names an option.
+    preset: str | None = option(None, help="The paper's bounds, e.g. munas-fashion.")
+    max_error: float | None = option(
+        None, help="Bound on the validation error, e.g. 0.1; default: the data set's.", gt=0, lt=1
     )
-
-
-def _calibration(
-    options: SearchOptions, board: Board, identity: Identity, default: Path, tell: Callable[[str], None]
-) -> tuple[Calibration | None, Path]:
-    path = options.calibration or default
-    if os.path.exists(path) and not os.path.isfile(path):  # reading a pipe would wait for ever
-        raise UsageError(f"calibration {path} is not a file; name a calibration.toml")
-    if options.calibration is not None or os.path.isfile(path):
-        known = calibration_for(path, identity)
-        if known.latency.unit != (unit := TIMERS[identity.timer].unit):
-            raise UsageError(
-                f"calibration {path}: latency.unit is {known.latency.unit!r}, and {identity.timer} counts {unit};"
-                " calibrate again"
-            )
-        unseen = [item.value for item in _SPACE_VARIANTS if item not in known.latency.paths]
-        if unseen:
-            tell(
-                f"{path} was made with too few networks to have seen the kernels {', '.join(unseen)}: what is predicted"
-                " of networks that use them may not hold; calibrate with more samples"
-            )
-        return known, path
-    tell(
-        f"there is no calibration at {path}: memory is predicted with reserves, rather too large than too small, and"
-        f" MACs take the place of latency; make one with: munas-hil calibrate --board {board.name}"
+    max_ram: Quantity | None = option(None, help="Bound on RAM, e.g. 32K; default: the budget.")
+    max_flash: Quantity | None = option(None, help="Bound on flash, code included; default: the budget.")
+    max_latency: Quantity | None = option(None, help="Bound on time: 50ms, or 5M in the calibration's unit.")
+    max_macs: Quantity | None = option(None, help="Bound on multiply-accumulates, e.g. 1.5M.")
+    max_weights: Quantity | None = option(None, help="Bound on weights and tables in flash, e.g. 8K.")
+    strategy: Literal["ageing", "evolution", "random"] = option("ageing", help="ageing (evolution) or random.")
+    space: Literal["cnn", "mlp"] = option("cnn", help="cnn or mlp.")
+    mode: Literal["deployed", "paper"] = option("deployed", help="Graph of MACs, size, peak memory: deployed or paper.")
+    trials: int | None = option(
+        None, "--trials", "--evaluations", "-n", ge=1, le=MAX_TRIALS,
+        help="Networks to try; default 2000, or as --minutes allows.",
+    )  # fmt: skip
+    minutes: float | None = option(
+        None, help="Time for everything; the search phase gets two thirds.", gt=0, le=MAX_MINUTES
     )
-    return None, path
+    effort: float = option(0.2, help="Part of the recipe's training work, for a trial.", gt=0, le=1)
+    pruning: bool = option(True, help="Prune channels while training.")
+    halving: bool = option(True, help="Stop hopeless trials early.")
+    reject_infeasible: bool = option(True, help="Do not train what cannot fit.")
+    population: int = option(100, help="Of ageing evolution.", ge=1, le=10**5)
+    sample: int = option(25, help="Drawn for each choice of a parent.", ge=1, le=10**4)
+    teacher: Path | None = option(None, help="A .keras model to distil from.")
+    front: int = option(5, help="Networks to export at most.", ge=1, le=100)
+    seeds: int = option(3, help="Re-trainings of each of them.", ge=1, le=100)
+    final_effort: float = option(1.0, help="Effort of the re-trainings.", gt=0, le=1)
+    recalibrate: bool = option(False, help="Add the new measurements to the calibration, in the run folder.")
+    seed: int = option(0, help="Of the search.", ge=0, le=MAX_SEED)
+    workers: int | None = option(None, help="Trainings at a time; default: cores.", ge=1, le=MAX_WORKERS)
+    time_limit: float | None = option(None, help="Seconds that a trial may take.", gt=0, le=60 * MAX_MINUTES)
+    memory_limit: Quantity | None = option(None, help="Memory of a worker, e.g. 2G.")
+    output: Path | None = option(None, "--output", "-o", help="Run folder; default runs/search-DATASET-BOARD-BACKEND.")
 
-
-def _assessor(data: Dataset | str, calibration: Calibration | None, mode: Mode) -> Assessor:
-    """Proxies included: the report shows them, and presets bound them."""
-    shaped = DATASETS[data] if isinstance(data, str) else data
-    memory = calibration.memory if calibration is not None else _cautious()
-    shape, classes = shaped.input_shape, shaped.num_classes
-    return Assessor(memory, calibration, shape, classes, proxies=True, mode=mode)
-
-
-def _cautious() -> MemoryModel:
-    """Memory of the runtime before there is a calibration; the code of every kernel is in the base."""
-    reserve = RESERVES["cmsis-nn"]
-    parts = tuple(CodePart(frozenset({path}), 0) for path in KernelVariant)
-    return MemoryModel(reserve.flash, parts, static_ram=reserve.sram, stack_reserved=0, stack_used=0)
-
-
-def _refuse_unreachable(options: SearchOptions, board: Board, limits: Limits, assessor: Assessor) -> None:
-    """Raise UsageError for bounds that nothing meets, and for inputs that the board cannot hold."""
-    mlp, shape = options.space == "mlp", assessor.input_shape
-    what = f"{options.dataset} ({'x'.join(map(str, shape))}, {assessor.num_classes} classes) on {board.name}"
-    for bounds in (limits.hard, limits.bounds):
-        if reason := unreachable(bounds, assessor, mlp=mlp):
-            raise UsageError(f"{what}: {reason}; raise that bound, or take another data set or board")
-
-
-def _base(options: SearchOptions, calibration: Calibration | None, path: Path, identity: Identity) -> list[Record]:
-    if not options.recalibrate:
-        return []
-    if calibration is None:
-        raise UsageError(f"--recalibrate adds to a calibration, and there is none at {path}; run calibrate first")
-    return records_beside(path, identity)
-
-
-def _settings(
-    options: SearchOptions, limits: Limits, rung_epochs: tuple[int, ...], sparsity: tuple[float, float] | None
-) -> SearchSettings:
-    seconds = None if options.minutes is None else 60 * options.minutes * (1 - EXPORT_SHARE)
-    trials = options.trials or (DEFAULT_TRIALS if seconds is None else UNLIMITED)
-    limit_s = options.time_limit_s or DEFAULT_TIME_LIMIT_S
-    if seconds is not None and options.time_limit_s is None:
-        limit_s = min(limit_s, max(60.0, seconds / 4))  # one slow trial must not take the whole search
-    settings = SearchSettings(
-        dataset=options.dataset,
-        bounds=limits.bounds,
-        hard_budget=limits.hard if options.reject_infeasible else None,
-        strategy=_strategy(options),
-        population=options.population,
-        sample=options.sample,
-        trials=trials,
-        seconds=seconds,
-        effort=options.effort,
-        rung_epochs=rung_epochs,
-        sparsity=sparsity,
-        mlp=options.space == "mlp",
-        workers=_workers(options),
-        time_limit_s=limit_s,
-        memory_limit_bytes=_memory_limit_bytes(options),
-        seed=options.seed,
-    )
-    return settings
+    @field_validator("mode", mode="before")
+    @classmethod
+    def _mode_of_older_versions(cls, value: object) -> object:
+        return {"faithful": "deployed", "reference": "paper"}.get(value, value) if isinstance(value, str) else value

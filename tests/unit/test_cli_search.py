@@ -18,9 +18,10 @@ from hil.cli import main as cli
 from hil.errors import HilError, ToolMissing, UsageError
 from hil.measure.harness import Harness, Options
 from hil.measure.measurement import Identity
-from hil.search import options
+from hil.search import prepare
 from hil.search.bounds import BoundOptions, clock_of, limits_of
-from hil.search.options import SearchOptions, check, request_of
+from hil.search.options import SearchOptions
+from hil.search.prepare import check, request_of
 from munas.cost.calibration import Calibration, write_calibration
 from munas.data import DATASETS
 from munas.search.metrics import Metric
@@ -116,7 +117,7 @@ def test_without_tensorflow_the_command_says_how_to_install_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(options.importlib.util, "find_spec", without_tensorflow)
+    monkeypatch.setattr(prepare.importlib.util, "find_spec", without_tensorflow)
     assert run(monkeypatch, "-d", "digits", "--via", "qemu") == 3
     assert "make install-search" in capsys.readouterr().err
 
@@ -231,9 +232,9 @@ def test_modelled_cycles_without_evidence_are_no_milliseconds() -> None:
 
 @pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    monkeypatch.setattr(options, "training_setup", stub_training)
-    monkeypatch.setattr(options, "load_dataset", lambda *_: stub_dataset())
-    monkeypatch.setattr(options, "require_training", lambda: None)
+    monkeypatch.setattr(prepare, "training_setup", stub_training)
+    monkeypatch.setattr(prepare, "load_dataset", lambda *_: stub_dataset())
+    monkeypatch.setattr(prepare, "require_training", lambda: None)
     return []
 
 
@@ -242,7 +243,7 @@ def request(told: list[str], folder: Path, typed: SearchOptions, identity: Ident
 
 
 def test_without_a_calibration_the_search_is_cautious_and_says_so(told: list[str], tmp_path: Path) -> None:
-    found = request(told, tmp_path, SearchOptions("digits"))
+    found = request(told, tmp_path, SearchOptions(dataset="digits"))
     assert found.calibration is None
     assert "munas-hil calibrate --board nucleo-f746zg" in told[0]
     costs = found.assessor.assess(_architecture())
@@ -261,7 +262,7 @@ def _architecture() -> Any:
 
 def test_the_boards_calibration_is_used(told: list[str], tmp_path: Path) -> None:
     (tmp_path / "calibration.toml").write_text(write_calibration(stub_calibration()))
-    found = request(told, tmp_path, SearchOptions("digits", bound_options=BoundOptions(latency="3M")))
+    found = request(told, tmp_path, SearchOptions(dataset="digits", max_latency="3M"))
     assert told == []
     assert found.calibration == stub_calibration()
     assert found.settings.hard_budget.values[Metric.LATENCY] == 3e6
@@ -272,7 +273,7 @@ def test_a_calibration_that_has_not_seen_every_kernel_says_so(told: list[str], t
     few = {path: costs for path, costs in known.latency.paths.items() if path != "add-padded"}
     text = write_calibration(replace(known, latency=replace(known.latency, paths=few)))
     (tmp_path / "calibration.toml").write_text(text)
-    assert request(told, tmp_path, SearchOptions("digits")).calibration is not None
+    assert request(told, tmp_path, SearchOptions(dataset="digits")).calibration is not None
     assert "add-padded" in told[0]
 
 
@@ -280,7 +281,7 @@ def test_a_calibration_of_another_board_is_refused(told: list[str], tmp_path: Pa
     (tmp_path / "other.toml").write_text(write_calibration(stub_calibration()))
     other = replace(IDENTITY, board="nucleo-l4r5zi")
     with pytest.raises(UsageError, match="board is 'nucleo-f746zg' there and 'nucleo-l4r5zi' here"):
-        request(told, tmp_path, SearchOptions("digits", calibration=tmp_path / "other.toml"), other)
+        request(told, tmp_path, SearchOptions(dataset="digits", calibration=tmp_path / "other.toml"), other)
 
 
 def test_a_calibration_whose_unit_is_not_its_timers_is_refused(told: list[str], tmp_path: Path) -> None:
@@ -288,51 +289,53 @@ def test_a_calibration_whose_unit_is_not_its_timers_is_refused(told: list[str], 
     text = write_calibration(replace(known, latency=replace(known.latency, unit="cycles")))
     (tmp_path / "calibration.toml").write_text(text)
     with pytest.raises(UsageError, match="'cycles', and icount-instructions counts instructions"):
-        request(told, tmp_path, SearchOptions("digits", bound_options=BoundOptions(latency="5ms")))
+        request(told, tmp_path, SearchOptions(dataset="digits", max_latency="5ms"))
 
 
 def test_minutes_are_shared_with_the_hand_over(told: list[str], tmp_path: Path) -> None:
-    found = request(told, tmp_path, SearchOptions("digits", minutes=10))
+    found = request(told, tmp_path, SearchOptions(dataset="digits", minutes=10))
     assert found.seconds == 600
     assert 360 <= found.settings.seconds <= 420
     assert found.settings.trials > 10_000
-    assert request(told, tmp_path, SearchOptions("digits")).settings.trials == 2000
+    assert request(told, tmp_path, SearchOptions(dataset="digits")).settings.trials == 2000
 
 
 def test_switches(told: list[str], tmp_path: Path) -> None:
-    plain = request(told, tmp_path, SearchOptions("digits", pruning=False, reject_infeasible=False, space="mlp"))
+    plain = request(
+        told, tmp_path, SearchOptions(dataset="digits", pruning=False, reject_infeasible=False, space="mlp")
+    )
     assert (plain.settings.sparsity, plain.settings.hard_budget, plain.settings.mlp) == (None, None, True)
-    usual = request(told, tmp_path, SearchOptions("digits", workers=3, memory_limit="2G"))
+    usual = request(told, tmp_path, SearchOptions(dataset="digits", workers=3, memory_limit="2G"))
     assert (usual.settings.sparsity, usual.settings.hard_budget) == ((0.0, 0.5), usual.limits.hard)
     assert (usual.settings.workers, usual.settings.memory_limit_bytes) == (3, 2 << 30)
-    assert request(told, tmp_path, SearchOptions("digits", strategy="random")).settings.strategy == "random"
+    assert request(told, tmp_path, SearchOptions(dataset="digits", strategy="random")).settings.strategy == "random"
 
 
 def test_inputs_that_the_board_cannot_hold(told: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     big = replace(DATASETS["digits"], input_shape=(256, 256, 3))
     monkeypatch.setitem(DATASETS, "digits", big)
     with pytest.raises(UsageError, match=r"digits \(256x256x3, 10 classes\) on nucleo-f746zg: no network has a RAM"):
-        request(told, tmp_path, SearchOptions("digits"))
+        request(told, tmp_path, SearchOptions(dataset="digits"))
 
 
 def test_recalibration_needs_the_measurements(told: list[str], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="run calibrate first"):
-        request(told, tmp_path, SearchOptions("digits", recalibrate=True))
+        request(told, tmp_path, SearchOptions(dataset="digits", recalibrate=True))
     (tmp_path / "calibration.toml").write_text(write_calibration(stub_calibration()))
     with pytest.raises(UsageError, match=r"no store\.sqlite beside it"):
-        request(told, tmp_path, SearchOptions("digits", recalibrate=True))
+        request(told, tmp_path, SearchOptions(dataset="digits", recalibrate=True))
 
 
 def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(options.importlib.util, "find_spec", without_tensorflow)
+    monkeypatch.setattr(prepare.importlib.util, "find_spec", without_tensorflow)
     with pytest.raises(ToolMissing, match=r"TensorFlow.*install-search") as missing:
-        options.require_training()
+        prepare.require_training()
     assert isinstance(missing.value, HilError)
 
 
 def test_a_sound_request_passes_the_first_check() -> None:
-    check(SearchOptions("digits"))
-    check(SearchOptions("digits", strategy="ageing", memory_limit="512M", minutes=0.5))
+    check(SearchOptions(dataset="digits"))
+    check(SearchOptions(dataset="digits", strategy="ageing", memory_limit="512M", minutes=0.5))
 
 
 @pytest.mark.firmware
@@ -340,7 +343,7 @@ def test_the_rigs_identity_is_the_calibrations(told: list[str], tmp_path: Path) 
     identity = Harness(BOARD, Options()).identity
     known = replace(stub_calibration(), identity=asdict(identity))
     (tmp_path / "calibration.toml").write_text(write_calibration(known))
-    assert request(told, tmp_path, SearchOptions("digits"), identity).calibration == known
+    assert request(told, tmp_path, SearchOptions(dataset="digits"), identity).calibration == known
 
 
 def test_a_pipe_is_no_calibration(

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from hil import cache
-from hil.cli.app import DEFAULT_BOARD
 from hil.cli.pytest_plugin import DEFAULT_BOARD as PLUGIN_BOARD
 from hil.cli.pytest_plugin import VIAS
+from hil.measure.options import DEFAULT_BOARD
 from hil.targets import place
 from tests.firmware import images
 from tests.networks import small_network

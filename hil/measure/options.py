@@ -1,0 +1,18 @@
+"""Options that say on which board, where and how networks are measured: the same for every command that samples."""
+
+from __future__ import annotations
+
+from hil.options import OptionsModel, Quantity, option
+
+DEFAULT_BOARD = "nucleo-f746zg"
+
+
+class PlaceOptions(OptionsModel):
+    """The board and the place that runs it."""
+
+    board: str = option(DEFAULT_BOARD, "--board", "-b", help="Board name, or a board's .toml file.")
+    backend: str = option("auto", "--backend", "--via", help="Where to run: auto, hardware, renode or qemu.")
+    device: str | None = option(None, help="Which of several connected boards: serial number or port.")
+    flash: Quantity | None = option(None, help="Flash budget, e.g. 64K or 1M.")
+    sram: Quantity | None = option(None, help="SRAM budget, e.g. 64K or 1M.")
+    timer: str | None = option(None, help="modelled-cycles (via qemu); default: the place's own timer.")

@@ -1,0 +1,245 @@
+"""From options to a search that can be run. Everything is checked here, before TensorFlow is loaded."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+from hil.boards.board import Board
+from hil.boards.sizes import KIB, typed_size_bytes
+from hil.cache import cache_dir
+from hil.calibration.calibrate import calibration_for
+from hil.calibration.forecast import RESERVES
+from hil.calibration.record import Record
+from hil.errors import ToolMissing, UsageError
+from hil.measure.measurement import Identity
+from hil.search.bounds import BoundOptions, Limits, limits_of
+from hil.search.errors import mapped
+from hil.search.options import SearchOptions
+from hil.search.recalibrate import records_beside
+from hil.search.request import UNLIMITED, ExportOptions, Request
+from hil.search.training import TrainingRequest, training_setup
+from hil.timers import TIMERS
+from munas.arch.graph import Mode
+from munas.cost.calibration import Calibration, CodePart, KernelCode, MemoryModel
+from munas.cost.kernels import KernelVariant
+from munas.cost.resources import Assessor
+from munas.cost.variants import SPECS
+from munas.data import DATASETS, Dataset, load_dataset
+from munas.search.objective import unreachable
+from munas.search.study import SearchSettings
+
+INSTALL_SEARCH = "make install-search (or: pip install 'munas-hil[search]')"
+EXPORT_SHARE = 0.35  # of all minutes, kept for re-training, measuring and testing the front
+DEFAULT_TRIALS = 2000
+DEFAULT_TIME_LIMIT_S = 900.0
+_MEMORY_SHARE = 0.8  # of the machine's, over all workers
+_ALIASES = {"ageing": "evolution"}
+_SPACE_VARIANTS = tuple(variant for variant, spec in SPECS.items() if spec.in_space)
+
+
+def check(options: SearchOptions) -> None:
+    """Raise UsageError for what is wrong by itself, before a tool or a file is looked for."""
+    if options.dataset not in DATASETS:
+        raise UsageError(f"--dataset {options.dataset} does not exist (known: {', '.join(DATASETS)})")
+    _memory_limit_bytes(options)
+    _check_teacher(options.teacher)
+    _check_folder(options.output)
+
+
+def bound_options(options: SearchOptions) -> BoundOptions:
+    """The bounds among the options."""
+    return BoundOptions(
+        preset=options.preset, error=options.max_error, ram=options.max_ram, flash=options.max_flash,
+        latency=options.max_latency, macs=options.max_macs, weights=options.max_weights,
+    )  # fmt: skip
+
+
+def _strategy(options: SearchOptions) -> str:
+    return _ALIASES.get(options.strategy, options.strategy)
+
+
+def _workers(options: SearchOptions) -> int:
+    return options.workers or os.cpu_count() or 1
+
+
+def _memory_limit_bytes(options: SearchOptions) -> int:
+    """Of one worker; by default its share of the machine's memory."""
+    text = options.memory_limit
+    if text is None:
+        machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        return max(1 << 30, int(machine * _MEMORY_SHARE) // _workers(options))
+    if text[-1:] in "gG" and text[:-1].isdecimal() and len(text) < 10:
+        size_bytes = int(text[:-1]) * KIB**3
+    else:
+        size_bytes = typed_size_bytes("--memory-limit", text)
+    if size_bytes < 256 * KIB * KIB:
+        raise UsageError(f"--memory-limit {text} is less than the 256M that training takes at the very least")
+    return size_bytes
+
+
+def _check_teacher(path: Path | None) -> None:
+    if path is None:
+        return
+    if not os.path.isfile(path):
+        raise UsageError(f"--teacher {path} is not a file")
+    if path.suffix != ".keras" or not zipfile.is_zipfile(path):
+        raise UsageError(f"--teacher {path} is not a .keras file, which Keras 3's model.save writes")
+
+
+def _check_folder(path: Path | None) -> None:
+    if path is None:
+        return
+    try:
+        is_other = path.exists() and not path.is_dir()
+    except OSError as error:  # a name that is too long, for one
+        raise UsageError(f"--output {path}: {error.strerror}; name another folder") from error
+    if is_other:
+        raise UsageError(f"--output {path} is not a folder; name another one")
+
+
+def require_training() -> None:
+    """Raise ToolMissing when the [search] extra is not installed. Imports nothing."""
+    for module, name in (("tensorflow", "TensorFlow"), ("keras", "Keras")):
+        if importlib.util.find_spec(module) is None:
+            raise ToolMissing(f"{name}, which trains the networks,", INSTALL_SEARCH)
+
+
+def request_of(
+    options: SearchOptions,
+    board: Board,
+    identity: Identity,
+    default_calibration: Path,
+    folder: Path,
+    code: Callable[[], KernelCode],
+    tell: Callable[[str], None],
+    *,
+    command: str = "",
+    began: float | None = None,
+) -> Request:
+    """The search that `options` asks for, on the board of `identity`.
+
+    `folder` is where it runs unless another one was named; `code` asks the linker about kernels; `command` reproduces
+    the run, which `began` then (monotonic). Raises UsageError, CalibrationMismatch, ToolMissing and StoreError.
+    """
+    check(options)
+    calibration, path = _calibration(options, board, identity, default_calibration, tell)
+    limits = limits_of(bound_options(options), options.dataset, board, calibration)
+    _refuse_unreachable(options, board, limits, _assessor(options.dataset, calibration, options.mode))
+    base = _base(options, calibration, path, identity)
+    require_training()
+    with mapped():
+        dataset = load_dataset(options.dataset, options.source, cache_dir())
+        wanted = TrainingRequest(
+            dataset, cache_dir(), options.effort, options.pruning, options.halving, options.teacher, _workers(options)
+        )
+        training = training_setup(wanted)
+    return Request(
+        board=board,
+        calibration=calibration,
+        dataset=dataset,
+        limits=limits,
+        assessor=_assessor(dataset, calibration, options.mode),
+        settings=_settings(options, limits, training.rung_epochs, training.sparsity),
+        training=training,
+        export=ExportOptions(options.front, options.seeds, options.final_effort, options.recalibrate),
+        folder=options.output or folder,
+        seconds=None if options.minutes is None else 60 * options.minutes,
+        setup_s=0.0 if began is None else time.monotonic() - began,
+        preset=options.preset,
+        base=tuple(base),
+        code=code() if options.recalibrate else None,
+        command=command,
+    )
+
+
+def _calibration(
+    options: SearchOptions, board: Board, identity: Identity, default: Path, tell: Callable[[str], None]
+) -> tuple[Calibration | None, Path]:
+    path = options.calibration or default
+    if os.path.exists(path) and not os.path.isfile(path):  # reading a pipe would wait for ever
+        raise UsageError(f"calibration {path} is not a file; name a calibration.toml")
+    if options.calibration is not None or os.path.isfile(path):
+        known = calibration_for(path, identity)
+        if known.latency.unit != (unit := TIMERS[identity.timer].unit):
+            raise UsageError(
+                f"calibration {path}: latency.unit is {known.latency.unit!r}, and {identity.timer} counts {unit};"
+                " calibrate again"
+            )
+        unseen = [item.value for item in _SPACE_VARIANTS if item not in known.latency.paths]
+        if unseen:
+            tell(
+                f"{path} was made with too few networks to have seen the kernels {', '.join(unseen)}: what is predicted"
+                " of networks that use them may not hold; calibrate with more samples"
+            )
+        return known, path
+    tell(
+        f"there is no calibration at {path}: memory is predicted with reserves, rather too large than too small, and"
+        f" MACs take the place of latency; make one with: munas-hil calibrate --board {board.name}"
+    )
+    return None, path
+
+
+def _assessor(data: Dataset | str, calibration: Calibration | None, mode: Mode) -> Assessor:
+    """Proxies included: the report shows them, and presets bound them."""
+    shaped = DATASETS[data] if isinstance(data, str) else data
+    memory = calibration.memory if calibration is not None else _cautious()
+    shape, classes = shaped.input_shape, shaped.num_classes
+    return Assessor(memory, calibration, shape, classes, proxies=True, mode=mode)
+
+
+def _cautious() -> MemoryModel:
+    """Memory of the runtime before there is a calibration; the code of every kernel is in the base."""
+    reserve = RESERVES["cmsis-nn"]
+    parts = tuple(CodePart(frozenset({path}), 0) for path in KernelVariant)
+    return MemoryModel(reserve.flash, parts, static_ram=reserve.sram, stack_reserved=0, stack_used=0)
+
+
+def _refuse_unreachable(options: SearchOptions, board: Board, limits: Limits, assessor: Assessor) -> None:
+    """Raise UsageError for bounds that nothing meets, and for inputs that the board cannot hold."""
+    mlp, shape = options.space == "mlp", assessor.input_shape
+    what = f"{options.dataset} ({'x'.join(map(str, shape))}, {assessor.num_classes} classes) on {board.name}"
+    for bounds in (limits.hard, limits.bounds):
+        if reason := unreachable(bounds, assessor, mlp=mlp):
+            raise UsageError(f"{what}: {reason}; raise that bound, or take another data set or board")
+
+
+def _base(options: SearchOptions, calibration: Calibration | None, path: Path, identity: Identity) -> list[Record]:
+    if not options.recalibrate:
+        return []
+    if calibration is None:
+        raise UsageError(f"--recalibrate adds to a calibration, and there is none at {path}; run calibrate first")
+    return records_beside(path, identity)
+
+
+def _settings(
+    options: SearchOptions, limits: Limits, rung_epochs: tuple[int, ...], sparsity: tuple[float, float] | None
+) -> SearchSettings:
+    seconds = None if options.minutes is None else 60 * options.minutes * (1 - EXPORT_SHARE)
+    trials = options.trials or (DEFAULT_TRIALS if seconds is None else UNLIMITED)
+    limit_s = options.time_limit or DEFAULT_TIME_LIMIT_S
+    if seconds is not None and options.time_limit is None:
+        limit_s = min(limit_s, max(60.0, seconds / 4))  # one slow trial must not take the whole search
+    settings = SearchSettings(
+        dataset=options.dataset,
+        bounds=limits.bounds,
+        hard_budget=limits.hard if options.reject_infeasible else None,
+        strategy=_strategy(options),
+        population=options.population,
+        sample=options.sample,
+        trials=trials,
+        seconds=seconds,
+        effort=options.effort,
+        rung_epochs=rung_epochs,
+        sparsity=sparsity,
+        mlp=options.space == "mlp",
+        workers=_workers(options),
+        time_limit_s=limit_s,
+        memory_limit_bytes=_memory_limit_bytes(options),
+        seed=options.seed,
+    )
+    return settings
