@@ -13,6 +13,7 @@ from hil.calibration.calibrate import Request, calibration_for
 from hil.calibration.calibrate import calibrate as run_calibration
 from hil.calibration.estimates import ModelEstimate, estimate_model
 from hil.calibration.options import DEFAULT_SAMPLES
+from hil.calibration.population import DEFAULT_POPULATION
 from hil.calibration.result import CalibrationResult, read_result
 from hil.errors import UsageError
 from hil.jobs.campaign import Progress
@@ -40,20 +41,22 @@ def calibrate(
     board: Board | str, samples: int = DEFAULT_SAMPLES, *, seed: int = 1, via: str = "auto", device: str | None = None,
     runtime: str = DEFAULT_RUNTIME, timer: str | None = None, workers: int | None = None,
     folder: str | os.PathLike[str] | None = None, progress: Progress | None = None,
+    population: str = DEFAULT_POPULATION,
 ) -> CalibrationRun:  # fmt: skip
     """Measure `samples` networks of the µNAS space on `board`, fit, validate; the same call goes on where it stopped.
 
     `folder` (default: runs/BOARD-RUNTIME-VIA) gets calibration.toml, result.json, report.html and store.sqlite. `seed`
-    draws the networks; `workers` processes measure (default: cores, or connected boards). Other parameters: `Harness`.
+    draws the networks of the `population`; `workers` processes measure (default: cores, or connected boards). Other parameters: `Harness`.
     Raises UsageError for too few samples, StoreError, what `Harness` raises, and what every measurement may.
     """
     harness = Harness(board, via=via, device=device, several=True, runtime=runtime, timer=timer)
-    return calibrated(harness, samples, seed, workers=workers, folder=folder, progress=progress)
+    return calibrated(harness, samples, seed, workers=workers, folder=folder, progress=progress, population=population)
 
 
 def calibrated(
     harness: Harness, samples: int, seed: int, *, workers: int | None = None,
     folder: str | os.PathLike[str] | None = None, progress: Progress | None = None,
+    population: str = DEFAULT_POPULATION,
 ) -> CalibrationRun:  # fmt: skip
     """`calibrate` with a harness that is there already."""
     board, options = harness.board, harness.options
@@ -61,11 +64,12 @@ def calibrated(
         board=board,
         identity=harness.identity,
         measurer=HarnessFactory(board, options),
-        folder=run_folder(board, options) if folder is None else Path(folder),
+        folder=run_folder(board, options, population) if folder is None else Path(folder),
         samples=samples,
         seed=seed,
         workers=workers or len(options.devices) or os.cpu_count() or 1,
         code=harness.inner.kernel_code(),
+        population=population,
     )
     result = run_calibration(request, progress)
     write_calibration_report(result)
@@ -115,7 +119,8 @@ def estimates(
     return found
 
 
-def run_folder(board: Board, options: Options) -> Path:
+def run_folder(board: Board, options: Options, population: str = DEFAULT_POPULATION) -> Path:
     """Where a board's calibration is kept unless the user names another folder."""
     modelled = "-modelled" if options.modelled == "timer" else ""
-    return Path("runs") / f"{board.name}-{options.runtime}-{options.via}{modelled}"
+    drawn = "" if population == DEFAULT_POPULATION else f"-{population}"
+    return Path("runs") / f"{board.name}-{options.runtime}-{options.via}{modelled}{drawn}"

@@ -28,9 +28,10 @@ from hil.calibration.analyse import (
 )
 from hil.calibration.fit import MIN_OBSERVATIONS, path_errors
 from hil.calibration.forecast import RESERVES, tflite_of
+from hil.calibration.population import DEFAULT_POPULATION, POPULATIONS
 from hil.calibration.record import Record, from_result, outputs_of, to_result
 from hil.calibration.result import ArenaMap, CalibrationResult, Failure
-from hil.calibration.sample import Limits, describe, draw_sample
+from hil.calibration.sample import Limits, describe
 from hil.codegen.plan import make_plan
 from hil.errors import CheckFailed, InfrastructureError, TargetFaultError, UsageError
 from hil.files import write_text
@@ -68,7 +69,7 @@ MeasurerFactory = Callable[[], Measurer]
 class Request:
     """What to calibrate: `identity` is that of the board and build that `measurer` measures with.
 
-    `code` is what the linker keeps for each kernel path, where it is known.
+    `code` is what the linker keeps for each kernel path, where it is known; `population` names what is drawn.
     """
 
     board: Board
@@ -79,6 +80,7 @@ class Request:
     seed: int = 0
     workers: int = 2
     code: KernelCode | None = None
+    population: str = DEFAULT_POPULATION
 
     @property
     def limits(self) -> Limits:
@@ -91,6 +93,8 @@ class Request:
         """The key of its results. Not the number of samples: a larger calibration goes on with a smaller one."""
         budget = self.board.budget.model_dump()
         parameters = {"sampler": SAMPLER_VERSION, "limits": asdict(self.limits), "budget": budget}
+        if self.population != DEFAULT_POPULATION:
+            parameters["population"] = self.population
         return Run("calibrate", asdict(self.identity), self.seed, parameters)
 
 
@@ -106,13 +110,14 @@ class SampleJobFactory:
     seed: int
     limits: Limits
     identity: Identity | None = None
+    population: str = DEFAULT_POPULATION
 
     def __call__(self) -> Callable[[int], Result]:
         measure = self.measurer()
 
         def job(index: int) -> Result:
             started = time.perf_counter()
-            sample = draw_sample(self.seed, index, self.limits)
+            sample = POPULATIONS[self.population].draw(self.seed, index, self.limits)
             drawn = time.perf_counter()
             try:
                 data = tflite_of(sample)
@@ -145,7 +150,7 @@ def calibrate(request: Request, progress: Progress | None = None) -> Calibration
         request.folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InfrastructureError(f"run folder {request.folder}: {error.strerror}; name another folder") from error
-    factory = SampleJobFactory(request.measurer, request.seed, request.limits, request.identity)
+    factory = SampleJobFactory(request.measurer, request.seed, request.limits, request.identity, request.population)
     with Store(request.folder / "store.sqlite") as store:
         run_id = store.run_id(request.run)
         indices = range(request.samples)
@@ -155,9 +160,10 @@ def calibrate(request: Request, progress: Progress | None = None) -> Calibration
 
 
 def _conclude(request: Request, summary: Summary, results: Sequence[Result]) -> CalibrationResult:
+    draw = POPULATIONS[request.population].draw
     records = [from_result(result) for result in results if result.status == "ok"]
     failures = tuple(
-        Failure(result.sample, describe(draw_sample(request.seed, result.sample, request.limits)), result.error)
+        Failure(result.sample, describe(draw(request.seed, result.sample, request.limits)), result.error)
         for result in results
         if result.status == "failed"
     )
@@ -207,6 +213,7 @@ def _result(
         arena_tight=sum(tight) / len(tight),
         arena_map=_example_arena(records),
         cycles=cycle_shares(records),
+        population=request.population,
         calibration_path=str(request.folder / "calibration.toml"),
         report_path=str(request.folder / "report.html"),
     )

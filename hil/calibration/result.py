@@ -10,6 +10,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from hil.calibration.population import DEFAULT_POPULATION, PAPER_R2
 from hil.errors import UsageError
 from hil.files import read_json, require_types
 from hil.measure.measurement import Identity
@@ -224,8 +227,17 @@ class CalibrationResult:
     arena_tight: float = 1.0  # part of samples whose arena equals the lower bound
     arena_map: ArenaMap | None = None
     cycles: CycleShares | None = None  # timer modelled-cycles only
+    population: str = DEFAULT_POPULATION
     calibration_path: str = ""
     report_path: str = ""
+
+    @property
+    def macs_r2(self) -> float | None:
+        """R^2 of a straight line of time over MACs, what µNAS reports; None where there is none."""
+        macs, times = (np.array([getattr(item, name) for item in self.samples], float) for name in ("macs", "measured"))
+        if len(macs) < 3 or np.ptp(macs) == 0 or np.ptp(times) == 0:
+            return None
+        return float(np.corrcoef(macs, times)[0, 1] ** 2)
 
     def summary_json(self) -> dict[str, Any]:
         """The document of ``calibrate --json``: keys and order of the shared design."""
@@ -241,6 +253,8 @@ class CalibrationResult:
                 "ram_max_error": self.memory.ram_max_error,
                 "flash_max_error": self.memory.flash_max_error,
             },
+            "population": self.population, "macs_r2": self.macs_r2,
+            **({"paper_macs_r2": PAPER_R2} if self.population == "paper" else {}),
             "models_per_minute": self.models_per_minute,
             "calibration": self.calibration_path, "report": self.report_path,
         }  # fmt: skip

@@ -51,13 +51,15 @@ def calibrate(options: CalibrateOptions, as_json: bool) -> None:
     """Sample the search space, measure, fit, validate; write calibration and report. Goes on where it stopped."""
     from hil.api.calibration import calibrated
     from hil.calibration.gate import read_baseline
+    from hil.calibration.population import population_called
     from hil.cli.calibration_summary import render_text_summary
     from hil.cli.progress import CampaignProgress
 
     junit, baseline = options.junit, None if options.check is None else read_baseline(options.check)
     if junit is not None and (not junit.parent.is_dir() or (junit.exists() and not junit.is_file())):
         raise UsageError(f"--junit {junit} cannot be a file there; name another one")
-    board = chosen_board(options.board, options.flash, options.sram)
+    drawn = population_called(options.population)
+    board = chosen_board(options.board, options.flash or drawn.flash, options.sram or drawn.sram)
     harness = chosen_harness(
         board, options.backend, options.device, several=True, runtime=options.runtime, timer=options.timer
     )
@@ -65,7 +67,7 @@ def calibrate(options: CalibrateOptions, as_json: bool) -> None:
         baseline.require_same(harness.identity)
     run = calibrated(
         harness, options.samples, options.seed, workers=options.workers, folder=options.output,
-        progress=CampaignProgress(console, "measuring"),
+        progress=CampaignProgress(console, "measuring"), population=options.population,
     )  # fmt: skip
     result = run.result
     assert result is not None

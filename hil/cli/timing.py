@@ -28,21 +28,29 @@ def validate(
     runtime: RuntimeOption = DEFAULT_RUNTIME,
     as_json: JsonOption = False,
 ) -> None:
-    """Published latencies of MLPerf Tiny's networks beside the model's, and which of them can be compared."""
-    from hil.cli.timing_tables import cycle_table, row_tables
+    """All published figures beside the model's, in and out of the fit; with --models, MLPerf Tiny's networks too."""
+    from hil.cli.timing_tables import cycle_table, evidence_tables, row_tables
+    from hil.cycle_model.evidence import all_points
     from hil.cycle_model.validate import load_published, published_file
     from hil.cycle_model.validate import validate as compare
     from hil.measure.published import find_networks, measure_networks, modelled_of
 
+    points = all_points()
     published = load_published(published_file())
     networks = {} if models is None else find_networks(models, published)
     results = measure_networks(networks, runtime, lambda text: console.print(text, highlight=False))
     measured = [result.measurement for result in results]
     rows = compare(published, modelled_of(results))
     if as_json:
-        emit_json({"rows": [row.to_json() for row in rows], "measured": [item.to_json() for item in measured]})
+        emit_json(
+            {
+                "evidence": [point.to_json() for point in points],
+                "rows": [row.to_json() for row in rows],
+                "measured": [item.to_json() for item in measured],
+            }
+        )
     else:
-        for table in [*row_tables(rows), *([cycle_table(measured)] if measured else [])]:
+        for table in [*evidence_tables(points), *row_tables(rows), *([cycle_table(measured)] if measured else [])]:
             console.print(table, "")
         if models is None:
             console.print("nothing was run: --models DIR names a folder with the networks", highlight=False)

@@ -9,8 +9,34 @@ from rich.table import Table
 from rich.text import Text
 
 from hil.cli.tables import milliseconds_text
+from hil.cycle_model.evidence import Point, errors_of
 from hil.cycle_model.validate import Row
 from hil.measure.measurement import Measurement
+
+
+def evidence_tables(points: Sequence[Point]) -> list[Table]:
+    """Every published figure beside the model's, and the errors in and out of the fit."""
+    rows = Table("about", "code", "measured on", title="published figures beside the model", title_justify="left")
+    for heading in ("published", "modelled", "error"):
+        rows.add_column(heading, justify="right")
+    rows.add_column("fit")
+    for point in points:
+        rows.add_row(
+            point.about, point.code, point.board, f"{point.published:,.6g} {point.unit}",
+            f"{point.modelled:,.6g} {point.unit}", f"{point.error_pct:+.1f} %", _in_or_out(point.held_out),
+        )  # fmt: skip
+    errors = Table("about", "fit", title="errors", title_justify="left")
+    for heading in ("rows", "mean", "worst"):
+        errors.add_column(heading, justify="right")
+    for item in errors_of(points):
+        errors.add_row(
+            item.about, _in_or_out(item.held_out), str(item.count), f"{item.mean_pct:.1f} %", f"{item.max_pct:.1f} %"
+        )
+    return [rows, errors]
+
+
+def _in_or_out(held_out: bool) -> str:
+    return "out" if held_out else "in"
 
 
 def row_tables(rows: Sequence[Row]) -> list[Table]:

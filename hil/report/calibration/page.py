@@ -9,7 +9,8 @@ from jinja2 import Template
 from markupsafe import Markup
 
 from hil.calibration.result import ArenaMap, CalibrationResult
-from hil.report.calibration import arena, cycles, fits, headline, latency, memory, tables
+from hil.cycle_model.evidence import all_points
+from hil.report.calibration import arena, cycles, evidence, fits, headline, latency, memory, tables
 from hil.report.calibration.series import Series, by_input_shape, linear_r2, series_of
 from hil.report.charts import numbers
 from hil.report.failures import failures_table
@@ -29,6 +30,7 @@ class Figures:
     memory: tuple[Markup, ...]
     arena: Markup
     cycles: Markup | None
+    evidence: Markup | None
 
 
 def render(result: CalibrationResult) -> str:
@@ -55,6 +57,7 @@ def render(result: CalibrationResult) -> str:
         fits=tables.fits_table(result),
         paths=tables.paths_table(result),
         cycles=None if result.cycles is None else cycles.tables_of(result.cycles),
+        evidence=None if result.cycles is None else evidence.evidence_table(all_points()),
         groups=tables.groups_table(by_input_shape(series), result.unit),
         memory=tables.memory_table(result),
         code=tables.code_table(result),
@@ -76,6 +79,7 @@ def _figures(result: CalibrationResult, series: Series, r2: float) -> Figures:
         memory=tuple(memory.stack_figure(stack) for stack in (memory.flash_stack(result), memory.ram_stack(result))),
         arena=arena.arena_figure(result.arena_map),
         cycles=None if result.cycles is None else cycles.cycles_figure(result.cycles),
+        evidence=None if result.cycles is None else evidence.evidence_figure(all_points()),
     )
 
 
