@@ -46,7 +46,8 @@ def calibrate(
     """Measure `samples` networks of the µNAS space on `board`, fit, validate; the same call goes on where it stopped.
 
     `folder` (default: runs/BOARD-RUNTIME-VIA) gets calibration.toml, result.json, report.html and store.sqlite. `seed`
-    draws the networks of the `population`; `workers` processes measure (default: cores, or connected boards). Other parameters: `Harness`.
+    draws the networks of the `population` (``budget`` or ``paper``); `workers` processes measure (default: cores, or
+    connected boards). Other parameters: `Harness`.
     Raises UsageError for too few samples, StoreError, what `Harness` raises, and what every measurement may.
     """
     harness = Harness(board, via=via, device=device, several=True, runtime=runtime, timer=timer)
