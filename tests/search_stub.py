@@ -18,6 +18,7 @@ from hil.measure.harness import Measured
 from hil.measure.measurement import Build, Identity, LayerTime, Measurement, Memory, Outputs
 from hil.measure.measurement import Latency as Times
 from hil.model.load import parse_model
+from hil.runtimes.base import Deployment
 from hil.search import prepare
 from hil.search.training import TrainingRequest, TrainingSetup
 from munas.cost.calibration import Calibration, CodePart, Latency, MemoryModel
@@ -79,11 +80,12 @@ class StubHarness:
     def deploy(self, data: bytes, name: str) -> Plan:
         return make_plan(parse_model(data, name))
 
-    def measure(self, data: bytes, name: str) -> Measured:
+    def measure(self, data: bytes, name: str, deployed: Deployment | None = None) -> Measured:
         self.measured.append(name)
         if self.fails is not None:
             raise self.fails
-        plan = self.deploy(data, name)
+        plan = deployed or self.deploy(data, name)
+        assert isinstance(plan, Plan)
         latency, ram, flash = self.predict(plan)
         weights = plan.weights_bytes + plan.table_bytes
         memory = Memory(
@@ -105,7 +107,7 @@ class StubHarness:
         )
         return Measured(measurement, plan, (), {"hil_conv2d": 400})
 
-    def generate(self, data: bytes, name: str, folder: Path) -> Project:
+    def generate(self, data: bytes, name: str, folder: Path, deployed: Deployment | None = None) -> Project:
         (folder / "model.c").write_text(f"// {name}\n")
         return _NO_PROJECT
 

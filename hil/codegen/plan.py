@@ -7,7 +7,7 @@ layout exists. The network's input may be overwritten once its last reader has r
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from hil.codegen.fold import Folded, Node, Place, Size, fold
@@ -84,8 +84,7 @@ class Step:
 class Plan:
     """A network ready to be generated. All figures in bytes are exact: the linker places just that."""
 
-    model_name: str
-    model_sha256: str
+    imported: Model = field(repr=False, compare=False)
     steps: tuple[Step, ...]
     buffers: tuple[Buffer, ...]
     arena_bytes: int
@@ -94,6 +93,16 @@ class Plan:
     output: Port
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
+
+    @property
+    def model_name(self) -> str:
+        """For people."""
+        return self.imported.name
+
+    @property
+    def model_sha256(self) -> str:
+        """Of the file."""
+        return self.imported.sha256
 
     @property
     def weights_bytes(self) -> int:
@@ -138,8 +147,7 @@ def make_plan(model: Model) -> Plan:
         for places in (folded.inputs, folded.outputs)
     )
     return Plan(
-        model_name=model.name,
-        model_sha256=model.sha256,
+        imported=model,
         steps=steps,
         buffers=buffers,
         arena_bytes=layout.arena,

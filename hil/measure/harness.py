@@ -26,7 +26,6 @@ from hil.link.device import Device
 from hil.measure.answers import Answers, reference_answers
 from hil.measure.measurement import Build, Identity, Latency, LayerTime, Measurement
 from hil.measure.reader import Reader
-from hil.model.load import parse_model
 from hil.model.reference import Reference
 from hil.runtimes.base import Deployment, Expected, Runtime, as_one_buffer
 from hil.runtimes.registry import DEFAULT_RUNTIME, RUNTIMES
@@ -161,11 +160,15 @@ class Harness:
                 raise
             raise ModelError(error.reason, name) from error
 
-    def measure(self, data: bytes, name: str) -> Measured:
-        """Measure the .tflite `data`; `name` is for people. Raises HilError; BudgetError when it does not fit."""
+    def measure(self, data: bytes, name: str, deployed: Deployment | None = None) -> Measured:
+        """Measure the .tflite `data`; `name` is for people, `deployed` what `deploy` made of it, if it was asked
+        before.
+
+        Raises HilError; BudgetError when it does not fit.
+        """
         clock = StageClock()
         with clock.stage("plan"):
-            plan = self.deploy(data, name)
+            plan = deployed or self.deploy(data, name)
         with clock.stage("verify"):
             wanted = self._answers(data, plan)
         with tempfile.TemporaryDirectory(prefix="munas-hil-") as folder:
@@ -209,10 +212,10 @@ class Harness:
         return modelled_latency(self.board, records, layers, banks)
 
     @contextlib.contextmanager
-    def running(self, data: bytes, name: str) -> Iterator[Running]:
+    def running(self, data: bytes, name: str, deployed: Deployment | None = None) -> Iterator[Running]:
         """Build and boot the .tflite `data`, for whoever talks to the device himself. Raises HilError."""
-        plan = self.deploy(data, name)
-        litert, own = as_one_buffer(Reference(data, parse_model(data, name)), plan), self._runtime.reference(plan)
+        plan = deployed or self.deploy(data, name)
+        litert, own = as_one_buffer(Reference(data, plan.imported), plan), self._runtime.reference(plan)
         with tempfile.TemporaryDirectory(prefix="munas-hil-") as folder:
             project, image = self._build(plan, Path(folder), StageClock())
             with self._runner.open(image.elf, self.board) as session:
@@ -222,7 +225,7 @@ class Harness:
                 yield Running(device, plan, litert, own, session.device)
 
     def _answers(self, data: bytes, plan: Deployment) -> Answers:
-        litert = as_one_buffer(Reference(data, parse_model(data, plan.model_name)), plan)
+        litert = as_one_buffer(Reference(data, plan.imported), plan)
         own = self._runtime.reference(plan)
         return reference_answers(litert, own, plan.input, self.options.inputs, self.options.seed)
 
@@ -238,9 +241,10 @@ class Harness:
                 raise BudgetError(f"{plan.model_name} on {self.board.name}: {error}", error.shortfall_bytes) from error
         return project, image
 
-    def generate(self, data: bytes, name: str, folder: Path) -> Project:
+    def generate(self, data: bytes, name: str, folder: Path, deployed: Deployment | None = None) -> Project:
         """Write the standalone project of the .tflite `data` into `folder`."""
-        return _generate(self._runtime, data, name, replace(self._project, standalone=True), folder)
+        plan = deployed or self.deploy(data, name)
+        return self._runtime.render(plan, folder, replace(self._project, standalone=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,7 +319,8 @@ def generate_project(path: Path, board: Board, options: Options, folder: Path) -
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} exists and is not an empty folder; name another one")
     project = replace(_project_options(options, find_toolchain()), standalone=True)
-    return _generate(make_runtime(board, options), read_model(path), path.stem, project, folder)
+    runtime = make_runtime(board, options)
+    return runtime.render(runtime.deploy(read_model(path), path.stem), folder, project)
 
 
 def _project_options(options: Options, toolchain: Toolchain) -> ProjectOptions:
@@ -323,7 +328,3 @@ def _project_options(options: Options, toolchain: Toolchain) -> ProjectOptions:
         return ProjectOptions(profile=options.profile, compiler=toolchain.version)
     except ValueError as error:
         raise UsageError(f"--profile: {error}") from error
-
-
-def _generate(runtime: Runtime, data: bytes, name: str, options: ProjectOptions, folder: Path) -> Project:
-    return runtime.render(runtime.deploy(data, name), folder, options)

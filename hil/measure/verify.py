@@ -30,7 +30,7 @@ from hil.jobs.store import Result, Run, Store
 from hil.measure.dataset import Dataset, Takes, load_dataset
 from hil.measure.harness import Harness, Running
 from hil.measure.measurement import Identity
-from hil.model.load import parse_model
+from hil.runtimes.base import Deployment
 
 SHOWN = 20  # indices of differing inputs in the report
 ATTEMPTS = 3  # boots in a row that may fail without an input done in between
@@ -106,7 +106,7 @@ class Verification:
 def verify(harness: Harness, request: Request, progress: Progress) -> Verification:
     """Stream the data set to the device. Raises HilError; what is stored by then is kept."""
     plan = harness.deploy(request.model, request.name)
-    model = parse_model(request.model, request.name)
+    model = plan.imported
     if len(model.inputs) != 1 or len(model.outputs) != 1:
         raise UsageError(
             f"{request.name} has {len(model.inputs)} inputs and {len(model.outputs)} outputs; a labelled set has one "
@@ -125,7 +125,7 @@ def verify(harness: Harness, request: Request, progress: Progress) -> Verificati
         resumed = len(data) - len(todo)
         progress.start(len(data), resumed)
         try:
-            _stream_all(harness, request, data, todo, lambda result: store.insert(run_id, result), progress)
+            _stream_all(harness, request, plan, data, todo, lambda result: store.insert(run_id, result), progress)
         finally:
             progress.stop()
         records = {result.sample: result.record for result in store.results(run_id) if result.sample < len(data)}
@@ -137,13 +137,14 @@ class _Keep(Protocol):
 
 
 def _stream_all(
-    harness: Harness, request: Request, data: Dataset, todo: list[int], keep: _Keep, progress: Progress
-) -> None:
+    harness: Harness, request: Request, plan: Deployment, data: Dataset, todo: list[int], keep: _Keep,
+    progress: Progress,
+) -> None:  # fmt: skip
     """Go through `todo`. When the link, the emulator or the board fails the device is booted anew, a few times."""
     failures = 0
     while todo:
         try:
-            with harness.running(request.model, request.name) as running:
+            with harness.running(request.model, request.name, plan) as running:
                 while todo:
                     keep(_verified(running, data, todo[0]))
                     del todo[0]

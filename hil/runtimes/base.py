@@ -15,7 +15,7 @@ import numpy as np
 from hil.build.sources import Library, Project
 from hil.codegen.plan import Port
 from hil.codegen.render import Options
-from hil.model.network import OpKind
+from hil.model.network import Model, OpKind
 from hil.model.reference import Int8Array
 from munas.cost.kernels import KernelVariant, Work
 
@@ -38,6 +38,11 @@ class Step(Protocol):
 
 class Deployment(Protocol):
     """A network as a runtime will execute it. Byte counts of flash leave out code."""
+
+    @property
+    def imported(self) -> Model:
+        """The model as it was imported from the file: whoever has a deployment need not parse it again."""
+        ...
 
     @property
     def model_name(self) -> str: ...

@@ -36,9 +36,9 @@ class ExportHarness(Protocol):
 
     def deploy(self, data: bytes, name: str) -> Deployment: ...
 
-    def measure(self, data: bytes, name: str) -> Measured: ...
+    def measure(self, data: bytes, name: str, deployed: Deployment | None = None) -> Measured: ...
 
-    def generate(self, data: bytes, name: str, folder: Path) -> Project: ...
+    def generate(self, data: bytes, name: str, folder: Path, deployed: Deployment | None = None) -> Project: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +76,14 @@ def emit(network: Network, about: Mapping[str, Any]) -> None:
     write_text(network.folder / ARCHITECTURE_FILE, json.dumps(document, indent=2, allow_nan=False) + "\n")
 
 
-def _generate(network: Network, harness: ExportHarness) -> None:
+def _generate(network: Network, harness: ExportHarness, plan: Deployment) -> None:
     """Write the firmware's folder, which is complete or not there."""
     try:
         scratch = Path(tempfile.mkdtemp(prefix=f".{FIRMWARE_FOLDER}-", dir=network.folder))
     except OSError as error:
         raise _unwritable(network.folder, error) from error
     try:
-        harness.generate(network.tflite, network.name, scratch)
+        harness.generate(network.tflite, network.name, scratch, plan)
         target = network.folder / FIRMWARE_FOLDER
         shutil.rmtree(target, ignore_errors=True)
         scratch.chmod(0o755)
@@ -120,8 +120,8 @@ def verified(network: Network, harness: ExportHarness, store: SearchStore) -> Ve
     Raises InfrastructureError when the surroundings fail: the same command then goes on here.
     """
     try:
-        _generate(network, harness)
         plan = harness.deploy(network.tflite, network.name)
+        _generate(network, harness, plan)
     except ModelError as error:
         return str(error)
     works = tuple(step.work for step in plan.steps)
@@ -129,7 +129,7 @@ def verified(network: Network, harness: ExportHarness, store: SearchStore) -> Ve
     found = _stored(store.document(key), harness.identity)
     if found is None:
         try:
-            measured = harness.measure(network.tflite, network.name)
+            measured = harness.measure(network.tflite, network.name, plan)
         except (BudgetError, TargetFaultError) as error:
             (network.folder / MEASUREMENT_FILE).unlink(missing_ok=True)
             return str(error)

@@ -39,8 +39,12 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """Ready to be generated. `flatbuffer` has int8 inputs and outputs (hil.runtimes.tflm.extract.core_of)."""
+    """Ready to be generated. `flatbuffer` has int8 inputs and outputs (hil.runtimes.tflm.extract.core_of).
 
+    `imported` is the file's model, `model` the flatbuffer's.
+    """
+
+    imported: Model
     model: Model
     container: Container
     flatbuffer: bytes
@@ -99,6 +103,7 @@ def make_network(data: bytes, name: str) -> Network:
     _check(model, len(container.operators))
     arena = measure_arena(container, model)
     return Network(
+        imported=original,
         model=model,
         container=container,
         flatbuffer=flatbuffer,
