@@ -33,9 +33,13 @@ from typing import ClassVar
 
 
 class HilError(Exception):
-    """Base of all errors raised on purpose; `exit_status` is what the command line returns."""
+    """Base of all errors raised on purpose; `exit_status` is what the command line returns.
+
+    `transcript` is the file with what went over the serial line, where something did.
+    """
 
     exit_status: ClassVar[int] = 3
+    transcript: str = ""
 
 
 class UsageError(HilError):

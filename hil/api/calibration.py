@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hil.api.harness import Harness, Model, board_of, content_of, modelled_as, via_of
@@ -61,11 +61,12 @@ def calibrated(
 ) -> CalibrationRun:  # fmt: skip
     """`calibrate` with a harness that is there already."""
     board, options = harness.board, harness.options
+    place = run_folder(board, options, population) if folder is None else Path(folder)
     request = Request(
         board=board,
         identity=harness.identity,
-        measurer=HarnessFactory(board, options),
-        folder=run_folder(board, options, population) if folder is None else Path(folder),
+        measurer=HarnessFactory(board, replace(options, transcripts=place / "transcripts")),
+        folder=place,
         samples=samples,
         seed=seed,
         workers=workers or len(options.devices) or os.cpu_count() or 1,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import re
 import shutil
@@ -12,6 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hil.errors import BudgetError, BuildError, ToolMissing
+from hil.logs import command_line
+
+_log = logging.getLogger("hil.build")
 
 INSTALL_GCC = "apt-get install gcc-arm-none-eabi libnewlib-arm-none-eabi"
 _TIMEOUT_S = 300.0
@@ -59,6 +63,7 @@ def run_tool(command: Sequence[str | Path], cwd: Path | None = None) -> str:
     otherwise, with the first error line of the tool.
     """
     words = [str(word) for word in command]
+    _log.info("%s", command_line(words))
     try:
         done = subprocess.run(
             words, cwd=cwd, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT_S,

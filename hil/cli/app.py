@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import errno
+import functools
+import inspect
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
 from hil.boards.board import Board, Via, load_board
 from hil.boards.sizes import typed_size_bytes
-from hil.errors import InfrastructureError, UsageError
+from hil.errors import HilError, InfrastructureError, UsageError
+from hil.logs import configure
 from hil.terminal import SafeConsole
 from hil.version import VERSION
 
@@ -21,7 +25,52 @@ if TYPE_CHECKING:
     from hil.api.harness import Harness
     from hil.targets.place import Place
 
-app = typer.Typer(
+
+VerboseOption = Annotated[
+    int, typer.Option("--verbose", "-v", count=True, help="Show what is run; twice: the serial line as well.")
+]
+LogOption = Annotated[
+    Path | None, typer.Option("--log", metavar="FILE", help="Write what is run, and the serial line, into FILE.")
+]
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class App(typer.Typer):
+    """Commands that all take ``-v`` and ``--log``."""
+
+    def command(self, *args: Any, **kwargs: Any) -> Callable[[Command], Command]:
+        """See typer."""
+        register = super().command(*args, **kwargs)
+
+        def decorate(function: Command) -> Command:
+            register(_logged(function))
+            return function
+
+        return decorate
+
+
+def _logged(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function` with two more options, which are dealt with before it runs."""
+
+    @functools.wraps(function)
+    def run(*args: Any, verbose: int, log: Path | None, **kwargs: Any) -> Any:
+        if verbose or log is not None:
+            configure(verbose, log)
+        return function(*args, **kwargs)
+
+    signature = inspect.signature(function, eval_str=True)
+    more = [
+        inspect.Parameter("verbose", inspect.Parameter.KEYWORD_ONLY, default=0, annotation=VerboseOption),
+        inspect.Parameter("log", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=LogOption),
+    ]
+    parameters = [*signature.parameters.values(), *more]
+    run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {item.name: item.annotation for item in parameters}
+    return run
+
+
+app = App(
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -121,6 +170,11 @@ def chosen_watch(board: Board, via: Via, asked: bool | None) -> Literal["off", "
     if reason is not None:
         console.print(f"no modelled cycles, instruction counts only: {reason}", highlight=False, soft_wrap=True)
     return "beside" if reason is None else "off"
+
+
+def failure_text(error: HilError) -> str:
+    """The message of `error`, and where the serial transcript is."""
+    return f"{error}; serial transcript: {error.transcript}" if error.transcript else str(error)
 
 
 def emit_json(document: Any) -> None:

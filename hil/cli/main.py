@@ -13,7 +13,7 @@ from typing import NoReturn
 import typer
 
 from hil.cli import compare, config, device, inspect, loop, search, timing, verify  # noqa: F401 (they register their commands)
-from hil.cli.app import app
+from hil.cli.app import app, failure_text
 from hil.errors import HilError, InfrastructureError
 from hil.terminal import inert, printable, printable_lines
 
@@ -37,7 +37,7 @@ def main() -> None:
     try:
         status = command.main(standalone_mode=False)
     except HilError as error:
-        _fail(str(error), error.exit_status)
+        _fail(failure_text(error), error.exit_status)
     except (KeyboardInterrupt, typer.Abort):
         _fail("interrupted", _INTERRUPTED)
     except typer.Exit as stop:

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from hil.cli.app import DEFAULT_RUNTIME, JsonOption, RuntimeOption, app, console, emit_json
+from hil.cli.app import DEFAULT_RUNTIME, App, JsonOption, RuntimeOption, app, console, emit_json
 from hil.errors import CheckFailed
 
-timing = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The model behind modelled cycles.")
+timing = App(no_args_is_help=True, rich_markup_mode=None, help="The model behind modelled cycles.")
 app.add_typer(timing, name="timing")
 
 

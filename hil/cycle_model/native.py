@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import shlex
 import shutil
@@ -13,6 +14,9 @@ from hil.cache import cached_folder, digest
 from hil.cycle_model.description import load_description
 from hil.cycle_model.tables import render_tables
 from hil.errors import BuildError, ToolMissing
+from hil.logs import command_line
+
+_log = logging.getLogger("hil.cycle_model")
 
 INSTALL_CC = "apt-get install gcc libc6-dev"
 
@@ -68,6 +72,7 @@ def _probe_compiler(command: str, path: str) -> tuple[str, str]:
 
 
 def _run(command: list[str]) -> str:
+    _log.info("%s", command_line(command))
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT_S, stdin=subprocess.DEVNULL,

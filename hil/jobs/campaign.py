@@ -35,6 +35,7 @@ from hil.errors import (
     ToolMissing,
 )
 from hil.jobs.store import Result, Status, Store
+from hil.logs import as_the_parent_does
 
 Job = Callable[[int], Result]
 """Does one sample. Runs in a worker; a HilError of the sample's own (ModelError, BudgetError, TargetFaultError, ...)
@@ -307,9 +308,11 @@ def _stop_workers(pool: list[_Worker]) -> None:
 
 def _worker_main(pipe: Connection, factory: JobFactory, parent: int) -> None:
     _die_with_parent(parent)
+    as_the_parent_does()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the main process decides
     signal.signal(signal.SIGTERM, _on_sigterm)
-    signal.signal(signal.SIGHUP, _on_sigterm)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # under nohup it is, and the campaign goes on
+        signal.signal(signal.SIGHUP, _on_sigterm)
     job: Job | None = None
     while True:
         try:

@@ -18,6 +18,7 @@ from hil.link import protocol
 from hil.link.mlperf_protocol import BaseTiming, bracketed, parse_base_reply, parse_buffer
 from hil.link.protocol import DeviceIdentity, MemoryMap, MemoryReport, RefusalCode, RunReply
 from hil.link.session import Exchange, InputLost, Refused, refuse_errors
+from hil.link.transcript import Transcript
 from hil.link.transport import POLL_S, Endless, Found, PortVanished, ReconnectingPort, SerialPort, Timeouts
 from hil.patterns import Pattern
 
@@ -32,12 +33,14 @@ Parsed = TypeVar("Parsed")
 
 
 class Device:
-    """One device on `port`, which it owns from now on. Not for several threads."""
+    """One device on `port`, which it owns from now on. Not for several threads. `transcript` gets what is said."""
 
-    def __init__(self, port: SerialPort, timeouts: Timeouts | None = None) -> None:
+    def __init__(
+        self, port: SerialPort, timeouts: Timeouts | None = None, transcript: Transcript | None = None
+    ) -> None:
         self.timeouts = timeouts or Timeouts()
         self.retries = 0  # commands that had to be sent again, for reports
-        self._exchange = Exchange(port, self.timeouts)
+        self._exchange = Exchange(port, self.timeouts, Transcript() if transcript is None else transcript)
         self._identity: tuple[DeviceIdentity, MemoryMap] | None = None
         self._present: Pattern | bytes | None = None
         self._lost = False  # the device has forgotten its input

@@ -14,6 +14,7 @@ from typing import TypeVar
 from hil.errors import LinkTimeout, ProtocolError
 from hil.link import protocol
 from hil.link.protocol import Refusal
+from hil.link.transcript import Transcript
 from hil.link.transport import Channel, Found, SerialPort, Timeouts
 
 PINGS = 3  # that a device may leave unanswered before it counts as dead
@@ -46,10 +47,10 @@ class InputRefused(InputLost, Refused):
 class Exchange:
     """Commands and replies at `port`, which it owns from now on."""
 
-    def __init__(self, port: SerialPort, timeouts: Timeouts) -> None:
+    def __init__(self, port: SerialPort, timeouts: Timeouts, transcript: Transcript) -> None:
         self.astray = False  # what comes next may answer a former command
         self._timeouts = timeouts
-        self._channel = Channel(port, timeouts)
+        self._channel = Channel(port, timeouts, transcript)
         # Replies to a former session at this port must not fit either.
         self._sequence = (os.getpid() ^ time.monotonic_ns() >> 20) & 0xFFFF
 

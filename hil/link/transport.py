@@ -17,6 +17,7 @@ from serial import Serial, SerialException
 
 from hil.errors import LinkError, LinkTimeout, ProtocolError
 from hil.link import protocol
+from hil.link.transcript import Transcript
 
 READY_S = 0.5  # for ``m-ready`` behind a complete reply
 BAUD = 115_200
@@ -161,9 +162,10 @@ class Reply:
 class Channel:
     """Commands out and lines in over `port`, which it owns. Raises LinkError for a port that dies."""
 
-    def __init__(self, port: SerialPort, timeouts: Timeouts) -> None:
+    def __init__(self, port: SerialPort, timeouts: Timeouts, transcript: Transcript) -> None:
         self.port = port
         self._timeouts = timeouts
+        self._transcript = transcript
         self._pending = bytearray()
         self._set_up()
 
@@ -173,8 +175,10 @@ class Channel:
 
     def send(self, text: str) -> None:
         """Send the command `text`."""
+        data = f"{text}{protocol.TERMINATOR}".encode("ascii")
+        self._transcript.sent(data)
         try:
-            self.port.write(f"{text}{protocol.TERMINATOR}".encode("ascii"))
+            self.port.write(data)
         except (SerialException, OSError) as error:
             raise LinkError(f"the serial port died while sending {text[:40]!r}: {error}") from error
 
@@ -247,9 +251,11 @@ class Channel:
 
     def _read(self) -> bytes:
         try:
-            return self.port.read(max(1, self.port.in_waiting))
+            data = self.port.read(max(1, self.port.in_waiting))
         except (SerialException, OSError) as error:
             raise LinkError(f"the serial port died while waiting for the device: {error}") from error
+        self._transcript.received(data)
+        return data
 
     def drain(self, quiet_s: float) -> None:
         """Throw away what arrives until nothing has for `quiet_s`. Raises ProtocolError when that never happens."""

@@ -16,6 +16,7 @@ from hil.boards.board import Board, Via
 from hil.build.image import Image, build_library, compile_model, flags_text, kernel_functions, link
 from hil.build.sources import Project
 from hil.build.toolchain import Toolchain, find_toolchain
+from hil.cache import cache_dir
 from hil.codegen.render import DEFAULT_PROFILE
 from hil.codegen.render import Options as ProjectOptions
 from hil.cycle_model.modelled import ModelledLatency, constants_id, modelled_latency
@@ -23,6 +24,7 @@ from hil.cycle_model.record import InferenceRecord
 from hil.errors import BudgetError, HilError, InfrastructureError, ModelError, TargetFaultError, UsageError
 from hil.files import read_regular
 from hil.link.device import Device
+from hil.link.transcript import Transcript
 from hil.measure.answers import Answers, reference_answers
 from hil.measure.measurement import Build, Identity, Latency, LayerTime, Measurement
 from hil.measure.reader import Reader
@@ -45,7 +47,8 @@ class Options:
 
     `devices` are the boards to use via hardware, whichever is free. `modelled`: whether a timing model watches, and
     its cycles stand beside the timer's figures, or in their place ("timer"). `profile` is the MLPerf model id that the
-    firmware answers with; it also decides in which form MLPerf's `db` gives the input.
+    firmware answers with; it also decides in which form MLPerf's `db` gives the input. `transcripts` is the folder for
+    what went over the serial line of measurements that failed; default: one in the cache.
     """
 
     via: Via = "qemu"
@@ -55,6 +58,7 @@ class Options:
     devices: tuple[Connected, ...] = ()
     modelled: Literal["off", "beside", "timer"] = "off"
     profile: str = DEFAULT_PROFILE
+    transcripts: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,11 +175,11 @@ class Harness:
             plan = deployed or self.deploy(data, name)
         with clock.stage("verify"):
             wanted = self._answers(data, plan)
-        with tempfile.TemporaryDirectory(prefix="munas-hil-") as folder:
-            project, image = self._build(plan, Path(folder), clock)
+        with self._workshop(name) as (folder, transcript):
+            project, image = self._build(plan, folder, clock)
             with clock.stage("boot"), contextlib.ExitStack() as opened:
                 session = opened.enter_context(self._runner.open(image.elf, self.board))
-                device = Device(session.port, session.timeouts)
+                device = Device(session.port, session.timeouts, transcript)
                 _refuse_complaints(device.wait_ready(), name, self.board)
                 running = opened.pop_all()
             with running, clock.stage("run"):
@@ -216,13 +220,26 @@ class Harness:
         """Build and boot the .tflite `data`, for whoever talks to the device himself. Raises HilError."""
         plan = deployed or self.deploy(data, name)
         litert, own = as_one_buffer(Reference(data, plan.imported), plan), self._runtime.reference(plan)
-        with tempfile.TemporaryDirectory(prefix="munas-hil-") as folder:
-            project, image = self._build(plan, Path(folder), StageClock())
+        with self._workshop(name) as (folder, transcript):
+            project, image = self._build(plan, folder, StageClock())
             with self._runner.open(image.elf, self.board) as session:
-                device = Device(session.port, session.timeouts)
+                device = Device(session.port, session.timeouts, transcript)
                 _refuse_complaints(device.wait_ready(), name, self.board)
                 Reader(session, device, plan, project, image).check(device.identity())
                 yield Running(device, plan, litert, own, session.device)
+
+    @contextlib.contextmanager
+    def _workshop(self, name: str) -> Iterator[tuple[Path, Transcript]]:
+        """A folder for the build, and a transcript that is kept when what happens inside fails."""
+        transcript = Transcript()
+        try:
+            with tempfile.TemporaryDirectory(prefix="munas-hil-") as folder:
+                yield Path(folder), transcript
+        except HilError as error:
+            if len(transcript):
+                kept = transcript.save(self.options.transcripts or cache_dir() / "transcripts", name)
+                error.transcript = "" if kept is None else str(kept)
+            raise
 
     def _answers(self, data: bytes, plan: Deployment) -> Answers:
         litert = as_one_buffer(Reference(data, plan.imported), plan)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import signal
@@ -15,7 +16,10 @@ from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
 
 from hil.errors import FlashError, ToolMissing
+from hil.logs import command_line
 from hil.targets.process import GUARD
+
+_log = logging.getLogger("hil.targets")
 
 FLASH_TIMEOUT_S = 60.0  # a megabyte takes 15 s through an ST-LINK
 BREAK_S = 0.25
@@ -48,6 +52,7 @@ def run_probe(command: Sequence[str], what: str, install: str, timeout_s: float)
     program = shutil.which(command[0])
     if program is None:
         raise ToolMissing(command[0], install)
+    _log.info("%s", command_line(command))
     # Where it can be had: a program whose owner was killed would go on flashing a board that is no longer locked.
     guard = [*GUARD, str(os.getpid())] if shutil.which(GUARD[0]) else []
     try:

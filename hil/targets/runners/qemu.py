@@ -7,6 +7,7 @@ pty exists but the machine does not; we open the pty, then let it build the mach
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import select
@@ -28,9 +29,12 @@ from hil.cycle_model.observer import TimingObserver
 from hil.errors import HilError, LinkError, LinkTimeout, RunnerError, TargetFaultError, ToolMissing
 from hil.link.device import Timeouts
 from hil.link.transport import open_port
+from hil.logs import command_line
 from hil.targets.process import GUARD, GUARD_INSTALL
 from hil.targets.runners.base import Session, no_records
 from hil.timers import TIMERS
+
+_log = logging.getLogger("hil.targets")
 
 QEMU = "qemu-system-arm"
 START_TIMEOUT_S = 20.0  # for QEMU itself; it takes 0.05 s on an idle machine
@@ -119,6 +123,7 @@ class _Emulator:
         self._what = what
         self._pending = b""
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed in stop)
+        _log.info("%s", command_line(command))
         try:
             # A session of its own: Ctrl-C is for us to handle, not for QEMU to die of first.
             self._process = subprocess.Popen(

@@ -6,6 +6,7 @@ with a stand-in, what Renode makes of the platform files is not.
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import signal
@@ -23,10 +24,13 @@ from hil.boards.board import Board
 from hil.errors import BoardError, HilError, LinkError, LinkTimeout, ProtocolError, RunnerError, ToolMissing
 from hil.link.device import POLL_S, Timeouts
 from hil.link.transport import open_port
+from hil.logs import command_line
 from hil.resources import firmware_dir
 from hil.targets.process import GUARD, GUARD_INSTALL
 from hil.targets.runners.base import Session
 from hil.timers import TIMERS
+
+_log = logging.getLogger("hil.targets")
 
 VARIABLE = "RENODE_PATH"
 # Not in the package index; 1.16 is the first whose cycle counter is exact (firmware/renode/README.md).
@@ -144,6 +148,7 @@ class _Renode:
             self._output.close()
             raise ToolMissing(GUARD[0], GUARD_INSTALL)
         words = [*GUARD, str(os.getpid()), *command, *ARGUMENTS, "-e", f"include @{folder}/run.resc"]
+        _log.info("%s", command_line(words))
         try:
             self._process = subprocess.Popen(
                 words, stdin=subprocess.PIPE, stdout=self._output, stderr=subprocess.STDOUT, bufsize=0,
