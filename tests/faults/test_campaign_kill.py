@@ -18,6 +18,7 @@ import pytest
 
 from hil.jobs.campaign import run_campaign
 from hil.jobs.store import Result, Run, Store
+from tests.signals import INTERRUPTIBLE
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,7 +50,7 @@ class Slow:
 
 def start(folder: Path) -> subprocess.Popen[bytes]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, __file__, str(folder), str(SAMPLES)]
+    command = [*INTERRUPTIBLE, sys.executable, __file__, str(folder), str(SAMPLES)]
     return subprocess.Popen(command, env=environment, start_new_session=True)
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from tests.contract.processes import children, gone
 from tests.firmware import images
+from tests.signals import INTERRUPTIBLE
 
 pytestmark = [pytest.mark.firmware, pytest.mark.qemu, pytest.mark.slow]
 
@@ -24,7 +25,7 @@ sys.path.insert(0, {root!r})
 from hil.boards.board import load_board
 from hil.link.device import Device
 from hil.targets.runners.qemu import QemuRunner
-from hil.link.protocol import Pattern, PatternKind
+from hil.patterns import Pattern, PatternKind
 
 with QemuRunner().open(Path({image!r}), load_board("mps2-an386")) as session:
     device = Device(session.port, session.timeouts)
@@ -47,7 +48,8 @@ def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def child(script: Path) -> Iterator[subprocess.Popen[str]]:
     """That program, running."""
-    process = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command = [*INTERRUPTIBLE, sys.executable, str(script)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     yield process
     process.kill()
     process.communicate()

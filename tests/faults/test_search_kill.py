@@ -22,6 +22,7 @@ import pytest
 from munas.search.store import SearchStore
 from munas.search.study import SearchSettings, run_search
 from munas.search.trial import Task, TrialResult
+from tests.signals import INTERRUPTIBLE
 from tests.stub_trainer import ASSESSOR, BOUNDS, PRELOAD, StubTrainer
 
 pytestmark = pytest.mark.slow
@@ -35,7 +36,7 @@ TROUBLE = {5: "raise", 11: "exit"}
 def running(folder: Path, trials: int, workers: int, hangs: int = -1) -> Iterator[subprocess.Popen[bytes]]:
     """The search as a process that leads a session; killed at the end if it still runs."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, __file__, str(folder), str(trials), str(workers), str(hangs)]
+    command = [*INTERRUPTIBLE, sys.executable, __file__, str(folder), str(trials), str(workers), str(hangs)]
     with subprocess.Popen(command, env=environment, start_new_session=True) as main:
         try:
             yield main

@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hil.terminal import SafeConsole, inert, printable
+from tests.signals import INTERRUPTIBLE
 
 ROOT = Path(__file__).resolve().parents[2]
 HOSTILE = "\x1b[31mred\x1b]0;title\x07\r\u202eltr\x9b2J"
@@ -80,7 +81,7 @@ def test_no_module_prints_by_another_way() -> None:
 def test_an_interrupt_while_it_starts_is_no_traceback() -> None:
     """At several moments of the start: before, in and after the imports of the commands."""
     code = "import os; os.write(2, b'up\\n'); import sys; sys.argv = ['munas-hil', 'doctor']; "
-    words = [sys.executable, "-c", f"from hil.entry import main; {code}main()"]
+    words = [*INTERRUPTIBLE, sys.executable, "-c", f"from hil.entry import main; {code}main()"]
     for delay_s in (0.05, 0.3, 1.0):
         with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
             assert process.stderr is not None
