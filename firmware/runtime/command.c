@@ -235,7 +235,7 @@ void hil_feed(uint8_t byte)
     if (byte == (uint8_t)HIL_WIRE_TERMINATOR) {
         line[line_size] = '\0';
         if (line_spoilt) {
-            hil_error("Command too long or not text");
+            hil_error(HIL_WIRE_UNREADABLE);
         } else if (!unframe()) {
             hil_error(HIL_WIRE_DAMAGED);
         } else {

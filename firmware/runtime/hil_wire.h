@@ -15,6 +15,7 @@
 #define HIL_WIRE_UNKNOWN_COMMAND "Unknown command: "
 #define HIL_WIRE_FAULT "fault"
 #define HIL_WIRE_FRAME_MARK '#'
+#define HIL_WIRE_UNREADABLE "Command too long or not text"
 #define HIL_WIRE_DAMAGED "Damaged command"
 
 #define HIL_WIRE_CMD_ID "id"

@@ -312,19 +312,15 @@ def _give_up(error: LinkError, failures: Sequence[LinkError]) -> None:
     last = failures[-1] if failures else None
     if error is last or isinstance(error, PortVanished):
         raise error  # no answer to a ping either, or a port that cannot be opened again
-    if isinstance(error, Refused) and isinstance(last, Refused) and error.refusal == last.refusal and _is_meant(error):
-        raise error  # a refusal that comes twice is meant
+    if isinstance(error, Refused) and not error.refusal.is_of_the_line:
+        if isinstance(last, Refused) and error.refusal == last.refusal:
+            raise error  # a refusal that comes twice is meant
     for kind, most in ((_is_long, MAX_LONG), (_is_death, MAX_DIED)):
         if kind(error) and sum(map(kind, failures)) == most - 1:
             raise error
     if len(failures) == ATTEMPTS - 1:
         text = f"{error} (after {ATTEMPTS} attempts)"
         raise (type(error)(text, error.refusal) if isinstance(error, Refused) else type(error)(text)) from error
-
-
-def _is_meant(error: Refused) -> bool:
-    """Whether it refuses what was sent, and not what a line made of it."""
-    return error.refusal.code is not RefusalCode.DAMAGED
 
 
 def _is_long(error: LinkError) -> bool:

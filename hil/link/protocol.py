@@ -119,6 +119,7 @@ class RefusalCode(Enum):
     """
 
     DAMAGED = "Damaged command"  # its frame does not fit
+    UNREADABLE = "Command too long or not text"
     UNKNOWN_COMMAND = "Unknown command: "
     INPUT_INCOMPLETE = "Input incomplete"
     INPUT_SPENT = "Input spent"
@@ -139,6 +140,17 @@ class Refusal:
     def about(self) -> str:
         """What stands behind the words of the code: the unknown command's name, for one."""
         return self.text.removeprefix(self.code.value)
+
+    @property
+    def is_of_the_line(self) -> bool:
+        """Whether the line, and not the host, made the command that is refused.
+
+        The host sends commands of the extension, framed and of a length that the device takes: all of it that may be
+        unknown is the word ``hil`` itself, to firmware that is not ours.
+        """
+        if self.code is RefusalCode.UNKNOWN_COMMAND:
+            return self.about.partition(" ")[0] != "hil"
+        return self.code in (RefusalCode.DAMAGED, RefusalCode.UNREADABLE)
 
 
 # --- commands ---------------------------------------------------------------------------------------------------
@@ -353,6 +365,7 @@ def render_header() -> str:
         f'#define HIL_WIRE_UNKNOWN_COMMAND "{RefusalCode.UNKNOWN_COMMAND.value}"',
         f'#define HIL_WIRE_FAULT "{FAULT}"',
         f"#define HIL_WIRE_FRAME_MARK '{FRAME_MARK}'",
+        f'#define HIL_WIRE_UNREADABLE "{RefusalCode.UNREADABLE.value}"',
         f'#define HIL_WIRE_DAMAGED "{RefusalCode.DAMAGED.value}"',
         "",
         *(f'#define HIL_WIRE_CMD_{name} "{text}"' for name, text in COMMANDS.items()),

@@ -346,3 +346,24 @@ def test_a_reply_to_another_command_is_not_taken() -> None:
 
     with pytest.raises(ProtocolError):
         Device(Behind(lambda _: None), SHORT).memory()
+
+
+@pytest.mark.parametrize("said", ["Command too long or not text", "Unknown command: hjl", "Damaged command"])
+def test_damage_twice_in_a_row_is_the_lines_fault(said: str) -> None:
+    """None of these can be meant of a command that the host sent: it is sent again until it arrives."""
+    answers = [[f"e-[{said}]"], [f"e-[{said}]"], list(IDENTITY)]
+    port = ScriptedPort(lambda _: answers.pop(0))
+    assert Device(port, SHORT).identity().build_id == BUILD
+    assert port.log == ["hil id"] * 3
+
+
+def test_a_line_that_damages_everything_ends() -> None:
+    port = ScriptedPort(lambda _: ["e-[Command too long or not text]"])
+    with pytest.raises(ProtocolError, match="after 10 attempts"):
+        Device(port, SHORT).identity()
+
+
+def test_stock_firmware_is_recognised_after_two_answers() -> None:
+    port = ScriptedPort(lambda _: ["e-[Unknown command: hil]"])
+    assert not Device(port, SHORT).has_extension()
+    assert port.log == ["hil id"] * 2
