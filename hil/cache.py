@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hil.errors import InfrastructureError
-from munas.cache import CacheError, cache_dir, digest, filled_folder
+from munas.cache import CacheError, cache_dir, digest, filled_folder, make_private
 
-__all__ = ["cache_dir", "cached_folder", "digest"]
+__all__ = ["cache_dir", "cached_folder", "digest", "make_private"]
 
 
 def cached_folder(kind: str, key: str, fill: Callable[[Path], None]) -> Path:

@@ -19,7 +19,8 @@
      │    ├── LinkError                    the serial link failed
      │    │    ├── LinkTimeout             nothing (or too little) came back in time
      │    │    └── ProtocolError           what came back is not the protocol
-     │    ├── TargetFaultError             the firmware faulted (HardFault, stack overflow, lock-up)
+     │    ├── TargetFaultError             the firmware faulted (HardFault, stack overflow)
+     │    │    └── CoreLockedUp            ... in its fault handler, or before it had one
      │    └── StoreError                   results file corrupt, disk full
      └── CheckFailed                   1   a verification or a limit failed
 
@@ -154,6 +155,10 @@ class TargetFaultError(InfrastructureError):
 
     def __reduce__(self) -> tuple[type[TargetFaultError], tuple[str, dict[str, int]]]:
         return type(self), (str(self), self.registers)
+
+
+class CoreLockedUp(TargetFaultError):
+    """The core locked up: it faulted in its fault handler, or before there was one."""
 
 
 class StoreError(InfrastructureError):

@@ -5,9 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, is_dataclass
 from functools import lru_cache
@@ -29,6 +27,7 @@ from munas.files import (
 )
 from munas.files import read_json as _read_json
 from munas.files import read_toml as _read_toml
+from munas.scratch import replacing
 
 __all__ = [
     "FOREIGN", "MAX_JSON_BYTES", "MAX_TOML_BYTES", "FileError", "opened_regular", "parse_json", "parse_toml",
@@ -77,16 +76,10 @@ def write_text(path: Path, text: str) -> None:
     """Replace `path` in one step: a reader, or a full disk, never leaves half a file."""
     if path.exists() and not path.is_file():
         raise StoreError(f"{path} exists and is not a file, so it is not replaced; name another one")
-    scratch: str | None = None
     try:
-        handle, scratch = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(scratch, 0o644)
-        os.replace(scratch, path)
+        with replacing(path) as file:
+            file.write(text.encode("utf-8"))
     except OSError as error:
-        if scratch is not None:
-            Path(scratch).unlink(missing_ok=True)
         raise StoreError(
             f"{path} cannot be written: {error.strerror}; free space and run the same command again,"
             " all measurements are kept"

@@ -8,6 +8,7 @@ process first opens it. A damaged entry is made again. The folder must be the us
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import stat
@@ -20,7 +21,7 @@ from pathlib import Path
 import platformdirs
 
 from munas.files import FileError, opened_regular, read_json
-from munas.scratch import sweep_scratch, scratch_name
+from munas.scratch import scratch_name, sweep_scratch
 
 MANIFEST = ".manifest.json"
 _MAX_MANIFEST_BYTES = 1 << 20
@@ -63,13 +64,12 @@ def filled_folder(target: Path, fill: Callable[[Path], None]) -> Path:
     """The entry `target`, whose content `fill` builds in a temporary folder when it is not there or damaged.
 
     The finished folder is synced and moved into place atomically. Of two processes that build the same entry, the first
-    one wins and the other uses its result. Raises CacheError when the cache cannot be written, or others may write to it.
+    one wins and the other uses its result. Raises CacheError when the cache cannot be written, or others may do so.
     """
     try:
-        _require_private(target.parent)
+        make_private(target.parent)
         if target.is_dir() and not damage_of(target):
             return target
-        target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         sweep_scratch(target.parent)
         scratch = Path(tempfile.mkdtemp(prefix=scratch_name(target.name[:12]), dir=target.parent))
     except CacheError:
@@ -168,8 +168,6 @@ def _facts(path: Path) -> list[int | str]:
 
 def _seal(folder: Path) -> None:
     """Write the manifest; then everything is on the disk."""
-    import json
-
     listed = {}
     for path in _files(folder):
         listed[str(path.relative_to(folder))] = _facts(path)
@@ -191,21 +189,25 @@ def _sync(path: Path) -> None:
 # --- the folder ---------------------------------------------------------------------------------------------------
 
 
-def _require_private(folder: Path) -> None:
-    """Raise CacheError where others own, or may write to, the part of the way to `folder` that is the cache's."""
+def make_private(folder: Path) -> None:
+    """Make `folder`, and what is the cache's of the way to it, for the user alone.
+
+    Raises CacheError where others own it or may write to it, and OSError.
+    """
     root = cache_dir()
-    parts = [folder, *folder.parents]
-    ours = parts[: parts.index(root) + 1] if root in parts else [folder]
-    for path in ours:
-        try:
-            found = path.stat()
-        except OSError:
-            continue  # it is made below, for us alone
+    ours = [folder]
+    while root in folder.parents and ours[-1] != root:
+        ours.append(ours[-1].parent)
+    ours[-1].parent.mkdir(parents=True, exist_ok=True)
+    for path in reversed(ours):
+        path.mkdir(mode=0o700, exist_ok=True)
+        found = path.stat()
         if found.st_uid != os.geteuid():
             raise CacheError(f"the cache folder {path} belongs to another user; remove it or set MUNAS_HIL_CACHE")
         if found.st_mode & 0o022:
             raise CacheError(
-                f"others may write to the cache folder {path}, whose content is run; chmod go-w it or set MUNAS_HIL_CACHE"
+                f"others may write to the cache folder {path}, and its content is run; chmod go-w it, or set "
+                "MUNAS_HIL_CACHE"
             )
 
 
@@ -213,8 +215,10 @@ def entries() -> list[Entry]:
     """All entries of the cache, verified anew. Raises CacheError for a folder that is not the user's alone."""
     root, found = cache_dir(), []
     for kind in _ENTRY_KINDS:
-        _require_private(root / kind)
-        for path in sorted((root / kind).glob("[!.]*")) if (root / kind).is_dir() else ():
+        if not (root / kind).is_dir():
+            continue
+        make_private(root / kind)
+        for path in sorted((root / kind).glob("[!.]*")):
             if path.is_dir():
                 _verified.pop(path, None)
                 size = sum(item.lstat().st_size for item in path.rglob("*"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from hil.build.sources import LINK_FLAGS, Group, Library, Project
 from hil.build.toolchain import Toolchain, run_tool
 from hil.cache import cached_folder, digest
 from hil.errors import BudgetError
+from munas.scratch import scratch_folder
 
 ARCHIVE = "libhil.a"
 _COMPILE_JOBS = 2
@@ -88,8 +88,8 @@ def link(project: Project, model_object: Path, archive: Path, toolchain: Toolcha
 
 def kernel_functions(kernel: str, library: Library, archive: Path, toolchain: Toolchain) -> dict[str, int]:
     """What the linker keeps of the library for the function `kernel` alone: bytes of flash by name."""
-    with tempfile.TemporaryDirectory(prefix="munas-hil-") as folder:
-        elf = Path(folder) / "kernel.elf"
+    with scratch_folder("kernel") as folder:
+        elf = folder / "kernel.elf"
         entry = (f"-Wl,-e,{kernel}", f"-Wl,-u,{kernel}")
         run_tool([toolchain.gcc, *library.core_flags, *LINK_FLAGS, *entry, archive, "-o", elf])
         return read_kept(elf)

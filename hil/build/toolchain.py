@@ -12,12 +12,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hil.errors import BudgetError, BuildError, ToolMissing
+from hil.errors import BudgetError, BuildError, InfrastructureError, ToolMissing
 from hil.logs import command_line
 
 _log = logging.getLogger("hil.build")
 
 INSTALL_GCC = "apt-get install gcc-arm-none-eabi libnewlib-arm-none-eabi"
+# By these a user's environment would put other headers, libraries and programs into a build without its knowing.
+COMPILER_VARIABLES = (
+    "CPATH", "C_INCLUDE_PATH", "CPLUS_INCLUDE_PATH", "OBJC_INCLUDE_PATH", "LIBRARY_PATH", "COMPILER_PATH",
+    "GCC_EXEC_PREFIX", "GCC_COMPARE_DEBUG", "DEPENDENCIES_OUTPUT", "SUNPRO_DEPENDENCIES", "SOURCE_DATE_EPOCH",
+    "LD_RUN_PATH", "LDEMULATION", "COLLECT_GCC_OPTIONS", "COLLECT_LTO_WRAPPER",
+)  # fmt: skip
 _TIMEOUT_S = 300.0
 _OVERFLOW = re.compile(r"region [`'](\w+)' overflowed by (\d+) bytes?")  # "1 byte"
 
@@ -33,7 +39,13 @@ class Toolchain:
 
 def find_toolchain() -> Toolchain:
     """The cross compiler on the PATH (or ``$MUNAS_HIL_GCC``). Raises ToolMissing or BuildError."""
-    return _probe(os.environ.get("MUNAS_HIL_GCC") or "arm-none-eabi-gcc", os.environ.get("PATH", ""))
+    named, path = os.environ.get("MUNAS_HIL_GCC"), os.environ.get("PATH", "")
+    if not named:
+        return _probe("arm-none-eabi-gcc", path)
+    try:
+        return _probe(named, path)
+    except InfrastructureError as error:
+        raise BuildError(f"MUNAS_HIL_GCC={named} is no Arm compiler: {error}; correct or unset it") from error
 
 
 @functools.lru_cache(maxsize=8)
@@ -48,6 +60,9 @@ def _probe(name: str, path: str) -> Toolchain:
     first_line = run_tool([gcc, "--version"]).splitlines()
     if not first_line:
         raise BuildError(f"{gcc} --version printed nothing; reinstall it with: {INSTALL_GCC}")
+    machine = run_tool([gcc, "-dumpmachine"]).strip()
+    if not machine.startswith("arm-"):
+        raise BuildError(f"{gcc} compiles for {machine or 'an unknown machine'}")
     probe = run_tool(
         [gcc, "-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16", "-print-file-name=libc.a"]
     )
@@ -100,7 +115,7 @@ def _bytes(number: int) -> str:
 
 def _environment(words: Sequence[str]) -> dict[str, str]:
     """Messages in English. Temporary files beside the output: a killed compiler cannot delete them, its caller does."""
-    environment = {**os.environ, "LC_ALL": "C"}
+    environment = {key: value for key, value in os.environ.items() if key not in COMPILER_VARIABLES} | {"LC_ALL": "C"}
     if "-o" in words[:-1]:
         environment["TMPDIR"] = os.path.dirname(os.path.abspath(words[words.index("-o") + 1]))
     return environment

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import statistics
-import tempfile
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from hil.boards.board import Board
@@ -15,6 +13,7 @@ from hil.errors import InfrastructureError
 from hil.jobs.campaign import Progress, run_campaign
 from hil.jobs.store import Store
 from hil.measure.harness import Harness, HarnessFactory, Options
+from munas.scratch import scratch_folder
 
 STAGES = ("draw", "write", "plan", "generate", "compile", "link", "boot", "run", "verify")
 
@@ -52,10 +51,10 @@ def run_bench(
 ) -> BenchResult:
     """Measure `samples` networks into a store that is thrown away. Raises what `run_campaign` raises."""
     harness = Harness(board, options)  # compiles kernels and runtime when they are not cached: not part of the figure
-    with tempfile.TemporaryDirectory(prefix="munas-hil-bench-") as folder:
-        request = Request(board, harness.identity, HarnessFactory(board, options), Path(folder), samples, seed, workers)
+    with scratch_folder("bench") as folder:
+        request = Request(board, harness.identity, HarnessFactory(board, options), folder, samples, seed, workers)
         factory = SampleJobFactory(request.measurer, seed, request.limits)
-        with Store(Path(folder) / "store.sqlite") as store:
+        with Store(folder / "store.sqlite") as store:
             run_id = store.run_id(request.run)
             summary = run_campaign(store, run_id, range(samples), factory, workers=workers, progress=progress)
             records = [from_result(result) for result in store.results(run_id) if result.status == "ok"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -14,6 +14,7 @@ from hil.cycle_model.plugin import find_plugin
 from hil.cycle_model.record import InferenceRecord, RecordReader
 from hil.cycle_model.regions import find_regions
 from hil.errors import RunnerError
+from munas.scratch import scratch_folder
 
 
 class TimingObserver:
@@ -26,14 +27,15 @@ class TimingObserver:
     def __init__(self, board: Board, program: str) -> None:
         self._board = board
         self._plugin = find_plugin(program)
-        self._folder = tempfile.TemporaryDirectory(prefix="munas-hil-timing-")
+        self._stack = ExitStack()
+        self._folder = self._stack.enter_context(scratch_folder("timing"))
         self._runs = 0
         self._reader: RecordReader | None = None
 
     def arguments(self, image: Path) -> list[str]:
         """Words for the command line that runs `image`. Raises BuildError when `image` is not our firmware."""
         self._runs += 1
-        board, records = self._board, Path(self._folder.name) / f"records-{self._runs}"
+        board, records = self._board, self._folder / f"records-{self._runs}"
         self._reader = RecordReader(records)
         options = engine_options(
             board.timing or Timing(),
@@ -56,7 +58,7 @@ class TimingObserver:
 
     def close(self) -> None:
         """Remove the records."""
-        self._folder.cleanup()
+        self._stack.close()
 
     def __enter__(self) -> Self:
         return self

@@ -312,9 +312,9 @@ def _give_up(error: LinkError, failures: Sequence[LinkError]) -> None:
     last = failures[-1] if failures else None
     if error is last or isinstance(error, PortVanished):
         raise error  # no answer to a ping either, or a port that cannot be opened again
-    if isinstance(error, Refused) and not error.refusal.is_of_the_line:
-        if isinstance(last, Refused) and error.refusal == last.refusal:
-            raise error  # a refusal that comes twice is meant
+    is_meant = isinstance(error, Refused) and not error.refusal.is_of_the_line
+    if is_meant and isinstance(last, Refused) and error.refusal == last.refusal:  # type: ignore[attr-defined]
+        raise error  # it comes twice
     for kind, most in ((_is_long, MAX_LONG), (_is_death, MAX_DIED)):
         if kind(error) and sum(map(kind, failures)) == most - 1:
             raise error

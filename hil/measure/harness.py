@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,7 +20,16 @@ from hil.codegen.render import DEFAULT_PROFILE
 from hil.codegen.render import Options as ProjectOptions
 from hil.cycle_model.modelled import ModelledLatency, constants_id, modelled_latency
 from hil.cycle_model.record import InferenceRecord
-from hil.errors import BudgetError, HilError, InfrastructureError, ModelError, TargetFaultError, UsageError
+from hil.errors import (
+    BudgetError,
+    CoreLockedUp,
+    HilError,
+    InfrastructureError,
+    ModelError,
+    RunnerError,
+    TargetFaultError,
+    UsageError,
+)
 from hil.files import read_regular
 from hil.link.device import Device
 from hil.link.transcript import Transcript
@@ -33,9 +41,10 @@ from hil.runtimes.base import Deployment, Expected, Runtime, as_one_buffer
 from hil.runtimes.registry import DEFAULT_RUNTIME, RUNTIMES
 from hil.targets.detect import Connected
 from hil.targets.place import make_runner
-from hil.targets.runners.base import Runner
+from hil.targets.runners.base import Runner, Session
 from hil.timers import MODELLED, TIMERS
 from munas.cost.calibration import KernelCode
+from munas.scratch import scratch_folder
 
 MAX_MODEL_BYTES = 64 * 1024 * 1024
 MIN_INPUTS = 8
@@ -178,9 +187,7 @@ class Harness:
         with self._workshop(name) as (folder, transcript):
             project, image = self._build(plan, folder, clock)
             with clock.stage("boot"), contextlib.ExitStack() as opened:
-                session = opened.enter_context(self._runner.open(image.elf, self.board))
-                device = Device(session.port, session.timeouts, transcript)
-                _refuse_complaints(device.wait_ready(), name, self.board)
+                session, device = opened.enter_context(self._booted(image, name, transcript))
                 running = opened.pop_all()
             with running, clock.stage("run"):
                 reader = Reader(session, device, plan, project, image)
@@ -204,6 +211,23 @@ class Harness:
         )
         return Measured(measurement, plan, figures.answers, image.functions)
 
+    @contextlib.contextmanager
+    def _booted(self, image: Image, name: str, transcript: Transcript) -> Iterator[tuple[Session, Device]]:
+        """A session whose device has said that it is ready. Raises HilError."""
+        has_booted = False
+        try:
+            with self._runner.open(image.elf, self.board) as session:
+                device = Device(session.port, session.timeouts, transcript)
+                said = device.wait_ready()
+                has_booted = True
+                _refuse_complaints(said, name, self.board)
+                yield session, device
+        except CoreLockedUp as error:
+            if has_booted:
+                raise
+            # Nothing of the network has run yet: neither it nor its sample is to blame.
+            raise RunnerError(f"{error}; before its boot message: the firmware's build is broken") from error
+
     def _modelled(self, records: Sequence[InferenceRecord], layers: int, ram_bytes: int) -> ModelledLatency | None:
         if self.options.modelled == "off":
             return None
@@ -222,9 +246,7 @@ class Harness:
         litert, own = as_one_buffer(Reference(data, plan.imported), plan), self._runtime.reference(plan)
         with self._workshop(name) as (folder, transcript):
             project, image = self._build(plan, folder, StageClock())
-            with self._runner.open(image.elf, self.board) as session:
-                device = Device(session.port, session.timeouts, transcript)
-                _refuse_complaints(device.wait_ready(), name, self.board)
+            with self._booted(image, name, transcript) as (session, device):
                 Reader(session, device, plan, project, image).check(device.identity())
                 yield Running(device, plan, litert, own, session.device)
 
@@ -233,8 +255,8 @@ class Harness:
         """A folder for the build, and a transcript that is kept when what happens inside fails."""
         transcript = Transcript()
         try:
-            with tempfile.TemporaryDirectory(prefix="munas-hil-") as folder:
-                yield Path(folder), transcript
+            with scratch_folder("build") as folder:
+                yield folder, transcript
         except HilError as error:
             if len(transcript):
                 kept = transcript.save(self.options.transcripts or cache_dir() / "transcripts", name)

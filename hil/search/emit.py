@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-import tempfile
+import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from hil.runtimes.base import Deployment
 from hil.search.recalibrate import Verified
 from munas.arch.graph import Shape
 from munas.arch.space import AnyArchitecture, to_dict
+from munas.scratch import replacing
 from munas.search.store import SearchStore
 
 NETWORKS = "networks"  # folder of all finalists, in the run folder
@@ -78,15 +78,15 @@ def emit(network: Network, about: Mapping[str, Any]) -> None:
 
 def _generate(network: Network, harness: ExportHarness, plan: Deployment) -> None:
     """Write the firmware's folder, which is complete or not there."""
+    scratch = network.folder / f".{FIRMWARE_FOLDER}-{uuid.uuid4().hex}"
     try:
-        scratch = Path(tempfile.mkdtemp(prefix=f".{FIRMWARE_FOLDER}-", dir=network.folder))
+        scratch.mkdir()
     except OSError as error:
         raise _unwritable(network.folder, error) from error
     try:
         harness.generate(network.tflite, network.name, scratch, plan)
         target = network.folder / FIRMWARE_FOLDER
         shutil.rmtree(target, ignore_errors=True)
-        scratch.chmod(0o755)
         scratch.rename(target)
     except OSError as error:
         raise _unwritable(network.folder, error) from error
@@ -95,15 +95,8 @@ def _generate(network: Network, harness: ExportHarness, plan: Deployment) -> Non
 
 
 def _write_bytes(path: Path, data: bytes) -> None:
-    handle, scratch = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.chmod(scratch, 0o644)
-        os.replace(scratch, path)
-    except BaseException:
-        Path(scratch).unlink(missing_ok=True)
-        raise
+    with replacing(path) as file:
+        file.write(data)
 
 
 def _unwritable(folder: Path, error: OSError) -> InfrastructureError:

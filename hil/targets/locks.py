@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from hil.cache import cache_dir
+from hil.cache import cache_dir, make_private
 from hil.errors import DeviceBusy, InfrastructureError
 
 _POLL_S = 0.1
@@ -19,10 +19,10 @@ def _open(device: str) -> int:
     # Hashed, because a serial number may be a path.
     path = cache_dir() / "locks" / f"{hashlib.sha256(device.encode()).hexdigest()[:16]}.lock"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_private(path.parent)
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise InfrastructureError(f"cannot make the lock file {path}: {error.strerror}") from error
+        raise InfrastructureError(f"cannot make the lock file {path}: {error.strerror or error}") from error
 
 
 def _owner(lock: int) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import uuid
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from munas.cache import CacheError, cache_dir, digest, filled_folder
+from munas.cache import CacheError, cache_dir, digest, discard, filled_folder
 from munas.data import chars74k, cifar10, speech_commands
 from munas.data.dataset import FORMAT, Dataset, EntryError, binary, open_entry, write_entry
 from munas.data.fingerprint import fingerprint
@@ -90,20 +88,8 @@ def _cached(loader: Loader, sources: Sources, root: Path) -> Dataset:
         except EntryError as error:
             if attempt == _ATTEMPTS - 1:
                 raise DatasetError(f"the cache entry of {loader.name} is damaged: {error}; remove it") from error
-            _discard(target)
+            discard(target)
     raise AssertionError
-
-
-def _discard(folder: Path) -> None:
-    """Moves a damaged entry out of the way in one step, as others may be looking at it, and then removes it."""
-    aside = folder.with_name(f".{uuid.uuid4().hex}")
-    try:
-        folder.rename(aside)
-    except FileNotFoundError:
-        return  # another process was faster
-    except OSError as error:
-        raise CacheError(f"cannot replace the damaged cache entry {folder}: {error.strerror}") from error
-    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _prepared(loader: Loader, sources: Sources) -> tuple[dict[str, Any], dict[str, Labelled]]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
 
-from munas.cache import digest
+from munas.cache import digest, make_private
 from munas.data.loader import Sources
 from munas.errors import DatasetError
+from munas.scratch import replacing
 
 SETTLED_S = 2.0
 """Only files last changed longer ago are remembered: a file system's clock may be too coarse to tell a later change."""
@@ -68,12 +68,6 @@ def _sha256(path: Path) -> str:
 
 
 def _write(note: Path, text: str) -> None:
-    note.parent.mkdir(parents=True, exist_ok=True)
-    handle, scratch = tempfile.mkstemp(prefix=".", dir=note.parent)
-    try:
-        with os.fdopen(handle, "w") as stream:
-            stream.write(text)
-        Path(scratch).replace(note)
-    except OSError:
-        Path(scratch).unlink(missing_ok=True)
-        raise
+    make_private(note.parent)
+    with replacing(note) as stream:
+        stream.write(text.encode("ascii"))

@@ -15,7 +15,7 @@ from hil.boards.board import load_board
 from hil.build.elf import read_sizes
 from hil.build.image import build_library, compile_model, link
 from hil.build.sources import find_cmsis, library
-from hil.build.toolchain import find_toolchain
+from hil.build.toolchain import find_toolchain, run_tool
 from hil.cache import cached_folder
 from hil.codegen.plan import make_plan
 from hil.codegen.project import Options as ProjectOptions
@@ -174,3 +174,36 @@ def test_a_different_weight_is_a_different_build(tmp_path: Path) -> None:
         render(plan, board, "qemu", cmsis, tmp_path / str(seed)).build_id for seed, plan in enumerate(plans)
     )
     assert first != second
+
+
+def test_an_emptied_library_does_not_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing refers to the start-up code but the linker script: without it the core would lock up."""
+    monkeypatch.setenv("MUNAS_HIL_CACHE", str(tmp_path))
+    harness = Harness(load_board("mps2-an386"), Options())
+    (archive,) = (tmp_path / "library").glob("*/libhil.a")
+    archive.write_bytes(b"!<arch>\n")
+    with pytest.raises(BuildError, match=r"hil_reset|vector table"):
+        harness.measure(small_network(2), "emptied")
+
+
+@pytest.mark.parametrize("variable", ["CPATH", "C_INCLUDE_PATH", "COMPILER_PATH", "GCC_EXEC_PREFIX", "LIBRARY_PATH"])
+def test_the_compilers_environment_does_not_reach_a_build(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    planted = tmp_path / "planted"
+    planted.mkdir()
+    (planted / "stdint.h").write_text("#error planted\n")
+    for tool in ("as", "ld", "cc1"):
+        (planted / tool).write_text("#!/bin/sh\nexit 66\n")
+        (planted / tool).chmod(0o755)
+    monkeypatch.setenv(variable, f"{planted}/")
+    source = tmp_path / "a.c"
+    source.write_text("#include <stdint.h>\nint32_t one(void) { return 1; }\n")
+    run_tool([find_toolchain().gcc, "-mcpu=cortex-m4", "-c", source, "-o", tmp_path / "a.o"])
+
+
+@pytest.mark.parametrize("named", ["/nowhere/gcc", "/bin/true", "/bin/false", "gcc"])
+def test_a_wrong_compiler_is_named(monkeypatch: pytest.MonkeyPatch, named: str) -> None:
+    monkeypatch.setenv("MUNAS_HIL_GCC", named)
+    with pytest.raises(BuildError, match=f"MUNAS_HIL_GCC={named} is no Arm compiler"):
+        find_toolchain()

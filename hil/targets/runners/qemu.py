@@ -26,7 +26,7 @@ import serial
 
 from hil.boards.board import Board
 from hil.cycle_model.observer import TimingObserver
-from hil.errors import HilError, LinkError, LinkTimeout, RunnerError, TargetFaultError, ToolMissing
+from hil.errors import CoreLockedUp, HilError, LinkError, LinkTimeout, RunnerError, ToolMissing
 from hil.link.device import Timeouts
 from hil.link.transport import open_port
 from hil.logs import command_line
@@ -208,7 +208,7 @@ class _Emulator:
         if lockup:
             registers = _registers(text)
             shown = " ".join(f"{name}=0x{value:08x}" for name, value in registers.items())
-            return TargetFaultError(f"the core locked up ({self._what}): {lockup[1]}; {shown}", registers)
+            return CoreLockedUp(f"the core locked up ({self._what}): {lockup[1]}; {shown}", registers)
         status = self._process.returncode
         how = f"signal {signal.Signals(-status).name}" if status is not None and status < 0 else f"status {status}"
         said = "; ".join(text.splitlines())[:300] or "it said nothing"

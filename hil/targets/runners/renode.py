@@ -29,6 +29,7 @@ from hil.resources import firmware_dir
 from hil.targets.process import GUARD, GUARD_INSTALL
 from hil.targets.runners.base import Session
 from hil.timers import TIMERS
+from munas.scratch import scratch_folder
 
 _log = logging.getLogger("hil.targets")
 
@@ -112,8 +113,7 @@ class RenodeRunner:
         if not image.is_file():
             raise RunnerError(f"the image {image.name} does not exist")
         command = self._command or find_renode()
-        with tempfile.TemporaryDirectory(prefix="munas-hil-renode-") as name:
-            folder = Path(name)
+        with scratch_folder("renode") as folder:
             shutil.copyfile(platform, folder / "platform.repl")
             shutil.copyfile(image, folder / "image.elf")
             (folder / "run.resc").write_text(script_text(folder, board), encoding="utf-8")
