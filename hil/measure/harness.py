@@ -15,7 +15,7 @@ from hil.boards.board import Board, Via
 from hil.build.image import Image, build_library, compile_model, flags_text, kernel_functions, link
 from hil.build.sources import Project
 from hil.build.toolchain import Toolchain, find_toolchain
-from hil.cache import cache_dir
+from hil.cache import cache_dir, make_private
 from hil.codegen.render import DEFAULT_PROFILE
 from hil.codegen.render import Options as ProjectOptions
 from hil.cycle_model.modelled import ModelledLatency, constants_id, modelled_latency
@@ -259,7 +259,7 @@ class Harness:
                 yield folder, transcript
         except HilError as error:
             if len(transcript):
-                kept = transcript.save(self.options.transcripts or cache_dir() / "transcripts", name)
+                kept = transcript.save(self.options.transcripts or _transcripts(), name)
                 error.transcript = "" if kept is None else str(kept)
             raise
 
@@ -300,6 +300,14 @@ class HarnessFactory:
         """For the other devices, which do not include serial number `device`; None when there are none."""
         others = tuple(item for item in self.options.devices if item.serial_number != device)
         return replace(self, options=replace(self.options, devices=others)) if others else None
+
+
+def _transcripts() -> Path:
+    """Where transcripts are kept unless the user names a folder."""
+    folder = cache_dir() / "transcripts"
+    with contextlib.suppress(OSError):  # whoever writes there says so
+        make_private(folder)
+    return folder
 
 
 def _refuse_complaints(said: Sequence[str], name: str, board: Board) -> None:

@@ -176,9 +176,7 @@ def test_a_scratch_folder_is_gone_at_the_end() -> None:
 
 
 def run(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "hil", "cache", *words], capture_output=True, text=True, check=False
-    )
+    return subprocess.run([sys.executable, "-m", "hil", "cache", *words], capture_output=True, text=True, check=False)
 
 
 def test_the_command_shows_verifies_and_clears(folder: Path) -> None:
