@@ -258,6 +258,17 @@ typedef struct {
 
 int hil_resize_bilinear(const void *op);
 
+/* Bytes of the arena that live from one inference to the next: what they hold at first, or (0) `fill` in all. */
+typedef struct {
+    int8_t *data;
+    const int8_t *initial;
+    uint32_t bytes;
+    int32_t fill;
+} hil_state_t;
+
+void hil_restore(const hil_state_t *states, uint32_t count);
+
+_Static_assert(sizeof(hil_state_t) == 16, "hil/codegen/plan.py counts on it");
 _Static_assert(sizeof(hil_step_t) == 8, "munas/cost/variants.py counts on it");
 _Static_assert(sizeof(hil_conv_t) == 44, "munas/cost/variants.py counts on it");
 _Static_assert(sizeof(hil_dense_t) == 28, "munas/cost/variants.py counts on it");

@@ -18,7 +18,7 @@ typedef struct {
     int8_t output_zero_point;
     float output_scale;
     float input_scale;
-    uint32_t arena_kept; /* bytes at the end of the arena that live from one inference to the next; 0 but for TFLM */
+    uint32_t arena_kept; /* bytes at the end of the arena that live from one inference to the next; 0 but for TFLM and states */
 } hil_model_t;
 
 extern const hil_model_t hil_model;
@@ -34,7 +34,8 @@ typedef void (*hil_mark_fn)(uint32_t layer);
 /* Runs the network on the input in the arena. 0, or 1 + index of the layer whose kernel refused. */
 int hil_model_infer(hil_mark_fn mark);
 
-/* Both are only there for a model that needs them. */
+/* All are only there for a model that needs them. */
+void hil_model_reset(void) __attribute__((weak));          /* states to what they are before the first inference */
 int hil_model_setup(void) __attribute__((weak));           /* once, after start-up; not 0: no inference will run */
 uint32_t hil_model_arena_used(void) __attribute__((weak)); /* bytes that the interpreter says it uses of the arena */
 

@@ -198,6 +198,9 @@ static void place_bytes(uint8_t *to)
 
 void hil_input_place(void)
 {
+    if (hil_model_reset) { /* or an answer would depend on the inferences before it */
+        hil_model_reset();
+    }
     input.answered = false;
     if (input.is_bytes) {
         place_bytes(arena_input());

@@ -71,12 +71,15 @@ class Folded:
     """Nodes in a topological order, bytes by storage, and where the network's inputs and outputs are.
 
     All inputs lie in one storage, one after the other, and so do all outputs: the device has one buffer for each side.
+    `states` are storages that live from one inference to the next, with their initial bytes; the nodes' order is then
+    the one in which they have to run.
     """
 
     nodes: tuple[Node, ...]
     sizes: Mapping[int, int]
     inputs: tuple[Place, ...]
     outputs: tuple[Place, ...]
+    states: tuple[tuple[int, bytes], ...]
 
 
 def size_of(tensor: Tensor) -> Size:
@@ -128,7 +131,9 @@ def fold(model: Model) -> Folded:
     used = {number for node in nodes for number in (*node.inputs, node.output)}
     inputs = tuple(storage.place(index) for index in model.inputs)
     used |= {place.storage for place in inputs}
-    return Folded(tuple(nodes), {number: storage.size(number) for number in used}, inputs, places)
+    states = tuple((storage.place(tensor).storage, initial) for tensor, initial in model.states)
+    used |= {number for number, _ in states}
+    return Folded(tuple(nodes), {number: storage.size(number) for number in used}, inputs, places, states)
 
 
 class _Storage:
@@ -138,6 +143,7 @@ class _Storage:
         self._model = model
         self._sizes = {tensor.index: tensor.size_bytes for tensor in model.tensors if tensor.data is None}
         self._place = {index: (index, 0) for index in self._sizes}
+        self._states = {index for index, _ in model.states}
         if len(model.inputs) > 1:
             number = self.new(0)
             for place in _consecutive(model.inputs, model, number, _VIEW_ALIGNMENT):
@@ -174,6 +180,8 @@ class _Storage:
 
     def is_whole(self, tensor: int) -> bool:
         number, offset = self._place[tensor]
+        if number in self._states:
+            return False
         return offset == 0 and self._sizes[number] == self._model.tensors[tensor].size_bytes
 
 
@@ -223,8 +231,8 @@ def _assembled(
 
 
 def _live(model: Model) -> list[Op]:
-    """Operators that the output depends on, in the model's order."""
-    needed = set(model.outputs)
+    """Operators that outputs and states depend on, in the model's order."""
+    needed = {*model.outputs, *(index for index, _ in model.states)}
     live = []
     for op in reversed(model.ops):
         if needed.intersection(op.outputs):

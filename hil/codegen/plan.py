@@ -15,12 +15,17 @@ from hil.codegen.layer import Layer, Lowered
 from hil.codegen.lower import lower
 from hil.model.network import Model, OpKind
 from munas.cost.kernels import KernelVariant, Work, align
-from munas.memory.layout import Layout, plan_memory
-from munas.memory.problem import Problem, Schedule
+from munas.memory.layout import Layout, place, plan_memory
+from munas.memory.problem import Problem, Schedule, order_peak
 from munas.memory.problem import Step as MemoryStep
 
 ALIGNMENT_BYTES = 4
 """Of every buffer in the arena: im2col buffers hold 16-bit elements that are read two at a time."""
+
+
+STATE_TABLE_BYTES = 16  # hil_state_t of hil_kernels.h
+STATE_CODE_BYTES = 96
+"""Flash for the code that puts states back, which networks without them do not link; never less than it takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,21 @@ class Port:
     shape: tuple[int, ...]
     scale: float
     zero_point: int
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Bytes of the arena that live from one inference to the next, and what they hold before the first one."""
+
+    offset: int
+    initial: bytes
+    storage: int
+
+    @property
+    def fill(self) -> int | None:
+        """The value of all of its int8 elements, None where they differ."""
+        first = self.initial[0]
+        return (first ^ 128) - 128 if self.initial == bytes([first]) * len(self.initial) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +113,12 @@ class Plan:
     output: Port
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
+    states: tuple[State, ...] = ()
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes at the end of the arena that live from one inference to the next."""
+        return sum(align(len(state.initial), ALIGNMENT_BYTES) for state in self.states)
 
     @property
     def model_name(self) -> str:
@@ -107,12 +133,14 @@ class Plan:
     @property
     def weights_bytes(self) -> int:
         """Flash of weights, biases and multipliers."""
-        return sum(step.weights_bytes for step in self.steps)
+        initial = sum(align(len(state.initial)) for state in self.states if state.fill is None)
+        return initial + sum(step.weights_bytes for step in self.steps)
 
     @property
     def table_bytes(self) -> int:
         """Flash of the tables that describe the layers."""
-        return sum(step.table_bytes for step in self.steps)
+        states = STATE_CODE_BYTES + STATE_TABLE_BYTES * len(self.states) if self.states else 0
+        return states + sum(step.table_bytes for step in self.steps)
 
     @property
     def macs(self) -> int:
@@ -135,15 +163,21 @@ def make_plan(model: Model) -> Plan:
     lowered = [lower(model, node) for node in folded.nodes]
     numbers = {storage: number for number, storage in enumerate(_storages(folded))}
     problem = _problem(folded, lowered, numbers)
-    schedule, layout = plan_memory(problem)
+    if folded.states:
+        schedule, layout = _with_states(problem, folded, numbers)
+    else:
+        schedule, layout = plan_memory(problem)
     order = schedule.order
     steps = tuple(
         _step(position, folded.nodes[index], lowered[index], numbers, layout, index)
         for position, index in enumerate(order)
     )
-    buffers = _buffers(problem, schedule, layout)
+    states = tuple(
+        State(layout.offsets[numbers[storage]], initial, numbers[storage]) for storage, initial in folded.states
+    )
+    buffers = _buffers(problem, schedule, layout) + _state_buffers(states, len(steps) - 1)
     inputs, outputs = (
-        tuple(_port(model, place, numbers[place.storage], layout) for place in places)
+        tuple(_port(model, item, numbers[item.storage], layout) for item in places)
         for places in (folded.inputs, folded.outputs)
     )
     return Plan(
@@ -156,12 +190,14 @@ def make_plan(model: Model) -> Plan:
         output=_buffer(outputs),
         inputs=inputs,
         outputs=outputs,
+        states=states,
     )
 
 
 def _storages(folded: Folded) -> list[int]:
     """Storage in the order in which it comes up; the network's input first."""
-    found = dict.fromkeys(place.storage for place in folded.inputs)
+    found = dict.fromkeys(item.storage for item in folded.inputs)
+    found |= dict.fromkeys(storage for storage, _ in folded.states)
     for node in folded.nodes:
         found |= dict.fromkeys([*node.inputs, node.output])
     return list(found)
@@ -171,19 +207,50 @@ def _problem(folded: Folded, lowered: list[Lowered], numbers: dict[int, int]) ->
     sizes = [0] * len(numbers)
     for storage, number in numbers.items():
         sizes[number] = align(folded.sizes[storage], ALIGNMENT_BYTES)
+    states = {storage for storage, _ in folded.states}
+    for storage in states:
+        sizes[numbers[storage]] = 0  # they have a place of their own, behind all else
     steps = []
     for node, low in zip(folded.nodes, lowered, strict=True):
         steps.append(
             MemoryStep(
                 inputs=tuple(dict.fromkeys(numbers[storage] for storage in node.inputs)),
-                output=numbers[node.output],
+                output=_made_by(node, states, numbers, sizes),
                 scratch=align(low.work.scratch_bytes, ALIGNMENT_BYTES),
                 in_place=tuple(numbers[storage] for storage in low.in_place),
             )
         )
-    ports = ({numbers[place.storage]: None for place in places} for places in (folded.inputs, folded.outputs))
+    ports = ({numbers[item.storage]: None for item in places} for places in (folded.inputs, folded.outputs))
     inputs, outputs = map(tuple, ports)
-    return Problem(tuple(sizes), tuple(steps), inputs, outputs)
+    return Problem(tuple(sizes), tuple(steps), (*inputs, *(numbers[storage] for storage in states)), outputs)
+
+
+def _made_by(node: Node, states: set[int], numbers: dict[int, int], sizes: list[int]) -> int:
+    """The tensor that a step makes: nothing, where it writes a state."""
+    if node.output not in states:
+        return numbers[node.output]
+    sizes.append(0)
+    return len(sizes) - 1
+
+
+def _with_states(problem: Problem, folded: Folded, numbers: dict[int, int]) -> tuple[Schedule, Layout]:
+    """The nodes in their own order, so that states are read before they are written; states behind all tensors."""
+    order = tuple(range(len(folded.nodes)))
+    layout = place(problem, order)
+    offsets, end = dict(layout.offsets), align(layout.arena, ALIGNMENT_BYTES)
+    for storage, initial in folded.states:
+        offsets[numbers[storage]] = end
+        end += align(len(initial), ALIGNMENT_BYTES)
+    kept = end - align(layout.arena, ALIGNMENT_BYTES)
+    found = replace(layout, arena=end, lower_bound=layout.lower_bound + kept, offsets=offsets)
+    return Schedule(order_peak(problem, order), order, exact=False), found
+
+
+def _state_buffers(states: tuple[State, ...], last: int) -> tuple[Buffer, ...]:
+    return tuple(
+        Buffer("tensor", state.storage, state.offset, align(len(state.initial), ALIGNMENT_BYTES), 0, last)
+        for state in states
+    )
 
 
 def _step(position: int, node: Node, low: Lowered, numbers: dict[int, int], layout: Layout, index: int) -> Step:
@@ -220,6 +287,7 @@ def _buffers(problem: Problem, schedule: Schedule, layout: Layout) -> tuple[Buff
     tensors = [
         Buffer("tensor", tensor, layout.offsets[tensor], problem.sizes[tensor], start, last[tensor], tensor in taken)
         for tensor, start in first.items()
+        if problem.sizes[tensor]
     ]
     scratch = [
         Buffer("scratch", position, layout.scratch_offsets[index], problem.steps[index].scratch, position, position)
@@ -229,9 +297,9 @@ def _buffers(problem: Problem, schedule: Schedule, layout: Layout) -> tuple[Buff
     return tuple(sorted(tensors + scratch, key=lambda item: (item.first, item.kind, item.label)))
 
 
-def _port(model: Model, place: Place, storage: int, layout: Layout) -> Port:
-    found = model.tensors[place.tensor]
-    quant, offset = found.quant, layout.offsets[storage] + place.offset
+def _port(model: Model, at: Place, storage: int, layout: Layout) -> Port:
+    found = model.tensors[at.tensor]
+    quant, offset = found.quant, layout.offsets[storage] + at.offset
     return Port(storage, offset, found.elements, found.shape, quant.scale, quant.zero_point)
 
 

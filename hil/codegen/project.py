@@ -79,6 +79,16 @@ def _model(plan: Plan) -> dict[str, Any]:
         "output": plan.output,
         "input_scale": float_literal(plan.input.scale),
         "output_scale": float_literal(plan.output.scale),
+        "states": [
+            {
+                "number": number,
+                "offset": state.offset,
+                "bytes": len(state.initial),
+                "fill": state.fill,
+            }
+            for number, state in enumerate(plan.states)
+        ],
+        "kept_bytes": plan.kept_bytes,
     }
 
 
@@ -124,16 +134,23 @@ def _value(value: Value, step: Step, offsets: dict[int, int]) -> str:
 def _arrays(plan: Plan) -> Iterator[dict[str, Any]]:
     for step in plan.steps:
         for constant in step.layer.constants:
-            size = 1 if constant.dtype == "int8_t" else 4
-            yield {
-                "layer": step.index,
-                "name": f"{constant.role}_{step.index}",
-                "dtype": constant.dtype,
-                "elements": constant.size_bytes // size,
-                "comment": constant.comment,
-                "is_text": constant.dtype == "int8_t",
-                "lines": _lines(constant),
-            }
+            yield {"layer": step.index, **_array(constant, step.index)}
+    for number, state in enumerate(plan.states):
+        if state.fill is None:
+            initial = Constant("initial", "int8_t", state.initial, "what the state holds at first")
+            yield {"layer": f"state {number}", **_array(initial, number)}
+
+
+def _array(constant: Constant, number: int) -> dict[str, Any]:
+    size = 1 if constant.dtype == "int8_t" else 4
+    return {
+        "name": f"{constant.role}_{number}",
+        "dtype": constant.dtype,
+        "elements": constant.size_bytes // size,
+        "comment": constant.comment,
+        "is_text": constant.dtype == "int8_t",
+        "lines": _lines(constant),
+    }
 
 
 def _lines(constant: Constant) -> list[str]:

@@ -25,7 +25,7 @@ where the parameters are shared. One output each:
     DenseParams          x (R * N elements), weights (M, N), bias or -1               per tensor or along axis 0
     AddParams            a, b of one shape
     BinaryParams         a, b that broadcast to the output; either may be a constant, not both
-    ConcatParams         1 to 64 tensors
+    ConcatParams         1 to 64 tensors (ASSIGN_VARIABLE: the one that is copied into a state)
     all others           x
 
 Per-channel weights of convolutions have as many scales as output channels, or one scale for all (`len(scales) == 1`).
@@ -92,6 +92,10 @@ class OpKind(StrEnum):
     QUANTIZE = "QUANTIZE"
     HARD_SWISH = "HARD_SWISH"
     TILE = "TILE"
+    CALL_ONCE = "CALL_ONCE"
+    VAR_HANDLE = "VAR_HANDLE"
+    READ_VARIABLE = "READ_VARIABLE"
+    ASSIGN_VARIABLE = "ASSIGN_VARIABLE"
     BROADCAST_TO = "BROADCAST_TO"
 
 
@@ -387,7 +391,11 @@ class Edges:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """The int8 core of a .tflite. `name` is the caller's (file stem), `sha256` that of the whole file, in hex."""
+    """The int8 core of a .tflite. `name` is the caller's (file stem), `sha256` that of the whole file, in hex.
+
+    `states` are tensors that live from one inference to the next, with what they hold before the first one. They are
+    read before ASSIGN_VARIABLE writes them.
+    """
 
     name: str
     sha256: str
@@ -396,3 +404,4 @@ class Model:
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     edges: Edges
+    states: tuple[tuple[int, bytes], ...] = ()

@@ -46,10 +46,13 @@ class Reference:
         if hashlib.sha256(data).hexdigest() != model.sha256:
             raise ValueError(f"these are not the bytes that {model.name} was imported from")
         self._model, self._data, self._worker = model, repaired(data), worker
+        self._load()
+
+    def _load(self) -> None:
         try:
-            worker.load(self, self._data)
+            self._worker.load(self, self._data)
         except (Refused, Died) as error:
-            raise _refused(model, error) from error
+            raise _refused(self._model, error) from error
 
     def run(self, inputs: Sequence[Int8Array]) -> list[Int8Array]:
         """Outputs of the core for inputs of the core: int8 arrays of the shapes of Model.inputs and Model.outputs.
@@ -57,6 +60,8 @@ class Reference:
         Raises ModelError when LiteRT refuses the inference; ReferenceDied when it dies of it.
         """
         edges = self._model.edges.outputs
+        if self._model.states:
+            self._load()  # a new interpreter has its states as they are at first
         try:
             found = self._worker.run(self, self._data, feeds(self._model, inputs), [edge.core_tensor for edge in edges])
         except (Refused, Died) as error:

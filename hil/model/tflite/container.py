@@ -60,15 +60,23 @@ class RawOperator:
 
 
 @dataclass(frozen=True, slots=True)
+class Subgraph:
+    """Tensors and operators of a graph that is not the network itself."""
+
+    tensors: tuple[RawTensor, ...]
+    operators: tuple[RawOperator, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Container:
-    """Everything of a file that matters."""
+    """Everything of a file that matters. `others` are subgraphs beside the network's."""
 
     tensors: tuple[RawTensor, ...]
     operators: tuple[RawOperator, ...]
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     size_bytes: int  # of the whole file
-    subgraphs: int = 1  # the first one is the network
+    others: tuple[Subgraph, ...] = ()
 
 
 def read_container(data: bytes) -> Container:
@@ -85,11 +93,11 @@ def read_container(data: bytes) -> Container:
     if not subgraphs:
         raise corrupt("it has no subgraph")
     buffers = [_buffer(table) for table in root.tables(4, 2 * limits.MAX_TENSORS, "buffers")]
-    subgraph = subgraphs[0]
-    tables = subgraph.tables(0, limits.MAX_TENSORS, "tensors")
-    tensors = tuple(_tensor(table, index, buffers) for index, table in enumerate(tables))
-    operators = _operators(root, subgraph, tensors)
-    inputs, outputs = subgraph.int32s(1), subgraph.int32s(2)
+    main, *others = (_subgraph(root, table, buffers) for table in subgraphs)
+    tensors = main.tensors
+    if not main.operators:
+        raise ModelError("the model has no operators")
+    inputs, outputs = subgraphs[0].int32s(1), subgraphs[0].int32s(2)
     if max(len(inputs), len(outputs)) > limits.MAX_INTERFACE:
         raise ModelError(
             f"the model has {len(inputs)} inputs and {len(outputs)} outputs; at most {limits.MAX_INTERFACE}"
@@ -97,7 +105,13 @@ def read_container(data: bytes) -> Container:
     for index in (*inputs, *outputs):
         if not 0 <= index < len(tensors):
             raise corrupt(f"tensor {index} does not exist")
-    return Container(tensors, operators, inputs, outputs, len(data), len(subgraphs))
+    return Container(tensors, main.operators, inputs, outputs, len(data), tuple(others))
+
+
+def _subgraph(root: Table, table: Table, buffers: list[memoryview]) -> Subgraph:
+    tables = table.tables(0, limits.MAX_TENSORS, "tensors")
+    tensors = tuple(_tensor(item, index, buffers) for index, item in enumerate(tables))
+    return Subgraph(tensors, _operators(root, table, tensors))
 
 
 def _buffer(table: Table) -> memoryview:
@@ -163,8 +177,6 @@ def _operators(root: Table, subgraph: Table, tensors: Sequence[RawTensor]) -> tu
             raise corrupt(f"operator code {code_index} does not exist")
         code, code_table = codes[code_index]
         operators.append(_operator(table, index, code, code_table, tensors))
-    if not operators:
-        raise ModelError("the model has no operators")
     return tuple(operators)
 
 

@@ -15,6 +15,7 @@ from hil.model.tflite.integers import fold_integers
 from hil.model.tflite.operators import IMPORTERS
 from hil.model.tflite.quantisation import activation_quantization
 from hil.model.tflite.refusals import FULL_INTEGER, check_quantised, unsupported
+from hil.model.tflite.states import STATE_KINDS, States
 from hil.model.tflite.tensors import CoreTensors
 
 _EDGE_KINDS = (OpKind.QUANTIZE, OpKind.DEQUANTIZE)
@@ -42,7 +43,8 @@ def import_model(data: bytes, name: str) -> Model:
     tensors = CoreTensors(container, integers)
     for index in inputs.tensors:
         tensors.add_input(index)
-    ops = tuple(op for operator in core for op in _import_operator(operator, tensors, dilated))
+    states = States(container, tensors)
+    ops = tuple(op for operator in core for op in _import_operator(operator, tensors, dilated, states))
     _check_outputs(tensors, outputs.tensors)
     _check_rest(container)
     tensors.check_totals()
@@ -54,6 +56,7 @@ def import_model(data: bytes, name: str) -> Model:
         inputs=tuple(_registered(tensors, index) for index in inputs.tensors),
         outputs=tuple(_registered(tensors, index) for index in outputs.tensors),
         edges=Edges(inputs.edges, outputs.edges),
+        states=states.finished(),
     )
 
 
@@ -64,13 +67,18 @@ def _registered(tensors: CoreTensors, index: int) -> int:
 
 
 def _import_operator(
-    operator: RawOperator, tensors: CoreTensors, dilated: Mapping[int, Dilated | None]
+    operator: RawOperator, tensors: CoreTensors, dilated: Mapping[int, Dilated | None], states: States
 ) -> Iterator[Op]:
     """The operators of the core that one of the file becomes."""
     if operator.index in dilated:
         found = dilated[operator.index]
         if found is not None:
             yield import_dilated(found, tensors)
+        return
+    if operator.kind in STATE_KINDS:
+        assigned = states.import_operator(operator)
+        if assigned is not None:
+            yield assigned
         return
     importer = IMPORTERS.get(operator.kind) if operator.kind is not None else None
     if operator.kind is OpKind.DEQUANTIZE:
@@ -104,14 +112,21 @@ def check_arity(operator: RawOperator) -> None:
 
 def _check_outputs(tensors: CoreTensors, outputs: tuple[int, ...]) -> None:
     for position, index in enumerate(outputs):
-        if tensors.activation(index) is None:
+        found = tensors.activation(index)
+        if found is None:
             raise ModelError(f"output {position} of the model is not computed by any operator")
+        if tensors.is_stale(found):
+            raise ModelError(f"output {position} of the model is a variable that is assigned, which is not supported")
 
 
 def _check_rest(container: Container) -> None:
     """Refuse what no operator has complained about: LiteRT would look at it nevertheless."""
-    if container.subgraphs != 1:
-        raise ModelError(f"the model has {container.subgraphs} subgraphs; supported: exactly one, without control flow")
+    calls = sum(operator.kind is OpKind.CALL_ONCE for operator in container.operators)
+    if len(container.others) > calls:
+        raise ModelError(
+            f"the model has {1 + len(container.others)} subgraphs; supported: one, without control flow, and one for "
+            "the initial values of variables"
+        )
     for index, raw in enumerate(container.tensors):
         if raw.objection:
             raise ModelError(f"tensor {index} ('{raw.name}') {raw.objection}")
@@ -182,4 +197,6 @@ def _not_int8(raw: RawTensor, what: str, neighbours: list[RawOperator]) -> Model
     advice = f"only int8 networks are supported; {FULL_INTEGER}"
     if not neighbours:
         return ModelError(f"{what} is {schema.type_name(raw.type)} and no operator uses it; {advice}")
+    if neighbours[0].kind is None:
+        return unsupported(neighbours[0])
     return neighbours[0].refuse(f"{what} of the model is {schema.type_name(raw.type)}; {advice}")

@@ -15,7 +15,6 @@ _REMEDIES = {
     "DENSIFY": "its weights are sparse; convert again without Optimize.EXPERIMENTAL_SPARSITY",
     "SVDF": "it keeps state in a variable tensor, which is not supported yet",
     "UNIDIRECTIONAL_SEQUENCE_LSTM": "convert the LSTM unrolled (keras.layers.LSTM(..., unroll=True))",
-    "CALL_ONCE": "resource variables, the state of a streaming model, are not supported yet; convert the model without",
     "SUM": "LiteRT's reference kernel takes int8 for uint8, so that no result can be verified; use a mean instead",
     "ELU": "LiteRT's reference kernels have none, so that no result can be verified; use another activation",
     "IF": "control flow is not supported",

@@ -12,7 +12,7 @@ from hil.model.tflite.flatbuffer import Flatbuffer
 
 def repaired(data: bytes) -> bytes:
     """`data`, which must have been imported before, with the axis of one-dimensional tensors set to 0."""
-    subgraph = Flatbuffer(data).root(schema.IDENTIFIER).tables(2, 1, "subgraphs")[0]
+    subgraph = Flatbuffer(data).root(schema.IDENTIFIER).tables(2, limits.MAX_OPERATORS, "subgraphs")[0]
     patched = bytearray(data)
     for tensor in subgraph.tables(0, limits.MAX_TENSORS, "tensors"):
         quantisation = tensor.table(4)

@@ -78,7 +78,11 @@ OPERATORS: Mapping[OpKind, OperatorCode] = {
     OpKind.SPLIT_V: OperatorCode(102, 79, range(3, 4)),
     OpKind.QUANTIZE: OperatorCode(114, 89),
     OpKind.HARD_SWISH: OperatorCode(117, 91),
+    OpKind.CALL_ONCE: OperatorCode(129, 103, range(1)),
     OpKind.BROADCAST_TO: OperatorCode(130, 104, _TWO),
+    OpKind.VAR_HANDLE: OperatorCode(142, 111, range(1)),
+    OpKind.READ_VARIABLE: OperatorCode(143, 112),
+    OpKind.ASSIGN_VARIABLE: OperatorCode(144, 113, _TWO),
 }
 """One row a kind of operator. What its options and inputs mean: hil/model/tflite/importers."""
 

@@ -28,6 +28,7 @@ class CoreTensors:
         self._tensors: list[Tensor] = []
         self._index_of: dict[int, int] = {}
         self._floats: set[int] = set()
+        self._stale: set[int] = set()
         self._work = 0
 
     def raw(self, operator: RawOperator, position: int) -> RawTensor:
@@ -71,6 +72,10 @@ class CoreTensors:
             _expect_int8(operator, raw, f"input {position}")
         if index not in self._index_of:
             raise operator.refuse(f"input {position} has not been computed when the operator runs")
+        if self._index_of[index] in self._stale:
+            raise operator.refuse(
+                f"input {position} is a variable that has been assigned by now, which is not supported"
+            )
         return self._tensors[self._index_of[index]]
 
     def is_float(self, operator: RawOperator, position: int = 0) -> bool:
@@ -114,6 +119,24 @@ class CoreTensors:
             return self._append(index, DType.INT8, source.quant, None)
         _, quantization = self.output(operator, position)
         return self._append(index, DType.INT8, quantization, None)
+
+    def add_state(self, raw: RawTensor, quantization: Quantization) -> int:
+        """Register a tensor that lives from one inference to the next; returns its index in the core."""
+        number = len(self._tensors)
+        self._tensors.append(Tensor(number, raw.shape, DType.INT8, quantization, None, raw.name))
+        return number
+
+    def name_state(self, index: int, state: int) -> None:
+        """Take a tensor of the file for a state."""
+        self._index_of[index] = state
+
+    def retire_state(self, state: int) -> None:
+        """Refuse reading of a state from now on: it has been assigned."""
+        self._stale.add(state)
+
+    def is_stale(self, index: int) -> bool:
+        """Whether a tensor of the core is a state that has been assigned."""
+        return index in self._stale
 
     def alias(self, operator: RawOperator, source: Tensor) -> None:
         """Take the operator's float32 output for the int8 tensor that it dequantises."""
