@@ -106,13 +106,15 @@ def ratio_multiplier(source: Quantization, output: Quantization) -> Multiplier:
 
 def relu_multiplier(source: Quantization, output: Quantization) -> Multiplier:
     """The multiplier of RELU and RELU6: the quotient is taken in float32."""
-    return quantize_multiplier(float(np.float32(source.scale) / np.float32(output.scale)))
+    with np.errstate(over="ignore"):
+        return quantize_multiplier(float(np.float32(source.scale) / np.float32(output.scale)))
 
 
 def product_multiplier(first: Quantization, second: Quantization, output: Quantization) -> Multiplier:
     """The multiplier of MUL (and of PRELU's negative side): products and quotients of scales in float32."""
-    product = np.float32(first.scale) * np.float32(second.scale)
-    return quantize_multiplier(float(product / np.float32(output.scale)))
+    with np.errstate(over="ignore"):
+        product = np.float32(first.scale) * np.float32(second.scale)
+        return quantize_multiplier(float(product / np.float32(output.scale)))
 
 
 def mean_multiplier(source: Quantization, output: Quantization, count: int) -> Multiplier:
@@ -168,8 +170,9 @@ def activation_range(activation: Activation, output: Quantization) -> tuple[int,
 
 def _quantize(value: float, output: Quantization) -> int:
     """`value` as the reference quantises an activation's bound: a float32 quotient, half rounded away from zero."""
-    quotient = float(np.float32(value) / np.float32(output.scale))
-    rounded = round_half_away(quotient)
+    with np.errstate(over="ignore"):
+        quotient = float(np.float32(value) / np.float32(output.scale))
+    rounded = round_half_away(quotient) if abs(quotient) < 2.0**32 else 2**32
     if abs(rounded) > _INT32_MAX:
         raise ModelError(f"the output's scale {output.scale:g} is too small for its activation")
     return output.zero_point + rounded

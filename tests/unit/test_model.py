@@ -441,14 +441,30 @@ def test_float_between_dequantize_and_quantize_is_the_int8_that_it_was() -> None
 
 
 @pytest.mark.parametrize(("zero_point", "scale"), [(100, UNIT), (128, 2 * UNIT)])
-def test_uint8_edges_must_be_exact(zero_point: int, scale: float) -> None:
+def test_a_uint8_input_of_another_scale_is_requantised_on_the_device(zero_point: int, scale: float) -> None:
     file = TfliteFile()
     outer = file.activation("outer", (1, 4), scale, zero_point, Element.UINT8)
     x, y = file.activation("x", (1, 4), UNIT), file.activation("y", (1, 4), UNIT)
     file.operator(Code.QUANTIZE, [outer], x)
     file.operator(Code.RELU, [x], y)
+    data = file.finish([outer], [y])
+    model = parse_model(data, "x")
+    assert [op.kind for op in model.ops] == [OpKind.QUANTIZE, OpKind.RELU]
+    assert model.tensors[model.inputs[0]].quant.zero_point == zero_point - 128
+    values = np.array([[-128, -1, 30, 127]], np.int8)
+    found = Reference(data, model).run([values])[0].ravel()
+    wanted = np.maximum(np.rint((values.ravel() + 128.0 - zero_point) * scale / UNIT), 0)
+    assert np.array_equal(found, np.clip(wanted, 0, 127))
+
+
+def test_uint8_outputs_must_be_exact() -> None:
+    file = TfliteFile()
+    x, y = file.activation("x", (1, 4), UNIT), file.activation("y", (1, 4), UNIT)
+    outer = file.activation("outer", (1, 4), 2 * UNIT, 128, Element.UINT8)
+    file.operator(Code.RELU, [x], y)
+    file.operator(Code.QUANTIZE, [y], outer)
     with pytest.raises(ModelError, match="more than the zero point's 128"):
-        parse_model(file.finish([outer], [y]), "x")
+        parse_model(file.finish([x], [outer]), "x")
 
 
 # --- files --------------------------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ class _Boundary:
     tensors: tuple[int, ...]
     edges: tuple[Edge, ...]
     dropped: frozenset[int]
+    unsigned: frozenset[int] = frozenset()  # inputs that are uint8 in the file, held as int8 less 128
 
 
 def import_model(data: bytes, name: str) -> Model:
@@ -42,7 +43,7 @@ def import_model(data: bytes, name: str) -> Model:
     dilated = dilated_convolutions(container, core, integers)
     tensors = CoreTensors(container, integers)
     for index in inputs.tensors:
-        tensors.add_input(index)
+        tensors.add_input(index, is_unsigned=index in inputs.unsigned)
     states = States(container, tensors)
     ops = tuple(op for operator in core for op in _import_operator(operator, tensors, dilated, states))
     _check_outputs(tensors, outputs.tensors)
@@ -136,7 +137,7 @@ def _input_boundary(container: Container) -> _Boundary:
     """Where the int8 core begins: at the file's int8 inputs, and behind a QUANTIZE of its float32 and uint8 inputs."""
     if not container.inputs or len(set(container.inputs)) != len(container.inputs):
         raise ModelError("the model has no inputs, or one of them twice")
-    tensors, edges, dropped = [], [], []
+    tensors, edges, dropped, unsigned = [], [], [], []
     for position, index in enumerate(container.inputs):
         outer = container.tensors[index]
         if schema.DTYPES.get(outer.type) is DType.INT8:
@@ -147,10 +148,22 @@ def _input_boundary(container: Container) -> _Boundary:
         if len(readers) != 1 or readers[0].kind is not OpKind.QUANTIZE:
             raise _not_int8(outer, f"input {position}", readers)
         inner = readers[0].outputs[0]
+        if outer.type == schema.UINT8 and not _is_shift(outer, container.tensors[inner]):
+            edges.append(Edge(DType.UINT8, activation_quantization(outer, readers[0], "its input"), index, index))
+            tensors.append(index)
+            unsigned.append(index)
+            continue
         edges.append(_edge(container, readers[0], index, inner, OpKind.QUANTIZE))
         tensors.append(inner)
         dropped.append(readers[0].index)
-    return _Boundary(tuple(tensors), tuple(edges), frozenset(dropped))
+    return _Boundary(tuple(tensors), tuple(edges), frozenset(dropped), frozenset(unsigned))
+
+
+def _is_shift(outer: RawTensor, inner: RawTensor) -> bool:
+    """Whether an int8 tensor is the uint8 one less 128."""
+    if len(outer.scales) != 1 or len(inner.scales) != 1:
+        return True  # damaged: the edge's own checks say so
+    return (outer.scales, outer.zero_points[0] - _UINT8_OFFSET) == (inner.scales, inner.zero_points[0])
 
 
 def _output_boundary(container: Container) -> _Boundary:

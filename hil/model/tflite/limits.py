@@ -20,6 +20,6 @@ MAX_CLASSES = 4096  # of a softmax: its sum has 12 integer bits
 MAX_NAME_CHARACTERS = 64
 CONSTANT_REUSE = 4  # how often, on average, a file's bytes may be the weights of an operator
 
-# Activation scales outside have no use, and would overflow the integer ranges of fused activations (6 / scale < 2^31).
-MIN_ACTIVATION_SCALE = 2.0**-28
+# Larger scales have no use. A dead layer's may be as small as a float32 can be.
+MIN_ACTIVATION_SCALE = 2.0**-149
 MAX_ACTIVATION_SCALE = 2.0**28

@@ -15,7 +15,6 @@ from hil.model.tflite import limits
 from hil.model.tflite.container import RawOperator, RawTensor
 
 _INT32_LIMIT = 2.0**31 - 2.0**9  # room for zero points and rounding
-_SMALLEST_NORMAL = 2.0**-126
 _BIAS_TOLERANCE = 0.02  # of an output step, as kernel_util.cc has it
 _MAX_SHIFT = 30
 
@@ -33,10 +32,10 @@ def activation_quantization(raw: RawTensor, operator: RawOperator, what: str) ->
     return Quantization(raw.scales, raw.zero_points)
 
 
-def constant_quantization(
-    raw: RawTensor, operator: RawOperator, what: str, axis: int, least: float = _SMALLEST_NORMAL
-) -> Quantization:
-    """Quantisation of weights or bias: zero points 0; scales of `least` or more, one or as many as along `axis`."""
+def constant_quantization(raw: RawTensor, operator: RawOperator, what: str, axis: int) -> Quantization:
+    """Quantisation of weights or bias: zero points 0; scales of 0 (a dead channel's) or more, one or as many as along
+    `axis`.
+    """
     count = len(raw.scales)
     if count == 0:
         raise operator.refuse(f"{what} has no scale; only int8 networks are supported")
@@ -75,9 +74,12 @@ def check_weights(
         checked = operator.kind is OpKind.FULLY_CONNECTED and not weights.quant.per_channel
         if checked and bool(np.any(error > _BIAS_TOLERANCE * output.scale)):
             raise operator.refuse("the scale of the bias is not input scale * weight scale")
-    exponents = np.frexp(products / output.scale)[1]
-    if bool(np.any(exponents > _MAX_SHIFT)) or bool(
-        np.any(np.ldexp(largest, np.maximum(exponents, 0)) >= _INT32_LIMIT)
+    ratios = products / output.scale
+    exponents = np.frexp(ratios)[1]
+    if (
+        not np.isfinite(ratios).all()
+        or bool(np.any(exponents > _MAX_SHIFT))
+        or bool(np.any(np.ldexp(largest, np.maximum(exponents, 0)) >= _INT32_LIMIT))
     ):
         raise operator.refuse("its sums can overflow 32 bits; weights, bias or scales are not those of a real network")
 
@@ -89,8 +91,9 @@ def check_rescale(
 
     `slope` is a factor that some of them get on top.
     """
-    exponent = math.frexp(max(1.0, slope) * source.scale / output.scale)[1]
-    if math.ldexp(255.0 * summed, max(exponent, 0)) >= _INT32_LIMIT:
+    ratio = max(1.0, slope) * source.scale / output.scale
+    exponent = math.frexp(ratio)[1]
+    if not ratio < 2.0**30 or math.ldexp(255.0 * summed, max(exponent, 0)) >= _INT32_LIMIT:
         raise operator.refuse(
             f"the output's scale {output.scale:g} is too small for an input of scale {source.scale:g}"
         )
@@ -105,8 +108,10 @@ def check_add(operator: RawOperator, inputs: list[Quantization], output: Quantiz
 def check_product(operator: RawOperator, first: Quantization, second: Quantization, output: Quantization) -> None:
     """Refuse scales with which the product of two elements (PRELU: one as well), rescaled, could leave 32 bits."""
     for factor, limit in ((first.scale * second.scale, 255.0 * 255.0), (first.scale, 255.0)):
-        exponent = math.frexp(factor / output.scale)[1]
-        if math.ldexp(limit, max(exponent, 0)) >= _INT32_LIMIT and (limit > 255 or operator.kind is OpKind.PRELU):
+        if limit == 255.0 and operator.kind is not OpKind.PRELU:
+            continue
+        ratio = factor / output.scale
+        if not ratio < 2.0**30 or math.ldexp(limit, max(math.frexp(ratio)[1], 0)) >= _INT32_LIMIT:
             raise operator.refuse(f"the output's scale {output.scale:g} is too small for its inputs")
 
 

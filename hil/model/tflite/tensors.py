@@ -28,6 +28,7 @@ class CoreTensors:
         self._tensors: list[Tensor] = []
         self._index_of: dict[int, int] = {}
         self._floats: set[int] = set()
+        self._unsigned: set[int] = set()
         self._stale: set[int] = set()
         self._work = 0
 
@@ -46,18 +47,20 @@ class CoreTensors:
         """Whether an optional input is there."""
         return position < len(operator.inputs) and operator.inputs[position] >= 0
 
-    def add_input(self, index: int) -> None:
-        """Register an input of the core."""
+    def add_input(self, index: int, *, is_unsigned: bool = False) -> None:
+        """Register an input of the core; one that is uint8 in the file is held less 128."""
         raw = self._raw[index]
         if raw.data is not None or index in self._index_of:
             raise ModelError("an input of the model is a constant, or is given twice")
         if len(raw.scales) != 1:
             raise ModelError("an int8 input of the model has no scale; only quantised networks are supported")
         self._check_shape(raw, f"input '{raw.name}' of the model")
-        scale, zero_point = raw.scales[0], raw.zero_points[0]
+        scale, zero_point = raw.scales[0], raw.zero_points[0] - (128 if is_unsigned else 0)
         if not limits.MIN_ACTIVATION_SCALE <= scale <= limits.MAX_ACTIVATION_SCALE or not -128 <= zero_point <= 127:
             raise ModelError(f"an input of the model has scale {scale:g} and zero point {zero_point}: not usable")
-        self._append(index, DType.INT8, Quantization(raw.scales, raw.zero_points), None)
+        if is_unsigned:
+            self._unsigned.add(index)
+        self._append(index, DType.INT8, Quantization(raw.scales, (zero_point,)), None)
 
     def source(self, operator: RawOperator, position: int = 0, *, allow_float: bool = False) -> Tensor:
         """Input `position` as an int8 activation that has been computed. Raises ModelError.
@@ -68,7 +71,7 @@ class CoreTensors:
         index = operator.inputs[position]
         if raw.data is not None:
             raise operator.refuse(f"input {position} is a constant; supported: activations")
-        if not (allow_float and index in self._floats):
+        if not (allow_float and index in self._floats) and index not in self._unsigned:
             _expect_int8(operator, raw, f"input {position}")
         if index not in self._index_of:
             raise operator.refuse(f"input {position} has not been computed when the operator runs")
@@ -166,8 +169,7 @@ class CoreTensors:
             raise operator.refuse(f"its bias has {len(raw.scales)} scales; supported: 1 or {channels}")
         # The axis of a bias is not looked at by anybody, and old converters wrote that of the weights.
         flat = RawTensor(raw.name, (channels,), raw.type, raw.data, raw.scales, raw.zero_points, 0)
-        # A dead channel has weights of the smallest scale that there is; times the input's it is 0, or not normal.
-        quantization = constant_quantization(flat, operator, "its bias", 0, least=0.0)
+        quantization = constant_quantization(flat, operator, "its bias", 0)
         return self._constant(operator, position, DType.INT32, quantization)
 
     def derived(self, shape: tuple[int, ...], quantization: Quantization, data: bytes, name: str) -> Tensor:
