@@ -32,9 +32,11 @@ def activation_quantization(raw: RawTensor, operator: RawOperator, what: str) ->
     return Quantization(raw.scales, raw.zero_points)
 
 
-def constant_quantization(raw: RawTensor, operator: RawOperator, what: str, axis: int) -> Quantization:
-    """Quantisation of weights or bias: zero points 0; scales of 0 (a dead channel's) or more, one or as many as along
-    `axis`.
+def constant_quantization(
+    raw: RawTensor, operator: RawOperator, what: str, axis: int, least: float = 0.0
+) -> Quantization:
+    """Quantisation of weights or bias: zero points 0; scales of `least` (0: a dead channel's) or more, one or as many
+    as along `axis`.
     """
     count = len(raw.scales)
     if count == 0:
@@ -45,7 +47,7 @@ def constant_quantization(raw: RawTensor, operator: RawOperator, what: str, axis
         )
     if any(raw.zero_points):
         raise operator.refuse(f"{what} has a zero point other than 0")
-    if not all(least <= scale < math.inf for scale in raw.scales):
+    if not all(least <= scale < math.inf and scale > -math.inf for scale in raw.scales):
         raise operator.refuse(f"{what} has a scale that is not a positive number")
     return Quantization(raw.scales, raw.zero_points, axis if count > 1 else 0)
 

@@ -147,14 +147,19 @@ class CoreTensors:
         self._index_of[operator.outputs[0]] = source.index
         self._floats.add(operator.outputs[0])
 
-    def weights(self, operator: RawOperator, axis: int, rank: int, position: int = 1) -> Tensor:
-        """Input `position` as int8 weights with data, quantised per tensor or along `axis`. Raises ModelError."""
+    def weights(self, operator: RawOperator, axis: int, rank: int, position: int = 1, least: float = 0.0) -> Tensor:
+        """Input `position` as int8 weights with data, quantised per tensor or along `axis`. Raises ModelError.
+
+        Scales below `least` are refused.
+        """
         raw = self.raw(operator, position)
         if raw.type not in (schema.INT8, schema.INT4):
             raise operator.refuse(f"its weights are {schema.type_name(raw.type)}; supported: int8, int4")
         if raw.data is None or len(raw.shape) != rank or min(raw.shape) < 1:
             raise operator.refuse(f"its weights have to be a constant of {rank} dimensions")
-        return self._constant(operator, position, DType.INT8, constant_quantization(raw, operator, "its weights", axis))
+        return self._constant(
+            operator, position, DType.INT8, constant_quantization(raw, operator, "its weights", axis, least)
+        )
 
     def bias(self, operator: RawOperator, channels: int, position: int = 2) -> Tensor | None:
         """Input `position` as int32 bias of (channels,), None when absent. Raises ModelError."""
@@ -169,12 +174,14 @@ class CoreTensors:
             raise operator.refuse(f"its bias has {len(raw.scales)} scales; supported: 1 or {channels}")
         # The axis of a bias is not looked at by anybody, and old converters wrote that of the weights.
         flat = RawTensor(raw.name, (channels,), raw.type, raw.data, raw.scales, raw.zero_points, 0)
-        quantization = constant_quantization(flat, operator, "its bias", 0)
+        quantization = constant_quantization(flat, operator, "its bias", 0, -math.inf)  # LiteRT does not look at it
         return self._constant(operator, position, DType.INT32, quantization)
 
-    def derived(self, shape: tuple[int, ...], quantization: Quantization, data: bytes, name: str) -> Tensor:
-        """Register an int8 constant that the importer has made of others."""
-        tensor = Tensor(len(self._tensors), shape, DType.INT8, quantization, data, name)
+    def derived(
+        self, shape: tuple[int, ...], quantization: Quantization, data: bytes, name: str, dtype: DType = DType.INT8
+    ) -> Tensor:
+        """Register a constant that the importer has made of others."""
+        tensor = Tensor(len(self._tensors), shape, dtype, quantization, data, name)
         self._tensors.append(tensor)
         return tensor
 

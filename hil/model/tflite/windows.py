@@ -12,6 +12,7 @@ from hil.model.network import (
     ConvParams,
     DenseParams,
     DepthwiseParams,
+    DType,
     PoolParams,
     Quantization,
     ResizeParams,
@@ -29,12 +30,43 @@ def _with_bias(source: Tensor, weights: Tensor, bias: Tensor | None) -> tuple[in
     return source.index, weights.index, -1 if bias is None else bias.index
 
 
+def _positive(
+    operator: RawOperator, tensors: CoreTensors, weights: Tensor, bias: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    """The same layer without negative scales: channels that have one get weights and bias of the other sign.
+
+    Raises ModelError where a weight of -128 has none.
+    """
+    signs = np.where(np.array(weights.quant.scales) < 0, -1, 1)
+    if (signs > 0).all():
+        return weights, bias
+    assert weights.data is not None
+    values = np.frombuffer(weights.data, np.int8).reshape(weights.shape).astype(np.int16)
+    along = [1] * values.ndim
+    along[weights.quant.axis] = len(signs)
+    turned = values * signs.reshape(along)
+    if turned.max(initial=0) > 127:
+        raise operator.refuse("its weights have a negative scale and a value of -128")
+    scales = tuple(abs(scale) for scale in weights.quant.scales)
+    quantization = replace(weights.quant, scales=scales)
+    positive = tensors.derived(weights.shape, quantization, turned.astype(np.int8).tobytes(), weights.name)
+    if bias is None:
+        return positive, None
+    assert bias.data is not None
+    sums = np.frombuffer(bias.data, "<i4").astype(np.int64) * signs
+    if sums.max(initial=0) > 2**31 - 1:
+        raise operator.refuse("its bias has no value of the other sign")
+    plain = replace(bias.quant, scales=tuple(abs(scale) for scale in bias.quant.scales))
+    data = sums.astype("<i4").tobytes()
+    return positive, tensors.derived(bias.shape, plain, data, bias.name, DType.INT32)
+
+
 def convolution(operator: RawOperator, tensors: CoreTensors) -> Imported:
     """CONV_2D, also in groups."""
     options, source = options_of(operator), image(operator, tensors)
-    weights = tensors.weights(operator, axis=0, rank=4)
+    weights = tensors.weights(operator, axis=0, rank=4, least=-math.inf)
     filters, rows, columns, depth = weights.shape
-    bias = tensors.bias(operator, filters)
+    weights, bias = _positive(operator, tensors, weights, tensors.bias(operator, filters))
     if source.shape[3] % depth or filters % (source.shape[3] // depth):
         raise operator.refuse(f"weights for {depth} channels do not suit an input of {source.shape[3]} channels")
     if bias is None:
@@ -65,9 +97,9 @@ def _as_depthwise(tensors: CoreTensors, weights: Tensor) -> Tensor:
 def depthwise(operator: RawOperator, tensors: CoreTensors) -> Imported:
     """DEPTHWISE_CONV_2D."""
     options, source = options_of(operator), image(operator, tensors)
-    weights = tensors.weights(operator, axis=3, rank=4)
+    weights = tensors.weights(operator, axis=3, rank=4, least=-math.inf)
     one, rows, columns, channels = weights.shape
-    bias = tensors.bias(operator, channels)
+    weights, bias = _positive(operator, tensors, weights, tensors.bias(operator, channels))
     multiplier = options.int32(3)
     if one != 1 or multiplier < 1 or source.shape[3] * multiplier != channels:
         raise operator.refuse(f"{channels} weights a tap do not suit {source.shape[3]} channels times {multiplier}")
