@@ -37,6 +37,7 @@ class Network:
         self.file = TfliteFile()
         self.shapes: dict[int, tuple[int, ...]] = {}
         self.scales: dict[int, tuple[float, int]] = {}
+        self.turns_signs = False  # of some scales of weights
         self.input = self.activation(shape)
 
     def activation(self, shape: tuple[int, ...], scale: float | None = None, zero_point: int | None = None) -> int:
@@ -60,13 +61,16 @@ class Network:
         values = self.rng.integers(-127, 128, shape).astype(np.int8)
         count = shape[axis if axis is not None else 0]
         scales = np.exp(self.rng.uniform(-6, -4, count if axis is not None else 1)).astype(np.float32)
+        size = float(np.median(scales))
+        if self.turns_signs:
+            scales *= self.rng.choice(np.array([-1, 1], np.float32), scales.shape)
         scale = self.scales[source][0]
         operands = [self.file.constant("w", values, scales, axis or 0)]
         if bias:
             limit = int(75 * 75 * math.sqrt(depth)) + 1
             biases = self.rng.integers(-limit, limit, count).astype("<i4")
             operands.append(self.file.constant("b", biases, scales * np.float32(scale)))
-        return operands, float(np.median(scales)) * scale * 75 * math.sqrt(depth) * self.rng.uniform(0.5, 2)
+        return operands, size * scale * 75 * math.sqrt(depth) * self.rng.uniform(0.5, 2)
 
     def conv(self, source: int, filters: int, kernel: Pair, stride: Pair = (1, 1), *, same: bool = False,
              dilation: Pair = (1, 1), fused: Fused = Fused.NONE, per_channel: bool = True,

@@ -326,6 +326,15 @@ def conv_grouped(n: Network) -> int:
     return n.conv(scrambled, groups * int(rng.integers(1, 4)), (2, 3), (1, 2), same=True, groups=groups)
 
 
+def conv_negative(n: Network) -> int:
+    """Weights with negative scales, which converters do not write, but some files have."""
+    n.turns_signs = True
+    n.activation((1,))
+    if n.rng.random() < 0.5:
+        return n.depthwise(n.input, 2, (2, 2), same=True)
+    return n.conv(n.input, 5, (2, 3), same=True)
+
+
 def conv_transposed(n: Network) -> int:
     rng = n.rng
     kernel = (int(rng.integers(1, 5)), int(rng.integers(1, 5)))
@@ -352,5 +361,5 @@ def squeeze_expand(n: Network) -> int:
 KINDS: tuple[Callable[[Network], int], ...] = (
     function, add_broadcast, sub, mul, maximum, minimum, prelu, reduce_mean, reduce_max, reduce_min, strided_slice,
     slice_part, split, split_v, unpack_pack, transpose, gather, blocks, tile, broadcast_to, padv2, mirror_pad,
-    resize_nearest, resize_bilinear, dense_rows, conv_grouped, conv_transposed, squeeze_expand,
+    resize_nearest, resize_bilinear, dense_rows, conv_grouped, conv_negative, conv_transposed, squeeze_expand,
 )  # fmt: skip

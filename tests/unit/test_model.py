@@ -315,7 +315,7 @@ REFUSALS: dict[str, tuple[Callable[[], bytes], str]] = {
     ),
     "NaN scale": (lambda: convolution(IMAGE, (3, 1, 1, 2), (1, 4, 4, 3), conv_options(), scales=NAN), "scale"),
     "infinite scale": (lambda: convolution(IMAGE, (3, 1, 1, 2), (1, 4, 4, 3), conv_options(), scales=INF), "scale"),
-    "negative scale": (lambda: convolution(IMAGE, (3, 1, 1, 2), (1, 4, 4, 3), conv_options(), scales=-1), "scale"),
+    "negative scale": (lambda: dense(scales=[-0.01]), "scale"),
     "no weight scale": (
         lambda: convolution(IMAGE, (3, 1, 1, 2), (1, 4, 4, 3), conv_options(), scales=None, bias_scale=1e-4),
         "no scale",

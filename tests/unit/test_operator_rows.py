@@ -12,12 +12,13 @@ from hil.codegen.lower import LOWERINGS
 from hil.model.network import OpKind, Params, ReshapeParams
 from hil.model.tflite.operators import IMPORTERS
 from hil.model.tflite.schema import OPERATORS
+from hil.model.tflite.states import STATE_KINDS
 from munas.cost.kernels import KernelVariant
 from munas.cost.variants import SPECS
 from tests.firmware import random_networks
 
 HEADER = (Path(__file__).parents[2] / "firmware/kernels/hil_kernels.h").read_text(encoding="utf-8")
-ELSEWHERE = {OpKind.DEQUANTIZE, OpKind.SPACE_TO_BATCH_ND, OpKind.BATCH_TO_SPACE_ND}  # importer.py, dilation.py
+ELSEWHERE = {OpKind.DEQUANTIZE, OpKind.SPACE_TO_BATCH_ND, OpKind.BATCH_TO_SPACE_ND, *STATE_KINDS}
 NO_LAYER = {ReshapeParams}  # another name for its input
 
 
