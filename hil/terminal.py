@@ -11,11 +11,15 @@ import sys
 from collections.abc import Iterable
 from typing import IO, Any, cast
 
-from rich.console import Console, ConsoleOptions, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType
+from rich.measure import Measurement
 from rich.segment import Segment
+from rich.table import Table
 from rich.text import Text
 
 _COMMAND = re.compile(r"^((?:[ \t]|\x1b\[[0-9;]*m)*)(?=::|##\[)", re.MULTILINE)  # as GitHub and Azure read their logs
+
+_NARROWEST_TEXT = 12  # columns; text is folded, figures are not
 
 
 def printable(text: str) -> str:
@@ -80,6 +84,10 @@ class SafeConsole(Console):
     def file(self, new_file: IO[str]) -> None:
         self._file = new_file
 
+    def print(self, *objects: Any, **kwargs: Any) -> None:
+        """See rich; a table's figures are never cut, however narrow the terminal is."""
+        super().print(*(_whole_figures(self, item) for item in objects), **kwargs)
+
     def render_str(self, text: str, *args: Any, **kwargs: Any) -> Text:
         """See rich; printable before its width is taken."""
         return super().render_str(printable_lines(text), *args, **kwargs)
@@ -98,3 +106,40 @@ class SafeConsole(Console):
         stream = sys.stderr if self._file is None else self._file
         stream.write(f"{printable(line)}\n")
         stream.flush()
+
+
+def _whole_figures(console: Console, item: Any) -> Any:
+    """`item` such that no figure in its tables is cut: figures (columns at the right) keep their width, and where that
+    is more than the terminal has, each row becomes lines."""
+    if isinstance(item, Group):
+        return Group(*(_whole_figures(console, part) for part in item.renderables), fit=item.fit)
+    if not isinstance(item, Table):
+        return item
+    taken = 1
+    for column in item.columns:
+        head, *sizes = (Measurement.get(console, console.options, cell) for cell in (column.header, *column.cells))
+        if column.justify == "right":
+            column.min_width = max(head.minimum, *(size.maximum for size in sizes), 1)
+            taken += column.min_width
+        else:
+            column.overflow = "fold"
+            taken += min(max(head.minimum, *(size.minimum for size in sizes), 1), _NARROWEST_TEXT)
+        taken += 3
+    return item if taken <= console.width else _stacked(console, item)
+
+
+def _stacked(console: Console, table: Table) -> Group:
+    """Each row of `table` as lines of a name and what stands in its cell; empty cells are left out."""
+    parts: list[RenderableType] = [table.title] if table.title else []
+    first, *others = table.columns
+    for index, head in enumerate(first.cells):
+        lines = Table.grid(padding=(0, 2))
+        figures = [list(column.cells)[index] for column in others]
+        for column, cell in zip(others, figures, strict=True):
+            if str(cell):
+                lines.add_row("", column.header, cell)
+        if lines.row_count:
+            sizes = [Measurement.get(console, console.options, cell).maximum for cell in lines.columns[2].cells]
+            lines.columns[2].min_width = min(max(sizes), console.width - _NARROWEST_TEXT)
+        parts += [head, lines]
+    return Group(*parts, *([table.caption] if table.caption else []))

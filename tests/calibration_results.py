@@ -11,9 +11,6 @@ from typing import Any
 import numpy as np
 
 from hil.calibration.result import (
-    ArenaBuffer,
-    ArenaMap,
-    ArenaStep,
     CalibrationResult,
     CodeSize,
     CycleClass,
@@ -26,6 +23,7 @@ from hil.calibration.result import (
     PathError,
     SampleResult,
 )
+from hil.measure.arena import ArenaBuffer, ArenaMap, ArenaStep
 from hil.measure.measurement import Identity
 
 IDENTITY = Identity(

@@ -11,9 +11,6 @@ from hil.calibration.fit_memory import Image, fit_memory
 from hil.calibration.forecast import Forecast, forecast
 from hil.calibration.record import Record
 from hil.calibration.result import (
-    ArenaBuffer,
-    ArenaMap,
-    ArenaStep,
     CodeSize,
     CycleClass,
     CycleShares,
@@ -23,7 +20,6 @@ from hil.calibration.result import (
     SampleResult,
 )
 from hil.calibration.sample import describe
-from hil.codegen.plan import Plan
 from hil.measure.measurement import Identity
 from hil.timers import MODELLED
 from munas.cost.calibration import Calibration, KernelCode, MemoryModel
@@ -179,35 +175,3 @@ def cycle_shares(records: Sequence[Record]) -> CycleShares | None:
         for index, (work, cycles) in enumerate(zip(shown.works, whole.layers, strict=True))
     )
     return CycleShares(len(parts), tuple(classes), shown.sample.name, describe(shown.sample), layers)
-
-
-def arena_map(record: Record, plan: Plan) -> ArenaMap:
-    """The arena of a planned network, time by address."""
-    names = {plan.input.storage: "input"} | {step.output: f"{step.index}" for step in plan.steps}
-    buffers = []
-    for buffer in plan.buffers:
-        kind, name = "activation", names.get(buffer.label, str(buffer.label))
-        if buffer.kind == "scratch":
-            kind, name = "scratch", f"scratch of {buffer.label}"
-        elif buffer.label == plan.input.storage:
-            kind = "input"
-        elif buffer.label == plan.output.storage:
-            kind, name = "output", "output"
-        buffers.append(ArenaBuffer(name, kind, buffer.offset, buffer.size, buffer.first, buffer.last))
-    steps = tuple(
-        ArenaStep(step.index, step.kind.value, step.path.value, _live(buffers, step.index)) for step in plan.steps
-    )
-    return ArenaMap(
-        record.sample.name, describe(record.sample), plan.arena_bytes, plan.lower_bound_bytes, steps, tuple(buffers)
-    )
-
-
-def _live(buffers: Sequence[ArenaBuffer], step: int) -> int:
-    """Bytes in use at `step`; an output that took over an input's place counts once."""
-    live = (item for item in buffers if item.first_step <= step <= item.last_step)
-    ranges = sorted((item.offset, item.offset + item.size) for item in live)
-    total = end = 0
-    for start, stop in ranges:
-        total += max(0, stop - max(start, end))
-        end = max(end, stop)
-    return total

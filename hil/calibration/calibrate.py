@@ -18,7 +18,6 @@ from hil.boards.board import Board
 from hil.calibration.analyse import (
     Analysis,
     analyse,
-    arena_map,
     code_sizes,
     cycle_shares,
     example,
@@ -30,13 +29,14 @@ from hil.calibration.fit import MIN_OBSERVATIONS, path_errors
 from hil.calibration.forecast import RESERVES, tflite_of
 from hil.calibration.population import DEFAULT_POPULATION, POPULATIONS
 from hil.calibration.record import Record, from_result, outputs_of, to_result
-from hil.calibration.result import ArenaMap, CalibrationResult, Failure
+from hil.calibration.result import CalibrationResult, Failure
 from hil.calibration.sample import Limits, describe
 from hil.codegen.plan import make_plan
 from hil.errors import CheckFailed, InfrastructureError, TargetFaultError, UsageError
 from hil.files import write_text
 from hil.jobs.campaign import Progress, Summary, UsesDevices, run_campaign
 from hil.jobs.store import Result, Run, Store
+from hil.measure.arena import ArenaMap, arena_map
 from hil.measure.measurement import Identity, Measurement, Outputs
 from hil.model.load import parse_model
 from hil.runtimes.base import Deployment
@@ -224,7 +224,7 @@ def _example_arena(records: Sequence[Record]) -> ArenaMap | None:
     if record is None or record.measurement.identity.runtime != "cmsis-nn":
         return None  # TFLM plans its arena on the device
     plan = make_plan(parse_model(tflite_of(record.sample), record.sample.name))
-    return arena_map(record, plan)
+    return arena_map(plan, record.sample.name, describe(record.sample))
 
 
 def _rate(request: Request, summary: Summary, records: Sequence[Record]) -> float:

@@ -15,6 +15,7 @@ import numpy as np
 from hil.calibration.population import DEFAULT_POPULATION, PAPER_R2
 from hil.errors import UsageError
 from hil.files import read_json, require_types
+from hil.measure.arena import ArenaMap, arena_map_from_json
 from hil.measure.measurement import Identity
 
 RESULT_VERSION = 1
@@ -120,41 +121,6 @@ class CodeSize:
 
     part: str
     bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class ArenaBuffer:
-    """One buffer of the arena: address range [offset, offset + size) and the steps in which it is live, both
-    inclusive. `kind` is ``input``, ``activation``, ``output`` or ``scratch``."""
-
-    name: str
-    kind: str
-    offset: int
-    size: int
-    first_step: int
-    last_step: int
-
-
-@dataclass(frozen=True, slots=True)
-class ArenaStep:
-    """One executed step: `live_bytes` is what it holds at once."""
-
-    index: int
-    op: str
-    path: str
-    live_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class ArenaMap:
-    """Arena of one example network, time (steps) by address. `lower_bound` is what the best order needs at least."""
-
-    model: str
-    summary: str
-    arena_bytes: int
-    lower_bound: int
-    steps: tuple[ArenaStep, ...]
-    buffers: tuple[ArenaBuffer, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,14 +234,6 @@ def _fit(document: dict[str, Any]) -> Fit:
     return Fit(Metrics(**document["metrics"]), document["folds"], dict(document["coefficients"]))
 
 
-def _arena_map(document: dict[str, Any] | None) -> ArenaMap | None:
-    if document is None:
-        return None
-    steps = tuple(ArenaStep(**item) for item in document["steps"])
-    buffers = tuple(ArenaBuffer(**item) for item in document["buffers"])
-    return ArenaMap(**{**document, "steps": steps, "buffers": buffers})
-
-
 def _cycle_shares(document: dict[str, Any] | None) -> CycleShares | None:
     if document is None:
         return None
@@ -307,7 +265,7 @@ def result_from_json(document: dict[str, Any]) -> CalibrationResult:
                 "memory": MemoryErrors(**values["memory"]),
                 "code_sizes": tuple(CodeSize(**item) for item in values["code_sizes"]),
                 "worst": tuple(values["worst"]),
-                "arena_map": _arena_map(values["arena_map"]),
+                "arena_map": arena_map_from_json(values["arena_map"]),
                 "cycles": _cycle_shares(values.get("cycles")),  # not in results of older versions
             }
         )

@@ -172,6 +172,20 @@ def chosen_watch(board: Board, via: Via, asked: bool | None) -> Literal["off", "
     return "beside" if reason is None else "off"
 
 
+def chosen_modelled(
+    board: Board, via: Via, timer: str | None, timing: bool | None
+) -> Literal["off", "beside", "timer"]:
+    """What the cycle model does for `measure`: `--timer` puts it in the timer's place, `--timing` beside it."""
+    from hil.api.harness import modelled_as
+
+    if timer is None:
+        return chosen_watch(board, via, timing)
+    modelled = modelled_as(board, via, timer)
+    if timing is not None and modelled == "timer":
+        raise UsageError(f"--timer {timer} is the timing model: leave --timing and --no-timing out")
+    return modelled if modelled == "timer" else chosen_watch(board, via, timing)
+
+
 def failure_text(error: HilError) -> str:
     """The message of `error`, and where the serial transcript is."""
     return f"{error}; serial transcript: {error.transcript}" if error.transcript else str(error)

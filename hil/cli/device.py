@@ -17,13 +17,15 @@ from hil.cli.app import (
     ProfileOption,
     RuntimeOption,
     SramOption,
+    TimerOption,
     ViaOption,
     app,
     chosen_board,
+    chosen_modelled,
     chosen_place,
-    chosen_watch,
     console,
     emit_json,
+    failure_text,
 )
 from hil.errors import CheckFailed, HilError, UsageError
 from hil.measure.options import DEFAULT_BOARD
@@ -87,14 +89,21 @@ def measure(
         bool | None,
         typer.Option("--timing/--no-timing", help="Modelled cycles too; default: via qemu if the board has [timing]."),
     ] = None,
+    timer: TimerOption = None,
+    layers: Annotated[bool, typer.Option("--layers", help="Time of each layer, for several networks too.")] = False,
+    out: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="DIR", help="Leave result.json and an HTML report there.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure networks, and verify their outputs bit for bit against LiteRT's reference kernels."""
     from hil.cli.mlperf import Where, measure_by_base_protocol, measure_running
     from hil.cli.pair_tables import pair_tables
-    from hil.cli.tables import measurement_table
+    from hil.cli.tables import layer_table, measurement_table
     from hil.measure.harness import Options, measure_files
+    from hil.measure.result import result_of
     from hil.measure.side_by_side import BOTH, measure_pairs, pairs_json
+    from hil.report.run import write_measurement
 
     if port is not None or not models:
         if profile is not None:
@@ -108,7 +117,8 @@ def measure(
     if protocol != "hil":
         measure_by_base_protocol(models, chosen, options, protocol, as_json)
         return
-    options = replace(options, modelled=chosen_watch(chosen, place.via, timing))
+    options = replace(options, modelled=chosen_modelled(chosen, place.via, timer, timing))
+    options = replace(options, transcripts=None if out is None else out / "transcripts")
     refused: list[HilError] = []
     if runtime == BOTH:
         pairs = measure_pairs(models, chosen, options)
@@ -118,7 +128,14 @@ def measure(
         results = measure_files(models, chosen, options, refused.append)
         found = [result.measurement for result in results]
         if found:
-            emit_json([item.to_json() for item in found]) if as_json else console.print(measurement_table(found))
+            if as_json:
+                emit_json([item.to_json() for item in found])
+            else:
+                console.print(measurement_table(found))
+                for measurement in found if layers or len(found) == 1 else ():
+                    console.print(layer_table(measurement))
+    if out is not None and results:
+        console.print(f"report: {write_measurement(out, result_of(results))}", soft_wrap=True)
     for item in results:
         if undefined := item.measurement.outputs.undefined:
             text = f"{item.measurement.model}: LiteRT's reference kernels abort on extreme inputs"
@@ -128,6 +145,6 @@ def measure(
     if differing:
         raise CheckFailed(f"outputs differ from the LiteRT reference kernels: {', '.join(differing)}")
     for error in refused[1:]:
-        console.print(f"munas-hil: {error}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"munas-hil: {failure_text(error)}", highlight=False, markup=False, soft_wrap=True)
     if refused:
         raise refused[0]

@@ -41,6 +41,21 @@ def measurement_table(measurements: Sequence[Measurement]) -> Table:
     return table
 
 
+def layer_table(item: Measurement) -> Table:
+    """Time of each layer, in execution order; modelled cycles beside it where they were watched."""
+    modelled = item.modelled.layers if item.modelled is not None else None
+    heads = [f"median {item.latency.unit}", "share", *(["modelled cycles"] if modelled else [])]
+    table = Table("layer", "operator", "name", *heads, title=item.model)
+    for column in table.columns[3:]:
+        column.justify = "right"
+    total = sum(layer.median for layer in item.layers)
+    for index, layer in enumerate(item.layers):
+        share = f"{100 * layer.median / total:.1f} %" if total else "-"
+        cells = [f"{layer.median:,.0f}", share, *([f"{modelled[index]:,}"] if modelled else [])]
+        table.add_row(str(layer.index), layer.op, layer.name, *cells)
+    return table
+
+
 def modelled_text(found: ModelledLatency) -> str:
     """Milliseconds with their interval; cycles where there is no evidence for more."""
     return f"{found.median:,}" if found.milliseconds is None else milliseconds_text(found.milliseconds)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from hil.calibration.calibrate import relocated
 from hil.calibration.result import CalibrationResult, read_result
 from hil.errors import UsageError
 from hil.files import read_json, sweep, write_text
+from hil.measure.result import RESULT_FILE as MEASUREMENT_FILE
+from hil.measure.result import MeasurementResult, is_measurement_document, read_measurement_result
 from hil.report.calibration.page import render
+from hil.report.measurement.page import render_measurement
 from hil.report.search.page import render_search
 from hil.search.result import RESULT_FILE, SearchResult, is_search_document, read_search_result
 
@@ -27,11 +31,24 @@ def is_search(run: Path) -> bool:
         return False  # whoever reads it as a calibration says what is wrong
 
 
+def is_measurement(run: Path) -> bool:
+    """Whether `run` is what `measure -o` left, or the result file in it."""
+    file = run / MEASUREMENT_FILE if run.is_dir() else run
+    try:
+        return is_measurement_document(read_json(file))
+    except UsageError:
+        return False
+
+
 def page_of(run: Path, beside: Path | None = None) -> str:
     """The HTML report of the run folder or result file `run`; `beside` is another search to compare it with.
 
     Raises UsageError for what is no run, and for runs that cannot be compared.
     """
+    if is_measurement(run):
+        if beside is not None:
+            raise UsageError(f"--beside compares two searches, and {run} is none")
+        return _measurement_page(run)
     if not is_search(run):
         if beside is not None:
             raise UsageError(f"--beside compares two searches, and {run} is none")
@@ -55,6 +72,32 @@ def write_search_report(folder: Path, result: SearchResult) -> Path:
     page = folder / REPORT_FILE
     write_text(page, render_search(result))
     return page
+
+
+def write_measurement(folder: Path, result: MeasurementResult) -> Path:
+    """Write result.json and the page of `result` into `folder`; where the page is.
+
+    Raises UsageError for the folder of another kind of run, StoreError when it cannot be written.
+    """
+    file = folder / MEASUREMENT_FILE
+    if is_search(folder) or (file.exists() and not is_measurement(folder)):
+        raise UsageError(f"{folder} holds another run; name another folder")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be a folder: {error.strerror or error}; name another one") from error
+    sweep(folder, MEASUREMENT_FILE, REPORT_FILE)
+    write_text(file, json.dumps(result.to_json(), allow_nan=False) + "\n")
+    write_text(folder / REPORT_FILE, render_measurement(result))
+    return folder / REPORT_FILE
+
+
+def _measurement_page(run: Path) -> str:
+    result = read_measurement_result(run)
+    try:
+        return render_measurement(result)
+    except _UNSHOWABLE as error:
+        raise UsageError(f"{run} has a figure that cannot be shown ({error}); measure again") from error
 
 
 def _calibration_page(run: Path) -> str:

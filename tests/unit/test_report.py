@@ -15,9 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from hil.calibration.result import ArenaBuffer, CalibrationResult, Metrics
+from hil.calibration.result import CalibrationResult, Metrics
 from hil.cli.calibration_summary import render_text_summary
-from hil.report.calibration.arena import spans
+from hil.measure.arena import ArenaBuffer
+from hil.report.arena import spans
 from hil.report.calibration.memory import flash_stack, ram_stack
 from hil.report.calibration.page import render
 from hil.report.calibration.series import by_input_shape, linear_r2, series_of

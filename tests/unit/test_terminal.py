@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
@@ -102,3 +103,20 @@ def test_a_small_memory_limit_is_a_message() -> None:
         assert done.returncode in (0, 3), (megabytes, done.stderr[-500:])
         if done.returncode:
             assert done.stderr.startswith("munas-hil: "), (megabytes, done.stderr[-500:])
+
+
+WIDE_TABLES = ("model", "median instructions", "modelled ms", "arena", "stack", "static", "RAM", "weights", "outputs")
+
+
+@pytest.mark.parametrize("width", [32, 40, 60, 80, 100, 160])
+def test_no_figure_is_ever_cut(width: int) -> None:
+    """Whatever the width: all figures are there in full, in a table of a group too."""
+    figures = ["6,412,338", "12.345 ± 0.678", "65,536", "640", "916", "3,072", "1,234,567", "8/8 equal"]
+    table = Table(*WIDE_TABLES, title="networks", caption="sizes in bytes")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    table.add_row("a-network-with-a-long-name" * 3, *figures)
+    said = io.StringIO()
+    SafeConsole(width=width, file=said).print(Group(table))
+    assert all(figure in said.getvalue() for figure in figures), said.getvalue()
+    assert "…" not in said.getvalue()

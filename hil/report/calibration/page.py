@@ -8,9 +8,11 @@ from functools import cache
 from jinja2 import Template
 from markupsafe import Markup
 
-from hil.calibration.result import ArenaMap, CalibrationResult
+from hil.calibration.result import CalibrationResult
 from hil.cycle_model.evidence import all_points
-from hil.report.calibration import arena, cycles, evidence, fits, headline, latency, memory, tables
+from hil.measure.arena import ArenaMap
+from hil.report.arena import arena_figure
+from hil.report.calibration import cycles, evidence, fits, headline, latency, memory, tables
 from hil.report.calibration.series import Series, by_input_shape, linear_r2, series_of
 from hil.report.charts import numbers
 from hil.report.failures import failures_table
@@ -77,7 +79,7 @@ def _figures(result: CalibrationResult, series: Series, r2: float) -> Figures:
         errors=tuple(fits.error_figure(view, series, result.unit) for view in views),
         spread=fits.spread_figure(views, series),
         memory=tuple(memory.stack_figure(stack) for stack in (memory.flash_stack(result), memory.ram_stack(result))),
-        arena=arena.arena_figure(result.arena_map),
+        arena=arena_figure(result.arena_map),
         cycles=None if result.cycles is None else cycles.cycles_figure(result.cycles),
         evidence=None if result.cycles is None else evidence.evidence_figure(all_points()),
     )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from hil.calibration.result import ArenaBuffer, ArenaMap, ArenaStep
+from hil.measure.arena import ArenaBuffer, ArenaMap, ArenaStep
 from hil.report.charts import axes, numbers, svg
 from hil.report.charts.axes import Panel
 from hil.report.charts.scale import byte_ceiling, byte_ticks
@@ -21,11 +21,12 @@ KINDS = ("input", "activation", "output", "scratch")
 CHAR = 6.3  # width of a character of a buffer's label, drawing units; generous
 
 
-def arena_figure(arena: ArenaMap | None) -> Markup:
-    """The map, or a figure that says that there is none."""
+def arena_figure(arena: ArenaMap | None, number: int = 0) -> Markup:
+    """The map, or a figure that says that there is none; `number` is its own on a page with several."""
+    ident = f"arena-{number}" if number else "arena"
     name = "Arena by time and address"
     if arena is None or not arena.steps or not arena.buffers:
-        return svg.empty("arena", WIDTH, 200, name, "no arena map in this run")
+        return svg.empty(ident, WIDTH, 200, name, "no arena map in this run")
     steps = len(arena.steps)
     high = byte_ceiling(max(arena.arena_bytes, *(item.offset + item.size for item in arena.buffers)) * 1.06)
     names = [f"{step.index} {numbers.shorten(step.path or step.op, LABEL_CHARS)}" for step in arena.steps]
@@ -33,7 +34,7 @@ def arena_figure(arena: ArenaMap | None) -> Markup:
     bottom = 18 + max(reach) * math.sin(math.radians(LABEL_ANGLE))
     left = max(58.0, reach[0] * math.cos(math.radians(LABEL_ANGLE)) - WIDTH / steps / 2)
     area = axes.panel(
-        "arena", (0.0, float(steps)), (0.0, high), width=WIDTH, height=TOP + PLOT_HEIGHT + bottom, left=left,
+        ident, (0.0, float(steps)), (0.0, high), width=WIDTH, height=TOP + PLOT_HEIGHT + bottom, left=left,
         right=16, top=TOP, bottom=bottom,
     )  # fmt: skip
     peak = max(range(steps), key=lambda index: arena.steps[index].live_bytes)
@@ -42,7 +43,7 @@ def arena_figure(arena: ArenaMap | None) -> Markup:
         f"{numbers.size(arena.arena_bytes)}; step {peak} holds {numbers.size(arena.steps[peak].live_bytes)}."
     )
     return svg.drawing(
-        "arena", area.width, area.height, name, description, _hatching(),
+        ident, area.width, area.height, name, description, Markup("") if number else _hatching(),
         svg.text(0, 14, "Address in the arena", "axis-name"), area.y_ticks(byte_ticks(high, 7), numbers.size),
         _peak_column(area, arena.steps[peak], peak), _buffers(area, arena), _arena_line(area, arena), area.base_line(),
         _step_labels(area, names, peak),
