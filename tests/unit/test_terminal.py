@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Group
 from rich.table import Table
@@ -39,6 +39,7 @@ def table_of(text: str) -> Table:
 
 
 @pytest.mark.parametrize("wrap", [str, Text, table_of, lambda text: Text.assemble((text, "red"))])
+@settings(deadline=None)
 @given(st.text(max_size=60) | st.just(HOSTILE) | st.text("\x1b[]:#;\r\n \x07a", max_size=40))
 def test_whatever_is_printed_is_inert(wrap: object, text: str) -> None:
     shown = printed(wrap(text))  # type: ignore[operator]
