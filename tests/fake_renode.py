@@ -1,10 +1,11 @@
-"""A stand-in for Renode's command line: it reads the generated script and runs the image under QEMU instead."""
+"""A stand-in for Renode's monitor: it reads the generated script and runs the image under QEMU instead."""
 
 from __future__ import annotations
 
 import re
 import select
 import stat
+import subprocess
 import sys
 from pathlib import Path
 
@@ -14,11 +15,11 @@ EXPECTED = (
     r"using sysbus",
     r'mach create "munas-hil"',
     r"machine LoadPlatformDescription @(?P<platform>\S+)",
-    r'emulation CreateUartPtyTerminal "uart" "(?P<link>\S+)"',
-    r"connector Connect sysbus\.vcp uart",
-    r"emulation SetAdvanceImmediately true",
     r"sysbus LoadELF @(?P<image>\S+)",
     r"cpu VectorTableOffset 0x[0-9a-f]{8}",
+    r"emulation SetAdvanceImmediately true",
+    r'emulation CreateUartPtyTerminal "uart" "(?P<link>[^"]+)"',
+    r"connector Connect sysbus\.vcp uart",
 )
 
 
@@ -38,29 +39,53 @@ def install(folder: Path, machine: str) -> Path:
 
 
 def main(board: FakeBoard, arguments: list[str]) -> None:
-    """Options, then -e "include @SCRIPT"; `start` and `quit` on standard input."""
-    *options, execute, include = arguments
-    if options != ["--disable-xwt", "--console", "--plain"] or execute != "-e":
+    """The monitor on the standard streams, which repeats what it hears as Renode's does."""
+    if arguments != ["--disable-xwt", "--console", "--plain"]:
         sys.exit(f"error: unknown options {arguments}")
-    lines = Path(include.removeprefix("include @")).read_text().splitlines()
-    found = {}
-    for line, pattern in zip(lines, EXPECTED, strict=True):
-        match = re.fullmatch(pattern, line)
-        if match is None:
-            sys.exit(f"error: no such command or device: {line}")
-        found |= match.groupdict()
-    if "vcp: UART.STM32F7_USART" not in Path(found["platform"]).read_text():
-        sys.exit("error: sysbus.vcp does not exist")
-    emulator = board.flash(Path(found["image"]), own_session=False)
-    Path(found["link"]).symlink_to(board.port.resolve())
-    while emulator.poll() is None:
+    (board.folder / "starts").open("a").write(f"{sys.argv[0]}\n")
+    emulator: subprocess.Popen[bytes] | None = None
+    while True:
+        if emulator is not None and emulator.poll() is not None:
+            sys.exit("error: the machine is gone")
         if not select.select([sys.stdin], [], [], 0.05)[0]:
             continue
-        command = sys.stdin.buffer.raw.readline().strip()  # type: ignore[attr-defined]
-        if command == b"start":
+        command = sys.stdin.buffer.raw.readline().decode().strip()  # type: ignore[attr-defined]
+        print(f"\r(monitor) {command}", flush=True)
+        word, _, rest = command.partition(" ")
+        if word == "echo":
+            print(rest.strip('"'), end="\r\r\n", flush=True)
+        elif word == "include":
+            print("12:00:00.0000 [WARNING] a normal warning", flush=True)
+            emulator = _include(board, Path(rest.removeprefix("@")))
+        elif word == "start":
             board.reset()
+        elif word == "Clear":
+            _clear(board, emulator)
+            emulator = None
+        elif command == "cpu PC":
+            print("0x100", flush=True)
         else:
-            emulator.kill()
-            emulator.wait()
-            sys.exit(0)
-    sys.exit("error: the machine is gone")
+            sys.exit(0)  # the end of its input, too
+
+
+def _include(board: FakeBoard, script: Path) -> subprocess.Popen[bytes] | None:
+    found = {}
+    for line, pattern in zip(script.read_text().splitlines(), EXPECTED, strict=True):
+        match = re.fullmatch(pattern, line)
+        if match is None:
+            print(f"There was an error executing command '{line}'\r\nNo such command or device", flush=True)
+            return None
+        found |= match.groupdict()
+    if "vcp: UART.STM32F7_USART" not in Path(found["platform"]).read_text():
+        print("There was an error executing command 'connector'\r\nsysbus.vcp does not exist", flush=True)
+        return None
+    emulator = board.flash(Path(found["image"]), own_session=False)
+    Path(found["link"]).symlink_to(board.port.resolve())
+    return emulator
+
+
+def _clear(board: FakeBoard, emulator: subprocess.Popen[bytes] | None) -> None:
+    if emulator is not None:
+        emulator.kill()
+        emulator.wait()
+    Path("uart").unlink(missing_ok=True)

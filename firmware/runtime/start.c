@@ -1,6 +1,7 @@
 /* Start-up and faults of an Armv7-M core. Thread mode runs on the process stack at the bottom of RAM, so that an
  * overflow leaves RAM and faults instead of spoiling data; handlers have a small stack of their own. Interrupts stay
- * masked: whatever a port waits for, it polls or wakes for. */
+ * masked: whatever a port waits for, it polls or wakes for. (Under Renode, which lets PRIMASK mask faults too, nothing
+ * is enabled that could interrupt.) */
 #include <stdint.h>
 
 #include "hil_port.h"
@@ -42,6 +43,8 @@ __attribute__((section(".vectors"), used)) static const vector_t vectors[16] = {
 
 #define REGISTER(address) (*(volatile uint32_t *)(address))
 #define SCB_VTOR REGISTER(0xE000ED08u)
+#define SCB_SHCSR REGISTER(0xE000ED24u)
+#define SCB_SHCSR_FAULTS (7u << 16) /* UsageFault, BusFault and MemManage on their own, not as a HardFault */
 #define SCB_CFSR REGISTER(0xE000ED28u)
 #define SCB_HFSR REGISTER(0xE000ED2Cu)
 #define SCB_MMFAR REGISTER(0xE000ED34u)
@@ -95,6 +98,16 @@ static void guard_stack(void)
     __asm volatile("dsb\n isb" ::: "memory");
 }
 
+/* A fault is an exception whatever PRIMASK says, on a core and in QEMU; in Renode (1.16.1) only what PRIMASK lets pass
+ * is taken, HardFault included. No interrupt is enabled in the NVIC there. */
+static void unmask_faults(void)
+{
+#if defined(HIL_RENODE)
+    SCB_SHCSR |= SCB_SHCSR_FAULTS;
+    __asm volatile("cpsie i" ::: "memory");
+#endif
+}
+
 __attribute__((noreturn, used)) void hil_start(void)
 {
     const uint32_t *from = _data_load;
@@ -107,6 +120,7 @@ __attribute__((noreturn, used)) void hil_start(void)
     }
     SCB_VTOR = (uint32_t)(uintptr_t)vectors;
     guard_stack();
+    unmask_faults();
     hil_port_init();
     if (hil_model_setup) {
         (void)hil_model_setup(); /* what went wrong is in its log; every inference will be refused */
@@ -117,6 +131,22 @@ __attribute__((noreturn, used)) void hil_start(void)
     }
 }
 
+/* A core whose handlers' stack pointer leads nowhere locks up. Renode goes on, and its memory that is not there reads as
+ * zeros: the handler would run into them. (The handlers' stack is the first of the static data: link.ld.) */
+#if defined(HIL_RENODE)
+#define HANDLER_STACK_AGAIN                                                                                            \
+    "mov   r2, sp                     \n"                                                                             \
+    "ldr   r3, =_static_start         \n"                                                                             \
+    "cmp   r2, r3                     \n"                                                                             \
+    "ldr   r3, =_handler_stack_end    \n"                                                                             \
+    "it    hs                         \n"                                                                             \
+    "cmphs r3, r2                     \n"                                                                             \
+    "it    lo                         \n"                                                                             \
+    "msrlo msp, r3                    \n"
+#else
+#define HANDLER_STACK_AGAIN ""
+#endif
+
 __attribute__((naked, used)) void hil_fault_entry(void)
 {
     __asm volatile("tst   lr, #4      \n"
@@ -124,7 +154,9 @@ __attribute__((naked, used)) void hil_fault_entry(void)
                    "mrseq r0, msp     \n"
                    "mrsne r0, psp     \n"
                    "mov   r1, lr      \n"
-                   "b     hil_fault   \n");
+                   HANDLER_STACK_AGAIN
+                   "b     hil_fault   \n"
+                   ".ltorg            \n");
 }
 
 static bool below_stack(uint32_t address)
@@ -162,9 +194,10 @@ __attribute__((noreturn, used)) void hil_fault(const uint32_t *frame, uint32_t e
     const uint32_t sp = (uint32_t)(uintptr_t)frame;
     const bool on_process_stack = (exception_return & 4u) != 0u;
     const bool unsaved = (cfsr & (CFSR_STKERR | CFSR_MSTKERR)) != 0u || sp < (uint32_t)(uintptr_t)_stack_start;
-    const bool overflow = on_process_stack && (unsaved || below_stack(bfar) || below_stack(mmfar));
+    const bool overflow = (on_process_stack && unsaved) || below_stack(bfar) || below_stack(mmfar);
     const uint32_t values[] = {
-        unsaved ? deepest_return(sp) : frame[6], unsaved ? exception_return : frame[5], sp, cfsr, SCB_HFSR, bfar,
+        /* Renode comes back on the handlers' stack when the process stack could not take the frame */
+        unsaved ? deepest_return(on_process_stack ? sp : 0u) : frame[6], unsaved ? exception_return : frame[5], sp, cfsr, SCB_HFSR, bfar,
         mmfar, overflow,
     };
     static const char names[][8] = {" pc=", " lr=", " sp=", " cfsr=", " hfsr=", " bfar=", " mmfar=", " stack="};

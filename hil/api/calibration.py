@@ -89,7 +89,7 @@ def load_calibration(
     board, compiler, or version of the firmware than would be used now.
     """
     chosen = board_of(board)
-    place = via_of(chosen, via)
+    place = via_of(chosen, via, timer)
     options = Options(via=place, runtime=runtime, modelled=modelled_as(chosen, place, timer))
     file = run_folder(chosen, options) if path is None else Path(path)
     file = file / CALIBRATION_FILE if file.is_dir() or path is None else file

@@ -29,9 +29,9 @@ class Harness:
     """A board, or an emulator of it, with toolchain and kernels found: measures one network after the other.
 
     `board` is a `Board`, the name of one, or the path of a board file. `via` says where firmware runs: ``auto`` (a
-    connected board, else Renode where it is installed, else QEMU), ``hardware``, ``renode``, ``qemu``, or a place that
-    was chosen before. `device` is
-    the serial number or port of one of several connected boards; `several` takes all of them, whichever is free.
+    connected board, else QEMU, else Renode where only that is installed), ``hardware``, ``renode``, ``qemu``, or a
+    place that was chosen before. `device` is the serial number or port of one of several connected boards; `several`
+    takes all of them, whichever is free.
     `timer` is ``modelled-cycles`` for figures of the cycle model instead of the place's own timer (via qemu);
     `beside` has that model watch, and its cycles stand in `Measurement.modelled`. `seed` is that of the random ones
     among the `inputs` that are verified. `profile` is the MLPerf model id that the firmware answers with.
@@ -45,7 +45,11 @@ class Harness:
         seed: int = 0, profile: str = DEFAULT_PROFILE,
     ) -> None:  # fmt: skip
         self.board = board_of(board)
-        self.place = via if isinstance(via, Place) else choose_place(self.board, via, device, several=several)
+        self.place = (
+            via
+            if isinstance(via, Place)
+            else choose_place(self.board, via, device, several=several, timer=timer or (MODELLED if beside else None))
+        )
         modelled = modelled_as(self.board, self.place.via, timer, beside=beside)
         self.options = Options(
             via=self.place.via, inputs=inputs, seed=seed, runtime=runtime, devices=self.place.devices,
@@ -107,10 +111,10 @@ def content_of(model: Model) -> tuple[bytes, str]:
     return read_model(path), path.stem
 
 
-def via_of(board: Board, via: str) -> Via:
+def via_of(board: Board, via: str, timer: str | None = None) -> Via:
     """The place that `via` stands for, for what runs nothing. Raises UsageError, BoardError."""
     if via == "auto" or via not in VIAS:
-        return choose_place(board, via, several=True).via
+        return choose_place(board, via, several=True, timer=timer).via
     chosen: Via = via  # type: ignore[assignment]  # one of VIAS, and not "auto"
     board.target(chosen)
     return chosen

@@ -133,11 +133,13 @@ def _budget_bytes(option: str, text: str | None) -> int | None:
     return None if text is None else typed_size_bytes(option, text)
 
 
-def chosen_place(board: Board, via: str, device: str | None = None, *, several: bool = False) -> Place:
+def chosen_place(
+    board: Board, via: str, device: str | None = None, *, several: bool = False, timer: str | None = None
+) -> Place:
     """Where firmware will run, for commands that run it; told on stderr. Raises what `choose_place` does."""
     from hil.targets.place import choose_place
 
-    place = choose_place(board, via, device, several=several)
+    place = choose_place(board, via, device, several=several, timer=timer)
     kind = "simulated" if place.simulated else "hardware"
     console.print(f"running {board.name} via {place.via} ({kind}; {place.reason})", highlight=False, markup=False)
     return place
@@ -149,7 +151,7 @@ def chosen_harness(
     """The harness of the options, its place told on stderr before anything is built. Raises what `hil.Harness` does."""
     from hil.api.harness import Harness
 
-    place = chosen_place(board, via, device, several=several)
+    place = chosen_place(board, via, device, several=several, timer=timer)
     return Harness(board, via=place, runtime=runtime, timer=timer)
 
 

@@ -30,6 +30,7 @@ from hil.cli.app import (
 from hil.errors import CheckFailed, HilError, UsageError
 from hil.measure.options import DEFAULT_BOARD
 from hil.terminal import printable
+from hil.timers import MODELLED
 
 if TYPE_CHECKING:
     from hil.measure.harness import Options
@@ -111,7 +112,7 @@ def measure(
         measure_running(models or [], Where(port, device), protocol, seed, as_json)
         return
     chosen = chosen_board(board, flash, sram)
-    place = chosen_place(chosen, via, device)
+    place = chosen_place(chosen, via, device, timer=MODELLED if timing else None)
     options = Options(via=place.via, seed=seed, runtime=runtime, devices=place.devices)
     options = with_profile(options, profile)
     if protocol != "hil":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import re
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from hil.cache import cache_dir
 from hil.cycle_model.native import INSTALL_CC
 from hil.errors import HilError, ToolMissing
 from hil.runtimes.tflm.detect import ADVICE, find_tflm
+from hil.targets.runners.renode import INSTALL as INSTALL_RENODE
+from hil.targets.runners.renode import OLDEST as OLDEST_RENODE
 from hil.targets.runners.renode import find_renode
 
 INSTALL_QEMU = "apt-get install qemu-system-arm"
@@ -68,7 +71,15 @@ def _renode() -> Check:
     except ToolMissing as error:
         detail = "second emulator" if error.tool == "renode" else f"second emulator; {error.tool}"
         return Check("renode", False, detail, needed=False, install=error.install)
-    return Check("renode", True, _first_line([*command, "--version"]), needed=False)
+    said = _first_line([*command, "--version"])
+    version = re.search(r"(?<![\d.])(\d+)\.(\d+)", said)
+    if version is None:
+        return Check("renode", False, f"its version cannot be told: {said}", needed=False, install=INSTALL_RENODE)
+    if (int(version[1]), int(version[2])) < OLDEST_RENODE:
+        oldest = ".".join(map(str, OLDEST_RENODE))
+        detail = f"{said}, whose cycle counter is not exact: {oldest} is the oldest that can be used"
+        return Check("renode", False, detail, needed=False, install=INSTALL_RENODE)
+    return Check("renode", True, said, needed=False)
 
 
 def _first_line(command: list[str]) -> str:

@@ -34,7 +34,7 @@ def search(options: SearchOptions, as_json: bool) -> None:
     began = time.monotonic()
     check(options)
     board = chosen_board(options.board, options.flash, options.sram)
-    place = chosen_place(board, options.backend, options.device)
+    place = chosen_place(board, options.backend, options.device, timer=options.timer)
     modelled = modelled_as(board, place.via, options.timer)
     if modelled != "off":
         find_plugin(QEMU)  # rather than after the search

@@ -4,8 +4,10 @@
 board = "nucleo-f746zg"
 serial_number = "066EFF..."          # as `munas-hil boards --detect` shows it
 port = "/dev/ttyACM0"                # optional where the serial number finds it
-flash = "mass-storage"               # or pyocd, openocd
+flash = "mass-storage"               # or pyocd, openocd, gdb
 drive = "/media/me/NODE_F746ZG"      # optional likewise; mass-storage only
+gdb = "localhost:3333"               # gdb only: the address of a GDB server
+gdb_server = "openocd"               # gdb only: whose it is
 baud = 115200
 """
 
@@ -22,7 +24,8 @@ from hil.boards.board import canonical_name
 from hil.errors import UsageError
 from hil.files import read_toml
 
-FlashMethod = Literal["mass-storage", "pyocd", "openocd"]
+FlashMethod = Literal["mass-storage", "pyocd", "openocd", "gdb"]
+GdbServerKind = Literal["openocd", "pyocd", "probe-rs", "j-link", "st-link", "black-magic", "qemu", "renode"]
 VARIABLE = "MUNAS_HIL_BENCH"
 FILE_NAME = "bench.toml"
 
@@ -37,12 +40,16 @@ class BenchDevice(BaseModel):
     port: str | None = None
     flash: FlashMethod = "mass-storage"
     drive: Path | None = None
+    gdb: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.\-\[\]:]+:[0-9]{1,5}$")] | None = None
+    gdb_server: GdbServerKind | None = None
     baud: Annotated[int, Field(ge=1200, le=4_000_000)] | None = None
 
     @model_validator(mode="after")
     def _drive_is_used(self) -> Self:
         if self.drive is not None and self.flash != "mass-storage":
             raise ValueError(f"drive is for flash = 'mass-storage', not for {self.flash!r}")
+        if (self.gdb is not None, self.gdb_server is not None) != (self.flash == "gdb",) * 2:
+            raise ValueError("gdb (HOST:PORT of the GDB server) and gdb_server (whose it is) go with flash = 'gdb'")
         return self
 
 

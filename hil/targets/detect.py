@@ -15,7 +15,7 @@ from pathlib import Path
 from hil.boards.board import Board, board_names, load_board
 from hil.errors import DeviceAmbiguous, DeviceMissing, InfrastructureError, UsageError
 from hil.link.transport import BAUD
-from hil.targets.bench_file import Bench, FlashMethod, read_bench
+from hil.targets.bench_file import Bench, FlashMethod, GdbServerKind, read_bench
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,8 @@ class Connected:
     flash: FlashMethod = "mass-storage"
     baud: int = BAUD
     source: str = "bench file"
+    gdb: str | None = None  # address of its GDB server, with flash = "gdb"
+    gdb_server: GdbServerKind | None = None
 
     def describe(self) -> str:
         """One line for a message."""
@@ -128,6 +130,8 @@ def connected_devices(bench: Bench | None = None, sources: Sequence[Source] = SO
             flash=item.flash,
             baud=item.baud or BAUD,
             source="bench file",
+            gdb=item.gdb,
+            gdb_server=item.gdb_server,
         )
     return tuple(devices[number] for number in sorted(devices))
 

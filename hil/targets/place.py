@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
 from hil.boards.board import Board, Via
 from hil.errors import BoardError, DeviceMissing, InfrastructureError, ToolMissing, UsageError
 from hil.targets.detect import Connected, choose, connected_devices, matching
 from hil.targets.runners.base import Runner
 from hil.targets.runners.hardware import HardwareRunner
-from hil.targets.runners.qemu import QemuRunner
+from hil.targets.runners.qemu import QEMU, QemuRunner
 from hil.targets.runners.renode import RenodeRunner, find_renode, platform_file
+from hil.timers import TIMERS
 
 VIAS = ("auto", "hardware", "renode", "qemu")
 
@@ -30,21 +33,32 @@ class Place:
         return self.via != "hardware"
 
 
+def has_qemu() -> bool:
+    """Whether QEMU is installed."""
+    return shutil.which(QEMU) is not None
+
+
 def choose_place(
     board: Board,
     via: str = "auto",
     device: str | None = None,
     *,
     several: bool = False,
+    timer: str | None = None,
     connected: Callable[[], tuple[Connected, ...]] | None = None,
+    qemu: Callable[[], bool] = has_qemu,
     renode: Callable[[], object] = find_renode,
 ) -> Place:
     """The place for `board`. `device` is a serial number or port; `several` allows all boards of that kind at once.
 
-    auto: a connected board, else Renode where it is installed, else QEMU. Raises UsageError, BoardError,
-    DeviceMissing, DeviceAmbiguous, ToolMissing.
+    auto: a connected board, else QEMU, else Renode where only that is installed; or the one place that has the `timer`
+    which is asked for. Raises UsageError, BoardError, DeviceMissing, DeviceAmbiguous, ToolMissing.
     """
     connected = connected or connected_devices
+    if via == "auto" and timer is not None and timer in TIMERS and device is None:
+        (only,) = TIMERS[timer].via
+        found = choose_place(board, only, several=several, connected=connected, renode=renode)
+        return replace(found, reason=f"only {only} has {timer}")
     if via not in VIAS:
         raise UsageError(f"--via {via} does not exist (known: {', '.join(VIAS)})")
     if device is not None and via not in ("auto", "hardware"):
@@ -60,7 +74,7 @@ def choose_place(
     if via == "qemu":
         board.target("qemu")
         return Place("qemu", "asked for")
-    return _auto(board, several, connected, renode)
+    return _auto(board, several, connected, qemu, renode)
 
 
 def _devices(board: Board, devices: tuple[Connected, ...], wanted: str | None, several: bool) -> tuple[Connected, ...]:
@@ -75,7 +89,11 @@ def _named(devices: tuple[Connected, ...]) -> str:
 
 
 def _auto(
-    board: Board, several: bool, connected: Callable[[], tuple[Connected, ...]], renode: Callable[[], object]
+    board: Board,
+    several: bool,
+    connected: Callable[[], tuple[Connected, ...]],
+    qemu: Callable[[], bool],
+    renode: Callable[[], object],
 ) -> Place:
     if board.hardware is None:
         board.target("qemu")
@@ -87,13 +105,13 @@ def _auto(
         why = "no such board is connected"
     except InfrastructureError as error:
         why = str(error)
-    try:
-        platform_file(board)
-        renode()
-        return Place("renode", f"{why}; Renode is installed")
-    except (BoardError, ToolMissing):
-        board.target("qemu")
-        return Place("qemu", f"{why}; Renode is not installed or does not know the board")
+    if board.qemu is None or not qemu():
+        with suppress(BoardError, ToolMissing):
+            platform_file(board)
+            renode()
+            return Place("renode", f"{why}; of the emulators Renode is installed")
+    board.target("qemu")
+    return Place("qemu", why)
 
 
 def make_runner(via: Via, devices: tuple[Connected, ...] = (), *, modelled: bool = False) -> Runner:

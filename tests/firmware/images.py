@@ -11,7 +11,9 @@ import pytest
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 
+from hil.boards.board import Board, Via
 from hil.boards.core import load_core
+from hil.boards.target import Target
 
 FIRMWARE = Path(__file__).resolve().parents[2] / "firmware"
 GCC = "arm-none-eabi-gcc"
@@ -85,6 +87,26 @@ def runtime(core: str, folder: Path) -> tuple[Path, ...]:
     sources = [*sorted((FIRMWARE / "runtime").glob("*.c")), FIRMWARE / "port" / "mps2.c"]
     _gcc(folder, *load_core(core).flags, *FLAGS, f"-I{FIRMWARE / 'runtime'}", "-c", *map(str, sources))
     return tuple(folder / f"{source.stem}.o" for source in sources)
+
+
+def compiled_for(board: Board, via: Via, folder: Path) -> tuple[Path, ...]:
+    """Objects of runtime and port as they are built for `board` via `via`, compiled into `folder`."""
+    need_toolchain()
+    folder.mkdir(parents=True, exist_ok=True)
+    target = board.target(via)
+    sources = [*sorted((FIRMWARE / "runtime").glob("*.c")), FIRMWARE / "port" / f"{target.port}.c"]
+    defines = [f"-D{name}={value}" for name, value in sorted(target.defines.items())]
+    _gcc(folder, *board.core_flags, *FLAGS, *defines, f"-I{FIRMWARE / 'runtime'}", "-c", *map(str, sources))
+    return tuple(folder / f"{source.stem}.o" for source in sources)
+
+
+def memory_of(target: Target) -> str:
+    """The memory.x of 64 KB each at the start of the target's flash and RAM."""
+    return (
+        f"MEMORY {{ FLASH (rx) : ORIGIN = {target.flash.origin}, LENGTH = 64K  "
+        f"RAM (rwx) : ORIGIN = {target.sram.origin}, LENGTH = 64K }}\n"
+        f"_stack_size = 2048;\n_ram_physical_end = {target.sram.end};\n"
+    )
 
 
 def link(

@@ -202,19 +202,19 @@ def test_ticks_go_on_over_a_wrap(simulate: Simulation, port: str) -> None:
 
 # Of Renode's models that say their size themselves.
 SIZES = {"NVIC": 0x1000, "DWT": 0x1000, "STM32F7_USART": 0x400, "STM32_Timer": 0x400}
-_PERIPHERAL = re.compile(r"^\w+: \w+\.(\w+) @ sysbus (0x\w+)\n((?:    .*\n?)*)", re.MULTILINE)
+_PERIPHERAL = re.compile(r"^\w+: \w+\.(\w+) @ sysbus <?(0x\w+)(?:, \+(0x\w+)>)?\n((?:    .*\n?)*)", re.MULTILINE)
 
 
-@pytest.mark.parametrize("name", NUCLEOS)
+@pytest.mark.parametrize("name", [*NUCLEOS, "netduinoplus2"])
 def test_a_port_finds_all_it_needs_on_renodes_platform(simulate: Simulation, name: str) -> None:
     """Whatever it touches is there, and memory with ready bits brings it to full speed."""
     board = load_board(name)
     assert board.hardware is not None
     regions, memory = [], []
-    for model, where, properties in _PERIPHERAL.findall(platform_file(board).read_text()):
+    for model, where, length, properties in _PERIPHERAL.findall(platform_file(board).read_text()):
         base = int(where, 16)
         size = re.search(r"^    size: (\w+)", properties, re.MULTILINE)
-        regions.append(range(base, base + (int(size[1], 16) if size else SIZES[model])))
+        regions.append(range(base, base + (int(size[1] if size else length, 16) if size or length else SIZES[model])))
         found = re.findall(r"WriteDoubleWord (\w+) (\w+)", properties)
         memory += [f"{base + int(offset, 16):x}={int(value, 16):x}" for offset, value in found]
     registers = simulate(board.hardware.port, 0, *memory)

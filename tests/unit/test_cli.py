@@ -80,9 +80,17 @@ def test_boards_json(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
 
 
 def test_doctor_finds_renode_as_the_runner_does(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "renode").write_text("#!/bin/sh\necho Renode v1.15.3\n")
-    (tmp_path / "renode").chmod(0o755)
-    for value, found, detail in ((tmp_path, True, "Renode v1.15.3"), (tmp_path / "no", False, "RENODE_PATH=")):
+    old = "whose cycle counter is not exact: 1.16 is the oldest"
+    for value, says, found, detail in (
+        (tmp_path, "Renode v1.16.1.19220", True, "Renode v1.16.1"),
+        (tmp_path, "Renode v2.0", True, "Renode v2.0"),
+        (tmp_path, "Renode v1.15.3.6542", False, old),
+        (tmp_path, "1.9.0", False, old),
+        (tmp_path, "no idea", False, "cannot be told"),
+        (tmp_path / "no", "", False, "RENODE_PATH="),
+    ):
+        (tmp_path / "renode").write_text(f"#!/bin/sh\necho {says}\n")
+        (tmp_path / "renode").chmod(0o755)
         monkeypatch.setenv("RENODE_PATH", str(value))
         (check,) = [check for check in examine() if check.name == "renode"]
         assert check.found == found

@@ -22,25 +22,44 @@ def missing() -> object:
     raise ToolMissing("renode", "somehow")
 
 
-def place(via: str = "auto", *devices: Connected, renode: Callable[[], object] = missing, **more: object) -> Place:
-    return choose_place(NUCLEO, via, connected=lambda: devices, renode=renode, **more)  # type: ignore[arg-type]
+def place(
+    via: str = "auto",
+    *devices: Connected,
+    renode: Callable[[], object] = missing,
+    has_qemu: bool = True,
+    **more: object,
+) -> Place:
+    return choose_place(
+        NUCLEO, via, connected=lambda: devices, qemu=lambda: has_qemu, renode=renode, **more  # type: ignore[arg-type]
+    )  # fmt: skip
 
 
-def test_auto_takes_the_board_then_renode_then_qemu() -> None:
+def test_auto_takes_the_board_then_qemu_then_renode() -> None:
     assert (place("auto", ONE).via, place("auto", ONE).devices) == ("hardware", (ONE,))
     assert "1 at /dev/ttyACM1" in place("auto", ONE).reason
-    renode, qemu = place("auto", renode=list), place("auto")
-    assert (renode.via, renode.reason) == ("renode", "no such board is connected; Renode is installed")
-    assert qemu.via == "qemu"
-    assert "Renode is not installed" in qemu.reason
+    qemu, renode = place("auto", renode=list), place("auto", renode=list, has_qemu=False)
+    assert (qemu.via, qemu.reason) == ("qemu", "no such board is connected")
+    assert (renode.via, renode.reason) == (
+        "renode", "no such board is connected; of the emulators Renode is installed"
+    )  # fmt: skip
+    assert place("auto", has_qemu=False).via == "qemu"  # which will say how to install it
     assert [item.simulated for item in (place("auto", ONE), renode, qemu)] == [False, True, True]
+
+
+def test_auto_with_modelled_cycles_is_qemu() -> None:
+    for devices in ((), (ONE,), (ONE, TWO)):
+        found = place("auto", *devices, renode=list, has_qemu=False, timer="modelled-cycles")
+        assert (found.via, found.reason) == ("qemu", "only qemu has modelled-cycles")
+    assert place("auto", ONE, renode=list, timer="renode-instructions").via == "renode"
+    assert place("hardware", ONE, timer="modelled-cycles").via == "hardware"  # refused where the timer is chosen
+    assert place("auto", ONE, timer="nonsense").via == "hardware"  # likewise
 
 
 def test_auto_with_a_broken_detection_says_so() -> None:
     def broken() -> tuple[Connected, ...]:
         raise InfrastructureError("udev is not there")
 
-    found = choose_place(NUCLEO, connected=broken, renode=missing)
+    found = choose_place(NUCLEO, connected=broken, qemu=lambda: True, renode=missing)
     assert found.via == "qemu"
     assert "udev is not there" in found.reason
 

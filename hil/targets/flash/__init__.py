@@ -1,4 +1,4 @@
-"""Ways to get an image onto a board: its mass-storage drive, pyOCD, OpenOCD. `flasher_for` chooses by configuration."""
+"""Ways to get an image onto a board: a drive, flashing programs, GDB servers. `flasher_for` chooses by bench file."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from hil.boards.board import Board
 from hil.errors import BoardError
 from hil.targets.detect import Connected
 from hil.targets.flash.base import Flasher
+from hil.targets.flash.gdb import GdbServer
 from hil.targets.flash.mass_storage import MassStorage
 from hil.targets.flash.openocd import OpenOcd
 from hil.targets.flash.pyocd import PyOcd
 
-__all__ = ["Flasher", "MassStorage", "OpenOcd", "PyOcd", "flasher_for"]
+__all__ = ["Flasher", "GdbServer", "MassStorage", "OpenOcd", "PyOcd", "flasher_for"]
 
 
 def flasher_for(device: Connected, board: Board) -> Flasher:
@@ -20,6 +21,10 @@ def flasher_for(device: Connected, board: Board) -> Flasher:
     """
     if device.flash == "mass-storage":
         return MassStorage.of(device)
+    if device.flash == "gdb":
+        assert device.gdb is not None  # the bench file's rule, as the next
+        assert device.gdb_server is not None
+        return GdbServer(device.gdb, device.gdb_server, board.target("hardware").flash.origin)
     if board.probe is None:
         raise BoardError(f"board {board.name} has no [probe] table, which flashing with {device.flash} needs")
     if device.flash == "pyocd":

@@ -86,13 +86,17 @@ def flat_binary(image: Path) -> tuple[int, bytes]:
     """Load address and content of an ELF's loadable segments, gaps filled as erased flash (0xff). Raises FlashError."""
     try:
         with image.open("rb") as file:
+            elf = ELFFile(file)
+            machine = str(elf["e_machine"])
             parts = [
                 (int(segment["p_paddr"]), bytes(segment.data()))
-                for segment in ELFFile(file).iter_segments("PT_LOAD")
+                for segment in elf.iter_segments("PT_LOAD")
                 if segment["p_filesz"] > 0
             ]
     except (OSError, ELFError) as error:
         raise FlashError(f"the image {image.name} cannot be read: {error}") from error
+    if machine != "EM_ARM":
+        raise FlashError(f"the image {image.name} is not for Arm: its ELF header says {machine}")
     if not parts:
         raise FlashError(f"the image {image.name} holds nothing to flash")
     parts.sort()

@@ -1,50 +1,48 @@
 """Runs an image under Renode: a generated script, our own platform file, the UART as a pty.
 
-Renode cannot be installed where this project is developed, so this file is kept thin: what it says to Renode is tested
-with a stand-in, what Renode makes of the platform files is not.
+A Renode takes seconds to start and a tenth of one to load another machine, so a runner keeps the one that it has
+started for the next image, and ends it after any error. Verified with Renode 1.16.1 built for Mono; its .NET release
+was not run.
 """
 
 from __future__ import annotations
 
-import logging
 import os
+import re
 import shutil
-import signal
-import subprocess
-import tempfile
-import time
+import threading
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
 
 import serial
+from elftools.common.exceptions import ELFError
+from elftools.elf.elffile import ELFFile
 
 from hil.boards.board import Board
-from hil.errors import BoardError, HilError, LinkError, LinkTimeout, ProtocolError, RunnerError, ToolMissing
-from hil.link.device import POLL_S, Timeouts
+from hil.errors import BoardError, HilError, LinkError, LinkTimeout, RunnerError, TargetFaultError, ToolMissing
+from hil.link.device import Timeouts
 from hil.link.transport import open_port
-from hil.logs import command_line
 from hil.resources import firmware_dir
-from hil.targets.process import GUARD, GUARD_INSTALL
 from hil.targets.runners.base import Session
+from hil.targets.runners.renode_process import STOP_TIMEOUT_S, RenodeProcess
 from hil.timers import TIMERS
-from munas.scratch import scratch_folder
-
-_log = logging.getLogger("hil.targets")
 
 VARIABLE = "RENODE_PATH"
-# Not in the package index; 1.16 is the first whose cycle counter is exact (firmware/renode/README.md).
+# Not in the package index; OLDEST is the first whose cycle counter is exact (firmware/renode/README.md).
 INSTALL = (
     "pip install git+https://github.com/antmicro/renode-run && renode-run download (or Renode 1.16 or later from its "
     "release page; set RENODE_PATH to its folder)"
 )
-START_TIMEOUT_S = 60.0  # a cold .NET runtime, platform description and ELF
-STOP_TIMEOUT_S = 5.0
-ARGUMENTS = ("--disable-xwt", "--console", "--plain")
+OLDEST = (1, 16)
+START_TIMEOUT_S = 120.0  # a cold .NET runtime, platform description and ELF: 2 s, 40 s on a machine that is very busy
+CLEAR_TIMEOUT_S = 10.0
 # The host may be several times slower than the core that Renode emulates.
 EMULATED = Timeouts(boot_s=30.0, command_s=20.0, inference_s=120.0, host_per_device=20.0)
-_LINK = "uart"
+_LINK, _IMAGE, _PLATFORM, _SCRIPT = "uart", "image.elf", "platform.repl", "run.resc"
+_BANNER = "Renode, version"
+_PC = re.compile(r"0x([0-9A-Fa-f]+)")
 
 
 def find_renode(environment: Mapping[str, str] = os.environ) -> list[str]:
@@ -74,26 +72,33 @@ def platform_file(board: Board) -> Path:
     return path
 
 
-def script_text(folder: Path, board: Board) -> str:
-    """The .resc: machine, UART as the pty `folder`/uart, image `folder`/image.elf. It does not start yet."""
+def script_text(board: Board, folder: Path) -> str:
+    """The .resc: machine, image, UART as a pty in `folder`, which Renode was started in. It does not start yet.
+
+    Files that are read are looked for in that folder. The pty comes last: where it exists, all before it succeeded.
+    """
     origin = board.target("renode").flash.origin
     return "\n".join(
         [
             "using sysbus",
             'mach create "munas-hil"',
-            f"machine LoadPlatformDescription @{folder}/platform.repl",
-            f'emulation CreateUartPtyTerminal "{_LINK}" "{folder}/{_LINK}"',
-            f"connector Connect sysbus.vcp {_LINK}",
-            "emulation SetAdvanceImmediately true",
-            f"sysbus LoadELF @{folder}/image.elf",
+            f"machine LoadPlatformDescription @{_PLATFORM}",
+            f"sysbus LoadELF @{_IMAGE}",
             f"cpu VectorTableOffset 0x{origin:08x}",
+            "emulation SetAdvanceImmediately true",
+            f'emulation CreateUartPtyTerminal "{_LINK}" "{folder / _LINK}"',
+            f"connector Connect sysbus.vcp {_LINK}",
             "",
         ]
     )
 
 
 class RenodeRunner:
-    """Runner for boards with a platform file in firmware/renode. `command` replaces the Renode that is found."""
+    """Runner for boards with a platform file in firmware/renode. `command` replaces the Renode that is found.
+
+    Between two sessions it keeps one Renode, without a machine, until `close`, the runner's end or the process's.
+    A session must end in the thread that opened it, and that thread must live as long as the runner.
+    """
 
     def __init__(
         self,
@@ -104,113 +109,161 @@ class RenodeRunner:
         self._command = list(command) if command is not None else None
         self._timeouts = timeouts
         self._start_timeout_s = start_timeout_s
+        self._idle = _Idle()
+        weakref.finalize(self, self._idle.close)
+
+    def close(self) -> None:
+        """End the Renode that is kept."""
+        self._idle.close()
 
     @contextmanager
     def open(self, image: Path, board: Board) -> Iterator[Session]:
-        """See `Runner.open`. Raises ToolMissing, RunnerError, BoardError."""
+        """See `Runner.open`. Raises ToolMissing, RunnerError, BoardError; within the context also TargetFaultError."""
         target = board.target("renode")
         platform = platform_file(board)
-        if not image.is_file():
-            raise RunnerError(f"the image {image.name} does not exist")
-        command = self._command or find_renode()
-        with scratch_folder("renode") as folder:
-            shutil.copyfile(platform, folder / "platform.repl")
-            shutil.copyfile(image, folder / "image.elf")
-            (folder / "run.resc").write_text(script_text(folder, board), encoding="utf-8")
-            emulator = _Renode(command, folder, f"{image.name} on {board.name}")
-            port: serial.Serial | None = None
-            try:
-                port = emulator.port(self._start_timeout_s)
-                emulator.say("start")
-                yield Session(
-                    port, "renode", TIMERS[target.timer].simulated, target.timer, timeouts=self._timeouts,
-                    ticks_hz=board.clock_hz
-                )  # fmt: skip
-            except LinkError as error:
-                better = emulator.explain(error)
-                if better is error:
-                    raise
-                raise better from error
-            finally:
-                if port is not None:
-                    port.close()
-                emulator.stop()
-
-
-class _Renode:
-    """The process, its monitor on standard input."""
-
-    def __init__(self, command: Sequence[str], folder: Path, what: str) -> None:
-        self._what = what
-        self._link = folder / _LINK
-        self._output: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed in stop)
-        if shutil.which(GUARD[0]) is None:
-            self._output.close()
-            raise ToolMissing(GUARD[0], GUARD_INSTALL)
-        words = [*GUARD, str(os.getpid()), *command, *ARGUMENTS, "-e", f"include @{folder}/run.resc"]
-        _log.info("%s", command_line(words))
+        code = _code_range(image)
+        what = f"{image.name} on {board.name}"
+        renode = self._loaded(image, platform, board, what)
+        port: serial.Serial | None = None
         try:
-            self._process = subprocess.Popen(
-                words, stdin=subprocess.PIPE, stdout=self._output, stderr=subprocess.STDOUT, bufsize=0,
-                cwd=folder, start_new_session=True,
+            port = _open_port(renode.folder / _LINK)
+            renode.send("start")
+            yield Session(
+                port, "renode", TIMERS[target.timer].simulated, target.timer, timeouts=self._timeouts,
+                ticks_hz=board.clock_hz,
             )  # fmt: skip
-        except OSError as error:
-            self._output.close()
-            raise RunnerError(f"Renode cannot be started: {error}") from error
+            port.close()
+            renode.execute("Clear", CLEAR_TIMEOUT_S)
+            self._idle.keep(renode)
+        except LinkError as error:
+            better = _explain(renode, error, what, code)
+            if better is error:
+                raise
+            raise better from error
+        finally:
+            if port is not None:
+                port.close()
+            if not self._idle.has(renode):
+                renode.stop()
 
-    def port(self, timeout_s: float) -> serial.Serial:
-        """The open pty, which Renode makes when its script gets there."""
-        deadline = time.monotonic() + timeout_s
-        while not self._link.exists():
-            if self._process.poll() is not None:
-                raise self._died()
-            if time.monotonic() > deadline:
-                raise RunnerError(f"Renode made no serial port within {timeout_s:g} s ({self._what}): {self._said()}")
-            time.sleep(POLL_S)
+    def _loaded(self, image: Path, platform: Path, board: Board, what: str) -> RenodeProcess:
+        """A Renode with the machine and the image, not started: the one that was kept where that still works."""
+        kept = self._idle.take()
+        if kept is not None:
+            try:
+                self._load(kept, image, platform, board, what)
+                return kept
+            except RunnerError:  # whatever it was that it remembered
+                kept.stop()
+            except BaseException:
+                kept.stop()
+                raise
+        renode = RenodeProcess(self._command or find_renode())
         try:
-            return open_port(str(self._link.resolve()))
-        except (serial.SerialException, OSError) as error:
-            raise RunnerError(f"Renode's serial port cannot be opened: {error}") from error
+            self._load(renode, image, platform, board, what)
+        except BaseException:
+            renode.stop()
+            raise
+        return renode
 
-    def say(self, line: str) -> None:
-        """A line to the monitor. Raises RunnerError."""
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(f"{line}\n".encode())
-        except OSError as error:
-            raise self._died() from error
+    def _load(self, renode: RenodeProcess, image: Path, platform: Path, board: Board, what: str) -> None:
+        folder = renode.folder
+        shutil.copyfile(platform, folder / _PLATFORM)
+        shutil.copyfile(image, folder / _IMAGE)
+        (folder / _SCRIPT).write_text(script_text(board, folder), encoding="utf-8")
+        said = renode.execute(f"include @{_SCRIPT}", self._start_timeout_s)
+        said = [line for line in said if not line.startswith(_BANNER)]
+        if not (folder / _LINK).exists():
+            raise RunnerError(f"Renode cannot load {what}: {' '.join(said)[:400] or renode.said()}")
 
-    def explain(self, error: LinkError) -> HilError:
-        """What is behind a failed link: Renode's death, or, when it lives, `error` itself."""
-        if isinstance(error, (LinkTimeout, ProtocolError)) and self._process.poll() is None:
-            return error
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(STOP_TIMEOUT_S)  # its pty closes before the process, with .NET around it, is gone
-            return self._died()
+
+class _Idle:
+    """At most one Renode that waits for the next image, of the process that started it."""
+
+    def __init__(self) -> None:
+        self._kept: RenodeProcess | None = None
+        self._lock = threading.Lock()
+        self._owner = os.getpid()
+
+    def take(self) -> RenodeProcess | None:
+        """The one that is kept, when it still lives; it is the caller's then."""
+        if os.getpid() != self._owner:  # we are a fork: it is our parent's
+            self._kept, self._owner = None, os.getpid()
+        with self._lock:
+            kept, self._kept = self._kept, None
+        if kept is not None and not kept.alive:
+            kept.stop()
+            return None
+        return kept
+
+    def keep(self, renode: RenodeProcess) -> None:
+        """Keep `renode`, unless another one is kept already."""
+        with self._lock:
+            if self._kept is None:
+                self._kept = renode
+
+    def has(self, renode: RenodeProcess) -> bool:
+        """Whether it is `renode` that is kept."""
+        return self._kept is renode
+
+    def close(self) -> None:
+        """End the one that is kept."""
+        if (kept := self.take()) is not None:
+            kept.stop()
+
+
+def _code_range(image: Path) -> range:
+    """Addresses of the code in `image`. Raises RunnerError when that is no ELF file for Arm."""
+    try:
+        with image.open("rb") as file:
+            elf = ELFFile(file)
+            found = [
+                range(int(part["p_vaddr"]), int(part["p_vaddr"]) + int(part["p_memsz"]))
+                for part in elf.iter_segments("PT_LOAD")
+                if part["p_flags"] & 1
+            ]
+            machine = str(elf["e_machine"])
+    except FileNotFoundError as error:
+        raise RunnerError(f"the image {image.name} does not exist") from error
+    except (OSError, ELFError) as error:
+        raise RunnerError(f"the image {image.name} is not an ELF file: {error}") from error
+    if machine != "EM_ARM" or not found:
+        raise RunnerError(f"the image {image.name} is not an ELF file with code for Arm (it says {machine})")
+    return range(min(part.start for part in found), max(part.stop for part in found))
+
+
+def _open_port(link: Path) -> serial.Serial:
+    try:
+        return open_port(str(link.resolve()))
+    except (serial.SerialException, OSError) as error:
+        raise RunnerError(f"Renode's serial port cannot be opened: {error}") from error
+
+
+def _explain(renode: RenodeProcess, error: LinkError, what: str, code: range) -> HilError:
+    """What is behind a failed link: a core that stopped or left its code, Renode's death, or `error` itself."""
+    if not isinstance(error, LinkTimeout) and renode.core_stopped is None:
+        renode.wait(STOP_TIMEOUT_S)  # its pty closes before the process, with .NET around it, is gone
+    if renode.core_stopped is not None:
+        return TargetFaultError(f"the core stopped ({what}): {renode.core_stopped}", _registers(renode.core_stopped))
+    if not renode.alive:
+        return RunnerError(f"{renode.died()} ({what})")
+    if not isinstance(error, LinkTimeout):
         return error
+    pc = _program_counter(renode)
+    if pc is not None and pc not in code:
+        return TargetFaultError(f"the core left the code ({what}): pc=0x{pc:08x}; {error}", {"pc": pc})
+    where = "an unknown pc" if pc is None else f"pc 0x{pc:08x}"
+    return LinkTimeout(f"{error} ({what}; the emulated core still runs, at {where})")
 
-    def _died(self) -> RunnerError:
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(1.0)
-        return RunnerError(f"Renode ended with status {self._process.poll()} ({self._what}): {self._said()}")
 
-    def _said(self) -> str:
-        size = self._output.seek(0, os.SEEK_END)
-        self._output.seek(max(0, size - 4096))
-        lines = self._output.read().decode("utf-8", "replace").split("\n")
-        errors = [line.strip() for line in lines if "error" in line.lower()]
-        return "; ".join(errors or [line.strip() for line in lines if line.strip()][-3:])[:400] or "it said nothing"
+def _program_counter(renode: RenodeProcess) -> int | None:
+    with suppress(RunnerError):
+        for line in renode.execute("cpu PC", STOP_TIMEOUT_S):
+            if (found := _PC.fullmatch(line)) is not None:
+                return int(found[1], 16)
+    return None
 
-    def stop(self) -> None:
-        """`quit`, then kill what is left of its process group (`renode` is a script around the real program)."""
-        with suppress(RunnerError, subprocess.TimeoutExpired):
-            if self._process.poll() is None:
-                self.say("quit")
-                self._process.wait(STOP_TIMEOUT_S)
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-        if self._process.stdin is not None:
-            with suppress(OSError):
-                self._process.stdin.close()
-        self._output.close()
+
+def _registers(text: str) -> dict[str, int]:
+    found = re.search(r"PC=0x([0-9A-Fa-f]+)", text)
+    return {"pc": int(found[1], 16)} if found else {}
