@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import asdict, is_dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from hil.errors import StoreError, UsageError
 from munas.files import (
@@ -30,10 +30,25 @@ from munas.files import read_toml as _read_toml
 from munas.scratch import replacing
 
 __all__ = [
-    "FOREIGN", "MAX_JSON_BYTES", "MAX_TOML_BYTES", "FileError", "opened_regular", "parse_json", "parse_toml",
-    "read_json", "read_regular", "read_toml", "require_types",
-    "sweep", "write_text",
+    "FOREIGN",
+    "MAX_JSON_BYTES",
+    "MAX_TOML_BYTES",
+    "FileError",
+    "from_document",
+    "opened_regular",
+    "parse_json",
+    "parse_toml",
+    "read_json",
+    "read_regular",
+    "read_toml",
+    "require_types",
+    "sweep",
+    "to_document",
+    "write_text",
 ]  # fmt: skip
+
+
+T = TypeVar("T")
 
 
 def read_json(
@@ -67,9 +82,34 @@ def require_types(made: Any) -> None:
         raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
 
 
-@lru_cache(maxsize=32)
+def from_document(kind: type[T], document: Any) -> T:
+    """An object of the dataclass `kind` from a JSON document: types as declared, no unknown keys.
+
+    Raises ValueError that names the field.
+    """
+    try:
+        (made,) = _alone(cast("Any", kind)).validate_json(json.dumps([document]), strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ValueError(f"{'.'.join(map(str, first['loc'][1:])) or kind.__name__}: {first['msg']}") from error
+    return cast("T", made)
+
+
+def to_document(made: Any) -> dict[str, Any]:
+    """The JSON document of a dataclass: what `from_document` reads."""
+    document: dict[str, Any] = _adapter(cast("Any", type(made))).dump_python(made, mode="json")
+    return document
+
+
+@lru_cache(maxsize=64)
 def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
+
+
+@lru_cache(maxsize=64)
+def _alone(kind: type[Any]) -> TypeAdapter[Any]:
+    # Plain dataclasses take the configuration of what holds them, and have none of their own.
+    return TypeAdapter(tuple[kind], config=ConfigDict(extra="forbid"))  # type: ignore[valid-type]
 
 
 def write_text(path: Path, text: str) -> None:

@@ -11,11 +11,11 @@ from hil.calibration.fit_memory import Image
 from hil.calibration.forecast import Forecast
 from hil.calibration.sample import Sample, sample_from_json
 from hil.errors import StoreError
-from hil.files import FOREIGN, require_types
+from hil.files import FOREIGN, from_document
 from hil.jobs.store import Result
 from hil.measure.measurement import Measurement, Outputs, measurement_from_json
 from hil.runtimes.base import Deployment
-from munas.cost.kernels import KernelVariant, Work
+from munas.cost.kernels import Work
 
 _WORK_FIELDS = tuple(item.name for item in fields(Work))
 
@@ -74,7 +74,6 @@ def from_result(result: Result) -> Record:
     try:
         document: Mapping[str, Any] = result.record
         measurement = measurement_from_json(document["measurement"])
-        require_types(measurement)
         works = tuple(_work_from_json(item) for item in document["works"])
         if min(measurement.latency.samples, default=0) <= 0:
             raise ValueError("a time is not positive")
@@ -119,5 +118,4 @@ def _work_to_json(work: Work) -> dict[str, Any]:
 
 
 def _work_from_json(document: Mapping[str, Any]) -> Work:
-    values = {name: document.get(name, 0) for name in _WORK_FIELDS}
-    return Work(**{**values, "path": KernelVariant(document["path"])})
+    return from_document(Work, dict.fromkeys(_WORK_FIELDS, 0) | dict(document))

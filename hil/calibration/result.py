@@ -14,8 +14,8 @@ import numpy as np
 
 from hil.calibration.population import DEFAULT_POPULATION, PAPER_R2
 from hil.errors import UsageError
-from hil.files import read_json, require_types
-from hil.measure.arena import ArenaMap, arena_map_from_json
+from hil.files import from_document, read_json, to_document
+from hil.measure.arena import ArenaMap
 from hil.measure.measurement import Identity
 
 RESULT_VERSION = 1
@@ -227,23 +227,7 @@ class CalibrationResult:
 
     def to_json(self) -> dict[str, Any]:
         """Everything, for ``result.json``; `result_from_json` is the inverse."""
-        return {"version": RESULT_VERSION, **asdict(self)}
-
-
-def _fit(document: dict[str, Any]) -> Fit:
-    return Fit(Metrics(**document["metrics"]), document["folds"], dict(document["coefficients"]))
-
-
-def _cycle_shares(document: dict[str, Any] | None) -> CycleShares | None:
-    if document is None:
-        return None
-    classes = tuple(CycleClass(**item) for item in document["classes"])
-    layers = tuple(LayerCycles(**item) for item in document["layers"])
-    return CycleShares(**{**document, "classes": classes, "layers": layers})
-
-
-def _sample(document: dict[str, Any]) -> SampleResult:
-    return SampleResult(**{**document, "input_shape": tuple(document["input_shape"])})
+        return {"version": RESULT_VERSION, **to_document(self)}
 
 
 def result_from_json(document: dict[str, Any]) -> CalibrationResult:
@@ -253,24 +237,7 @@ def result_from_json(document: dict[str, Any]) -> CalibrationResult:
         version = values.pop("version")
         if version != RESULT_VERSION:
             raise UsageError(f"result has version {version!r}, this program reads {RESULT_VERSION}; calibrate again")
-        result = CalibrationResult(
-            **{
-                **values,
-                "identity": Identity(**values["identity"]),
-                "samples": tuple(_sample(item) for item in values["samples"]),
-                "failed": tuple(Failure(**item) for item in values["failed"]),
-                "mac_only": _fit(values["mac_only"]),
-                "per_operator": _fit(values["per_operator"]),
-                "paths": tuple(PathError(**item) for item in values["paths"]),
-                "memory": MemoryErrors(**values["memory"]),
-                "code_sizes": tuple(CodeSize(**item) for item in values["code_sizes"]),
-                "worst": tuple(values["worst"]),
-                "arena_map": arena_map_from_json(values["arena_map"]),
-                "cycles": _cycle_shares(values.get("cycles")),  # not in results of older versions
-            }
-        )
-        require_types(result)
-        return result
+        return from_document(CalibrationResult, values)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UsageError(f"not a calibration result: {type(error).__name__}: {error}") from error
 

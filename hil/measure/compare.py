@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hil.errors import CalibrationMismatch, UsageError
-from hil.files import FOREIGN, read_json, read_toml, require_types
+from hil.files import FOREIGN, read_json, read_toml
 from hil.jobs.store import Result, Store
 from hil.measure.measurement import Identity, Measurement, Memory, measurement_from_json
 from hil.timers import unit_of
@@ -153,7 +153,6 @@ def _measured(result: Result) -> Any:
 
 def _checked(item: Measurement) -> Measurement:
     """That figures are figures: JSON holds anything. Raises ValueError or TypeError."""
-    require_types(item)
     figures = [*item.latency.samples, *(getattr(item.memory, name.name) for name in fields(Memory))]
     figures += [item.outputs.checked, item.outputs.mismatched]
     if not item.latency.samples or any(type(value) is not int or value < 0 for value in figures):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import statistics
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from hil.cycle_model.modelled import ModelledLatency, modelled_from_json
 from hil.errors import CalibrationMismatch
+from hil.files import from_document, require_types
 from hil.timers import TimerKind
 
 
@@ -154,23 +156,17 @@ class Measurement:
         }  # fmt: skip
 
 
-def measurement_from_json(document: dict[str, Any]) -> Measurement:
-    """Inverse of `Measurement.to_json`. Raises KeyError, TypeError or ValueError on a foreign document."""
-    modelled = document.get("modelled")
-    return Measurement(
-        model=document["model"],
-        sha256=document["sha256"],
-        identity=Identity(**document["identity"]),
-        latency=Latency(document["latency"]["unit"], tuple(document["latency"]["samples"])),
-        layers=tuple(LayerTime(**layer) for layer in document["layers"]),
-        memory=Memory(**document["memory"]),
-        outputs=_outputs(document["outputs"]),
-        build=Build(**document["build"]),
-        seconds=dict(document.get("seconds", {})),
-        modelled=None if modelled is None else modelled_from_json(modelled),
-        device=document.get("device"),  # not in records of older versions
-    )
+def measurement_from_json(document: Mapping[str, Any]) -> Measurement:
+    """Inverse of `Measurement.to_json`. Raises KeyError, TypeError or ValueError on a foreign document.
 
-
-def _outputs(document: dict[str, Any]) -> Outputs:
-    return Outputs(**{**document, "undefined": tuple(document.get("undefined", ()))})  # not in older records
+    What older versions did not write has the default of its field.
+    """
+    known = {item.name: document[item.name] for item in fields(Measurement) if item.name in document}
+    latency, modelled = document["latency"], known.pop("modelled", None)
+    known["latency"] = {"unit": latency["unit"], "samples": latency["samples"]}  # the others follow from them
+    measurement = from_document(Measurement, known)
+    if modelled is None:
+        return measurement
+    watched = modelled_from_json(modelled)
+    require_types(watched)
+    return replace(measurement, modelled=watched)

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from hil.build.sources import Project
 from hil.errors import BudgetError, InfrastructureError, ModelError, StoreError, TargetFaultError
-from hil.files import FOREIGN, require_types, sweep, write_text
+from hil.files import FOREIGN, sweep, write_text
 from hil.measure.harness import Measured
 from hil.measure.measurement import Identity, Measurement, measurement_from_json
 from hil.runtimes.base import Deployment
@@ -139,7 +139,6 @@ def _stored(document: Any, identity: Identity) -> tuple[Measurement, dict[str, i
         return None
     try:
         measurement = measurement_from_json(document["measurement"])
-        require_types(measurement)
         functions = {str(name): int(size) for name, size in document["functions"].items()}
     except FOREIGN as error:
         raise StoreError(f"the search store holds a damaged measurement: {error}; name another folder") from error

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 from hil.calibration.result import Failure
 from hil.errors import UsageError
-from hil.files import read_json, require_types
+from hil.files import from_document, read_json, to_document
 from hil.measure.measurement import Identity
 from munas.arch.graph import mode_of
 from munas.cost.resources import Resources
@@ -192,39 +192,7 @@ class SearchResult:
 
     def to_json(self) -> dict[str, Any]:
         """Everything, for ``search.json``; `search_result_from_json` is the inverse."""
-        return {"search_version": SEARCH_RESULT_VERSION, **asdict(self)}
-
-
-def _resources(document: Any) -> Resources | None:
-    return None if document is None else Resources(**document)
-
-
-def _point(document: dict[str, Any]) -> Point:
-    if document["status"] not in get_args(Status):
-        raise ValueError(f"status {document['status']!r} of point {document['index']!r}")
-    return Point(
-        **{**document, "resources": _resources(document["resources"]), "drawn": _resources(document.get("drawn"))}
-    )
-
-
-def _box(document: dict[str, Any]) -> Box:
-    pool = document["pool"]
-    values = {"inputs": tuple(document["inputs"]), "out_shape": tuple(document["out_shape"])}
-    return Box(**{**document, **values, "pool": None if pool is None else (pool[0], pool[1])})
-
-
-def _finalist(document: dict[str, Any]) -> Finalist:
-    measured = document["measured"]
-    return Finalist(
-        **{
-            **document,
-            "layers": tuple(_box(item) for item in document["layers"]),
-            "seed_errors": tuple((seed, error) for seed, error in document["seed_errors"]),
-            "predicted": Resources(**document["predicted"]),
-            "measured": None if measured is None else MeasuredFigures(**measured),
-            "outside": tuple(document["outside"]),
-        }
-    )
+        return {"search_version": SEARCH_RESULT_VERSION, **to_document(self)}
 
 
 def _of_version_1(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -252,19 +220,7 @@ def search_result_from_json(document: dict[str, Any]) -> SearchResult:
             raise UsageError(f"result has version {version!r}, this program reads {known}; search again")
         if version == 1:
             values = _of_version_1(values)
-        result = SearchResult(
-            **{
-                **values,
-                "identity": Identity(**values["identity"]),
-                "input_shape": tuple(values["input_shape"]),
-                "points": tuple(_point(item) for item in values["points"]),
-                "front": tuple(values["front"]),
-                "finalists": tuple(_finalist(item) for item in values["finalists"]),
-                "failures": tuple(Failure(**item) for item in values["failures"]),
-                "notes": tuple(values["notes"]),
-            }
-        )
-        require_types(result)
+        result = from_document(SearchResult, values)
         _require_consistent(result)
         return result
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:

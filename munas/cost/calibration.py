@@ -13,6 +13,8 @@ from operator import mul
 from pathlib import Path
 from typing import Any
 
+import tomli_w
+
 from munas.cost.kernels import KernelVariant, Work
 from munas.cost.variants import loop_counts, loop_names
 from munas.files import FileError, read_toml
@@ -159,44 +161,7 @@ def write_calibration(calibration: Calibration) -> str:
             "flash_parts": {"+".join(sorted(part.paths)): part.bytes for part in memory.parts},
         },
     }
-    return "\n".join(_toml_table(document, ())).lstrip("\n") + "\n"
-
-
-def _toml_table(table: Mapping[str, Any], name: tuple[str, ...]) -> list[str]:
-    lines = [f"{_toml_key(key)} = {_toml_value(value)}" for key, value in table.items() if not _is_table(value)]
-    if name:
-        lines = ["", f"[{'.'.join(map(_toml_key, name))}]", *lines]
-    for key, value in table.items():
-        if _is_table(value):
-            lines += _toml_table(value, (*name, key))
-    return lines
-
-
-def _is_table(value: object) -> bool:
-    return isinstance(value, Mapping)
-
-
-def _toml_key(key: str) -> str:
-    bare = key and all(char.isascii() and (char.isalnum() or char in "-_") for char in key)
-    return key if bare else _toml_value(key)
-
-
-def _toml_value(value: object) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int):
-        return str(value)
-    if isinstance(value, float):
-        return repr(value)
-    if isinstance(value, str):
-        return '"' + "".join(map(_toml_character, value)) + '"'
-    raise TypeError(f"{type(value).__name__} has no place in a calibration file")
-
-
-def _toml_character(char: str) -> str:
-    if char in '"\\':
-        return "\\" + char
-    return char if char.isprintable() else f"\\U{ord(char):08x}"
+    return tomli_w.dumps(document)
 
 
 def load_calibration(path: Path) -> Calibration:

@@ -21,7 +21,7 @@ from munas.arch.space import parse_architecture, to_dict
 from munas.cost.resources import Resources
 from munas.database import Database, Format
 from munas.errors import SearchError, SearchStoreError
-from munas.files import FOREIGN, parse_json
+from munas.files import FOREIGN, parse_json, parse_toml
 from munas.search.trial import Epoch, Rung, Task, Trained, Trial, TrialResult
 
 APPLICATION_ID = 0x6D754E41  # "muNA": tells our file from another program's SQLite file
@@ -147,8 +147,8 @@ class SearchStore:
         text = _dumps(dict(identity))
         self._database.execute("INSERT INTO search (id, identity) VALUES (1, ?) ON CONFLICT DO NOTHING", (text,))
         found = self.identity() or {}
-        if found != parse_json(text, own=True):
-            raise SearchError(f"{self.path} holds another search: {_difference(found, parse_json(text, own=True))}")
+        if found != (asked := _identity(text)):
+            raise SearchError(f"{self.path} holds another search: {_difference(found, asked)}")
 
     def identity(self) -> dict[str, Any] | None:
         """What `begin` was given first; None before that."""
@@ -282,8 +282,11 @@ def _figures(made: Any, *names: str) -> None:
 
 def _identity(text: str) -> dict[str, Any]:
     known = _table(text)
-    # Older versions had other words for the modes.
-    return known | {"mode": mode_of(known["mode"])} if "mode" in known else known
+    if "mode" in known:  # older versions had other words
+        known["mode"] = mode_of(known["mode"])
+    if isinstance(known.get("calibration"), str):  # its text, which versions may write otherwise
+        known["calibration"] = parse_toml(known["calibration"].encode())
+    return known
 
 
 def _task(row: Sequence[Any]) -> Task:

@@ -248,3 +248,12 @@ def test_a_store_in_older_words_is_the_same_search(tmp_path: Path, written: str,
     with SearchStore(tmp_path / "old.sqlite") as opened:
         opened.begin({**IDENTITY, "mode": today})
         assert opened.identity() == {**IDENTITY, "mode": today}
+
+
+def test_the_text_of_a_calibration_may_be_written_otherwise(tmp_path: Path) -> None:
+    with SearchStore(tmp_path / "old.sqlite") as opened:
+        text = json.dumps({**IDENTITY, "calibration": "seed = 1\n\n[latency]\n\n[latency.paths.fc]\ncalls = 1.0\n"})
+        opened._database.execute("INSERT INTO search (id, identity) VALUES (1, ?)", (text,))
+        opened.begin({**IDENTITY, "calibration": "seed = 1\n\n[latency.paths.fc]\ncalls = 1.0\n"})
+        with pytest.raises(SearchError, match="calibration"):
+            opened.begin({**IDENTITY, "calibration": "seed = 2\n\n[latency.paths.fc]\ncalls = 1.0\n"})
