@@ -9,7 +9,7 @@ CALIBRATE_ARGS ?=
 # A first search, after a calibration: 5 minutes, and a network of at least 95 % with less than 8 KB of weights.
 SEARCH_ARGS ?= --dataset digits --minutes 4 --max-weights 8K --population 20 --sample 8
 
-.PHONY: install install-search system calibrate search bench test test-fast faults lint dist clean
+.PHONY: install install-search system calibrate search bench bench-kernels test test-fast faults lint dist clean
 
 install: $(STAMP)
 
@@ -36,6 +36,9 @@ search: install-search calibrate
 
 bench: install
 	$(BIN)/munas-hil bench --board $(BOARD)
+
+bench-kernels: install
+	$(BIN)/python -m tests.firmware.bench_kernels $(BENCH_ARGS)
 
 lint: install-search
 	$(BIN)/ruff check .

@@ -42,8 +42,8 @@ IDENTITY = Identity(
 )
 # instructions per MAC of each kernel path, and bytes of code it brings
 PATHS = {
-    "conv-im2col": (2.9, 1804), "conv-1x1": (2.2, 912), "conv-1x1-strided": (2.6, 1120), "dw-3x3": (6.8, 1496),
-    "dw-im2col": (9.4, 1380), "dw-generic": (14.0, 1012), "fc-per-channel": (2.4, 388), "max-pool": (3.4, 620),
+    "conv-im2col": (2.9, 1804), "conv-1x1": (2.2, 912), "dw-3x3": (6.8, 1496),
+    "dw": (9.4, 1380), "dw-generic": (14.0, 1012), "fc-per-channel": (2.4, 388), "max-pool": (3.4, 620),
     "avg-pool": (4.1, 704), "add": (9.0, 512), "add-padded": (12.5, 640),
 }  # fmt: skip
 SHAPES = ((28, 28, 1), (32, 32, 3), (49, 40, 1), (64, 64, 3), (48, 48, 1))
@@ -125,7 +125,7 @@ def arena_map() -> ArenaMap:
         ("pool", "activation", 0, 1800, 8, 9), ("dense 1", "activation", 1800, 128, 9, 10),
         ("logits", "output", 0, 12, 10, 10),
     )  # fmt: skip
-    paths = ("conv-im2col", "conv-im2col", "dw-im2col", "conv-1x1", "max-pool", "add", "dw-im2col", "conv-1x1",
+    paths = ("conv-im2col", "conv-im2col", "dw", "conv-1x1", "max-pool", "add", "dw", "conv-1x1",
              "avg-pool", "fc-per-channel", "fc-per-channel")  # fmt: skip
     buffers = tuple(ArenaBuffer(*row) for row in rows)
     live = [sum(item.size for item in buffers if item.first_step <= step <= item.last_step) for step in range(11)]

@@ -1,29 +1,174 @@
-/* Convolution of CMSIS-NN: two columns of the input at a time are gathered into scratch. Its dispatcher is left out, so
- * that only the kernels a network uses are linked. */
+/* Convolutions over all channels: two pixels of the output at a time. Their windows are gathered into scratch as 16-bit
+ * columns, and multiplied with all rows of weights (rows.c, quads.c). Padding is the input's zero point, as that is in the
+ * biases. A last single pixel is computed as a pair with whatever is there. */
 #include "hil_kernels.h"
+#include "hil_rows.h"
 
-#include <arm_nnfunctions.h>
+#include <stdbool.h>
 
-int hil_conv_im2col(const void *data)
+/* Where the kernel lies on an axis of `size` elements when it begins at `start`: positions from `first` to before `end`. */
+typedef struct {
+    int32_t first, end;
+} inside_t;
+
+static inline inside_t inside(int32_t start, int32_t size, int32_t kernel, int32_t dilation)
+{
+    inside_t found = {0, kernel};
+    while (found.first < kernel && start + found.first * dilation < 0) {
+        ++found.first;
+    }
+    while (found.end > found.first && start + (found.end - 1) * dilation >= size) {
+        --found.end;
+    }
+    return found;
+}
+
+/* A pixel of the output: which rows of the window are inside, and the input at the window's upper left corner. */
+typedef struct {
+    inside_t rows;
+    int32_t top, left;
+} window_t;
+
+static void gather(const hil_conv_t *op, uint32_t *to, uint32_t pixel, const window_t *window, uint32_t columns)
+{
+    const inside_t in = inside(window->left, op->in_w, op->kernel_w, op->dilation_w);
+    const uint32_t channels = op->in_c, length = (uint32_t)op->kernel_w * channels;
+    const uint32_t first = (uint32_t)in.first * channels, end = (uint32_t)in.end * channels;
+    const uint32_t together = op->dilation_w == 1 ? end - first : channels; /* a run of memory */
+    const int8_t *row = op->input + (window->top * op->in_w + window->left + in.first * op->dilation_w) * (int32_t)channels;
+    for (int32_t i = 0; i < op->kernel_h; ++i) {
+        const uint32_t at = (uint32_t)i * length;
+        if (i < window->rows.first || i >= window->rows.end) {
+            hil_fill(to, pixel, at, length, op->input_zero_point, columns);
+        } else {
+            const int8_t *data = row;
+            if (first != 0) {
+                hil_fill(to, pixel, at, first, op->input_zero_point, columns);
+            }
+            for (uint32_t done = first; done < end; done += together) {
+                hil_widen(to, pixel, at + done, data, together, columns);
+                data += op->dilation_w * channels;
+            }
+            if (end != length) {
+                hil_fill(to, pixel, at + end, length - end, op->input_zero_point, columns);
+            }
+        }
+        row += op->dilation_h * op->in_w * (int32_t)channels;
+    }
+}
+
+/* The same for channels divisible by 4 without dilation along the row. */
+static void gather_fours(const hil_conv_t *op, uint32_t *to, uint32_t pixel, const window_t *window, uint32_t columns)
+{
+    const inside_t in = inside(window->left, op->in_w, op->kernel_w, 1);
+    const uint32_t channels = op->in_c, length = (uint32_t)op->kernel_w * channels;
+    const uint32_t first = (uint32_t)in.first * channels, end = (uint32_t)in.end * channels;
+    const int8_t *row = op->input + (window->top * op->in_w + window->left + in.first) * (int32_t)channels;
+    for (int32_t i = 0; i < op->kernel_h; ++i) {
+        if (i < window->rows.first || i >= window->rows.end) {
+            hil_fill(to, pixel, 0, length, op->input_zero_point, columns);
+        } else {
+            if (first != 0) {
+                hil_fill(to, pixel, 0, first, op->input_zero_point, columns);
+            }
+            hil_widen_fours(to + pixel + first, row, (end - first) / 4);
+            if (end != length) {
+                hil_fill(to, pixel, end, length - end, op->input_zero_point, columns);
+            }
+        }
+        row += op->dilation_h * op->in_w * (int32_t)channels;
+        to += length;
+    }
+}
+
+/* Two pixels are in `x`: all rows of weights. */
+static inline void multiply(const hil_conv_t *op, hil_rows_t *rows, hil_quads_fn quads)
+{
+    rows->weights = op->weights;
+    rows->channels = op->channels;
+    rows->quads = op->out_c / 4;
+    if (rows->quads != 0) {
+        quads(rows);
+    }
+    if (op->out_c % 4 != 0) {
+        hil_rest_of_rows(rows, op->out_c % 4);
+    }
+}
+
+typedef void (*gather_fn)(const hil_conv_t *op, uint32_t *to, uint32_t pixel, const window_t *window, uint32_t columns);
+
+static inline __attribute__((always_inline)) void convolve(const hil_conv_t *op, uint32_t *scratch, gather_fn gather_pixel, hil_quads_fn quads)
+{
+    hil_rows_t rows = {.x = scratch, .centre = 2 * op->output_zero_point + 1};
+    rows.columns = (uint32_t)op->kernel_h * op->kernel_w * op->in_c;
+    rows.min = (uint8_t)op->act_min * 0x01010101u;
+    rows.max = (uint8_t)op->act_max * 0x01010101u;
+    int8_t *output = op->output;
+    window_t window = {.top = -op->pad_top};
+    uint32_t pixel = 0;
+    for (uint32_t y = op->out_h; y != 0; --y) {
+        window.rows = inside(window.top, op->in_h, op->kernel_h, op->dilation_h);
+        window.left = -op->pad_left;
+        for (uint32_t x = op->out_w; x != 0; --x) {
+            gather_pixel(op, scratch, pixel, &window, rows.columns);
+            window.left += op->stride_w;
+            pixel ^= 1;
+            if (pixel == 0) {
+                rows.output_0 = output;
+                rows.output_1 = output + op->out_c;
+                output += 2 * op->out_c;
+                multiply(op, &rows, quads);
+            }
+        }
+        window.top += op->stride_h;
+    }
+    if (pixel != 0) { /* the second is whatever is there, and overwritten by the first */
+        rows.output_0 = output;
+        rows.output_1 = output;
+        multiply(op, &rows, quads);
+    }
+}
+
+static inline void gather_one(const hil_conv_t *op, uint32_t *to, uint32_t pixel, const window_t *window, uint32_t columns)
+{
+    const int8_t *const data = op->input + (window->top * op->in_w + window->left) * (int32_t)columns;
+    const uint32_t fours = columns / 4 * 4;
+    hil_widen_fours(to + pixel, data, columns / 4);
+    if (fours != columns) {
+        hil_widen(to, pixel, fours, data + fours, columns - fours, columns);
+    }
+}
+
+enum { STACK_COLUMNS = 256 }; /* munas/cost/kernels.py counts on it */
+
+int hil_conv_1x1(const void *data)
 {
     const hil_conv_t *const op = data;
-    const cmsis_nn_context context = {.buf = op->scratch, .size = 0}; /* the kernels do not look at the size */
-    const cmsis_nn_conv_params params = {
-        .input_offset = -op->input_zero_point,
-        .output_offset = op->output_zero_point,
-        .stride = {.w = op->stride_w, .h = op->stride_h},
-        .padding = {.w = op->pad_left, .h = op->pad_top},
-        .dilation = {.w = op->dilation_w, .h = op->dilation_h},
-        .activation = {.min = op->act_min, .max = op->act_max},
-    };
-    const int32_t *const channels = op->channels;
-    const cmsis_nn_per_channel_quant_params quant = {
-        .multiplier = (int32_t *)(uintptr_t)(channels + op->out_c), /* only read, though not declared so */
-        .shift = (int32_t *)(uintptr_t)(channels + 2 * op->out_c),
-    };
-    const cmsis_nn_dims input = {.n = 1, .h = op->in_h, .w = op->in_w, .c = op->in_c};
-    const cmsis_nn_dims filter = {.n = op->out_c, .h = op->kernel_h, .w = op->kernel_w, .c = op->in_c};
-    const cmsis_nn_dims output = {.n = 1, .h = op->out_h, .w = op->out_w, .c = op->out_c};
-    return arm_convolve_s8(&context, &params, &quant, &input, op->input, &filter, op->weights, &output, channels, &output,
-                  op->output);
+    uint32_t on_stack[STACK_COLUMNS];
+    convolve(op, op->in_c <= STACK_COLUMNS ? on_stack : op->scratch, gather_one, hil_quads);
+    return 0;
+}
+
+static inline __attribute__((always_inline)) int im2col(const hil_conv_t *op, hil_quads_fn quads)
+{
+    uint32_t on_stack[STACK_COLUMNS];
+    const uint32_t columns = (uint32_t)op->kernel_h * op->kernel_w * op->in_c;
+    const bool fours = op->in_c % 4 == 0 && op->dilation_w == 1;
+    convolve(op, columns <= STACK_COLUMNS ? on_stack : op->scratch, fours ? gather_fours : gather, quads);
+    return 0;
+}
+
+int hil_conv_im2col(const void *op)
+{
+    return im2col(op, hil_quads);
+}
+
+int hil_conv_deep(const void *op)
+{
+    return im2col(op, hil_quads_deep);
+}
+
+int hil_conv_any(const void *op)
+{
+    return im2col(op, hil_quads_any);
 }

@@ -21,8 +21,9 @@ typedef struct {
 /* hil_model.layers of them, in execution order. */
 extern const hil_step_t hil_steps[];
 
-/* Convolutions, also depthwise. `channels` holds out_c biases, then out_c significands, then out_c shifts. The biases of
- * a 1x1 convolution have the input's zero point in them: bias - zero point * sum of the row's weights. */
+/* Convolutions, also depthwise. `weights` and `channels` are as hil_rows.h and hil_taps.h say, with the input's zero point in
+ * the biases: bias - zero point * sum of the row's weights. Of hil_dw_generic, `channels` holds out_c biases, then out_c
+ * significands, then out_c shifts. */
 typedef struct {
     const int8_t *input;
     int8_t *output;
@@ -35,17 +36,23 @@ typedef struct {
     int8_t input_zero_point, output_zero_point, act_min, act_max;
 } hil_conv_t;
 
-int hil_conv_1x1(const void *op);    /* no padding; a stride of 1 is faster with all pixels in one row */
-int hil_conv_im2col(const void *op); /* scratch: 4 * kernel_h * kernel_w * in_c bytes */
+/* Scratch: 4 * kernel_h * kernel_w * in_c bytes, if that is more than 1024 (less is on the stack). */
+int hil_conv_1x1(const void *op); /* no padding */
+int hil_conv_im2col(const void *op);
+int hil_conv_deep(const void *op); /* both, for more than 511 products; the two above are for up to that many */
+int hil_conv_any(const void *op);  /* both, any number of products, scales of 1/2 or more too */
 
-int hil_dw_3x3(const void *op);     /* multiplier 1, padding of at most 1 on each side, no dilation */
-int hil_dw_im2col(const void *op);  /* multiplier 1, no dilation; scratch: 2 * kernel_h * kernel_w * in_c bytes */
+/* Multiplier 1; kernel_w is at most 7. */
+int hil_dw_3x3(const void *op);
+int hil_dw(const void *op);
+int hil_dw_any(const void *op); /* scales of 1/2 or more too */
+
 int hil_dw_generic(const void *op); /* any; faster when the multiplier is divisible by 4 and there is no dilation */
 
-/* Fully connected: rows outputs of columns inputs each. `channels` holds rows biases (with the input's zero point in
- * them, as above), then two words of scale for each row (scale_step 2) or for all of them (scale_step 0): the upper 31
- * bits of a significand, and its lower 32 bits with the lowest six replaced by a shift (1 ... 63). The scale is
- * significand / 2^(32 + shift). */
+/* Fully connected: rows outputs of columns inputs each. Weights are interleaved as hil_rows.h says, in columns of fours.
+ * `channels` holds rows biases (with the input's zero point in them, as above), then two words of scale for each row
+ * (scale_step 2) or for all of them (scale_step 0): the upper 31 bits of a significand, and its lower 32 bits with the lowest
+ * six replaced by a shift (1 ... 63). The scale is significand / 2^(32 + shift). */
 typedef struct {
     const int8_t *input;
     int8_t *output;
@@ -59,7 +66,8 @@ typedef struct {
 
 #define HIL_DENSE_SHIFT_MASK 63u
 
-int hil_dense(const void *op);
+int hil_dense(const void *op);     /* groups of four rows are packed */
+int hil_dense_any(const void *op); /* they are not, as no weight of -128 can be */
 
 typedef struct {
     const int8_t *input;
@@ -73,14 +81,15 @@ typedef struct {
 int hil_max_pool(const void *op);
 int hil_avg_pool(const void *op);
 
-/* Sum of two tensors. The output may be one of the inputs. */
+/* Sum of two tensors. The output may be one of the inputs. The first has the larger scale, so that half of it is what counts;
+ * multipliers and shifts of the others are as in hil_rows.h, shifts 0 or more. */
 typedef struct {
     const int8_t *first;
     const int8_t *second;
     int8_t *output;
-    int32_t first_significand, second_significand, output_significand;
+    int32_t second_multiplier, output_multiplier;
     uint32_t count;
-    int8_t first_shift, second_shift, output_shift;
+    int8_t second_shift, output_shift;
     int8_t first_zero_point, second_zero_point, output_zero_point;
     int8_t act_min, act_max;
 } hil_add_t;
@@ -235,6 +244,7 @@ typedef struct {
 } hil_dense_rows_t;
 
 int hil_dense_rows(const void *op);
+int hil_dense_rows_any(const void *op); /* with hil_dense_any */
 
 /* A convolution whose groups have `depth` input channels each. */
 typedef struct {
@@ -273,8 +283,8 @@ _Static_assert(sizeof(hil_step_t) == 8, "munas/cost/variants.py counts on it");
 _Static_assert(sizeof(hil_conv_t) == 44, "munas/cost/variants.py counts on it");
 _Static_assert(sizeof(hil_dense_t) == 28, "munas/cost/variants.py counts on it");
 _Static_assert(sizeof(hil_pool_t) == 32, "munas/cost/variants.py counts on it");
-_Static_assert(sizeof(hil_add_t) == 36, "munas/cost/variants.py counts on it");
-_Static_assert(sizeof(hil_add_padded_t) == 56, "munas/cost/variants.py counts on it");
+_Static_assert(sizeof(hil_add_t) == 32, "munas/cost/variants.py counts on it");
+_Static_assert(sizeof(hil_add_padded_t) == 52, "munas/cost/variants.py counts on it");
 _Static_assert(sizeof(hil_pad_t) == 28, "munas/cost/variants.py counts on it");
 _Static_assert(sizeof(hil_part_t) == 8, "munas/cost/variants.py counts on it");
 _Static_assert(sizeof(hil_concat_t) == 16, "munas/cost/variants.py counts on it");

@@ -37,12 +37,6 @@ static inline uint32_t max_s8x4(uint32_t a, uint32_t b)
     return __SEL(a, b);
 }
 
-static inline uint32_t min_s8x4(uint32_t a, uint32_t b)
-{
-    (void)__SSUB8(a, b);
-    return __SEL(b, a);
-}
-
 /* `lanes` (1 or 4) channels of one output pixel. Fewer than four are read one by one, as a word would reach beyond. */
 static uint32_t max_of(const hil_pool_t *op, const patch_t *patch, uint32_t channel, uint32_t lanes)
 {
@@ -57,8 +51,7 @@ static uint32_t max_of(const hil_pool_t *op, const patch_t *patch, uint32_t chan
         }
         row += op->in_w * channels;
     }
-    largest = max_s8x4(largest, (uint8_t)op->act_min * 0x01010101u);
-    return min_s8x4(largest, (uint8_t)op->act_max * 0x01010101u);
+    return hil_clamped_s8x4(largest, (uint8_t)op->act_min * 0x01010101u, (uint8_t)op->act_max * 0x01010101u);
 }
 
 static void max_pixel(const hil_pool_t *op, const patch_t *patch, int8_t *output)

@@ -22,14 +22,7 @@ CMSIS_NN_VERSION = "4.0.0"
 INSTALL_CMSIS = "pip install bakenn==1.0.0"
 
 # Sources that the kernels in firmware/kernels call, directly or not, on a core with the DSP extension and without MVE.
-_CMSIS_NN_SOURCES = (
-    "Source/ConvolutionFunctions/arm_convolve_s8.c",
-    "Source/ConvolutionFunctions/arm_depthwise_conv_3x3_s8.c",
-    "Source/ConvolutionFunctions/arm_depthwise_conv_s8.c",
-    "Source/ConvolutionFunctions/arm_depthwise_conv_s8_opt.c",
-    "Source/ConvolutionFunctions/arm_nn_mat_mult_kernel_s8_s16.c",
-    "Source/NNSupportFunctions/arm_q7_to_q15_with_offset.c",
-)
+_CMSIS_NN_SOURCES = ("Source/ConvolutionFunctions/arm_depthwise_conv_s8.c",)
 _CMSIS_NN_HEADERS = tuple(
     f"Include/arm_nn{name}.h" for name in ("_math_types", "_types", "functions", "supportfunctions")
 )

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.random import Generator
 
 from hil.errors import UsageError
-from munas.arch.graph import Graph, Kind, build_graph
+from munas.arch.graph import Graph, Kind, Operator, build_graph
 from munas.arch.space import (
     MAX_FILTERS,
     MAX_UNITS,
@@ -32,8 +32,8 @@ from munas.arch.space import (
 )
 from munas.arch.space import parse_architecture as parse
 from munas.cost.estimate import arena_bytes
-from munas.cost.kernels import align, scratch_bytes
-from munas.cost.variants import SPECS, layer_bytes
+from munas.cost.kernels import KernelVariant, scratch_bytes
+from munas.cost.variants import SPECS, constant_bytes, layer_bytes
 
 MACS_LOW = 10_000
 MACS_USUAL = 5_000_000
@@ -256,10 +256,19 @@ def rough_constants(graph: Graph, dense_per_channel: bool) -> int:
     """Flash for weights and tables, or at most 28 bytes an operator more (cheaper than the exact figure)."""
     total = 0
     for operator in graph.operators:
-        rows = operator.out_shape[-1] if operator.weight_bytes else 0
-        lean = operator.kind is Kind.DENSE and (rows == 1 or not dense_per_channel)
-        total += align(operator.weight_bytes - rows) + (4 if lean else 12) * rows + _TABLE_BYTES
+        total += _TABLE_BYTES
+        if operator.weight_bytes:
+            rows = operator.out_shape[-1]
+            total += constant_bytes(_like(operator, dense_per_channel), operator.weight_bytes - rows, rows)
     return total
+
+
+def _like(operator: Operator, dense_per_channel: bool) -> KernelVariant:
+    """A variant that keeps as many constants as the operator's own."""
+    if operator.kind is Kind.DENSE:
+        return KernelVariant.FC_PER_CHANNEL if dense_per_channel else KernelVariant.FC
+    grouped = operator.kind is Kind.DEPTHWISE and operator.in_shapes[0][2] > 1
+    return KernelVariant.DW if grouped else KernelVariant.CONV_1X1
 
 
 def _fits_roughly(graph: Graph, arena: int, limits: Limits, per_channel: bool) -> bool:

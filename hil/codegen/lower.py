@@ -17,6 +17,7 @@ from hil.codegen import arithmetic, moves
 from hil.codegen.fields import Fields, bounded, in_place, layer_of, multiplier, pair, prefixed, quantised, source
 from hil.codegen.fold import Node, Size
 from hil.codegen.layer import Arena, Constant, ConstantOf, Lowered, Value
+from hil.codegen.rows import fits_fast_rows, fixed_scale, packable, row_channels, row_weights, tap_channels, tap_weights
 from hil.errors import ModelError
 from hil.model import quantise
 from hil.model.network import (
@@ -43,10 +44,13 @@ from hil.model.network import (
     TransposeConvParams,
 )
 from munas.cost import kernels, plain
-from munas.cost.kernels import KernelVariant, Window
+from munas.cost.kernels import KernelVariant, Window, Work
 
 _INT16_MAX = 2**15 - 1
-_INT16_KERNELS = (KernelVariant.DW_IM2COL, KernelVariant.DW_GENERIC)  # they count pixels in 16 bits with a sign
+_INT16_KERNELS = (KernelVariant.DW_MULT4, KernelVariant.DW_GENERIC)  # they count pixels in 16 bits with a sign
+
+_ROWS = (KernelVariant.CONV_1X1, KernelVariant.CONV_IM2COL, KernelVariant.CONV_DEEP)
+_TAPS = (KernelVariant.DW_3X3, KernelVariant.DW)
 
 Int32Array = NDArray[np.int32]
 
@@ -68,17 +72,20 @@ def _operands(model: Model, node: Node) -> tuple[Tensor, Int32Array]:
     return weights, np.zeros(count, "<i4") if data is None else np.frombuffer(data, "<i4")
 
 
-def _with_zero_point(bias: Int32Array, weights: Tensor, zero_point: int) -> Int32Array:
+def _with_zero_point(bias: Int32Array, rows: NDArray[np.int8], zero_point: int) -> Int32Array:
     """Biases with -zero_point * (sum of the row's weights) in them, for kernels that multiply the input as it is."""
-    assert weights.data is not None
-    sums = np.frombuffer(weights.data, "i1").reshape(len(bias), -1).sum(axis=1, dtype=np.int64)
+    sums = rows.sum(axis=1, dtype=np.int64)
     folded: Int32Array = (bias - zero_point * sums).astype("<i4")  # wraps around, as the kernels' sums do
     return folded
 
 
 def _weights(tensor: Tensor) -> Constant:
     assert tensor.data is not None
-    return Constant("weights", "int8_t", tensor.data, " x ".join(str(extent) for extent in tensor.shape))
+    return Constant("weights", "int8_t", tensor.data, _extents(tensor.shape))
+
+
+def _extents(shape: Sequence[int]) -> str:
+    return " x ".join(str(extent) for extent in shape)
 
 
 def _channels(bias: Int32Array, multipliers: Sequence[quantise.Multiplier]) -> Constant:
@@ -98,20 +105,18 @@ def _convolution(model: Model, node: Node) -> Lowered:
         work = plain.grouped(given, result, window, weights.shape[3])
     else:
         work = (kernels.conv if isinstance(params, ConvParams) else kernels.depthwise)(given, result, window)
-    if work.path is KernelVariant.CONV_IM2COL:
-        bounded("number of products for one output", work.columns, kernels.MAX_EXTENT)
-    if work.path in (KernelVariant.CONV_1X1, KernelVariant.CONV_1X1_STRIDED):
-        bias = _with_zero_point(bias, weights, node.tensors[0].quant.zero_point)
-    if work.path is KernelVariant.CONV_1X1 and work.pixels <= kernels.MAX_EXTENT:
-        # One row: the kernel pairs pixels in a row.
-        given, result = (1, work.pixels, given[2]), (1, work.pixels, result[2])
     extents = _INT16_MAX if work.path in _INT16_KERNELS else kernels.MAX_EXTENT
     fields = _window_fields(node, given, result, window, extents, work.scratch_bytes)
     fields |= quantised(node, params.activation)
     if work.path is KernelVariant.CONV_GROUPED:
         fields = {**prefixed("conv", fields), "depth": weights.shape[3]}
     multipliers = quantise.conv_multipliers(node.tensors[0].quant, weights.quant, node.result.quant, node.out_size[2])
-    return Lowered(layer_of(work, fields, constants=(_weights(weights), _channels(bias, multipliers))), work)
+    constants = (_weights(weights), _channels(bias, multipliers))
+    if work.path in _ROWS:
+        work, constants = _rows(model, node, work, multipliers)
+    elif work.path in _TAPS:
+        work, constants = _taps(model, node, work, multipliers)
+    return Lowered(layer_of(work, fields, constants=constants), work)
 
 
 def _window_fields(
@@ -153,6 +158,43 @@ def _transposed(model: Model, node: Node) -> Lowered:
     return Lowered(layer, work)
 
 
+def _rows(
+    model: Model, node: Node, work: Work, multipliers: Sequence[quantise.Multiplier]
+) -> tuple[Work, tuple[Constant, Constant]]:
+    """Work and constants of a convolution over all channels: one with large scales takes a slower kernel."""
+    matrix, bias = _matrix(model, node, work)
+    if not fits_fast_rows(matrix, bias, multipliers):
+        work = kernels.conv_any(work)
+    params, shape = cast(ConvParams | DepthwiseParams, node.params), model.tensors[node.op.inputs[1]].shape
+    dilated = params.dilation[1] > 1 and shape[2] > 1
+    by_fours = work.path is KernelVariant.CONV_1X1 or (node.sizes[0][2] % 4 == 0 and not dilated)
+    comment = f"{_extents(shape)}, interleaved"
+    packed = work.path in (KernelVariant.CONV_1X1, KernelVariant.CONV_IM2COL)
+    return work, (row_weights(matrix, comment, by_fours=by_fours, packed=packed), row_channels(bias, multipliers))
+
+
+def _taps(
+    model: Model, node: Node, work: Work, multipliers: Sequence[quantise.Multiplier]
+) -> tuple[Work, tuple[Constant, Constant]]:
+    """The same for a depthwise convolution with one output for each input channel."""
+    matrix, bias = _matrix(model, node, work)
+    if not fits_fast_rows(matrix, bias, multipliers):
+        work = kernels.depthwise_any(work)
+    comment = f"{_extents(model.tensors[node.op.inputs[1]].shape)}, by four channels"
+    return work, (tap_weights(matrix, comment), tap_channels(bias, multipliers))
+
+
+def _matrix(model: Model, node: Node, work: Work) -> tuple[NDArray[np.int8], Int32Array]:
+    """(rows, columns) weights, one row for each output channel, and biases with the input's zero point in them."""
+    weights, bias = _operands(model, node)
+    assert weights.data is not None
+    flat = np.frombuffer(weights.data, "i1")
+    if isinstance(node.params, DepthwiseParams):
+        flat = flat.reshape(work.columns, work.rows).T
+    matrix = np.ascontiguousarray(flat.reshape(work.rows, work.columns))
+    return matrix, _with_zero_point(bias, matrix, node.tensors[0].quant.zero_point)
+
+
 def _dense(model: Model, node: Node) -> Lowered:
     params = cast(DenseParams, node.params)
     weights, bias = _operands(model, node)
@@ -162,8 +204,13 @@ def _dense(model: Model, node: Node) -> Lowered:
         work = plain.dense_rows(columns, rows, params.rows, per_channel=per_channel)
     else:
         work = kernels.dense(columns, rows, per_channel=per_channel)
-    bias = _with_zero_point(bias, weights, node.tensors[0].quant.zero_point)
+    assert weights.data is not None
+    matrix = np.frombuffer(weights.data, "i1").reshape(rows, columns)
+    bias = _with_zero_point(bias, matrix, node.tensors[0].quant.zero_point)
     scales = quantise.dense_scales(node.tensors[0].quant, weights.quant, node.result.quant)
+    packed = packable(matrix)
+    if not packed:
+        work, scales = kernels.dense_any(work), scales * (rows if len(scales) == 1 else 1)
     values = np.array([*bias.tolist(), *(word for scale in scales for word in scale)], "<i4")
     second = Constant("channels", "int32_t", values.tobytes(), f"{rows} biases, {len(scales)} scales")
     fields: dict[str, Value] = {
@@ -173,12 +220,13 @@ def _dense(model: Model, node: Node) -> Lowered:
         "channels": ConstantOf("channels"),
         "columns": columns,
         "rows": bounded("number of outputs", rows, kernels.MAX_EXTENT),
-        "scale_step": 2 if len(scales) > 1 else 0,
+        "scale_step": 0 if work.path in (KernelVariant.FC, KernelVariant.FC_ROWS) else 2,
         **quantised(node, params.activation),
     }
     if params.rows > 1:
         fields = {**prefixed("dense", fields), "count": params.rows}
-    return Lowered(layer_of(work, fields, constants=(_weights(weights), second)), work)
+    rows_first = row_weights(matrix, f"{_extents(weights.shape)}, interleaved", by_fours=True, packed=packed)
+    return Lowered(layer_of(work, fields, constants=(rows_first, second)), work)
 
 
 def _pool(model: Model, node: Node) -> Lowered:
@@ -207,27 +255,31 @@ def _pool(model: Model, node: Node) -> Lowered:
 
 def _add(model: Model, node: Node) -> Lowered:
     params = cast(AddParams, node.params)
-    first, second = (tensor.quant for tensor in node.tensors)
+    larger, other = (1, 0) if node.tensors[1].quant.scale > node.tensors[0].quant.scale else (0, 1)
+    first, second = node.tensors[larger].quant, node.tensors[other].quant
     work = kernels.add(node.sizes, node.out_size)
     scaling = quantise.add_parameters(first, second, node.result.quant)
-    low, high = quantise.activation_range(params.activation, node.result.quant)
+    # Of equal scales the second one is halved too: multiplied by 1, and shifted by one bit.
+    second_scale = (0, 0) if first.scale == second.scale else fixed_scale(scaling.second)
+    output_scale = fixed_scale(scaling.output)
+    if output_scale[1] < 0:
+        raise ModelError(f"ADD: the output's scale {node.result.quant.scale:g} is too small for the kernel")
     common: dict[str, Value] = {
-        "first": source(node),
-        "second": source(node, 1),
+        "first": source(node, larger),
+        "second": source(node, other),
         "output": Arena(node.output),
-        **multiplier("first_", scaling.first),
-        **multiplier("second_", scaling.second),
-        **multiplier("output_", scaling.output),
+        "second_multiplier": second_scale[0],
+        "output_multiplier": output_scale[0],
+        "second_shift": second_scale[1],
+        "output_shift": output_scale[1],
         "first_zero_point": first.zero_point,
         "second_zero_point": second.zero_point,
-        "output_zero_point": node.result.quant.zero_point,
-        "act_min": low,
-        "act_max": high,
+        **quantised(node, params.activation),
     }
     if work.path is KernelVariant.ADD:
         fields: dict[str, Value] = {**common, "count": work.outputs}
     else:
-        sizes = kernels.merge_axes([*node.sizes, node.out_size])
+        sizes = kernels.merge_axes([node.sizes[larger], node.sizes[other], node.out_size])
         fields = {f"add.{name}": value for name, value in common.items()}
         fields |= dict(zip(("first_size", "second_size", "output_size"), sizes, strict=True))
     return Lowered(layer_of(work, fields), work, in_place(node))

@@ -30,8 +30,8 @@ from munas.cost.resources import Assessor, Resources
 _MAX_STEPS = 100
 """More than any network has: 10 blocks of 3 layers with pre-pools, 10 extra 1x1 layers, 10 merges, a tail."""
 
-_WIDTHS = (1, 2)
-"""Loop trips grow with every two channels, but an odd one may cost more than a pair."""
+_WIDTHS = (1, 2, 4)
+"""Kernels take one, two or four channels together, and two may cost more than four; more channels cost more."""
 
 _FAN_INS = (1, 2, 3, 4)
 """Likewise for products that are summed four at a time."""

@@ -17,10 +17,12 @@ Trips of the kernels of ours, all in pairs; the last one of an odd number costs 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import lru_cache
+from itertools import pairwise
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -32,14 +34,17 @@ class KernelVariant(StrEnum):
     """One way through the kernels; each has a cost structure of its own."""
 
     CONV_1X1 = "conv-1x1"
-    CONV_1X1_STRIDED = "conv-1x1-strided"
     CONV_IM2COL = "conv-im2col"
+    CONV_DEEP = "conv-deep"
+    CONV_ANY = "conv-any"
     DW_3X3 = "dw-3x3"
-    DW_IM2COL = "dw-im2col"
+    DW = "dw"
+    DW_ANY = "dw-any"
     DW_MULT4 = "dw-mult4"
     DW_GENERIC = "dw-generic"
     FC = "fc"
     FC_PER_CHANNEL = "fc-per-channel"
+    FC_ANY = "fc-any"
     MAX_POOL = "max-pool"
     AVG_POOL = "avg-pool"
     ADD = "add"
@@ -64,6 +69,7 @@ class KernelVariant(StrEnum):
     REDUCE_MIN = "reduce-min"
     FC_ROWS = "fc-rows"
     FC_PER_CHANNEL_ROWS = "fc-per-channel-rows"
+    FC_ROWS_ANY = "fc-rows-any"
     CONV_GROUPED = "conv-grouped"
     CONV_TRANSPOSED = "conv-transposed"
     RESIZE_BILINEAR = "resize-bilinear"
@@ -119,16 +125,17 @@ Shape = Sequence[int]
 MAX_EXTENT = 65535
 """Largest extent that the kernels' tables hold along one axis."""
 
+STACK_COLUMNS = 256
+"""Products for one output up to which a convolution has its two pixels on the stack (firmware/kernels/conv.c)."""
 
-def _inside(inputs: int, outputs: int, kernel: int, stride: int, before: int, dilation: int) -> int:
-    """Window positions along one axis that fall on the input, summed over all outputs."""
-    total = 0
-    for index in range(outputs):
-        start = index * stride - before
-        first = max(0, -(start // dilation))  # ceil(-start / dilation)
-        last = min(kernel, -((start - inputs) // dilation))
-        total += max(0, last - first)
-    return total
+PACKED_COLUMNS = 511
+"""Products for one output up to which two rows are summed in one register (firmware/kernels/quads.c)."""
+
+_FOURS_AT_ONCE = PACKED_COLUMNS // 4
+"""Columns, four at a time, that a dense layer sums up in one go (firmware/kernels/dense.c)."""
+
+_TAPS_WIDTH, _GATHERED_WORDS, _FEW_PIXELS, _STORED = 7, 192, 12, 16
+"""Constants of firmware/kernels/depthwise.c."""
 
 
 def _positions(in_shape: Shape, out_shape: Shape, window: Window) -> int:
@@ -136,89 +143,104 @@ def _positions(in_shape: Shape, out_shape: Shape, window: Window) -> int:
     if window.padding == (0, 0, 0, 0):
         return out_shape[0] * out_shape[1] * window.size
     (top, _, left, _), spread = window.padding, window.spread
-    rows = _inside(in_shape[0], out_shape[0], window.kernel[0], window.stride[0], top, spread[0])
-    columns = _inside(in_shape[1], out_shape[1], window.kernel[1], window.stride[1], left, spread[1])
-    return rows * columns
+    rows = _clips(in_shape[0], out_shape[0], window.kernel[0], window.stride[0], top, spread[0])
+    columns = _clips(in_shape[1], out_shape[1], window.kernel[1], window.stride[1], left, spread[1])
+    return _total(rows) * _total(columns)
 
 
-def conv_variant(window: Window) -> KernelVariant:
-    """The path of a convolution (all input channels to all output channels)."""
+def conv_variant(window: Window, channels: int = 1) -> KernelVariant:
+    """The path of a convolution (all input channels, of which there are `channels`, to all output channels)."""
+    if window.size * channels > PACKED_COLUMNS:
+        return KernelVariant.CONV_DEEP
     if window.kernel == (1, 1) and window.padding == (0, 0, 0, 0):
-        return KernelVariant.CONV_1X1 if window.stride == (1, 1) else KernelVariant.CONV_1X1_STRIDED
+        return KernelVariant.CONV_1X1
     return KernelVariant.CONV_IM2COL
 
 
 def depthwise_variant(window: Window, multiplier: int) -> KernelVariant:
-    """The path of a depthwise convolution. The 3x3 kernel reads beyond a row when more than one column is padded."""
-    if window.spread != (1, 1):
-        return KernelVariant.DW_GENERIC
-    if multiplier == 1:
-        return KernelVariant.DW_3X3 if window.kernel == (3, 3) and max(window.padding) <= 1 else KernelVariant.DW_IM2COL
-    return KernelVariant.DW_MULT4 if multiplier % 4 == 0 else KernelVariant.DW_GENERIC
+    """The path of a depthwise convolution. Windows that are too large for our kernel take CMSIS-NN's."""
+    height, width = window.kernel
+    if multiplier == 1 and width <= _TAPS_WIDTH and height * ((width - 1) * window.spread[1] + 1) <= _GATHERED_WORDS:
+        return KernelVariant.DW_3X3 if window.kernel == (3, 3) else KernelVariant.DW
+    return KernelVariant.DW_MULT4 if multiplier % 4 == 0 and window.spread == (1, 1) else KernelVariant.DW_GENERIC
 
 
 def conv(in_shape: Shape, out_shape: Shape, window: Window) -> Work:
-    """Work of a convolution from (H, W, C) to (H, W, C)."""
-    path = conv_variant(window)
+    """Work of a convolution from (H, W, C) to (H, W, C), two pixels at a time."""
+    path = conv_variant(window, in_shape[2])
     pixels, rows, columns = out_shape[0] * out_shape[1], out_shape[2], window.size * in_shape[2]
-    if path is KernelVariant.CONV_IM2COL:
-        return _conv_im2col(in_shape, pixels, rows, columns, window)
-    # One matrix product over all pixels; a strided one is a product for each output row. Odd ends cost a whole tile.
-    calls, length = (1, pixels) if path is KernelVariant.CONV_1X1 else (out_shape[0], out_shape[1])
-    tiles = calls * half_up(rows) * half_up(length)
+    runs, fours, singles = _gathered(in_shape, out_shape, window)
+    pairs = half_up(pixels)
     return Work(
         path,
         macs=pixels * rows * columns,
         outputs=pixels * rows,
-        inputs=pixels * columns,
-        pixels=pixels,
-        rows=rows,
-        columns=columns,
-        blocks=tiles,
-        vector_loops=tiles * (columns // 4),
-        scalar_loops=tiles * (columns % 4),
-        setup_loops=calls * half_up(rows),
-    )
-
-
-def _conv_im2col(in_shape: Shape, pixels: int, rows: int, columns: int, window: Window) -> Work:
-    tiles = (pixels // 2) * (rows // 2 + rows % 2) + (pixels % 2) * rows
-    return Work(
-        KernelVariant.CONV_IM2COL,
-        macs=pixels * rows * columns,
-        outputs=pixels * rows,
-        inputs=pixels * columns,
+        inputs=4 * fours + singles,
         pixels=pixels,
         rows=rows,
         columns=columns,
         im2col_bytes=pixels * columns * 2,
-        scratch_bytes=2 * columns * 2,
-        copies=pixels * window.size,
-        blocks=tiles,
-        vector_loops=tiles * (columns // 4),
-        scalar_loops=tiles * (columns % 4),
-        setup_loops=pixels * window.size * (in_shape[2] // 4 + in_shape[2] % 4),
+        scratch_bytes=0 if columns <= STACK_COLUMNS else 4 * columns,
+        copies=runs,
+        blocks=pairs * (rows // 4),
+        vector_loops=pairs * (rows // 4) * (columns // 2),
+        scalar_loops=singles,
+        setup_loops=fours,
     )
 
 
+def conv_any(work: Work) -> Work:
+    """The same convolution with a scale of 1/2 or more, which the fast kernels do not rescale."""
+    return replace(work, path=KernelVariant.CONV_ANY)
+
+
+def _gathered(in_shape: Shape, out_shape: Shape, window: Window) -> tuple[int, int, int]:
+    """Runs of the input that are widened for all pixels, and how: columns in fours, and those left one by one."""
+    channels, (height, width) = in_shape[2], window.kernel
+    if window.padding == (0, 0, 0, 0) and (window.spread[1] == 1):
+        pixels, length = out_shape[0] * out_shape[1], width * channels
+        shifted = height // 2 if length % 2 else 0  # window rows that begin in the middle of a pair of columns
+        fours = (height - shifted) * (length // 4) + shifted * ((length - 1) // 4)
+        return pixels * height, pixels * fours, pixels * (height * length - 4 * fours)
+    (top, _, left, _), spread = window.padding, window.spread
+    rows = _clips(in_shape[0], out_shape[0], height, window.stride[0], top, spread[0])
+    columns = _clips(in_shape[1], out_shape[1], width, window.stride[1], left, spread[1])
+    runs = fours = singles = 0
+    for (top_row, bottom_row), row_count in rows.items():
+        for (first, end), column_count in columns.items():
+            step = end - first if spread[1] == 1 else 1
+            for row in range(top_row, bottom_row):
+                for column in range(first, end, max(step, 1)):
+                    shifted, length = (row * width + column) * channels % 2, step * channels
+                    count = row_count * column_count
+                    runs += count
+                    fours += count * ((length - shifted) // 4)
+                    singles += count * (length - (length - shifted) // 4 * 4)
+    return runs, fours, singles
+
+
+def _total(clips: Counter[tuple[int, int]]) -> int:
+    return sum((end - first) * count for (first, end), count in clips.items())
+
+
+def _clips(inputs: int, outputs: int, kernel: int, stride: int, before: int, dilation: int) -> Counter[tuple[int, int]]:
+    """How often which part of the window (from, to before) falls on the input along one axis."""
+    clips: Counter[tuple[int, int]] = Counter()
+    for index in range(outputs):
+        start = index * stride - before
+        first = min(kernel, max(0, -(start // dilation)))  # ceil(-start / dilation)
+        clips[first, max(first, min(kernel, -((start - inputs) // dilation)))] += 1
+    return clips
+
+
 def depthwise(in_shape: Shape, out_shape: Shape, window: Window) -> Work:
-    """Work of a depthwise convolution; the multiplier is out_shape[2] / in_shape[2]."""
+    """Work of a depthwise convolution; the multiplier is out_shape[2] / in_shape[2]. Of one channel, a full one."""
+    if in_shape[2] == 1:
+        return conv(in_shape, out_shape, window)
     channels, rows, pixels = in_shape[2], out_shape[2], out_shape[0] * out_shape[1]
     path = depthwise_variant(window, rows // channels)
     inside = _positions(in_shape, out_shape, window)
-    quads, rest = channels // 4, channels % 4
-    im2col = blocks = vector = 0
-    if path is KernelVariant.DW_3X3:
-        blocks, vector, scalar = pixels * (quads + rest), inside * quads, inside * rest
-    elif path is KernelVariant.DW_IM2COL:
-        im2col = channels * window.size * 2
-        blocks, vector = pixels * (quads + rest), pixels * quads * (window.size // 2)
-        scalar = pixels * (quads * (window.size % 2) + rest * window.size)
-    elif path is KernelVariant.DW_MULT4:
-        blocks, scalar = pixels * rows // 4, inside * rows // 4
-    else:
-        blocks, scalar = pixels * rows, inside * rows
-    return Work(
+    work = Work(
         path,
         macs=pixels * rows * window.size,
         outputs=pixels * rows,
@@ -226,30 +248,77 @@ def depthwise(in_shape: Shape, out_shape: Shape, window: Window) -> Work:
         pixels=pixels,
         rows=rows,
         columns=window.size,
-        im2col_bytes=pixels * im2col,
-        scratch_bytes=im2col,
-        copies=pixels * window.size if im2col else 0,
-        blocks=blocks,
-        vector_loops=vector,
-        scalar_loops=scalar,
-        setup_loops=pixels * window.size * (quads + rest) if im2col else 0,
     )
+    if path is KernelVariant.DW_MULT4:
+        return replace(work, blocks=pixels * rows // 4, scalar_loops=inside * rows // 4)
+    if path is KernelVariant.DW_GENERIC:
+        return replace(work, blocks=pixels * rows, scalar_loops=inside * rows)
+    groups = -(-channels // 4)
+    runs, gathers, words = _taps_runs(in_shape, out_shape, window)
+    return replace(
+        work,
+        copies=groups * gathers,
+        im2col_bytes=groups * words * 4,
+        setup_loops=groups * runs,
+        blocks=groups * pixels,
+        vector_loops=groups * pixels * window.size,
+        scalar_loops=groups * pixels * window.kernel[0],
+    )
+
+
+def depthwise_any(work: Work) -> Work:
+    """The same convolution with a scale of 1/2 or more."""
+    return replace(work, path=KernelVariant.DW_ANY)
+
+
+def _taps_runs(in_shape: Shape, out_shape: Shape, window: Window) -> tuple[int, int, int]:
+    """Of firmware/kernels/depthwise.c, for each group of channels: runs of pixels, those gathered, words in them."""
+    (height, width), (stride, dilation), channels = window.kernel, (window.stride[1], window.spread), in_shape[2]
+    outputs, span = out_shape[1], (width - 1) * dilation[1]
+    first = -(-window.padding[2] // stride)
+    last = in_shape[1] - 1 - span + window.padding[2]
+    end = min(0 if last < 0 else last // stride + 1, outputs)
+    most = (_GATHERED_WORDS // height - span - 1) // stride + 1
+    most = min(most, _STORED) if channels < 4 else most
+
+    def gathered(count: int) -> tuple[int, int, int]:
+        runs = -(-count // most)
+        return runs, runs, height * ((count - runs) * stride + runs * (span + 1))
+
+    tops = [y * window.stride[0] - window.padding[0] for y in range(out_shape[0])]
+    inside = sum(top >= 0 and top + (height - 1) * dilation[0] < in_shape[0] for top in tops)
+    padded = first > 0 or end < outputs
+    if channels < 4 or (padded and end - first < _FEW_PIXELS):
+        inside = 0
+    left, right, whole = gathered(first), gathered(outputs - end), gathered(outputs)
+    outside = len(tops) - inside
+    runs, gathers, words = (
+        outside * everything + inside * (one + other) for everything, one, other in zip(whole, left, right, strict=True)
+    )
+    return runs + inside, gathers, words
 
 
 def dense(inputs: int, outputs: int, *, per_channel: bool = True) -> Work:
     """Work of a fully connected layer; a single output has one scale anyway."""
-    tiles = half_up(outputs)
+    quads = outputs // 4
     return Work(
         KernelVariant.FC_PER_CHANNEL if per_channel and outputs > 1 else KernelVariant.FC,
         macs=inputs * outputs,
         outputs=outputs,
-        inputs=inputs * tiles,
+        inputs=inputs * (quads + (outputs % 4).bit_count()),
         rows=outputs,
         columns=inputs,
-        blocks=tiles,
-        vector_loops=tiles * (inputs // 4),
-        scalar_loops=tiles * (inputs % 4),
+        blocks=quads,
+        vector_loops=quads * (inputs // 4),
+        scalar_loops=quads * (inputs % 4),
+        setup_loops=quads * -(-(inputs // 4) // _FOURS_AT_ONCE),
     )
+
+
+def dense_any(work: Work) -> Work:
+    """The same layer with a weight of -128."""
+    several = work.path in (KernelVariant.FC_ROWS, KernelVariant.FC_PER_CHANNEL_ROWS)
+    return replace(work, path=KernelVariant.FC_ROWS_ANY if several else KernelVariant.FC_ANY)
 
 
 def pool(in_shape: Shape, out_shape: Shape, window: Window, kind: str) -> Work:
@@ -294,34 +363,45 @@ def add(in_shapes: Sequence[Shape], out_shape: Shape) -> Work:
     if all(tuple(shape) == tuple(out_shape) for shape in in_shapes):
         rows = out_shape[-1]
         pixels = outputs // rows
-        return Work(KernelVariant.ADD, outputs, outputs, inputs, pixels, rows, blocks=1, scalar_loops=outputs)
+        return Work(
+            KernelVariant.ADD,
+            macs=outputs,
+            outputs=outputs,
+            inputs=inputs,
+            pixels=pixels,
+            rows=rows,
+            blocks=1,
+            vector_loops=outputs // 4,
+            scalar_loops=outputs % 4,
+        )
     first, second, output = merge_axes([*in_shapes, out_shape])
-    pixels = output[0] * output[1]
+    runs = _add_runs(first, second, output)
     return Work(
         KernelVariant.ADD_PADDED,
         macs=outputs,
         outputs=outputs,
         inputs=inputs,
-        pixels=pixels,
+        pixels=output[0] * output[1],
         rows=output[2],
-        blocks=_add_runs(first, second, output),
-        scalar_loops=outputs,
+        blocks=sum(runs.values()),
+        vector_loops=sum(length // 4 * count for length, count in runs.items()),
+        scalar_loops=sum(length % 4 * count for length, count in runs.items()),
     )
 
 
-def _add_runs(first: tuple[int, int, int], second: tuple[int, int, int], output: tuple[int, int, int]) -> int:
-    """Runs of one kind (both inputs, one of them, none) over all pixels."""
+def _add_runs(first: tuple[int, int, int], second: tuple[int, int, int], output: tuple[int, int, int]) -> Counter[int]:
+    """Lengths of runs of one kind (both inputs, one of them, none), and how many there are over all pixels."""
     both = min(first[0], second[0]) * min(first[1], second[1])
     only_first, only_second = first[0] * first[1] - both, second[0] * second[1] - both
     none = output[0] * output[1] - both - only_first - only_second
-    full = output[2]
-
-    def runs(channels: tuple[int, int]) -> int:
-        low, high = min(channels), max(channels)
-        return (low > 0) + (high > low) + (full > high)
-
     a, b = first[2], second[2]
-    return both * runs((a, b)) + only_first * runs((a, 0)) + only_second * runs((0, b)) + none * runs((0, 0))
+    runs: Counter[int] = Counter()
+    for count, channels in ((both, (a, b)), (only_first, (a, 0)), (only_second, (0, b)), (none, (0, 0))):
+        ends = (0, min(channels), max(channels), output[2])
+        for begin, end in pairwise(ends):
+            if end > begin:
+                runs[end - begin] += count
+    return runs
 
 
 def elementwise(path: KernelVariant, elements: int) -> Work:

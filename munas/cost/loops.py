@@ -22,81 +22,40 @@ def _entries(times: int, trips: int) -> int:
     return times if trips else 0
 
 
-def _product(pixels: int, rows: int, columns: int) -> Counts:
-    """Loops of a matrix product in tiles of 2 pixels x 2 rows with the left-overs of both."""
-    pairs, odd_pixel = divmod(pixels, 2)
-    twins, odd_row = divmod(rows, 2)
-    quads, rest = divmod(columns, 4)
-    tiles, halves, single = pairs * twins, pairs * odd_row, odd_pixel * rows
+def _conv(work: Work) -> Counts:
+    # Two pixels at a time are widened, then multiplied with four rows at a time, then with two and one that are left.
+    pairs, columns = half_up(work.pixels), work.columns
+    twos, ones = pairs * (work.rows % 4 // 2), pairs * (work.rows % 2)
+    fills = work.im2col_bytes // 2 - work.inputs
     return (
-        tiles, tiles * quads, tiles * rest, _entries(tiles, rest),
-        halves, halves * quads, halves * rest,
-        single, single * quads, single * rest,
-    )  # fmt: skip
-
-
-def _copies(work: Work, channels: int) -> Counts:
-    """Loops of im2col: one call for each position of the window."""
-    quads, rest = divmod(channels, 4)
-    copies = work.copies
-    return (1, work.pixels, copies, copies * quads, copies * rest, _entries(copies, quads), _entries(copies, rest))
-
-
-def _conv_im2col(work: Work) -> Counts:
-    channels = work.columns * work.pixels // work.copies
-    return _copies(work, channels) + _product(work.pixels, work.rows, work.columns)
-
-
-# To prepare a pair of rows of weights takes as long as to start so many rows of an image with it (counted in the
-# sources). Without a stride, as in the search space, there is one row, so measuring cannot tell the two apart.
-_ROW_PAIR_IN_IMAGE_ROWS = 4
-
-
-def _conv_1x1(work: Work) -> Counts:
-    # firmware/kernels: an odd last pixel or row is computed as a pair, so there are tiles of one kind only.
-    tiles = work.blocks
-    return (
-        1, _ROW_PAIR_IN_IMAGE_ROWS * half_up(work.rows) + work.setup_loops, tiles,
-        work.vector_loops, work.scalar_loops, _entries(tiles, work.columns % 4),
+        1, pairs, work.pixels, work.copies, work.setup_loops, work.scalar_loops, fills,
+        work.blocks, work.vector_loops, work.blocks * ((columns // 2 + 3) // 4), work.blocks * (columns % 2),
+        twos, twos * (columns // 2), twos * (columns % 2),
+        ones, ones * (columns // 4), ones * (columns % 4 // 2), ones * (columns % 2),
     )  # fmt: skip
 
 
 def _dense(work: Work) -> Counts:
-    (quads, rest), pairs = divmod(work.columns, 4), work.blocks
+    # Four rows at a time, then two and one that are left; four columns of four rows are entered in goes.
+    quads, columns = work.blocks, work.columns
+    twos, ones = work.rows % 4 // 2, work.rows % 2
     return (
-        1, pairs, work.vector_loops, _entries(pairs, quads), work.scalar_loops, _entries(pairs, rest), work.rows,
+        1, quads, work.setup_loops, work.vector_loops, quads * (columns % 4 // 2), quads * (columns % 2),
+        twos, twos * (columns // 4), twos * (columns % 4), ones, ones * (columns // 4), ones * (columns % 4), work.rows,
     )  # fmt: skip
 
 
 def _dense_rows(work: Work) -> Counts:
-    one = _dense(replace(work, blocks=work.blocks // work.pixels, vector_loops=work.vector_loops // work.pixels,
-                         scalar_loops=work.scalar_loops // work.pixels))  # fmt: skip
+    rows = work.pixels
+    one = _dense(replace(work, blocks=work.blocks // rows, vector_loops=work.vector_loops // rows,
+                         scalar_loops=work.scalar_loops // rows, setup_loops=work.setup_loops // rows))  # fmt: skip
     return (1, *(work.pixels * count for count in one))
 
 
-# A depthwise output takes its taps and a requantisation that is worth so many of them (counted in the sources: some ten
-# instructions a tap, forty for each of four requantisations). Without padding, as in the search space, taps are always
-# nine, so the two cannot be told apart by measuring; padding makes taps fewer.
-_REQUANTISE_IN_QUAD_TAPS = 16
-_REQUANTISE_IN_TAPS = 9
-
-
-def _dw_3x3(work: Work) -> Counts:
-    # vector_loops and scalar_loops count window positions on the input.
-    (quads, rest), pixels = divmod(work.rows, 4), work.pixels
+def _dw(work: Work) -> Counts:
+    # Groups of four channels of a row's pixels: those of `setup_loops` runs, `copies` of which are gathered first.
     return (
-        1, pixels,
-        _REQUANTISE_IN_QUAD_TAPS * pixels * quads + work.vector_loops, _entries(pixels, quads),
-        _REQUANTISE_IN_TAPS * pixels * rest + work.scalar_loops, _entries(pixels, rest),
-    )  # fmt: skip
-
-
-def _dw_im2col(work: Work) -> Counts:
-    (quads, rest), pixels = divmod(work.rows, 4), work.pixels
-    return (
-        *_copies(work, work.rows),
-        pixels * quads, _entries(pixels, quads), work.vector_loops, pixels * quads * (work.columns % 2),
-        pixels * rest, _entries(pixels, rest), pixels * rest * work.columns,
+        1, work.setup_loops, work.blocks, work.scalar_loops, work.vector_loops, work.copies, work.im2col_bytes // 4,
     )  # fmt: skip
 
 
@@ -112,19 +71,11 @@ def _avg_pool(work: Work) -> Counts:
 
 
 def _add(work: Work) -> Counts:
-    return (1, work.pixels, work.blocks, work.outputs, work.inputs)
+    return (1, work.pixels, work.blocks, work.vector_loops, work.scalar_loops)
 
 
 def _any(work: Work) -> Counts:
     return (1, work.pixels, work.copies, work.blocks, work.vector_loops, work.scalar_loops, work.inputs, work.outputs)
-
-
-_COPY_NAMES = ("calls", "pixels", "copies", "copy_quads", "copy_rests", "copy_quads_entries", "copy_rests_entries")
-_PRODUCT_NAMES = (
-    "tiles", "tile_quads", "tile_rests", "tile_rests_entries",
-    "half_tiles", "half_tile_quads", "half_tile_rests",
-    "odd_pixel", "odd_pixel_quads", "odd_pixel_rests",
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,22 +90,26 @@ ANY = Loops(
     ("calls", "pixels", "copies", "blocks", "vector_loops", "scalar_loops", "inputs", "outputs"),
     _any,
 )
-CONV_IM2COL = Loops((*_COPY_NAMES, *_PRODUCT_NAMES), _conv_im2col)
-CONV_1X1 = Loops(("calls", "image_rows", "tiles", "tile_quads", "tile_rests", "tile_rests_entries"), _conv_1x1)
-DW_3X3 = Loops(("calls", "pixels", "quad_taps", "quads_entries", "rest_taps", "rests_entries"), _dw_3x3)
-DW_IM2COL = Loops(
+CONV = Loops(
     (
-        *_COPY_NAMES, "quads", "quads_entries", "quad_tap_pairs", "quad_odd_taps", "rests", "rests_entries",
-        "rest_taps",
+        "calls", "pixel_pairs", "pixels", "copies", "copy_quads", "copy_rests", "fills",
+        "quads", "quad_pairs", "quad_trips", "quad_odd_columns",
+        "twos", "two_pairs", "two_odd_columns",
+        "ones", "one_quads", "one_pairs", "one_odd_columns",
     ),
-    _dw_im2col,
+    _conv,
 )  # fmt: skip
+DW = Loops(("calls", "runs", "quads", "quad_rows", "quad_taps", "gathers", "gathered_words"), _dw)
 DENSE = Loops(
-    ("calls", "row_pairs", "pair_quads", "pair_quads_entries", "pair_rests", "pair_rests_entries", "rows"), _dense
-)
+    (
+        "calls", "quads", "goes", "quad_fours", "quad_pairs", "quad_odd_columns",
+        "twos", "two_fours", "two_rests", "ones", "one_fours", "one_rests", "rows",
+    ),
+    _dense,
+)  # fmt: skip
 DENSE_ROWS = Loops(("layers", *DENSE.names), _dense_rows)
 MAX_POOL = Loops(
     ("calls", "pixels", "quads", "quad_rows", "quad_positions", "rests", "rest_rows", "rest_positions"), _max_pool
 )
 AVG_POOL = Loops(("calls", "pixels", "outputs", "rows", "positions"), _avg_pool)
-ADD = Loops(("calls", "pixels", "blocks", "outputs", "inputs"), _add)
+ADD = Loops(("calls", "pixels", "blocks", "fours", "singles"), _add)

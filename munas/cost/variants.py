@@ -38,6 +38,16 @@ def _one_scale(weights: int, rows: int) -> int:
     return align(weights) + 4 * rows + 8
 
 
+def _rows_in_groups(weights: int, rows: int) -> int:
+    """Weights; for each row a bias and a multiplier; for each group of rows (fours, a two, a one) a word of shifts."""
+    return align(weights) + 8 * rows + 4 * (rows // 4 + (rows % 4).bit_count())
+
+
+def _taps_in_groups(weights: int, rows: int) -> int:
+    """For each four channels, or what is left of them: weights, four biases and multipliers, and a word of shifts."""
+    return -(-rows // 4) * (4 * (weights // rows) + 36)
+
+
 def _scale_a_row(weights: int, rows: int) -> int:
     """Weights, and for each row a bias and two words of scale."""
     return align(weights) + 12 * rows
@@ -63,8 +73,8 @@ class KernelSpec:
     costs_as: KernelVariant | None = None
 
 
-def _conv(function: str, counted: Loops, **more: object) -> KernelSpec:
-    return KernelSpec(function, "hil_conv_t", 44, counted, _scale_a_row, **more)  # type: ignore[arg-type]
+def _conv(function: str, counted: Loops, constants: Constants = _scale_a_row, **more: object) -> KernelSpec:
+    return KernelSpec(function, "hil_conv_t", 44, counted, constants, **more)  # type: ignore[arg-type]
 
 
 def _binary(function: str) -> KernelSpec:
@@ -72,23 +82,24 @@ def _binary(function: str) -> KernelSpec:
 
 
 SPECS: Mapping[KernelVariant, KernelSpec] = {
-    KernelVariant.CONV_1X1: _conv("hil_conv_1x1", loops.CONV_1X1, in_space=True),
-    KernelVariant.CONV_1X1_STRIDED: _conv(
-        "hil_conv_1x1", loops.CONV_1X1, in_space=True, costs_as=KernelVariant.CONV_1X1
-    ),
-    KernelVariant.CONV_IM2COL: _conv("hil_conv_im2col", loops.CONV_IM2COL, made_by="cmsis-nn", in_space=True),
-    KernelVariant.DW_3X3: _conv("hil_dw_3x3", loops.DW_3X3, made_by="cmsis-nn", in_space=True),
-    KernelVariant.DW_IM2COL: _conv("hil_dw_im2col", loops.DW_IM2COL, made_by="cmsis-nn", in_space=True),
+    KernelVariant.CONV_1X1: _conv("hil_conv_1x1", loops.CONV, _rows_in_groups, in_space=True),
+    KernelVariant.CONV_IM2COL: _conv("hil_conv_im2col", loops.CONV, _rows_in_groups, in_space=True),
+    KernelVariant.CONV_DEEP: _conv("hil_conv_deep", loops.CONV, _rows_in_groups, in_space=True),
+    KernelVariant.CONV_ANY: _conv("hil_conv_any", loops.CONV, _rows_in_groups),
+    KernelVariant.DW_3X3: _conv("hil_dw_3x3", loops.DW, _taps_in_groups, in_space=True),
+    KernelVariant.DW: _conv("hil_dw", loops.DW, _taps_in_groups, in_space=True),
+    KernelVariant.DW_ANY: _conv("hil_dw_any", loops.DW, _taps_in_groups),
     KernelVariant.DW_MULT4: _conv("hil_dw_generic", loops.ANY, made_by="cmsis-nn"),
     KernelVariant.DW_GENERIC: _conv("hil_dw_generic", loops.ANY, made_by="cmsis-nn"),
     KernelVariant.FC: KernelSpec("hil_dense", "hil_dense_t", 28, loops.DENSE, _one_scale, in_space=True),
     KernelVariant.FC_PER_CHANNEL: KernelSpec(
         "hil_dense", "hil_dense_t", 28, loops.DENSE, _scale_a_row, in_space=True, costs_as=KernelVariant.FC
     ),
+    KernelVariant.FC_ANY: KernelSpec("hil_dense_any", "hil_dense_t", 28, loops.DENSE, _scale_a_row),
     KernelVariant.MAX_POOL: KernelSpec("hil_max_pool", "hil_pool_t", 32, loops.MAX_POOL, in_space=True),
     KernelVariant.AVG_POOL: KernelSpec("hil_avg_pool", "hil_pool_t", 32, loops.AVG_POOL, in_space=True),
-    KernelVariant.ADD: KernelSpec("hil_add", "hil_add_t", 36, loops.ADD, in_space=True),
-    KernelVariant.ADD_PADDED: KernelSpec("hil_add_padded", "hil_add_padded_t", 56, loops.ADD, in_space=True),
+    KernelVariant.ADD: KernelSpec("hil_add", "hil_add_t", 32, loops.ADD, in_space=True),
+    KernelVariant.ADD_PADDED: KernelSpec("hil_add_padded", "hil_add_padded_t", 52, loops.ADD, in_space=True),
     KernelVariant.PAD: KernelSpec("hil_pad", "hil_pad_t", 28),
     KernelVariant.MEAN: KernelSpec("hil_mean", "hil_mean_t", 24),
     KernelVariant.SOFTMAX: KernelSpec("hil_softmax", "hil_softmax_t", 24),
@@ -107,6 +118,7 @@ SPECS: Mapping[KernelVariant, KernelSpec] = {
     KernelVariant.SUM: KernelSpec("hil_sum", "hil_reduce_t", 48),
     KernelVariant.REDUCE_MAX: KernelSpec("hil_reduce_max", "hil_reduce_t", 48),
     KernelVariant.REDUCE_MIN: KernelSpec("hil_reduce_min", "hil_reduce_t", 48),
+    KernelVariant.FC_ROWS_ANY: KernelSpec("hil_dense_rows_any", "hil_dense_rows_t", 32, loops.DENSE_ROWS, _scale_a_row),
     KernelVariant.FC_ROWS: KernelSpec("hil_dense_rows", "hil_dense_rows_t", 32, loops.DENSE_ROWS, _one_scale),
     KernelVariant.FC_PER_CHANNEL_ROWS: KernelSpec(
         "hil_dense_rows", "hil_dense_rows_t", 32, loops.DENSE_ROWS, _scale_a_row, costs_as=KernelVariant.FC_ROWS

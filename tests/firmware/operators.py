@@ -38,6 +38,9 @@ class Network:
         self.shapes: dict[int, tuple[int, ...]] = {}
         self.scales: dict[int, tuple[float, int]] = {}
         self.turns_signs = False  # of some scales of weights
+        self.coarse = False  # small weights, outputs of about the scale of a product: multipliers around 1
+        self.extreme = False  # weights at their limits
+        self.unpackable = False  # and one of -128
         self.input = self.activation(shape)
 
     def activation(self, shape: tuple[int, ...], scale: float | None = None, zero_point: int | None = None) -> int:
@@ -58,7 +61,12 @@ class Network:
         self, source: int, shape: tuple[int, ...], axis: int | None, bias: bool, depth: int
     ) -> tuple[list[int], float]:
         """Weights (and bias) as operands, and a scale at which the outputs fill about their range."""
-        values = self.rng.integers(-127, 128, shape).astype(np.int8)
+        most = 2 if self.coarse else 127
+        values = self.rng.integers(-most, most + 1, shape).astype(np.int8)
+        if self.extreme:
+            values = np.where(values < 0, -127, 127).astype(np.int8)
+            values[: shape[0] // 2] = 127
+            values.flat[-1] = -128 if self.unpackable else 127
         count = shape[axis if axis is not None else 0]
         scales = np.exp(self.rng.uniform(-6, -4, count if axis is not None else 1)).astype(np.float32)
         size = float(np.median(scales))
@@ -67,10 +75,13 @@ class Network:
         scale = self.scales[source][0]
         operands = [self.file.constant("w", values, scales, axis or 0)]
         if bias:
-            limit = int(75 * 75 * math.sqrt(depth)) + 1
+            limit = 100 if self.coarse else int(75 * 75 * math.sqrt(depth)) + 1
             biases = self.rng.integers(-limit, limit, count).astype("<i4")
             operands.append(self.file.constant("b", biases, scales * np.float32(scale)))
-        return operands, size * scale * 75 * math.sqrt(depth) * self.rng.uniform(0.5, 2)
+        product = size * scale
+        if self.coarse:
+            return operands, product * float(np.exp(self.rng.uniform(-1.5, 1.5)))
+        return operands, product * 75 * math.sqrt(depth) * self.rng.uniform(0.5, 2)
 
     def conv(self, source: int, filters: int, kernel: Pair, stride: Pair = (1, 1), *, same: bool = False,
              dilation: Pair = (1, 1), fused: Fused = Fused.NONE, per_channel: bool = True,

@@ -191,10 +191,63 @@ def concat(n: Network) -> int:
     return n.concat([other, n.input, n.input][: int(rng.integers(1, 4))], axis)
 
 
+def conv_coarse(n: Network) -> int:
+    n.coarse = True
+    return conv(n) if n.rng.random() < 0.6 else conv_pointwise(n)
+
+
+def conv_deep(n: Network) -> int:
+    """More products than two rows can sum up in one register."""
+    rng = n.rng
+    wide = n.conv(n.input, int(rng.integers(60, 70)), (1, 1))
+    kernel = (min(3, n.shapes[wide][0]), 3)
+    grown = n.conv(wide, 520, (1, 1)) if kernel[0] < 3 else wide
+    return n.conv(grown, int(rng.integers(1, 12)), kernel, same=True)
+
+
+def conv_extreme(n: Network) -> int:
+    """The largest sums that there can be, of either sign, with as many products as two rows can sum up."""
+    rng = n.rng
+    wide = n.conv(n.input, 73, (1, 1), fused=Fused.NONE)
+    n.extreme = True
+    return n.conv(wide, int(rng.integers(4, 9)), (1, 7), same=True)
+
+
+def dense_extreme(n: Network) -> int:
+    """The largest sums, over more columns than are summed up in one go."""
+    wide = n.conv(n.input, 140, (1, 1), fused=Fused.NONE)
+    n.extreme = True
+    return n.dense(wide, int(n.rng.integers(4, 9)), per_channel=bool(n.rng.random() < 0.5))
+
+
+def unpackable(n: Network) -> int:
+    n.extreme = n.unpackable = True
+    rng = n.rng
+    if rng.random() < 0.3:
+        return random_plain.dense_rows(n)
+    if rng.random() < 0.5:
+        return n.dense(n.input, int(rng.integers(1, 12)), per_channel=bool(rng.random() < 0.5))
+    return n.conv(n.input, int(rng.integers(1, 12)), (1, 1))
+
+
+def depthwise_coarse(n: Network) -> int:
+    n.coarse = True
+    return depthwise(n) if n.rng.random() < 0.5 else depthwise_dilated(n)
+
+
+def conv_of_one_channel(n: Network) -> int:
+    """A depthwise convolution that is a full one: its only channel makes all outputs."""
+    rng = n.rng
+    kernel, stride, same = _window(rng, n.shapes[n.input])
+    one = n.conv(n.input, 1, (1, 1))
+    return n.depthwise(one, int(rng.integers(1, 12)), kernel, stride, same=same, fused=_fused(rng))
+
+
 SPACE_KINDS: tuple[Callable[[Network], int], ...] = (
     conv, conv_dilated, conv_pointwise, depthwise, depthwise_3x3, depthwise_multiplier, depthwise_dilated, dense,
     dense_per_channel, dense_ties, max_pool, avg_pool, add, add_padded, pad, pad_conv, mean, softmax, relu, requantize,
-    concat,
+    concat, conv_coarse, depthwise_coarse, conv_of_one_channel,
+    conv_deep, conv_extreme, dense_extreme, unpackable,
 )  # fmt: skip
 
 

@@ -61,7 +61,7 @@ class Device:
         plan = make_plan(parse_model(data, name))
         rng = np.random.default_rng(len(data))
         times = [
-            round(sum(loop_counts(step.work)) * (12 if step.path == "dw-im2col" else 7) * (1 + 1e-3 * rng.random()))
+            round(sum(loop_counts(step.work)) * (12 if step.path == "dw" else 7) * (1 + 1e-3 * rng.random()))
             for step in plan.steps
         ]
         weights, code = plan.weights_bytes + plan.table_bytes, BASE + 200 * len(plan.paths)

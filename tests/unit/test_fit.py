@@ -23,7 +23,7 @@ from hil.measure.measurement import Memory
 from munas.arch.graph import build_graph
 from munas.arch.space import random_cnn
 from munas.cost.estimate import works_of
-from munas.cost.kernels import KernelVariant, Window, Work, conv, pool
+from munas.cost.kernels import KernelVariant, Window, Work, conv, depthwise, pool
 from munas.cost.variants import loop_counts, loop_names, same_cost
 
 NOISE = 0.002
@@ -223,24 +223,43 @@ def test_no_image_is_a_usage_error() -> None:
 
 
 def test_loop_counts_of_a_convolution_by_hand() -> None:
-    # 5 pixels, 3 rows, 18 columns (3x3x2): tiles of 2 x 2, one odd row, one odd pixel.
-    work = Work(KernelVariant.CONV_IM2COL, macs=270, outputs=15, inputs=90, pixels=5, rows=3, columns=18, copies=45)
-    counts = dict(zip(loop_names(KernelVariant.CONV_IM2COL), loop_counts(work), strict=True))
-    assert counts == {
-        "calls": 1, "pixels": 5, "copies": 45,
-        "copy_quads": 0, "copy_rests": 90, "copy_quads_entries": 0, "copy_rests_entries": 45,
-        "tiles": 2, "tile_quads": 8, "tile_rests": 4, "tile_rests_entries": 2,
-        "half_tiles": 2, "half_tile_quads": 8, "half_tile_rests": 4,
-        "odd_pixel": 3, "odd_pixel_quads": 12, "odd_pixel_rests": 6,
+    # 5 pixels in 3 pairs, 7 rows (a four, a two, a one), 18 columns (3x3x2, runs of 6: one four and two single ones).
+    work = conv((3, 7, 2), (1, 5, 7), Window((3, 3)))
+    assert dict(zip(loop_names(work.path), loop_counts(work), strict=True)) == {
+        "calls": 1, "pixel_pairs": 3, "pixels": 5, "copies": 15, "copy_quads": 15, "copy_rests": 30, "fills": 0,
+        "quads": 3, "quad_pairs": 27, "quad_trips": 9, "quad_odd_columns": 0,
+        "twos": 3, "two_pairs": 27, "two_odd_columns": 0,
+        "ones": 3, "one_quads": 12, "one_pairs": 3, "one_odd_columns": 0,
     }  # fmt: skip
-    products = counts["tile_quads"] * 16 + counts["tile_rests"] * 4 + counts["half_tile_quads"] * 8
-    products += counts["half_tile_rests"] * 2 + counts["odd_pixel_quads"] * 4 + counts["odd_pixel_rests"]
-    assert products == work.macs
+
+
+def test_window_rows_that_begin_within_a_pair_of_columns() -> None:
+    # 3x3x3: runs of 9 from columns 0, 9 and 18 on; the second begins with a single column.
+    work = conv((3, 3, 3), (1, 1, 4), Window((3, 3)))
+    counts = dict(zip(loop_names(work.path), loop_counts(work), strict=True))
+    assert (counts["copies"], counts["copy_quads"], counts["copy_rests"]) == (3, 6, 3)
+    padded = conv((2, 2, 3), (1, 1, 4), Window((3, 3), (1, 1), (1, 0, 1, 0)))
+    counts = dict(zip(loop_names(padded.path), loop_counts(padded), strict=True))
+    # Two runs of 6, from columns 12 and 21 on; what is left of 27 columns is padding.
+    assert (counts["copies"], counts["copy_quads"], counts["copy_rests"], counts["fills"]) == (2, 2, 4, 15)
+
+
+def test_loop_counts_of_a_depthwise_convolution_by_hand() -> None:
+    # 6 channels in 2 groups; 2 rows of 3 pixels, windows of 3x3: read where they are.
+    work = depthwise((4, 5, 6), (2, 3, 6), Window((3, 3)))
+    assert dict(zip(loop_names(work.path), loop_counts(work), strict=True)) == {
+        "calls": 1, "runs": 4, "quads": 12, "quad_rows": 36, "quad_taps": 108, "gathers": 0, "gathered_words": 0,
+    }  # fmt: skip
+    # With padding on all sides rows are narrow, so that each is gathered: 3 rows of 7 words.
+    work = depthwise((4, 5, 6), (4, 5, 6), Window((3, 3), (1, 1), (1, 1, 1, 1)))
+    counts = dict(zip(loop_names(work.path), loop_counts(work), strict=True))
+    assert (counts["runs"], counts["gathers"], counts["gathered_words"]) == (8, 8, 8 * 21)
 
 
 @pytest.mark.parametrize("path", list(KernelVariant))
 def test_every_path_has_a_name_for_every_count(path: KernelVariant) -> None:
-    work = Work(path, macs=36, outputs=36, inputs=36, pixels=9, rows=4, columns=9, copies=9, blocks=36, setup_loops=18)
+    work = Work(path, macs=36, outputs=36, inputs=36, pixels=9, rows=4, columns=9, im2col_bytes=72, copies=9, blocks=36,
+                setup_loops=18)  # fmt: skip
     assert len(loop_counts(work)) == len(loop_names(path))
     assert len(set(loop_names(path))) == len(loop_names(path))
     assert min(loop_counts(work)) >= 0
@@ -250,8 +269,10 @@ def test_every_path_has_a_name_for_every_count(path: KernelVariant) -> None:
 def test_products_of_all_loops_make_up_the_macs_of_a_convolution(rows: int, columns: int, pixels: int) -> None:
     work = conv((1, pixels, columns), (1, pixels, rows), Window((1, 1)))
     counts = dict(zip(loop_names(work.path), loop_counts(work), strict=True))
-    done = 16 * counts["tile_quads"] + 4 * counts["tile_rests"]  # a tile is two pixels by two rows
-    assert done == 4 * -(-rows // 2) * -(-pixels // 2) * columns
+    done = 16 * counts["quad_pairs"] + 8 * counts["quad_odd_columns"]  # two pixels by four rows
+    done += 8 * counts["two_pairs"] + 4 * counts["two_odd_columns"]
+    done += 8 * counts["one_quads"] + 4 * counts["one_pairs"] + 2 * counts["one_odd_columns"]
+    assert done == rows * 2 * -(-pixels // 2) * columns
     assert done >= work.macs
 
 
@@ -266,8 +287,6 @@ def test_loops_of_a_max_pool_by_hand() -> None:
 
 
 def test_kernels_of_one_family_are_fitted_together(observations: list[Observation]) -> None:
-    only_plain = [
-        item for item in observations if all(work.path != KernelVariant.CONV_1X1_STRIDED for work in item.works)
-    ]
+    only_plain = [item for item in observations if all(work.path != KernelVariant.FC for work in item.works)]
     latency = fit_once(only_plain, "instructions")
-    assert latency.paths[KernelVariant.CONV_1X1_STRIDED] == latency.paths[KernelVariant.CONV_1X1]
+    assert latency.paths[KernelVariant.FC] == latency.paths[KernelVariant.FC_PER_CHANNEL]

@@ -132,8 +132,8 @@ def test_a_pad_that_others_read_stays() -> None:
     ("amount", "path"),
     [
         ((1, 1), KernelVariant.DW_3X3),
-        ((2, 0), KernelVariant.DW_IM2COL),
-        ((0, 2), KernelVariant.DW_IM2COL),
+        ((2, 0), KernelVariant.DW_3X3),
+        ((0, 2), KernelVariant.DW_3X3),
         ((3, 0), KernelVariant.PAD),
         ((0, 3), KernelVariant.PAD),
     ],
@@ -234,12 +234,15 @@ def test_paths_by_geometry() -> None:
 
     assert depthwise(1) is KernelVariant.DW_3X3
     assert depthwise(1, padding=(1, 1, 1, 1)) is KernelVariant.DW_3X3
-    assert depthwise(1, padding=(0, 2, 0, 0)) is KernelVariant.DW_IM2COL
-    assert depthwise(1, dilation=(2, 2)) is KernelVariant.DW_GENERIC
+    assert depthwise(1, padding=(0, 2, 0, 0)) is KernelVariant.DW_3X3
+    assert depthwise(1, dilation=(2, 2)) is KernelVariant.DW_3X3
+    assert kernels.depthwise_variant(Window((9, 7)), 1) is KernelVariant.DW
+    assert kernels.depthwise_variant(Window((1, 8)), 1) is KernelVariant.DW_GENERIC
+    assert kernels.depthwise_variant(Window((30, 7)), 1) is KernelVariant.DW_GENERIC
     assert depthwise(8) is KernelVariant.DW_MULT4
     assert depthwise(2) is KernelVariant.DW_GENERIC
     assert kernels.conv_variant(Window((1, 1))) is KernelVariant.CONV_1X1
-    assert kernels.conv_variant(Window((1, 1), (2, 1))) is KernelVariant.CONV_1X1_STRIDED
+    assert kernels.conv_variant(Window((1, 1), (2, 1))) is KernelVariant.CONV_1X1
     assert kernels.conv_variant(Window((1, 1), padding=(0, 1, 0, 0))) is KernelVariant.CONV_IM2COL
 
 

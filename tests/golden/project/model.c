@@ -14,9 +14,8 @@ int8_t hil_arena[HIL_ARENA_BYTES] __attribute__((section(".arena"), aligned(16))
 
 /* 0: CONV_2D (conv-im2col), 5x5x2 -> 3x3x3, 486 MACs */
 static const hil_conv_t layer_0 HIL_TABLE("layer_0") = {
-    .input = hil_arena + 72,
-    .output = hil_arena + 124,
-    .scratch = hil_arena + 0,
+    .input = hil_arena + 28,
+    .output = hil_arena + 0,
     .weights = weights_0,
     .channels = channels_0,
     .in_h = 5,
@@ -41,8 +40,8 @@ static const hil_conv_t layer_0 HIL_TABLE("layer_0") = {
 
 /* 1: MAX_POOL_2D (max-pool), 3x3x3 -> 2x2x3, 48 MACs */
 static const hil_pool_t layer_1 HIL_TABLE("layer_1") = {
-    .input = hil_arena + 124,
-    .output = hil_arena + 0,
+    .input = hil_arena + 0,
+    .output = hil_arena + 28,
     .in_h = 3,
     .in_w = 3,
     .channels = 3,
@@ -60,15 +59,13 @@ static const hil_pool_t layer_1 HIL_TABLE("layer_1") = {
 
 /* 2: ADD (add-padded), 2x2x3 + 3x3x3 -> 3x3x3, 27 MACs, in place */
 static const hil_add_padded_t layer_2 HIL_TABLE("layer_2") = {
-    .add.first = hil_arena + 0,
-    .add.second = hil_arena + 124,
-    .add.output = hil_arena + 124,
-    .add.first_significand = 1073741824,
-    .add.first_shift = 0,
-    .add.second_significand = 1073741824,
+    .add.first = hil_arena + 28,
+    .add.second = hil_arena + 0,
+    .add.output = hil_arena + 0,
+    .add.second_multiplier = 0,
+    .add.output_multiplier = -1888684062,
     .add.second_shift = 0,
-    .add.output_significand = 1203141617,
-    .add.output_shift = -19,
+    .add.output_shift = 18,
     .add.first_zero_point = 110,
     .add.second_zero_point = 110,
     .add.output_zero_point = -76,
@@ -81,7 +78,7 @@ static const hil_add_padded_t layer_2 HIL_TABLE("layer_2") = {
 
 /* 3: AVERAGE_POOL_2D (avg-pool), 3x3x3 -> 3x3x3, 27 MACs */
 static const hil_pool_t layer_3 HIL_TABLE("layer_3") = {
-    .input = hil_arena + 124,
+    .input = hil_arena + 0,
     .output = hil_arena + 56,
     .in_h = 3,
     .in_w = 3,
@@ -100,7 +97,7 @@ static const hil_pool_t layer_3 HIL_TABLE("layer_3") = {
 
 /* 4: MAX_POOL_2D (max-pool), 3x3x3 -> 3x3x3, 27 MACs */
 static const hil_pool_t layer_4 HIL_TABLE("layer_4") = {
-    .input = hil_arena + 124,
+    .input = hil_arena + 0,
     .output = hil_arena + 84,
     .in_h = 3,
     .in_w = 3,

@@ -3,14 +3,14 @@
 #define PLAN_H
 
 #define HIL_LAYERS 8
-#define HIL_ARENA_BYTES 152 /* lower bound: 152 */
-#define HIL_INPUT_OFFSET 72
+#define HIL_ARENA_BYTES 112 /* lower bound: 112 */
+#define HIL_INPUT_OFFSET 28
 #define HIL_INPUT_BYTES 50
 #define HIL_OUTPUT_OFFSET 56
 #define HIL_OUTPUT_BYTES 4
 
-#define HIL_WEIGHTS_BYTES 356 /* flash: weights, biases, multipliers */
-#define HIL_TABLES_BYTES 344 /* flash: tables of the layers */
+#define HIL_WEIGHTS_BYTES 352 /* flash: weights, biases, multipliers */
+#define HIL_TABLES_BYTES 340 /* flash: tables of the layers */
 #define HIL_MACS 831
 
 #endif

@@ -1,0 +1,52 @@
+/* Products of rows of weights with two pixels, which are the core of every convolution over all channels.
+ *
+ * Two pixels lie in `x` as 16-bit columns, side by side: two columns of the one, two of the other, and so on; an odd last
+ * column is one word (the one, the other). Columns that can be widened four at a time, those of 1x1 kernels and of channels
+ * divisible by 4, are in the order 0, 2, 1, 3 that SXTB16 leaves, in `x` and in the weights. Rows of weights are interleaved so that SXTB16, with and without a rotation by
+ * 8, gives two columns of one row: for each two columns four rows are two words (row 0 | row 1 | row 0 | row 1, then rows
+ * 2 and 3), two rows are one word, and of a single row four columns are one (column 0 | 2 | 1 | 3). What is left of an odd
+ * count lies behind, a column after the other. `channels` has, for each such group of rows, its biases, its multipliers
+ * and one word of shifts, a byte each. The input's zero point is part of the biases.
+ *
+ * A multiplier m and a shift s stand for 2 * significand - 2^32 and -1 - (shift to the left): m is what SMMLAR needs. */
+#ifndef HIL_ROWS_H
+#define HIL_ROWS_H
+
+#include <stdint.h>
+
+/* Order and size are known to the assembly. */
+typedef struct {
+    const uint32_t *x;
+    const int8_t *weights;
+    const int32_t *channels;
+    int8_t *output_0, *output_1; /* of the two pixels; the same for an only one, which is the first */
+    uint32_t quads;              /* groups of four rows */
+    int32_t centre;              /* 2 * zero point + 1 */
+    uint32_t min, max;           /* of the activation, four times */
+    uint32_t columns;
+} hil_rows_t;
+
+/* The groups of four rows: leaves in `rows` where the others begin. `quads` is at least 1. */
+typedef void (*hil_quads_fn)(hil_rows_t *rows);
+
+/* Shifts of 0 or more: scales below 1/2. In the weights of hil_quads, which takes HIL_PACKED_COLUMNS at most, every odd byte
+ * is one less if the byte before it is negative: as 16 bits, both are 256 times the odd row plus the even one. */
+void hil_quads(hil_rows_t *rows);
+void hil_quads_deep(hil_rows_t *rows);
+void hil_quads_any(hil_rows_t *rows); /* any shifts; the twin of hil_quads_deep in C */
+
+enum { HIL_PACKED_COLUMNS = 511 };
+
+/* The up to three rows that are left. */
+void hil_rest_of_rows(hil_rows_t *rows, uint32_t count);
+
+/* `count` columns of one pixel, widened into `x` from column `at` on, for pixel 0 or 1 of the pair. */
+void hil_widen(uint32_t *x, uint32_t pixel, uint32_t at, const int8_t *data, uint32_t count, uint32_t columns);
+
+/* 4 * `fours` columns of one pixel, in the order 0, 2, 1, 3. `to` is where the first is: x + pixel + its number. */
+void hil_widen_fours(uint32_t *to, const int8_t *data, uint32_t fours);
+
+/* `count` times `value` from column `at` on. */
+void hil_fill(uint32_t *x, uint32_t pixel, uint32_t at, uint32_t count, int8_t value, uint32_t columns);
+
+#endif
