@@ -1,14 +1,42 @@
-/* Arm MPS2+ FPGA images AN386 (Cortex-M4) and AN500 (Cortex-M7), as QEMU emulates them: CMSDK UART 0, and the counter
- * of the FPGA I/O block (25 MHz). Under `-icount shift=10` every instruction takes 1024 ns, 25.6 ticks. */
+/* Arm MPS2+ and MPS3 FPGA images as QEMU emulates them: CMSDK UART 0, and the counter of the FPGA I/O block. Under
+ * `-icount shift=10` every instruction takes 1024 ns: 25.6 ticks at 25 MHz.
+ *
+ * HIL_MPS_IMAGE says which image, where it is not one with the memory map of AN385 (Cortex-M3), AN386 (Cortex-M4) or AN500
+ * (Cortex-M7). AN505 (Cortex-M33) and AN547 (Cortex-M55) run in secure state, and so use the secure addresses. */
 #include "hil_port.h"
+
+#ifndef HIL_MPS_IMAGE
+#define UART 0x40004000u
+#define FPGAIO 0x40028000u
+#define IRQ_UART0 0u /* its receiver */
+#define IRQ_COUNT 1u
+#define COUNTER_HZ 25000000u
+#define COUNTER_PRESCALE 0u /* the counter counts every clock */
+#elif HIL_MPS_IMAGE == 505
+#define UART 0x50200000u
+#define FPGAIO 0x50302000u
+#define IRQ_UART0 32u /* its receiver, then its transmitter, whose interrupt is off */
+#define IRQ_COUNT 2u
+#define COUNTER_HZ 20000000u
+#define COUNTER_PRESCALE 0u
+#elif HIL_MPS_IMAGE == 547
+#define UART 0x59303000u
+#define FPGAIO 0x59302000u
+#define IRQ_UART0 33u
+#define IRQ_COUNT 2u
+#define COUNTER_HZ 8000000u /* 32 MHz divided by 4, for ticks of whole nanoseconds */
+#define COUNTER_PRESCALE 3u
+#else
+#error "HIL_MPS_IMAGE is no image that this port knows"
+#endif
 
 #define REGISTER(address) (*(volatile uint32_t *)(address))
 
-#define UART_DATA REGISTER(0x40004000u)
-#define UART_STATE REGISTER(0x40004004u)
-#define UART_CTRL REGISTER(0x40004008u)
-#define UART_INTSTATUS REGISTER(0x4000400Cu)
-#define UART_BAUDDIV REGISTER(0x40004010u)
+#define UART_DATA REGISTER(UART + 0x00u)
+#define UART_STATE REGISTER(UART + 0x04u)
+#define UART_CTRL REGISTER(UART + 0x08u)
+#define UART_INTSTATUS REGISTER(UART + 0x0Cu)
+#define UART_BAUDDIV REGISTER(UART + 0x10u)
 #define UART_STATE_TX_FULL 1u
 #define UART_STATE_RX_FULL 2u
 #define UART_CTRL_TX_ENABLE 1u
@@ -16,26 +44,26 @@
 #define UART_CTRL_RX_INTERRUPT 8u
 #define UART_INT_RX 2u
 
-#define FPGAIO_CLK1HZ REGISTER(0x40028010u)
-#define FPGAIO_COUNTER REGISTER(0x40028018u)
-#define FPGAIO_PRESCALE REGISTER(0x4002801Cu)
+#define FPGAIO_CLK1HZ REGISTER(FPGAIO + 0x10u)
+#define FPGAIO_COUNTER REGISTER(FPGAIO + 0x18u)
+#define FPGAIO_PRESCALE REGISTER(FPGAIO + 0x1Cu)
 
-#define NVIC_ISER0 REGISTER(0xE000E100u)
-#define NVIC_ICPR0 REGISTER(0xE000E280u)
-#define IRQ_UART0_RX 0u
+#define NVIC_ISER REGISTER(0xE000E100u + 4u * (IRQ_UART0 / 32u))
+#define NVIC_ICPR REGISTER(0xE000E280u + 4u * (IRQ_UART0 / 32u))
+#define NVIC_BITS (((1u << IRQ_COUNT) - 1u) << (IRQ_UART0 % 32u))
 
-#define CLOCK_HZ 25000000u
+#define UART_CLOCK_HZ 25000000u
 #define BAUD 115200u
 
 const char hil_port_timer_kind[] = "icount-instructions";
 
 void hil_port_init(void)
 {
-    UART_BAUDDIV = CLOCK_HZ / BAUD;
+    UART_BAUDDIV = UART_CLOCK_HZ / BAUD;
     UART_CTRL = UART_CTRL_TX_ENABLE | UART_CTRL_RX_ENABLE | UART_CTRL_RX_INTERRUPT;
     /* Enabled so that it ends a WFI; PRIMASK keeps it from being taken. */
-    NVIC_ISER0 = 1u << IRQ_UART0_RX;
-    FPGAIO_PRESCALE = 0; /* the counter counts every clock */
+    NVIC_ISER = NVIC_BITS;
+    FPGAIO_PRESCALE = COUNTER_PRESCALE;
 }
 
 uint8_t hil_port_getc(void)
@@ -45,7 +73,7 @@ uint8_t hil_port_getc(void)
     }
     const uint8_t byte = (uint8_t)UART_DATA;
     UART_INTSTATUS = UART_INT_RX;
-    NVIC_ICPR0 = 1u << IRQ_UART0_RX;
+    NVIC_ICPR = NVIC_BITS;
     return byte;
 }
 
@@ -62,16 +90,16 @@ void hil_port_flush(void)
     }
 }
 
-/* The 32-bit counter wraps every 172 s; the counter of seconds beside it says how often it has. Both start at reset,
+/* The 32-bit counter wraps after 172 s and more; the counter of seconds beside it says how often it has. Both start at reset,
  * so the true count lies within 2^31 of the seconds' own. No branch: every call takes the same time. */
 uint64_t hil_port_ticks(void)
 {
     const uint32_t count = FPGAIO_COUNTER;
-    const uint64_t near = (uint64_t)FPGAIO_CLK1HZ * CLOCK_HZ;
+    const uint64_t near = (uint64_t)FPGAIO_CLK1HZ * COUNTER_HZ;
     return near + (uint64_t)(int64_t)(int32_t)(count - (uint32_t)near);
 }
 
 uint32_t hil_port_ticks_hz(void)
 {
-    return CLOCK_HZ;
+    return COUNTER_HZ;
 }

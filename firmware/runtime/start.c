@@ -50,6 +50,11 @@ __attribute__((section(".vectors"), used)) static const vector_t vectors[16] = {
 #define SCB_MMFAR REGISTER(0xE000ED34u)
 #define SCB_BFAR REGISTER(0xE000ED38u)
 
+#if __ARM_ARCH >= 8
+#define CFSR_STKOF (1u << 20) /* below the stack pointer's limit */
+#else
+#define CFSR_STKOF 0u
+#endif
 #define MPU_CTRL REGISTER(0xE000ED94u)
 #define MPU_RBAR REGISTER(0xE000ED9Cu)
 #define MPU_RASR REGISTER(0xE000EDA0u)
@@ -89,13 +94,18 @@ __attribute__((naked, noreturn, used)) void hil_reset(void)
                    ".ltorg                     \n");
 }
 
-/* Not every bus answers an access below RAM with an error (QEMU's MPS2 ignores it), so the MPU does. */
+/* Not every bus answers an access below RAM with an error (QEMU's MPS2 ignores it), so the MPU does; an Armv8-M core has
+ * a limit for the stack pointer itself. */
 static void guard_stack(void)
 {
+#if __ARM_ARCH >= 8
+    __asm volatile("msr psplim, %0\n isb" ::"r"(_stack_start) : "memory");
+#else
     MPU_RBAR = ((uint32_t)(uintptr_t)_stack_start - GUARD_BYTES) | MPU_RBAR_REGION_7;
     MPU_RASR = MPU_RASR_FORBID_64K;
     MPU_CTRL = MPU_CTRL_ENABLE | MPU_CTRL_PRIVDEFENA;
     __asm volatile("dsb\n isb" ::: "memory");
+#endif
 }
 
 /* A fault is an exception whatever PRIMASK says, on a core and in QEMU; in Renode (1.16.1) only what PRIMASK lets pass
@@ -193,7 +203,8 @@ __attribute__((noreturn, used)) void hil_fault(const uint32_t *frame, uint32_t e
     const uint32_t mmfar = (cfsr & CFSR_MMARVALID) != 0u ? SCB_MMFAR : 0u;
     const uint32_t sp = (uint32_t)(uintptr_t)frame;
     const bool on_process_stack = (exception_return & 4u) != 0u;
-    const bool unsaved = (cfsr & (CFSR_STKERR | CFSR_MSTKERR)) != 0u || sp < (uint32_t)(uintptr_t)_stack_start;
+    const uint32_t unsaved_causes = CFSR_STKERR | CFSR_MSTKERR | CFSR_STKOF;
+    const bool unsaved = (cfsr & unsaved_causes) != 0u || sp < (uint32_t)(uintptr_t)_stack_start;
     const bool overflow = (on_process_stack && unsaved) || below_stack(bfar) || below_stack(mmfar);
     const uint32_t values[] = {
         /* Renode comes back on the handlers' stack when the process stack could not take the frame */

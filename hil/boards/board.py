@@ -78,8 +78,10 @@ class Board(Strict):
     uart: Uart | None = None
     usb: Usb | None = None
     probe: Probe | None = None
+    emulated_only: bool = False  # the SoC's port is for another board's clock source and serial port
     hardware: Target | None = None
     banks: tuple[Bank, ...] = ()
+    ram: str | None = None
     qemu: Target | None = None
     timing: Timing | None = None  # what modelled cycles become on this board
     tflm_root: str | None = None  # folder of TensorFlow Lite Micro; $TFLM_ROOT where absent
@@ -177,14 +179,10 @@ def read_board(path: Path) -> Board:
 
 def _stand_in(core: Core, table: dict[str, Any]) -> Target:
     """The machine that stands in for a board with `core`; its RAM starts with the same bank as the board's own."""
-    hardware, machine = table.get("hardware"), core.emulator
-    if not isinstance(hardware, Target):
-        return machine
-    real = table.get("banks", ())
-    for bank, placed in zip(real, emulated_banks(real, machine.sram), strict=False):
-        if bank.region.origin == hardware.sram.origin:
-            origin = placed.region.origin
-            sram = Region(origin=origin, length=machine.sram.end - origin)
+    machine, real = core.emulator, table.get("banks", ())
+    for bank in emulated_banks(real, machine.sram):
+        if bank.name == table.get("ram"):
+            sram = Region(origin=bank.region.origin, length=machine.sram.end - bank.region.origin)
             return machine.model_copy(update={"sram": sram})
     return machine
 
@@ -194,7 +192,8 @@ def _with_chip(table: dict[str, Any], path: Path) -> dict[str, Any]:
     full = dict(table)
     if isinstance(table.get("soc"), str):
         soc = load_soc(table["soc"], path.parent)
-        for key in ("core", "clock_hz", "hardware", "banks"):
+        places = () if table.get("emulated_only") is True else ("hardware",)
+        for key in ("core", "clock_hz", "banks", "ram", *places):
             if getattr(soc, key) is not None:
                 full.setdefault(key, getattr(soc, key))
         if soc.timing is not None:

@@ -32,7 +32,7 @@ class Core(Strict):
     architecture: str
     float_unit: str
     dsp: bool = False
-    mve: bool = False
+    fpu: bool = True
     caches: bool = False
     mpu: Literal["none", "v7", "v8"] = "none"
     cycle_model: CoreName | None = None

@@ -13,7 +13,7 @@ MIB = 1 << 20
 
 # Cores (as the compiler's -mcpu names them) that each file in firmware/port/ is written for.
 PORT_CORES: Mapping[str, tuple[str, ...]] = {
-    "mps2": ("cortex-m4", "cortex-m7"),
+    "mps2": ("cortex-m3", "cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55"),
     "stm32f4": ("cortex-m4",),
     "stm32f7": ("cortex-m7",),
     "stm32h7": ("cortex-m7",),
@@ -35,11 +35,31 @@ class Machine:
 
 MACHINES: Mapping[str, Machine] = {
     # The counter of the FPGA I/O block, 25 MHz.
+    "mps2-an385": Machine(
+        "cortex-m3", "mps2", (0, 4 * MIB), ((0x2000_0000, 4 * MIB), (0x2100_0000, 16 * MIB)), tick_ns=40
+    ),
     "mps2-an386": Machine(
         "cortex-m4", "mps2", (0, 4 * MIB), ((0x2000_0000, 4 * MIB), (0x2100_0000, 16 * MIB)), tick_ns=40
     ),
     "mps2-an500": Machine(
         "cortex-m7", "mps2", (0, 4 * MIB), ((0x2000_0000, 4 * MIB), (0x6000_0000, 16 * MIB)), tick_ns=40
+    ),
+    # Secure state, and so the secure aliases. The counter: 20 MHz, and 32 MHz divided by 4.
+    "mps2-an505": Machine(
+        "cortex-m33",
+        "mps2",
+        (0x1000_0000, 4 * MIB),
+        ((0x3800_0000, 4 * MIB),),
+        tick_ns=50,
+        defines={"HIL_MPS_IMAGE": 505},
+    ),
+    "mps3-an547": Machine(
+        "cortex-m55",
+        "mps2",
+        (0x1000_0000, 512 << 10),
+        ((0x3000_0000, 512 << 10), (0x3100_0000, 4 * MIB)),
+        tick_ns=125,
+        defines={"HIL_MPS_IMAGE": 547},
     ),
     # TIM2 divided by 1024; QEMU feeds it with 1 GHz.
     "netduinoplus2": Machine(

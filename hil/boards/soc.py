@@ -19,7 +19,8 @@ class Soc(Strict):
     """One chip: its core, the clock that its port brings it to, where it runs, and what modelled cycles become on it.
 
     `hardware` is absent where no port for the chip's clock tree and serial port has been written. `banks` are its RAM,
-    in the order in which an emulated machine has them.
+    in the order in which an emulated machine has them; `ram` names the one that firmware uses from its start on (absent:
+    the first).
     """
 
     name: CoreName
@@ -29,6 +30,7 @@ class Soc(Strict):
     clock_hz: Annotated[int, Field(gt=0, le=2_000_000_000)]
     hardware: Target | None = None
     banks: tuple[Bank, ...] = ()
+    ram: str | None = None
     timing: Timing | None = None
 
 

@@ -165,9 +165,10 @@ def library(board: Board, target: Target, cmsis: CmsisRoots, firmware: Path | No
         raise BoardError(f"board {board.name} needs the port firmware/port/{target.port}.c, which does not exist yet")
     fast, small = ((*LANGUAGE_FLAGS, level) for level in (FAST, SMALL))
     upstream = tuple(cmsis.nn / name for name in _CMSIS_NN_SOURCES)
+    plain = () if board.processor.dsp else ("-include", "hil_no_dsp.h")
     return Library(
         groups=(
-            Group("kernels", _sources(root / "kernels"), (*fast, *WARNING_FLAGS, *CMSIS_DEFINES)),
+            Group("kernels", _sources(root / "kernels"), (*fast, *WARNING_FLAGS, *CMSIS_DEFINES, *plain)),
             Group("cmsis-nn", upstream, (*fast, *CMSIS_FLAGS)),
             Group("runtime", _sources(root / "runtime"), (*small, *WARNING_FLAGS)),
             Group("port", (port,), (*small, *WARNING_FLAGS)),

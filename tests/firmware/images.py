@@ -18,7 +18,10 @@ from hil.boards.target import Target
 FIRMWARE = Path(__file__).resolve().parents[2] / "firmware"
 GCC = "arm-none-eabi-gcc"
 FLAGS = ("-std=c11", "-Os", "-g", "-Wall", "-Wextra", "-Werror", "-ffunction-sections", "-fdata-sections")
-MACHINES = {"cortex-m4": "mps2-an386", "cortex-m7": "mps2-an500"}
+MACHINES = {
+    "cortex-m3": "mps2-an385", "cortex-m4": "mps2-an386", "cortex-m7": "mps2-an500", "cortex-m33": "mps2-an505",
+    "cortex-m55": "mps3-an547",
+}  # fmt: skip
 
 HEADER = """
 #include "hil_model.h"
@@ -66,6 +69,14 @@ def memory_x(flash: str = "64K", ram: str = "64K", stack: int = 2048, physical_e
     return "\n".join(lines) + "\n"
 
 
+def _memory_of(core: str) -> str:
+    """64 KB each at the start of what the core's machine has."""
+    machine = load_core(core).emulator
+    text = memory_x(physical_end=machine.sram.end)
+    origins = f"ORIGIN = 0x{machine.flash.origin:x}", f"ORIGIN = 0x{machine.sram.origin:x}"
+    return text.replace("ORIGIN = 0x20000000", origins[1]).replace("ORIGIN = 0,", f"{origins[0]},")
+
+
 def need_toolchain() -> None:
     """Skip where there is no cross compiler."""
     if shutil.which(GCC) is None:
@@ -85,7 +96,9 @@ def runtime(core: str, folder: Path) -> tuple[Path, ...]:
     need_toolchain()
     folder.mkdir(parents=True, exist_ok=True)
     sources = [*sorted((FIRMWARE / "runtime").glob("*.c")), FIRMWARE / "port" / "mps2.c"]
-    _gcc(folder, *load_core(core).flags, *FLAGS, f"-I{FIRMWARE / 'runtime'}", "-c", *map(str, sources))
+    chosen = load_core(core)
+    defines = [f"-D{name}={value}" for name, value in chosen.emulator.defines.items()]
+    _gcc(folder, *chosen.flags, *defines, *FLAGS, f"-I{FIRMWARE / 'runtime'}", "-c", *map(str, sources))
     return tuple(folder / f"{source.stem}.o" for source in sources)
 
 
@@ -115,7 +128,7 @@ def link(
     """An ELF in `folder` of the C text `model` and the runtime's objects. AssertionError with gcc's text on failure."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "model.c").write_text(model)
-    (folder / "memory.x").write_text(memory or memory_x())
+    (folder / "memory.x").write_text(memory or _memory_of(core))
     image = folder / "image.elf"
     _gcc(
         folder, *load_core(core).flags, *FLAGS, f"-I{FIRMWARE / 'runtime'}", "model.c", *map(str, objects),

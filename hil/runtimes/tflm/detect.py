@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from hil.boards.core import load_core
 from hil.errors import BuildError, ToolMissing
 from hil.runtimes.tflm.elf import NotALibrary, Target, read_targets
 
@@ -102,7 +103,7 @@ def _objection(core: str, library: Path) -> str | None:
 
 
 def _mismatch(core: str, target: Target) -> str | None:
-    if not target.hard_float:
+    if not target.hard_float and load_core(core).fpu:
         return f"it uses the soft-float ABI ({target})"
     if target.core != core:
         return f"it is for {target.core or 'another core'} ({target})"

@@ -18,7 +18,15 @@ _HEADER_BYTES = 60
 
 
 # Values of Tag_CPU_arch and Tag_FP_arch. An object does not state its core, but these two tell M4 from M7.
-_ARCHITECTURES = {10: "Armv7-M", 11: "Armv6-M", 12: "Armv6S-M", 13: "Armv7E-M", 16: "Armv8-M", 17: "Armv8-M"}
+_ARCHITECTURES = {
+    10: "Armv7-M",
+    11: "Armv6-M",
+    12: "Armv6S-M",
+    13: "Armv7E-M",
+    16: "Armv8-M",
+    17: "Armv8-M",
+    21: "Armv8.1-M",
+}
 _FLOAT_UNITS = {0: "no FPU", 5: "VFPv4", 6: "VFPv4", 7: "FPv5", 8: "FPv5"}
 
 

@@ -1,0 +1,72 @@
+"""Every core that there is a file for runs our firmware: bit-equal outputs, exact counts, faults that are told."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hil.boards.board import load_board
+from hil.boards.core import core_names, load_core
+from hil.errors import BoardError, TargetFaultError
+from hil.measure.harness import Harness, Options
+from hil.patterns import Pattern, PatternKind
+from hil.targets.runners.qemu import QEMU
+from tests.firmware import images
+from tests.networks import small_network
+
+pytestmark = [pytest.mark.firmware, pytest.mark.qemu]
+
+
+@pytest.mark.parametrize("core", core_names())
+def test_a_network_runs_bit_equal_and_counts_the_same_twice(core: str) -> None:
+    images.need_toolchain()
+    if shutil.which(QEMU) is None:
+        pytest.skip(f"{QEMU} is not installed")
+    harness = Harness(load_board(images.MACHINES[core]), Options())
+    first, second = (harness.measure(small_network(42), "net").measurement for _ in range(2))
+    assert (first.outputs.checked, first.outputs.mismatched) == (8, 0)
+    # The AN547's counter has ticks of 125 ns, an eighth of an instruction, and loses a part of one whenever it is read.
+    slack = 1 if core == "cortex-m55" else 0
+    pairs = zip(first.latency.samples, second.latency.samples, strict=True)
+    assert all(abs(one - other) <= slack for one, other in pairs)
+    assert first.memory.stack_used < first.memory.stack_reserved
+
+
+@pytest.mark.parametrize("core", ["cortex-m3", "cortex-m33", "cortex-m55"])
+@pytest.mark.parametrize("fault", ["recursion", "frame", "undefined"])
+def test_faults_are_told_as_on_the_others(
+    core: str, fault: str, build: Callable[..., Path], boot: Callable[..., AbstractContextManager[Any]]
+) -> None:
+    """Armv8-M has a limit for its stack pointer where the others have a guard of the MPU."""
+    image = build(images.header() + images.FAULTS[fault], core)
+    with pytest.raises(TargetFaultError) as caught, boot(image, core) as (_, device):
+        device.run(Pattern(PatternKind.RANDOM, 1))
+    assert ("stack overflowed" in str(caught.value)) == (fault != "undefined")
+
+
+def test_without_the_dsp_extension_the_same_results(tmp_path: Path) -> None:
+    """hil_no_dsp.h is for cores without it alone; its results are those of every network on the Cortex-M3."""
+    images.need_toolchain()
+    source = tmp_path / "uses.c"
+    source.write_text(
+        '#include "hil_no_dsp.h"\nuint32_t f(uint32_t a, uint32_t b) { return __SMLAD(a, b, __SXTB16(a)); }\n'
+    )
+    flags = [f"-I{images.FIRMWARE / 'kernels'}", "-c", str(source), "-o", str(tmp_path / "uses.o")]
+    subprocess.run([images.GCC, *load_core("cortex-m3").flags, *images.FLAGS, *flags], check=True, timeout=60)
+    refused = subprocess.run(
+        [images.GCC, *load_core("cortex-m4").flags, *images.FLAGS, *flags], capture_output=True, text=True, timeout=60
+    )
+    assert "this core has the DSP extension" in refused.stderr
+
+
+def test_a_core_without_a_cycle_model_has_counts_only() -> None:
+    images.need_toolchain()
+    harness = Harness(load_board("mps2-an505"), Options(modelled="beside"))
+    with pytest.raises(BoardError, match=r"core cortex-m33 has no cycle model \(known: cortex-m4, cortex-m7\)"):
+        harness.measure(small_network(42), "net")
