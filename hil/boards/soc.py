@@ -19,8 +19,8 @@ class Soc(Strict):
     """One chip: its core, the clock that its port brings it to, where it runs, and what modelled cycles become on it.
 
     `hardware` is absent where no port for the chip's clock tree and serial port has been written. `banks` are its RAM,
-    in the order in which an emulated machine has them; `ram` names the one that firmware uses from its start on (absent:
-    the first).
+    in the order in which an emulated machine has them; `ram` names the one that firmware uses from its start on
+    (absent: the first).
     """
 
     name: CoreName
