@@ -9,7 +9,7 @@ CALIBRATE_ARGS ?=
 # A first search, after a calibration: 5 minutes, and a network of at least 95 % with less than 8 KB of weights.
 SEARCH_ARGS ?= --dataset digits --minutes 4 --max-weights 8K --population 20 --sample 8
 
-.PHONY: install install-search system calibrate search bench bench-kernels test test-fast faults lint dist clean
+.PHONY: install install-search system calibrate search bench bench-kernels test test-fast faults edges lint dist clean
 
 install: $(STAMP)
 
@@ -54,6 +54,9 @@ test-fast: install-search
 
 faults: install
 	$(BIN)/python -m tests.faults.table $(FAULTS_ARGS)
+
+edges: install
+	$(BIN)/python -m tests.faults.edges $(EDGES_ARGS)
 
 # The wheel is built of the sdist, so that neither holds what the other lacks.
 dist: install

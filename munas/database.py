@@ -66,6 +66,10 @@ class Database:
                 return call(*args, **kwargs)
             except sqlite3.Error as error:
                 raise self._form.error(f"{self._form.noun} {self.path}: {error}; {self._advice(error)}") from error
+            except (UnicodeError, OverflowError) as error:  # of names and numbers in a damaged file
+                raise self._form.error(
+                    f"{self._form.noun} {self.path}: {error}; it is corrupt, and was left as it is: move it away"
+                ) from error
             except MemoryError as error:
                 raise self._form.error(f"{self._form.noun} {self.path} needs more memory than there is") from error
             except OSError as error:

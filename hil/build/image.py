@@ -11,6 +11,7 @@ from pathlib import Path
 
 from hil.build.elf import Sizes, read_functions, read_kept, read_sizes
 from hil.build.sources import LINK_FLAGS, Group, Library, Project
+from hil.build.stack import stack_bound
 from hil.build.toolchain import Toolchain, run_tool
 from hil.cache import cached_folder, digest
 from hil.errors import BudgetError
@@ -22,12 +23,16 @@ _COMPILE_JOBS = 2
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """A linked firmware. `sha256` is over the ELF file; `functions` are bytes of flash by name, weights left out."""
+    """A linked firmware. `sha256` is over the ELF file; `functions` are bytes of flash by name, weights left out.
+
+    `stack_bound` is the most stack that its call graph can use, bytes; None where that cannot be known.
+    """
 
     elf: Path
     sha256: str
     sizes: Sizes
     functions: dict[str, int]
+    stack_bound: int | None = None
 
 
 def build_library(library: Library, toolchain: Toolchain) -> Path:
@@ -83,7 +88,9 @@ def link(project: Project, model_object: Path, archive: Path, toolchain: Toolcha
     except BudgetError:
         elf.unlink(missing_ok=True)
         raise
-    return Image(elf, hashlib.sha256(elf.read_bytes()).hexdigest(), read_sizes(elf), read_functions(elf))
+    # An interpreter's calls through pointers say nothing of what they call.
+    bound = None if project.library.archives else stack_bound(elf, toolchain)
+    return Image(elf, hashlib.sha256(elf.read_bytes()).hexdigest(), read_sizes(elf), read_functions(elf), bound)
 
 
 def kernel_functions(kernel: str, library: Library, archive: Path, toolchain: Toolchain) -> dict[str, int]:

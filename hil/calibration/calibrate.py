@@ -32,7 +32,7 @@ from hil.calibration.record import Record, from_result, outputs_of, to_result
 from hil.calibration.result import CalibrationResult, Failure
 from hil.calibration.sample import Limits, describe
 from hil.codegen.plan import make_plan
-from hil.errors import CheckFailed, InfrastructureError, TargetFaultError, UsageError
+from hil.errors import CheckFailed, InfrastructureError, StoreError, TargetFaultError, UsageError
 from hil.files import write_text
 from hil.jobs.campaign import Progress, Summary, UsesDevices, run_campaign
 from hil.jobs.store import Result, Run, Store
@@ -155,7 +155,14 @@ def calibrate(request: Request, progress: Progress | None = None) -> Calibration
         run_id = store.run_id(request.run)
         indices = range(request.samples)
         summary = run_campaign(store, run_id, indices, factory, workers=request.workers, progress=progress)
-        results = [result for result in store.results(run_id) if result.sample < request.samples]
+    # What was stored is asked for anew: a store that somebody removed or replaced meanwhile does not have it.
+    with Store(request.folder / "store.sqlite") as store:
+        results = [item for item in store.results(store.run_id(request.run)) if item.sample < request.samples]
+    if len(results) < request.samples:
+        raise StoreError(
+            f"{request.folder / 'store.sqlite'} has {len(results)} of the {request.samples} networks: it was changed "
+            "during the run; run the same command again"
+        )
     return _conclude(request, summary, results)
 
 

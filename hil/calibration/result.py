@@ -78,6 +78,7 @@ class SampleResult:
     predicted_arena: int
     predicted_flash: int
     predicted_ram: int
+    stack_bound: int = 0  # the most by the call graph; 0 where that is not known
 
     @property
     def error_op(self) -> float:

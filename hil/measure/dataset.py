@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -36,6 +37,7 @@ _FOREIGN = (
     OverflowError,
     RecursionError,
     SyntaxError,
+    tokenize.TokenError,
     TypeError,
     RuntimeError,
     NotImplementedError,

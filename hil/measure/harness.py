@@ -48,6 +48,7 @@ from munas.scratch import scratch_folder
 
 MAX_MODEL_BYTES = 64 * 1024 * 1024
 MIN_INPUTS = 8
+_UNBUILDABLE = '"$%:;?[]\\|'  # in the name of a folder: what CMake, make or the shell between them would take
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,9 +366,17 @@ def generate_project(path: Path, board: Board, options: Options, folder: Path) -
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} exists and is not an empty folder; name another one")
+    _require_buildable(folder)
     project = replace(_project_options(options, find_toolchain()), standalone=True)
     runtime = make_runtime(board, options)
     return runtime.render(runtime.deploy(read_model(path), path.stem), folder, project)
+
+
+def _require_buildable(folder: Path) -> None:
+    """Raise UsageError for a folder in which CMake and make cannot build, whatever the project quotes."""
+    bad = sorted({char for char in str(folder.absolute()) if char in _UNBUILDABLE or not char.isprintable()})
+    if bad:
+        raise UsageError(f"{folder}: CMake cannot build in a folder with {' '.join(map(repr, bad))} in its name")
 
 
 def _project_options(options: Options, toolchain: Toolchain) -> ProjectOptions:

@@ -82,6 +82,9 @@ class LayerTime:
 class Memory:
     """All in bytes. `ram_total` = static_ram + arena_planned + stack_reserved, what the linker places.
 
+    `stack_used` is what an inference was seen to use, `stack_bound` the most that any command can use by the image's
+    call graph; 0 where that is not known (an interpreter, a measurement of an older version).
+
     `flash_weights` is the network: weights, biases, multipliers and layer tables (or a whole .tflite, where that is
     interpreted); `flash_code` is all other flash.
     """
@@ -95,6 +98,7 @@ class Memory:
     flash_weights: int
     flash_code: int
     flash_total: int
+    stack_bound: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from hil.build.sources import Project
 from hil.cycle_model.record import InferenceRecord
 from hil.errors import DeviceLost, FlashError, InfrastructureError, TargetFaultError
 from hil.link.device import Device
-from hil.link.protocol import DeviceIdentity
+from hil.link.protocol import DeviceIdentity, MemoryReport
 from hil.measure.measurement import Memory
 from hil.patterns import Pattern
 from hil.runtimes.base import Deployment
@@ -68,10 +68,21 @@ class Reader:
                 flash_weights=sizes.weights,
                 flash_code=sizes.code,
                 flash_total=sizes.flash_total,
+                stack_bound=self._stack_bound(memory),
             ),
             answers=tuple(output for _, output in runs),
             records=records,
         )
+
+    def _stack_bound(self, seen: MemoryReport) -> int:
+        """The image's, 0 where there is none. Raises InfrastructureError where painting shows more."""
+        bound = self.image.stack_bound
+        if bound is not None and max(seen.stack_used, seen.stack_peak) > bound:
+            raise InfrastructureError(
+                f"BUG: {self.plan.model_name} used {max(seen.stack_used, seen.stack_peak)} bytes of stack, "
+                f"{bound} at most by its call graph; report this"
+            )
+        return bound or 0
 
     def _answers(self, patterns: Sequence[Pattern]) -> tuple[list[tuple[int, bytes]], tuple[InferenceRecord, ...]]:
         """Ticks and output for each pattern; and the timing model's record, where there is one."""

@@ -28,6 +28,7 @@ FlashMethod = Literal["mass-storage", "pyocd", "openocd", "gdb"]
 GdbServerKind = Literal["openocd", "pyocd", "probe-rs", "j-link", "st-link", "black-magic", "qemu", "renode"]
 VARIABLE = "MUNAS_HIL_BENCH"
 FILE_NAME = "bench.toml"
+MAX_NAME = 255  # characters of a serial number, a port or a part of a drive's path
 
 
 class BenchDevice(BaseModel):
@@ -36,8 +37,8 @@ class BenchDevice(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     board: Annotated[str, BeforeValidator(lambda name: canonical_name(str(name)))]
-    serial_number: Annotated[str, Field(min_length=1)]
-    port: str | None = None
+    serial_number: Annotated[str, Field(min_length=1, max_length=MAX_NAME)]
+    port: Annotated[str, Field(min_length=1, max_length=MAX_NAME)] | None = None
     flash: FlashMethod = "mass-storage"
     drive: Path | None = None
     gdb: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.\-\[\]:]+:[0-9]{1,5}$")] | None = None
@@ -46,6 +47,8 @@ class BenchDevice(BaseModel):
 
     @model_validator(mode="after")
     def _drive_is_used(self) -> Self:
+        if self.drive is not None and any(len(part) > MAX_NAME for part in self.drive.parts):
+            raise ValueError("drive has a name that no folder can have")
         if self.drive is not None and self.flash != "mass-storage":
             raise ValueError(f"drive is for flash = 'mass-storage', not for {self.flash!r}")
         if (self.gdb is not None, self.gdb_server is not None) != (self.flash == "gdb",) * 2:

@@ -90,6 +90,12 @@ def memory_table(result: CalibrationResult) -> Table:
         rows = tuple((row[0], numbers.MISSING, numbers.MISSING) for row in rows)
     columns = (Column("Prediction of"), Column("Largest error", "number"), Column("Predicted too small", "number"))
     note = f"Arena equals the lower bound of its order in {numbers.share(result.arena_tight)} of the networks."
+    if result.samples and all(item.stack_bound for item in result.samples):
+        seen, bound, reserved = (
+            max(getattr(item, name) for item in result.samples)
+            for name in ("stack_used", "stack_bound", "stack_reserved")
+        )
+        note += f" Stack: {seen:,} B seen at most, {bound:,} B at most by the call graph, {reserved:,} B reserved."
     return Table("Memory model, from the architecture alone", columns, rows, note if result.samples else "")
 
 
