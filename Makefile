@@ -9,7 +9,7 @@ CALIBRATE_ARGS ?=
 # A first search, after a calibration: 5 minutes, and a network of at least 95 % with less than 8 KB of weights.
 SEARCH_ARGS ?= --dataset digits --minutes 4 --max-weights 8K --population 20 --sample 8
 
-.PHONY: install install-search system calibrate search bench bench-kernels test test-fast faults edges lint dist clean
+.PHONY: install install-search system calibrate search bench bench-kernels test test-fast faults edges lint docs dist clean
 
 install: $(STAMP)
 
@@ -46,7 +46,11 @@ lint: install-search
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 
-test: lint
+# A site in site/; what does not resolve is an error.
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+test: lint docs
 	$(BIN)/pytest -n 2
 
 test-fast: install-search
