@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hil.boards.placement import parse_placement
 from hil.cli.app import (
     DEFAULT_RUNTIME,
     BoardOption,
@@ -45,6 +46,12 @@ BuildViaOption = Annotated[
 def with_profile(options: Options, profile: str | None) -> Options:
     """`options` with the MLPerf model id of the command line, where there is one."""
     return options if profile is None else replace(options, profile=profile)
+
+
+PlaceOption = Annotated[
+    str | None,
+    typer.Option("--place", help="Where things lie, e.g. weights=ram,arena=dtcm; munas-hil place searches it."),
+]
 
 
 @app.command()
@@ -91,6 +98,7 @@ def measure(
         typer.Option("--timing/--no-timing", help="Modelled cycles too; default: via qemu if the board has [timing]."),
     ] = None,
     timer: TimerOption = None,
+    place: PlaceOption = None,
     layers: Annotated[bool, typer.Option("--layers", help="Time of each layer, for several networks too.")] = False,
     out: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="DIR", help="Leave result.json and an HTML report there.")
@@ -112,13 +120,15 @@ def measure(
         measure_running(models or [], Where(port, device), protocol, seed, as_json)
         return
     chosen = chosen_board(board, flash, sram)
-    place = chosen_place(chosen, via, device, timer=MODELLED if timing else None)
-    options = Options(via=place.via, seed=seed, runtime=runtime, devices=place.devices)
+    where = chosen_place(chosen, via, device, timer=MODELLED if timing else None)
+    options = Options(via=where.via, seed=seed, runtime=runtime, devices=where.devices)
+    if place is not None:
+        options = replace(options, placement=parse_placement(place, chosen))
     options = with_profile(options, profile)
     if protocol != "hil":
         measure_by_base_protocol(models, chosen, options, protocol, as_json)
         return
-    options = replace(options, modelled=chosen_modelled(chosen, place.via, timer, timing))
+    options = replace(options, modelled=chosen_modelled(chosen, where.via, timer, timing))
     options = replace(options, transcripts=None if out is None else out / "transcripts")
     refused: list[HilError] = []
     if runtime == BOTH:

@@ -47,7 +47,7 @@ def render(plan: Plan, board: Board, via: Via, cmsis: CmsisRoots, folder: Path, 
             copied = copy_firmware(folder, target, ("runtime", "kernels"))
             cmsis = _copy_cmsis(folder, cmsis)
         linked = library(board, target, cmsis, copied)
-        texts = {**dict(_texts(plan)), **board_texts(board, via, options)}
+        texts = {**dict(_texts(plan, options)), **board_texts(board, via, options)}
         if options.standalone:
             texts["CMakeLists.txt"] = _cmake(folder, linked)
         return write_project(folder, texts, linked, options)
@@ -55,7 +55,10 @@ def render(plan: Plan, board: Board, via: Via, cmsis: CmsisRoots, folder: Path, 
         raise InfrastructureError(f"cannot write the project into {folder}: {error.strerror or error}") from error
 
 
-def _texts(plan: Plan) -> Iterator[tuple[str, str]]:
+_SECTIONS = {"flash": ".rodata.hil_weights", "ram": ".data.hil_weights"}
+
+
+def _texts(plan: Plan, options: Options) -> Iterator[tuple[str, str]]:
     values = {
         "layers": len(plan.steps),
         "arena_bytes": plan.arena_bytes,
@@ -67,7 +70,7 @@ def _texts(plan: Plan) -> Iterator[tuple[str, str]]:
         "output": plan.output,
     }
     yield "model.c", template("model.c").render(**_model(plan))
-    yield "weights.h", template("weights.h").render(arrays=list(_arrays(plan)))
+    yield "weights.h", template("weights.h").render(arrays=list(_arrays(plan)), section=_SECTIONS[options.weights])
     yield "plan.h", template("plan.h").render(**values)
 
 

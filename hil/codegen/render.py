@@ -17,6 +17,7 @@ import jinja2
 import numpy as np
 
 from hil.boards.board import Board, Uart, Via
+from hil.boards.placement import Weights
 from hil.boards.target import Target
 from hil.build.sources import Group, Library, Project
 from hil.resources import firmware_dir
@@ -31,12 +32,14 @@ _BUILD_ID_DIGITS = 32
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What shapes the generated code besides the network. `profile` is what the MLPerf command `profile%` answers."""
+    """What shapes the generated code besides the network. `profile` is what the MLPerf command `profile%` answers;
+    `weights` in RAM are initialised data, which start-up copies there."""
 
     standalone: bool = False
     profile: str = DEFAULT_PROFILE
     stack_bytes: int = STACK_BYTES
     compiler: str = ""
+    weights: Weights = "flash"
 
     def __post_init__(self) -> None:
         if not _PROFILE.match(self.profile):

@@ -12,6 +12,7 @@ from typing import Literal
 
 from hil.boards.bank import banks_touched
 from hil.boards.board import Board, Via
+from hil.boards.placement import AS_EVER, Placement, placed
 from hil.build.image import Image, build_library, compile_model, flags_text, kernel_functions, link
 from hil.build.sources import Project
 from hil.build.toolchain import Toolchain, find_toolchain
@@ -58,7 +59,8 @@ class Options:
     `devices` are the boards to use via hardware, whichever is free. `modelled`: whether a timing model watches, and
     its cycles stand beside the timer's figures, or in their place ("timer"). `profile` is the MLPerf model id that the
     firmware answers with; it also decides in which form MLPerf's `db` gives the input. `transcripts` is the folder for
-    what went over the serial line of measurements that failed; default: one in the cache.
+    what went over the serial line of measurements that failed; default: one in the cache. `placement` says where the
+    network's parts lie.
     """
 
     via: Via = "qemu"
@@ -69,6 +71,7 @@ class Options:
     modelled: Literal["off", "beside", "timer"] = "off"
     profile: str = DEFAULT_PROFILE
     transcripts: Path | None = None
+    placement: Placement = AS_EVER
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +128,10 @@ class Harness:
     def __init__(self, board: Board, options: Options = Options()) -> None:
         if options.inputs < MIN_INPUTS:
             raise UsageError(f"at least {MIN_INPUTS} inputs have to be verified, not {options.inputs}")
-        self.board = board
+        self.board = board = placed(board, options.placement)
         self.options = options
+        if options.placement.weights == "ram" and options.runtime != DEFAULT_RUNTIME:
+            raise UsageError(f"--place weights=ram is for --runtime {DEFAULT_RUNTIME}")
         self._toolchain: Toolchain = find_toolchain()
         self._project = _project_options(options, self._toolchain)
         self._runner: Runner = make_runner(options.via, options.devices, modelled=options.modelled != "off")
@@ -150,7 +155,7 @@ class Harness:
             clock_hz=board.clock_hz,
             tick_ns=board.target(via).tick_ns,
             compiler=self._toolchain.version,
-            flags=flags_text(self._library),
+            flags=flags_text(self._library) + _placement_text(self.options.placement),
             kernels=self._runtime.kernels,
             firmware=self._library.digest()[:16],
             cycle_model=constants_id(board) if is_modelled else "",
@@ -379,8 +384,13 @@ def _require_buildable(folder: Path) -> None:
         raise UsageError(f"{folder}: CMake cannot build in a folder with {' '.join(map(repr, bad))} in its name")
 
 
+def _placement_text(placement: Placement) -> str:
+    """Part of a measurement's identity; nothing for what has always been so."""
+    return "" if placement == AS_EVER else f" place:{placement}"
+
+
 def _project_options(options: Options, toolchain: Toolchain) -> ProjectOptions:
     try:
-        return ProjectOptions(profile=options.profile, compiler=toolchain.version)
+        return ProjectOptions(profile=options.profile, compiler=toolchain.version, weights=options.placement.weights)
     except ValueError as error:
         raise UsageError(f"--profile: {error}") from error
