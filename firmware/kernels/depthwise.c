@@ -41,15 +41,16 @@ static inline void copy(uint32_t *to, const int8_t *x, int32_t step, int32_t cou
     }
 }
 
-/* Rows of `length` words from (top, left) on, `op->kernel_h` of them. */
-static void gather(const hil_conv_t *op, uint32_t *to, int32_t channel, int32_t top, int32_t left, int32_t length)
+/* `height` rows of `length` words from (top, left) on. */
+static void gather(const hil_conv_t *op, uint32_t *to, int32_t channel, int32_t top, int32_t left, int32_t length,
+                   int32_t height)
 {
     const uint32_t padding = (uint8_t)op->input_zero_point * 0x01010101u;
     const int32_t channels = op->in_c, right = left + length - op->in_w;
     const int32_t before = left >= 0 ? 0 : -left < length ? -left : length;
     const int32_t after = right <= 0 ? 0 : right < length ? right : length;
     const int8_t *x = op->input + (top * op->in_w + left + before) * channels + channel;
-    for (int32_t i = 0, y = top; i < op->kernel_h; ++i, y += op->dilation_h) {
+    for (int32_t i = 0, y = top; i < height; ++i, y += op->dilation_h) {
         if (y < 0 || y >= op->in_h) {
             to = fill(to, padding, length);
         } else {
@@ -66,39 +67,48 @@ static void gather(const hil_conv_t *op, uint32_t *to, int32_t channel, int32_t 
     }
 }
 
-/* Four channels of a row of outputs. */
+/* Four channels of some rows of outputs. */
 typedef struct {
     const hil_conv_t *op;
     hil_taps_fn run;
-    int32_t channel, top; /* the first channel, and where the windows begin */
-    int8_t *output;       /* of the first pixel */
+    int32_t channel, top; /* the first channel, and where the windows of the first row begin */
+    int8_t *output;       /* of the first row's first pixel */
     hil_taps_t taps;
 } row_t;
 
-/* Pixels from `x` to before `end`, gathered. */
-static void gathered(row_t *row, int32_t x, int32_t end)
+/* `count` pixels of a row that is in `words`. */
+static void run_gathered(row_t *row, const uint32_t *words, int8_t *output, int32_t count)
 {
-    uint32_t words[GATHERED_WORDS], outputs[STORED];
+    const int32_t channels = row->op->in_c;
+    uint32_t outputs[STORED];
+    row->taps.x = (const int8_t *)words;
+    row->taps.count = (uint32_t)count;
+    row->taps.output = channels < GROUP ? (int8_t *)outputs : output;
+    row->run(&row->taps);
+    for (int32_t i = 0; channels < GROUP && i < count * channels; ++i) {
+        output[i] = ((const int8_t *)outputs)[i / channels * GROUP + i % channels];
+    }
+}
+
+/* Pixels from `x` to before `end` of `rows` rows, gathered. Several rows only if they fit as a whole. */
+static void gathered(row_t *row, int32_t x, int32_t end, int32_t most, int32_t rows)
+{
+    uint32_t words[GATHERED_WORDS];
     const hil_conv_t *const op = row->op;
     hil_taps_t *const taps = &row->taps;
-    const int32_t span = (op->kernel_w - 1) * op->dilation_w + 1;
-    const int32_t fit = (GATHERED_WORDS / op->kernel_h - span) / op->stride_w + 1;
-    const int32_t most = op->in_c < GROUP && fit > STORED ? STORED : fit;
-    taps->x = (const int8_t *)words;
+    const int32_t span = (op->kernel_w - 1) * op->dilation_w + 1, height = (rows - 1) * op->stride_h + op->kernel_h;
     taps->x_step = op->stride_w * sizeof *words;
     taps->tap_step = op->dilation_w * sizeof *words;
+    taps->output_step = op->in_c < GROUP ? sizeof *words : op->out_c;
     while (x < end) {
         const int32_t count = end - x < most ? end - x : most;
         const int32_t length = (count - 1) * op->stride_w + span;
-        int8_t *const output = row->output + x * op->out_c;
-        gather(op, words, row->channel, row->top, x * op->stride_w - op->pad_left, length);
-        taps->count = (uint32_t)count;
+        int8_t *output = row->output + x * op->out_c;
+        gather(op, words, row->channel, row->top, x * op->stride_w - op->pad_left, length, height);
         taps->row_step = (uint32_t)length * sizeof *words;
-        taps->output = op->in_c < GROUP ? (int8_t *)outputs : output;
-        taps->output_step = op->in_c < GROUP ? sizeof *outputs : op->out_c;
-        row->run(taps);
-        for (int32_t i = 0; op->in_c < GROUP && i < count * op->in_c; ++i) {
-            output[i] = ((const int8_t *)outputs)[i / op->in_c * GROUP + i % op->in_c];
+        for (int32_t i = 0; i < rows; ++i) {
+            run_gathered(row, words + i * op->stride_h * length, output, count);
+            output += op->out_w * op->out_c;
         }
         x += count;
     }
@@ -128,29 +138,36 @@ static __attribute__((noinline)) void depthwise(const hil_conv_t *op, hil_taps_f
     const int32_t inside = last < 0 ? 0 : last / op->stride_w + 1;
     const int32_t end = inside < op->out_w ? inside : op->out_w;
     const bool padded = first > 0 || end < op->out_w;
+    const bool never_direct = channels < GROUP || (padded && end - first < FEW_PIXELS);
+    const int32_t fit = (GATHERED_WORDS / op->kernel_h - span - 1) / op->stride_w + 1;
+    const int32_t most = channels < GROUP && fit > STORED ? STORED : fit;
+    const int32_t whole = (op->out_w - 1) * op->stride_w + span + 1;
+    const bool in_blocks = never_direct && op->out_w <= most && op->dilation_h == 1;
+    const int32_t block = in_blocks ? (GATHERED_WORDS / whole - op->kernel_h) / op->stride_h + 1 : 1;
     row_t row = {.op = op, .run = run, .top = -op->pad_top};
     row.taps.centre = 2 * op->output_zero_point + 1;
     row.taps.min = (uint8_t)op->act_min * 0x01010101u;
     row.taps.max = (uint8_t)op->act_max * 0x01010101u;
     row.taps.width = op->kernel_w;
     row.taps.height = op->kernel_h;
-    for (int32_t y = 0; y < op->out_h; ++y) {
+    for (int32_t y = 0; y < op->out_h; y += block) {
+        const int32_t rows = op->out_h - y < block ? op->out_h - y : block;
         const bool rows_inside = row.top >= 0 && row.top + (op->kernel_h - 1) * op->dilation_h < op->in_h;
-        const bool at_once = channels < GROUP || !rows_inside || (padded && end - first < FEW_PIXELS);
+        const bool at_once = never_direct || !rows_inside;
         row.taps.weights = op->weights;
         row.taps.channels = op->channels;
         for (int32_t done = 0; done < channels; done += GROUP) {
             row.channel = channels < GROUP ? 0 : done + GROUP <= channels ? done : channels - GROUP;
             row.output = op->output + y * op->out_w * channels + row.channel;
-            gathered(&row, 0, at_once ? op->out_w : first);
+            gathered(&row, 0, at_once ? op->out_w : first, most, rows);
             if (!at_once) {
                 direct(&row, first, end);
-                gathered(&row, end, op->out_w);
+                gathered(&row, end, op->out_w, most, rows);
             }
             row.taps.weights += GROUP * op->kernel_w * op->kernel_h;
             row.taps.channels += PER_GROUP;
         }
-        row.top += op->stride_h;
+        row.top += block * op->stride_h;
     }
 }
 

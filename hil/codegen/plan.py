@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from hil.codegen.constant_channels import without_constant_channels
 from hil.codegen.fold import Folded, Node, Place, Size, fold
 from hil.codegen.layer import Layer, Lowered
 from hil.codegen.lower import lower
@@ -114,6 +115,7 @@ class Plan:
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
     states: tuple[State, ...] = ()
+    constant_channels: int = 0
 
     @property
     def kept_bytes(self) -> int:
@@ -159,8 +161,9 @@ class Plan:
 
 def make_plan(model: Model) -> Plan:
     """Plan `model`. Raises ModelError when a layer is beyond what the kernels can do."""
-    folded = fold(model)
-    lowered = [lower(model, node) for node in folded.nodes]
+    reduced, dropped = without_constant_channels(model)
+    folded = fold(reduced)
+    lowered = [lower(reduced, node) for node in folded.nodes]
     numbers = {storage: number for number, storage in enumerate(_storages(folded))}
     problem = _problem(folded, lowered, numbers)
     if folded.states:
@@ -182,6 +185,7 @@ def make_plan(model: Model) -> Plan:
     )
     return Plan(
         imported=model,
+        constant_channels=dropped,
         steps=steps,
         buffers=buffers,
         arena_bytes=layout.arena,

@@ -285,15 +285,20 @@ def _taps_runs(in_shape: Shape, out_shape: Shape, window: Window) -> tuple[int, 
         runs = -(-count // most)
         return runs, runs, height * ((count - runs) * stride + runs * (span + 1))
 
+    never_direct = channels < 4 or ((first > 0 or end < outputs) and end - first < _FEW_PIXELS)
+    if never_direct and outputs <= most and dilation[0] == 1:  # blocks of whole rows
+        whole, rows = (outputs - 1) * stride + span + 1, out_shape[0]
+        block = (_GATHERED_WORDS // whole - height) // window.stride[0] + 1
+        blocks = -(-rows // block)
+        return rows, blocks, whole * ((rows - blocks) * window.stride[0] + blocks * height)
     tops = [y * window.stride[0] - window.padding[0] for y in range(out_shape[0])]
     inside = sum(top >= 0 and top + (height - 1) * dilation[0] < in_shape[0] for top in tops)
-    padded = first > 0 or end < outputs
-    if channels < 4 or (padded and end - first < _FEW_PIXELS):
-        inside = 0
-    left, right, whole = gathered(first), gathered(outputs - end), gathered(outputs)
+    inside = 0 if never_direct else inside
+    left, right, whole_row = gathered(first), gathered(outputs - end), gathered(outputs)
     outside = len(tops) - inside
     runs, gathers, words = (
-        outside * everything + inside * (one + other) for everything, one, other in zip(whole, left, right, strict=True)
+        outside * everything + inside * (one + other)
+        for everything, one, other in zip(whole_row, left, right, strict=True)
     )
     return runs + inside, gathers, words
 
