@@ -109,6 +109,7 @@ def measure(
     from hil.cli.mlperf import Where, measure_by_base_protocol, measure_running
     from hil.cli.pair_tables import pair_tables
     from hil.cli.tables import layer_table, measurement_table
+    from hil.codegen.plan import Plan
     from hil.measure.harness import Options, measure_files
     from hil.measure.result import result_of
     from hil.measure.side_by_side import BOTH, measure_pairs, pairs_json
@@ -145,6 +146,11 @@ def measure(
                 console.print(measurement_table(found))
                 for measurement in found if layers or len(found) == 1 else ():
                     console.print(layer_table(measurement))
+    for result in results:
+        left_out = result.plan.constant_channels if isinstance(result.plan, Plan) else 0
+        if left_out:
+            name = printable(result.measurement.model)
+            console.print(f"{name}: {left_out} channels of convolutions are constant and were left out", soft_wrap=True)
     if out is not None and results:
         console.print(f"report: {write_measurement(out, result_of(results))}", soft_wrap=True)
     for item in results:

@@ -120,8 +120,9 @@ def _rescaled(sums: Values, scales: Sequence[quantise.Multiplier]) -> Values:
 
 
 def _rows(model: Model, op: Op) -> Values | None:
-    """Weights as (outputs, taps, input channels); of a depthwise convolution (channels, taps, 1), or None if it has more
-    outputs than inputs. None for groups.
+    """Weights as (outputs, taps, input channels), a depthwise convolution's as (channels, taps, 1).
+
+    None for groups, and for more outputs than inputs of a depthwise one.
     """
     weights = model.tensors[op.inputs[1]]
     assert weights.data is not None

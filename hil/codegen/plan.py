@@ -115,7 +115,7 @@ class Plan:
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
     states: tuple[State, ...] = ()
-    constant_channels: int = 0
+    constant_channels: int = 0  # of convolutions, that were left out
 
     @property
     def kept_bytes(self) -> int:

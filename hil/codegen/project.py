@@ -66,6 +66,7 @@ def _texts(plan: Plan, options: Options) -> Iterator[tuple[str, str]]:
         "weights_bytes": plan.weights_bytes,
         "table_bytes": plan.table_bytes,
         "macs": plan.macs,
+        "constant_channels": plan.constant_channels,
         "input": plan.input,
         "output": plan.output,
     }

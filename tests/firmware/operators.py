@@ -40,6 +40,7 @@ class Network:
         self.turns_signs = False  # of some scales of weights
         self.coarse = False  # small weights, outputs of about the scale of a product: multipliers around 1
         self.extreme = False  # weights at their limits
+        self.dead = False  # biases that keep some channels at their limits
         self.unpackable = False  # and one of -128
         self.input = self.activation(shape)
 
@@ -77,6 +78,8 @@ class Network:
         if bias:
             limit = 100 if self.coarse else int(75 * 75 * math.sqrt(depth)) + 1
             biases = self.rng.integers(-limit, limit, count).astype("<i4")
+            if self.dead:
+                biases[self.rng.random(count) < 0.5] = self.rng.choice([-(2**24), 2**24], p=[0.8, 0.2])
             operands.append(self.file.constant("b", biases, scales * np.float32(scale)))
         product = size * scale
         if self.coarse:

@@ -230,6 +230,19 @@ def unpackable(n: Network) -> int:
     return n.conv(n.input, int(rng.integers(1, 12)), (1, 1))
 
 
+def constant_channels(n: Network) -> int:
+    """Convolutions many of whose channels do not depend on the input, and all that reads them."""
+    rng = n.rng
+    n.dead = True
+    first = n.conv(n.input, int(rng.integers(1, 12)), (3, 3), same=True, fused=Fused.RELU)
+    second = n.depthwise(first, 1, (3, 3), same=True, fused=_fused(rng))
+    third = n.conv(second, int(rng.integers(1, 12)), (1, 1), fused=Fused.RELU)
+    size = n.shapes[third][:2]
+    pooled = n.pool(third, (size[0], size[1]), (1, 1), average=bool(rng.random() < 0.5))
+    n.dead = False
+    return n.dense(pooled, int(rng.integers(1, 8))) if rng.random() < 0.7 else n.conv(third, 3, (3, 3), same=True)
+
+
 def depthwise_coarse(n: Network) -> int:
     n.coarse = True
     return depthwise(n) if n.rng.random() < 0.5 else depthwise_dilated(n)
@@ -247,7 +260,7 @@ SPACE_KINDS: tuple[Callable[[Network], int], ...] = (
     conv, conv_dilated, conv_pointwise, depthwise, depthwise_3x3, depthwise_multiplier, depthwise_dilated, dense,
     dense_per_channel, dense_ties, max_pool, avg_pool, add, add_padded, pad, pad_conv, mean, softmax, relu, requantize,
     concat, conv_coarse, depthwise_coarse, conv_of_one_channel,
-    conv_deep, conv_extreme, dense_extreme, unpackable,
+    constant_channels, conv_deep, conv_extreme, dense_extreme, unpackable,
 )  # fmt: skip
 
 
