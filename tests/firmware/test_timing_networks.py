@@ -87,7 +87,7 @@ def test_another_elf_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_at_most_three_times_slower(keyword_spotting: bytes, tmp_path: Path) -> None:
+def test_at_most_twice_as_slow(keyword_spotting: bytes, tmp_path: Path) -> None:
     """Processor time of QEMU for a whole session with eight inferences, with the plugin and without."""
     from hil.link.device import Device
     from hil.patterns import verification_patterns
@@ -114,4 +114,4 @@ def test_at_most_three_times_slower(keyword_spotting: bytes, tmp_path: Path) -> 
     without = children_s() - started
     started = children_s()
     infer(image, board, L4R5, inputs=8)
-    assert children_s() - started < 3 * without + 0.1
+    assert children_s() - started < 2 * without + 0.15
