@@ -388,6 +388,7 @@ REFUSALS: dict[str, tuple[Callable[[], bytes], str]] = {
     "written twice": (lambda: graph(order=((0, 1), (0, 1)), inputs=(0,), outputs=(1,)), "computed twice"),
     "writes the input": (lambda: graph(order=((0, 1), (1, 0)), inputs=(0,), outputs=(0,)), "an input"),
     "output not computed": (lambda: graph(order=((0, 1),), inputs=(0,), outputs=(1, 4)), "output 1"),
+    "constant output": (lambda: _constant_output(), "output 1 of the model is a constant"),
     "no inputs": (lambda: graph(order=((0, 1),), inputs=(), outputs=(1,)), "no inputs"),
     "no operators": (lambda: graph(order=(), inputs=(0,), outputs=(0,)), "no operators"),
     "missing tensor": (lambda: graph(order=((0, 1),), inputs=(0,), outputs=(77,)), "tensor 77 does not exist"),
@@ -403,6 +404,14 @@ def _float() -> bytes:
     y = file.activation("y", (1, 5), None, element=Element.FLOAT32)
     file.operator(Code.FULLY_CONNECTED, [x, w], y, dense_options())
     return file.finish([x], [y])
+
+
+def _constant_output() -> bytes:
+    file = TfliteFile()
+    x, y = (file.activation(name, (1, 4), UNIT) for name in "xy")
+    constant = file.constant("c", np.ones((1, 4), np.int8), [UNIT])
+    file.operator(Code.MAXIMUM, [x, constant], y, Options(39))
+    return file.finish([x], [y, constant])
 
 
 def _endless() -> bytes:

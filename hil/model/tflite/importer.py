@@ -116,6 +116,8 @@ def _check_outputs(tensors: CoreTensors, outputs: tuple[int, ...]) -> None:
         found = tensors.activation(index)
         if found is None:
             raise ModelError(f"output {position} of the model is not computed by any operator")
+        if tensors.core(found).data is not None:
+            raise ModelError(f"output {position} of the model is a constant, which is not supported")
         if tensors.is_stale(found):
             raise ModelError(f"output {position} of the model is a variable that is assigned, which is not supported")
 
