@@ -62,7 +62,7 @@ def run_once(port: str, flasher: GdbServer, image: Path) -> bytes | None:
     link = open_port(port)
     try:
         flasher.reset(link)
-        device = Device(link, Timeouts(20.0, 10.0, 20.0))
+        device = Device(link, Timeouts(60.0, 30.0, 60.0))
         device.wait_ready()
         return device.run(RANDOM).output
     finally:
@@ -168,7 +168,7 @@ def test_renodes_server(tmp_path: Path) -> None:
         for command in (
             'mach create "board"', f"machine LoadPlatformDescription @{platform}",
             f'emulation CreateUartPtyTerminal "uart" "{renode.folder}/uart"', "connector Connect sysbus.vcp uart",
-            f"machine StartGdbServer {number}",
+            "emulation SetAdvanceImmediately true", f"machine StartGdbServer {number}",
         ):  # fmt: skip
             assert renode.execute(command, 180.0) is not None
         flasher = GdbServer(f"127.0.0.1:{number}", "renode", target.flash.origin, answer_s=60.0)

@@ -44,7 +44,11 @@ DIALECTS: Mapping[str, Dialect] = {
         (), ("kill",), "Black Magic Probe, usage; never run", attach=("monitor swdp_scan", "attach 1")
     ),
     "qemu": Dialect((), ("monitor system_reset",), "run: QEMU 7.2"),
-    "renode": Dialect((), ("monitor cpu VectorTableOffset {vectors}", *_AS_RESET), "run: Renode 1.16.1"),
+    "renode": Dialect(
+        ("monitor cpu IsHalted true",),  # it lets the core go on when the debugger leaves, however that leaves
+        ("monitor cpu VectorTableOffset {vectors}", *_AS_RESET, "monitor cpu IsHalted false"),
+        "run: Renode 1.16.1",
+    ),
 }
 
 

@@ -1,0 +1,196 @@
+"""The steps on a board that has booted: core, clock, line, counter, caches, memory. Each says what it means."""
+
+from __future__ import annotations
+
+import random
+import struct
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from hil.boards.board import Board
+from hil.bring_up.report import Finding
+from hil.errors import LinkError, TargetFaultError
+from hil.link.device import Device
+from hil.targets.runners.base import Session
+
+ECHO, LOOP, LOOP_WITHOUT, MEMORY, READ = range(5)  # firmware/bring_up/model.c
+CPUID = 0xE000ED00
+CORES: Mapping[int, str] = {0xC24: "cortex-m4", 0xC27: "cortex-m7", 0xD21: "cortex-m33", 0xC60: "cortex-m0plus"}
+CLOCK_LIMIT = 0.01  # a crystal is 100 times better, an RC oscillator not as good
+LINEAR_LIMIT = 0.001
+TRIAL_ROUNDS = 100_000
+EMULATED_ROUNDS = 50_000_000  # more would take minutes
+ECHOES = 50
+COUNTER_BITS = 32
+SLOWER = 1.05
+
+# Bits that a port switches on: (what it is, register, bits). RM0385, RM0432, RM0090; caches: the core's CCR.
+ACCELERATORS: Mapping[str, tuple[tuple[str, int, int], ...]] = {
+    "stm32f4": (("flash prefetch and caches", 0x40023C00, 7 << 8),),
+    "stm32f7": (("instruction cache", 0xE000ED14, 1 << 17), ("flash accelerator", 0x40023C00, 3 << 8)),
+    "stm32h7": (("instruction cache", 0xE000ED14, 1 << 17),),
+    "stm32l4": (("flash prefetch and caches", 0x40022000, 7 << 8),),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """A booted device and what it should be."""
+
+    board: Board
+    session: Session
+    device: Device
+
+    @property
+    def emulated(self) -> bool:
+        """Whether its time is an emulator's."""
+        return self.session.simulated
+
+    def ask(self, command: int, *arguments: int) -> tuple[int, tuple[int, ...], float]:
+        """Ticks, the eight words of the answer, and the host's seconds. Raises LinkError, TargetFaultError."""
+        self.device.upload(struct.pack("<4I", command, *arguments, *([0] * (3 - len(arguments)))))
+        started = time.monotonic()
+        ticks, output = self.device.answer()
+        return ticks, struct.unpack("<8I", output), time.monotonic() - started
+
+
+def core(contact: Contact) -> Finding:
+    """Which core it is, by its CPUID (B3.2.3 of the Armv7-M manual)."""
+    _, words, _ = contact.ask(READ, CPUID)
+    part = words[0] >> 4 & 0xFFF
+    found, wanted = CORES.get(part, f"an unknown core (part 0x{part:03x})"), contact.board.core
+    figures = {"cpuid": f"0x{words[0]:08x}"}
+    if found.split("-")[-1] == wanted.split("-")[-1]:
+        return Finding("core", "right", f"it is the {wanted} that the board file says", figures)
+    return Finding("core", "wrong", f"it is {found}, the board file says {wanted}: is this another board?", figures)
+
+
+def clock(contact: Contact, seconds: float) -> Finding:
+    """The core's clock against the host's, over a loop of about `seconds`."""
+    claimed, wanted = contact.device.identity().ticks_hz, contact.session.ticks_hz or contact.board.clock_hz
+    per_round, idle_s = _per_round(contact)
+    figures: dict[str, int | float | str] = {"ticks_per_round": per_round, "claimed_hz": claimed}
+    if not contact.emulated and claimed != wanted:
+        return Finding(
+            "clock", "wrong", f"the clock tree did not start: the core runs at its reset clock, {claimed:,} Hz, not "
+            f"at {wanted:,} Hz. Is the crystal (or the ST-LINK's clock, MCO) that the port uses fitted and connected?",
+            figures,
+        )  # fmt: skip
+    if contact.emulated:
+        return Finding(
+            "clock", "not here", "an emulator's time is virtual: there is nothing to compare it with", figures
+        )
+    ticks, _, took_s = contact.ask(LOOP, round(seconds * claimed / per_round))
+    measured = ticks / max(took_s - idle_s, 1e-9)
+    off = measured / wanted - 1
+    figures |= {"measured_hz": round(measured), "off_pct": 100 * off, "over_s": took_s}
+    if abs(off) > CLOCK_LIMIT:
+        return Finding(
+            "clock", "wrong", f"the core runs at {measured:,.0f} Hz by the host's clock, not at {wanted:,} Hz: another "
+            "crystal than the port expects, or a wrong clock_hz in the board file", figures,
+        )  # fmt: skip
+    return Finding("clock", "right", f"{measured:,.0f} Hz by the host's clock, {100 * off:+.2f} %", figures)
+
+
+def _per_round(contact: Contact) -> tuple[float, float]:
+    """Ticks of one round of the loop, and the host's seconds for a command that does almost nothing."""
+    empty, _, idle_s = contact.ask(LOOP, 1)
+    ticks, _, _ = contact.ask(LOOP, 1 + TRIAL_ROUNDS)
+    return (ticks - empty) / TRIAL_ROUNDS, idle_s
+
+
+def line(contact: Contact) -> Finding:
+    """The serial port: commands there and back, every one checked."""
+    generator, before, started = random.Random(1), contact.device.retries, time.monotonic()
+    for _ in range(ECHOES):
+        sent = tuple(generator.getrandbits(32) for _ in range(3))
+        _, words, _ = contact.ask(ECHO, *sent)
+        if words[1:4] != sent:
+            return Finding("line", "wrong", f"{sent} came back as {words[1:4]}, unnoticed by its CRC: report this")
+    took_ms, retries = 1000 * (time.monotonic() - started) / ECHOES, contact.device.retries - before
+    figures = {"exchanges": ECHOES, "repeated": retries, "ms_each": took_ms, "baud": 115_200}
+    if retries:
+        return Finding(
+            "line", "wrong", f"{retries} of {ECHOES} exchanges had to be repeated: bytes are damaged or lost. Try "
+            "another cable or port of the computer, without a hub; see docs/link.md", figures,
+        )  # fmt: skip
+    return Finding("line", "right", f"{ECHOES} exchanges, each checked, none repeated", figures)
+
+
+def counter(contact: Contact) -> Finding:
+    """That the cycle counter is continued past its 32 bits."""
+    per_round, _ = _per_round(contact)
+    rounds = round(1.05 * 2**COUNTER_BITS / per_round)
+    figures: dict[str, int | float | str] = {"rounds": rounds}
+    if contact.emulated and rounds > EMULATED_ROUNDS * 2:
+        return Finding("counter", "not here", f"a wrap takes {2 * rounds:,} emulated instructions, minutes", figures)
+    ticks, _, took_s = contact.ask(LOOP, rounds)
+    off = ticks / (rounds * per_round) - 1
+    figures |= {"ticks": ticks, "off_pct": 100 * off, "over_s": took_s}
+    if ticks < 2**COUNTER_BITS or abs(off) > LINEAR_LIMIT:
+        return Finding(
+            "counter", "wrong", f"{rounds:,} rounds took {ticks:,} ticks, not {rounds * per_round:,.0f}: the counter "
+            "is not continued over its wrap. Does the second timer of the port run, at the rate that it says?", figures,
+        )  # fmt: skip
+    return Finding(
+        "counter", "right", f"{ticks:,} ticks, more than 32 bits hold, and as many as the loop takes", figures
+    )
+
+
+def caches(contact: Contact) -> tuple[Finding, ...]:
+    """A loop with and without each of what speeds the flash up."""
+    rows = ACCELERATORS.get(contact.board.target(contact.session.via).port, ())
+    if not rows:
+        return (Finding("caches", "not here", "the port switches none on"),)
+    if contact.emulated:
+        return (Finding("caches", "not here", "an emulator has the registers at most, and no waiting for flash"),)
+    found = []
+    for name, address, bits in rows:
+        fast, _, _ = contact.ask(LOOP, TRIAL_ROUNDS)
+        slow, words, _ = contact.ask(LOOP_WITHOUT, address, bits, TRIAL_ROUNDS)
+        figures = {"ticks_with": fast, "ticks_without": slow, "ratio": slow / fast}
+        if words[0] != bits:
+            text = f"the {name} was off (0x{words[0]:08x} of 0x{bits:08x}): the port did not switch it on"
+            found.append(Finding(name, "wrong", text, figures))
+        elif slow < SLOWER * fast and "cache" in name:
+            text = (
+                f"without the {name} the loop is as fast as with it: it runs from elsewhere, or switching it on failed"
+            )
+            found.append(Finding(name, "wrong", text, figures))
+        else:
+            found.append(Finding(name, "right", f"without it the loop takes {slow / fast:.2f} times as long", figures))
+    return tuple(found)
+
+
+def ram(contact: Contact) -> Finding:
+    """Every word of RAM that the firmware does not use itself."""
+    target, budget = contact.board.target(contact.session.via), contact.board.budget
+    start = target.sram.origin + budget.sram
+    size = target.sram.end - start
+    if size < 4:
+        return Finding("ram", "not here", "the budget is all the RAM that there is")
+    _, words, _ = contact.ask(MEMORY, start, size)
+    where = f"0x{start:08x} to 0x{target.sram.end:08x}"
+    figures: dict[str, int | float | str] = {"bytes": size, "wrong_words": words[0]}
+    if words[0]:
+        return Finding(
+            "ram", "wrong", f"of {where}, RAM by the board file, {words[0]:,} words do not hold what is written, the "
+            f"first at 0x{words[1]:08x}: the chip has less RAM than its file says, or in several banks", figures,
+        )  # fmt: skip
+    return Finding("ram", "right", f"{where} holds what is written to it, every word", figures)
+
+
+def flash_end(contact: Contact) -> Finding:
+    """The last word of flash can be read. A chip with less of it faults, so this comes last."""
+    last = contact.board.target(contact.session.via).flash.end - 4
+    try:
+        _, words, _ = contact.ask(READ, last)
+    except TargetFaultError as error:
+        return Finding("flash", "wrong", f"the last word of flash, at 0x{last:08x}, is not there: {error}")
+    return Finding("flash", "right", f"the last word, at 0x{last:08x}, can be read", {"word": f"0x{words[0]:08x}"})
+
+
+def guarded(step: str, error: LinkError | TargetFaultError) -> Finding:
+    """The finding for a step in which the device was lost."""
+    return Finding(step, "wrong", f"the device was lost: {error}")
