@@ -48,10 +48,13 @@ class Usb(Strict):
 
 
 class Probe(Strict):
-    """What the flashing programs call the chip: pyOCD's target, OpenOCD's configuration file."""
+    """What the flashing programs call the chip: pyOCD's target, OpenOCD's configuration file, probe-rs' and SEGGER's
+    names. STM32CubeProgrammer finds out by itself."""
 
     pyocd: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
     openocd: Annotated[str, Field(pattern=r"^[a-z0-9_/.-]+\.cfg$")]
+    probe_rs: Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")] | None = None
+    j_link: Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")] | None = None
 
 
 class Budget(Strict):

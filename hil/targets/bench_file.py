@@ -4,7 +4,7 @@
 board = "nucleo-f746zg"
 serial_number = "066EFF..."          # as `munas-hil boards --detect` shows it
 port = "/dev/ttyACM0"                # optional where the serial number finds it
-flash = "mass-storage"               # or pyocd, openocd, gdb
+flash = "mass-storage"               # or pyocd, openocd, gdb, probe-rs, cubeprogrammer, j-link
 drive = "/media/me/NODE_F746ZG"      # optional likewise; mass-storage only
 gdb = "localhost:3333"               # gdb only: the address of a GDB server
 gdb_server = "openocd"               # gdb only: whose it is
@@ -24,7 +24,7 @@ from hil.boards.board import canonical_name
 from hil.errors import UsageError
 from hil.files import read_toml
 
-FlashMethod = Literal["mass-storage", "pyocd", "openocd", "gdb"]
+FlashMethod = Literal["mass-storage", "pyocd", "openocd", "gdb", "probe-rs", "cubeprogrammer", "j-link"]
 GdbServerKind = Literal["openocd", "pyocd", "probe-rs", "j-link", "st-link", "black-magic", "qemu", "renode"]
 VARIABLE = "MUNAS_HIL_BENCH"
 FILE_NAME = "bench.toml"

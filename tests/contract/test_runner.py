@@ -50,6 +50,7 @@ class RunnerContract:
     """Subclasses give `runner`, `board`, `image` (of a model: C text) and say how to kill the place of a session."""
 
     via: ClassVar[str]
+    death_noticed_s: ClassVar[float] = 2.0
     sessions: list[Session]
 
     @pytest.fixture
@@ -156,7 +157,7 @@ class RunnerContract:
 
         with pytest.raises((RunnerError, LinkError)) as caught:
             self.within(runner.open(image(images.ENDLESS), board), victim)
-        assert time.monotonic() - killed < 2
+        assert time.monotonic() - killed < self.death_noticed_s
         assert not isinstance(caught.value, LinkTimeout)
         self.check_nothing_left()
 

@@ -150,7 +150,7 @@ def test_a_missing_debugger(image: Path, monkeypatch: pytest.MonkeyPatch, tmp_pa
 def test_every_kind_of_server_says_where_its_words_are_from() -> None:
     for name, dialect in DIALECTS.items():
         assert dialect.run, name
-        assert dialect.source.startswith("run: ") == (name == "qemu"), name
+        assert dialect.source.startswith("run: ") == (name in ("qemu", "renode")), name
 
 
 @pytest.mark.slow

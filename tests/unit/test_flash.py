@@ -16,13 +16,14 @@ from pathlib import Path
 
 import pytest
 
-from hil.boards.board import load_board
+from hil.boards.board import board_names, load_board
 from hil.errors import BoardError, FlashError, ToolMissing
 from hil.link.transport import open_port
 from hil.targets.detect import Connected
-from hil.targets.flash import MassStorage, OpenOcd, PyOcd, flasher_for
+from hil.targets.flash import MassStorage, OpenOcd, ProgramFlasher, PyOcd, flasher_for
 from hil.targets.flash.base import flat_binary, run_probe
 from hil.targets.flash.mass_storage import FAIL_NAME, FILE_NAME
+from hil.targets.flash.programs import PROGRAMS, ProgramName
 from tests.conftest import ROOT
 from tests.contract.processes import gone
 
@@ -293,3 +294,86 @@ def test_a_board_without_a_probe() -> None:
 def test_a_silent_failure_is_told_too() -> None:
     with pytest.raises(FlashError, match="it said nothing"):
         run_probe([sys.executable, "-c", "raise SystemExit(7)"], "a test", "nothing", 10.0)
+
+
+# --- programs of the table ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_program_of_the_table_is_told_image_chip_and_probe(
+    program: Callable[[str, str], Path], image: Path, name: ProgramName
+) -> None:
+    log = program(PROGRAMS[name].program, 'for last; do :; done; [ ! -f "$last" ] || cat "$last" >> "$0.script"')
+    device = Connected("066E", ("nucleo-f746zg",), "/dev/null", flash=name)
+    flasher = flasher_for(device, load_board("nucleo-f746zg"))
+    flasher.flash(image)
+    flashed = log.read_text()
+    script = Path(shutil.which(PROGRAMS[name].program) + ".script")  # type: ignore[operator]
+    told = flashed + (script.read_text(errors="replace") if name == "j-link" else "")
+    assert str(image) in told
+    assert "066E" in told
+    assert ("STM32F746ZG" in told) == (name != "cubeprogrammer")
+    assert "{" not in told
+    flasher.reset(None)  # type: ignore[arg-type]
+    again = log.read_text().removeprefix(flashed)
+    assert "066E" in again
+    assert str(image) not in again
+    if name == "j-link":
+        assert script.read_text() == f"r\nloadfile {image}\nexit\nr\ng\nexit\n"
+
+
+def test_what_a_program_of_the_table_cannot_take(program: Callable[[str, str], Path], image: Path) -> None:
+    program("JLinkExe", "exit 0")
+    with pytest.raises(FlashError, match="cannot take the serial number"):
+        ProgramFlasher("j-link", "1\nexit", "X").flash(image)
+    with pytest.raises(FlashError, match="know no quotes"):
+        ProgramFlasher("j-link", "1", "X").flash(image.with_name("two words.elf"))
+    board = load_board("nucleo-f746zg")
+    assert board.probe is not None
+    nameless = board.model_copy(update={"probe": board.probe.model_copy(update={"probe_rs": None})})
+    with pytest.raises(BoardError, match=r"\[probe\] probe_rs"):
+        flasher_for(Connected("1", (board.name,), None, flash="probe-rs"), nameless)
+
+
+def test_a_missing_program_of_the_table(image: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for name, row in PROGRAMS.items():
+        with pytest.raises(ToolMissing) as caught:
+            ProgramFlasher(name, "1", "X").flash(image)
+        assert row.install in str(caught.value)
+        assert row.source.endswith("never run")
+
+
+# --- the real programs, as far as they go without a probe -------------------------------------------------------------
+
+WITH_PROBE = [name for name in board_names() if load_board(name).probe is not None]
+NO_SUCH_PROBE = "0669FF000000000000000000"
+
+
+@pytest.mark.parametrize("name", WITH_PROBE)
+def test_the_real_openocd_reads_a_boards_configuration(image: Path, name: str) -> None:
+    """All of it: what fails is the probe that is not there, and that is recognised."""
+    if shutil.which("openocd") is None:
+        pytest.skip("openocd is not installed")
+    board = load_board(name)
+    flasher = flasher_for(Connected(NO_SUCH_PROBE, (name,), None, flash="openocd"), board)
+    with pytest.raises(FlashError, match=r"no such probe is connected") as caught:
+        flasher.flash(image)
+    assert "Can't find" not in str(caught.value)
+
+
+def test_the_real_openocd_without_the_configuration_file(image: Path) -> None:
+    if shutil.which("openocd") is None:
+        pytest.skip("openocd is not installed")
+    with pytest.raises(FlashError, match="does not have the board's configuration file"):
+        OpenOcd(NO_SUCH_PROBE, "board/of_nobody.cfg").flash(image)
+
+
+@pytest.mark.slow
+def test_the_real_pyocd_without_a_probe(image: Path) -> None:
+    if shutil.which("pyocd") is None and not (Path(sys.executable).parent / "pyocd").exists():
+        pytest.skip("pyocd is not installed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+        with pytest.raises(FlashError, match="no such probe is connected"):
+            PyOcd(NO_SUCH_PROBE, "cortex_m").flash(image)

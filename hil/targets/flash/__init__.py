@@ -9,9 +9,10 @@ from hil.targets.flash.base import Flasher
 from hil.targets.flash.gdb import GdbServer
 from hil.targets.flash.mass_storage import MassStorage
 from hil.targets.flash.openocd import OpenOcd
+from hil.targets.flash.programs import ProgramFlasher
 from hil.targets.flash.pyocd import PyOcd
 
-__all__ = ["Flasher", "GdbServer", "MassStorage", "OpenOcd", "PyOcd", "flasher_for"]
+__all__ = ["Flasher", "GdbServer", "MassStorage", "OpenOcd", "ProgramFlasher", "PyOcd", "flasher_for"]
 
 
 def flasher_for(device: Connected, board: Board) -> Flasher:
@@ -29,4 +30,11 @@ def flasher_for(device: Connected, board: Board) -> Flasher:
         raise BoardError(f"board {board.name} has no [probe] table, which flashing with {device.flash} needs")
     if device.flash == "pyocd":
         return PyOcd(device.serial_number, board.probe.pyocd)
-    return OpenOcd(device.serial_number, board.probe.openocd)
+    if device.flash == "openocd":
+        return OpenOcd(device.serial_number, board.probe.openocd)
+    chips = {"probe-rs": board.probe.probe_rs, "j-link": board.probe.j_link, "cubeprogrammer": ""}
+    chip = chips[device.flash]
+    if chip is None:
+        key = device.flash.replace("-", "_")
+        raise BoardError(f"board {board.name} does not say what {device.flash} calls its chip: [probe] {key}")
+    return ProgramFlasher(device.flash, device.serial_number, chip)

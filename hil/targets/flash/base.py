@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -24,6 +25,25 @@ _log = logging.getLogger("hil.targets")
 FLASH_TIMEOUT_S = 60.0  # a megabyte takes 15 s through an ST-LINK
 BREAK_S = 0.25
 _DETAIL_LINES = 3
+_NO_PROBE = "no such probe is connected, or you may not open it: check the cable, and the udev rules of your system"
+# What programs say, and what it means for a user. The first two were seen from OpenOCD 0.12 and pyOCD 0.44 without a
+# probe; the others are from the programs' sources and manuals.
+MEANINGS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
+    (re.compile(words), meaning)
+    for words, meaning in (
+        (r"Error: open failed|unable to find a matching CMSIS-DAP device", _NO_PROBE),
+        (r"No available debug probes|No connected debug probe|no probe.*found|unable to find.*probe", _NO_PROBE),
+        (r"No connected probes were found|No probe was found|Probe not found", _NO_PROBE),
+        (r"No debug probe detected|No ST-?L(?:ink|INK) detected|ST-LINK error \(DEV_NOT_FOUND", _NO_PROBE),
+        (r"Connecting to J-Link.*FAILED|No emulators? (?:found|connected)", _NO_PROBE),
+        (r"Target type .* not recognized", "pyOCD does not know the chip; install its pack: pyocd pack install CHIP"),
+        (r"Can't find \S+\.cfg", "this OpenOCD does not have the board's configuration file; 0.12 does"),
+        (
+            r"init mode failed|unable to connect to the target|Cannot connect to target|No STM32 target found",
+            "the probe is there, the chip does not answer: is the board powered, and its reset free?",
+        ),
+    )
+)
 
 
 class Breakable(Protocol):
@@ -73,7 +93,15 @@ def run_probe(command: Sequence[str], what: str, install: str, timeout_s: float)
         if process.stdout is not None:
             process.stdout.close()
     if process.returncode != 0:
-        raise FlashError(f"{what}: {command[0]} failed with status {process.returncode}: {_last_words(said)}")
+        meaning = _meaning(said)
+        raise FlashError(
+            f"{what}: {command[0]} failed with status {process.returncode}: {_last_words(said)}"
+            f"{f' ({meaning})' if meaning else ''}"
+        )
+
+
+def _meaning(said: str) -> str | None:
+    return next((meaning for words, meaning in MEANINGS if words.search(said)), None)
 
 
 def _last_words(text: str) -> str:

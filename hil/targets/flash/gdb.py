@@ -47,7 +47,7 @@ DIALECTS: Mapping[str, Dialect] = {
     "renode": Dialect(
         ("monitor cpu IsHalted true",),  # it lets the core go on when the debugger leaves, however that leaves
         ("monitor cpu VectorTableOffset {vectors}", *_AS_RESET, "monitor cpu IsHalted false"),
-        "Renode 1.16.1's sources; never run",
+        "run: Renode 1.16.1",
     ),
 }
 
