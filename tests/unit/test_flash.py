@@ -347,7 +347,8 @@ def test_a_missing_program_of_the_table(image: Path, monkeypatch: pytest.MonkeyP
 # --- the real programs, as far as they go without a probe -------------------------------------------------------------
 
 WITH_PROBE = [name for name in board_names() if load_board(name).probe is not None]
-NO_SUCH_PROBE = "0669FF000000000000000000"
+NO_SUCH_PROBE = "000669123456"  # digits: J-Link's are numbers
+NEWER_OPENOCD = ("nucleo-u575zi-q",)  # 0.12 has no file for it
 
 
 @pytest.mark.parametrize("name", WITH_PROBE)
@@ -355,11 +356,13 @@ def test_the_real_openocd_reads_a_boards_configuration(image: Path, name: str) -
     """All of it: what fails is the probe that is not there, and that is recognised."""
     if shutil.which("openocd") is None:
         pytest.skip("openocd is not installed")
-    board = load_board(name)
-    flasher = flasher_for(Connected(NO_SUCH_PROBE, (name,), None, flash="openocd"), board)
-    with pytest.raises(FlashError, match=r"no such probe is connected") as caught:
+    flasher = flasher_for(Connected(NO_SUCH_PROBE, (name,), None, flash="openocd"), load_board(name))
+    with pytest.raises(FlashError) as caught:
         flasher.flash(image)
-    assert "Can't find" not in str(caught.value)
+    if name in NEWER_OPENOCD:
+        assert "does not have the board's configuration file" in str(caught.value)
+    else:
+        assert "no such probe is connected" in str(caught.value)
 
 
 def test_the_real_openocd_without_the_configuration_file(image: Path) -> None:

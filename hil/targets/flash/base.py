@@ -26,7 +26,7 @@ FLASH_TIMEOUT_S = 60.0  # a megabyte takes 15 s through an ST-LINK
 BREAK_S = 0.25
 _DETAIL_LINES = 3
 _NO_PROBE = "no such probe is connected, or you may not open it: check the cable, and the udev rules of your system"
-# What programs say, and what it means for a user. The first two were seen from OpenOCD 0.12 and pyOCD 0.44 without a
+# What programs say, and what it means for a user. The first two were seen from OpenOCD 0.12 and pyOCD 0.46 without a
 # probe; the others are from the programs' sources and manuals.
 MEANINGS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(words), meaning)
@@ -35,9 +35,12 @@ MEANINGS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"No available debug probes|No connected debug probe|no probe.*found|unable to find.*probe", _NO_PROBE),
         (r"No connected probes were found|No probe was found|Probe not found", _NO_PROBE),
         (r"No debug probe detected|No ST-?L(?:ink|INK) detected|ST-LINK error \(DEV_NOT_FOUND", _NO_PROBE),
-        (r"Connecting to J-Link.*FAILED|No emulators? (?:found|connected)", _NO_PROBE),
+        (r"Connecting to J-Link.*FAILED|No emulators? (?:found|connected)|No J-Link device found", _NO_PROBE),
         (r"Target type .* not recognized", "pyOCD does not know the chip; install its pack: pyocd pack install CHIP"),
-        (r"Can't find \S+\.cfg", "this OpenOCD does not have the board's configuration file; 0.12 does"),
+        (
+            r"Can't find \S+\.cfg",
+            "this OpenOCD does not have the board's configuration file: it is of a newer one, or misspelt",
+        ),
         (
             r"init mode failed|unable to connect to the target|Cannot connect to target|No STM32 target found",
             "the probe is there, the chip does not answer: is the board powered, and its reset free?",
