@@ -29,7 +29,7 @@ class MeasuredNetwork:
 
 @dataclass(frozen=True, slots=True)
 class MeasurementResult:
-    """All networks of one command, measured with one identity. At least one."""
+    """All networks of one command, at least one, measured on one place with one timer; runtimes may differ."""
 
     networks: tuple[MeasuredNetwork, ...]
 

@@ -12,6 +12,7 @@ import pytest
 
 import hil
 import munas
+from hil.cli.main import app
 from tests.networks import small_network
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -81,3 +82,11 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "calibrate" in (tmp_path / "reference" / "hil" / "index.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/commands.md"])
+def test_every_command_is_in_the_table(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for command in app.registered_commands:
+        name = command.name or command.callback.__name__  # type: ignore[union-attr]
+        assert f"`munas-hil {name}" in text, name

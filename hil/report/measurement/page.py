@@ -37,14 +37,15 @@ def render_measurement(result: MeasurementResult) -> str:
     Deterministic: the same `result` gives the same text. Every text of `result` is escaped.
     """
     identity = result.networks[0].measurement.identity
+    runtimes = {item.measurement.identity.runtime for item in result.networks}
     return _template().render(
         identity=identity,
         simulated=identity.simulated,
         via=via_name(identity.via),
         sentence=_sentence(result),
         provenance=_provenance(identity),
-        facts=_facts(identity),
-        sections=[_section(item, number) for number, item in enumerate(result.networks)],
+        facts=_facts(identity, runtimes),
+        sections=[_section(item, number, len(runtimes) > 1) for number, item in enumerate(result.networks)],
     )
 
 
@@ -64,22 +65,23 @@ def _provenance(identity: Identity) -> str:
     return f"No board was involved. {via_name(identity.via)} ran the firmware for {identity.board}; times are {what}."
 
 
-def _facts(identity: Identity) -> tuple[Fact, ...]:
+def _facts(identity: Identity, runtimes: set[str]) -> tuple[Fact, ...]:
     return (
         Fact("Board", (identity.board,)), Fact("Core", (identity.core,)), Fact("Via", (via_name(identity.via),)),
         Fact("Simulated", ("yes, no board was involved" if identity.simulated else "no",)),
         Fact("Timer", (identity.timer,), code=True), Fact("Clock", (numbers.frequency(identity.clock_hz),)),
-        Fact("Runtime", (identity.runtime,)), Fact("Kernels", tuple(identity.kernels.split())),
+        Fact("Runtime", tuple(sorted(runtimes))), Fact("Kernels", tuple(identity.kernels.split())),
         Fact("Compiler", tuple(identity.compiler.split()), wide=True),
         Fact("Flags", tuple(identity.flags.split()), code=True, wide=True),
         Fact("Firmware sources", (identity.firmware,), code=True, wide=True),
     )  # fmt: skip
 
 
-def _section(item: MeasuredNetwork, number: int) -> Section:
+def _section(item: MeasuredNetwork, number: int, named: bool) -> Section:
     measurement = item.measurement
+    runtime = f", {measurement.identity.runtime}" if named else ""
     return Section(
-        name=numbers.shorten(measurement.model, 80),
+        name=numbers.shorten(measurement.model, 80) + runtime,
         tiles=_tiles(measurement),
         layers=_layers(measurement),
         cycles=None if measurement.modelled is None else _cycles(measurement.modelled),
