@@ -28,6 +28,7 @@ from munas.cost.variants import loop_names
 from munas.data import Dataset, Examples
 from munas.search.trial import TrialResult
 from tests.calibration_results import IDENTITY
+from tests.certainties import certainties
 from tests.network_trainer import INPUT_SHAPE, NUM_CLASSES, PRELOAD, StubTrainer
 
 
@@ -52,7 +53,7 @@ def stub_training(lesson: TrainingRequest, journal: Path | None = None) -> Train
 def stub_calibration() -> Calibration:
     """Every kernel loop takes one instruction; 12,000 bytes of code."""
     paths = {path: tuple(1.0 for _ in loop_names(path)) for path in KernelVariant}
-    latency = Latency("instructions", 1.0, 0.0, 1000.0, 10.0, paths, 0.95, -0.05, 0.05)
+    latency = Latency("instructions", 1.0, 0.0, 1000.0, 10.0, paths, 0.95, -2.5, 2.5, 0.001, certainties(paths))
     parts = tuple(CodePart(frozenset({path}), 0) for path in sorted(KernelVariant))
     return Calibration(asdict(IDENTITY), 100, 0, latency, MemoryModel(12_000, parts, 2000, 1024, 600))
 

@@ -9,7 +9,7 @@ from statistics import fmean
 from hil.calibration.fit import FOLDS, Held, LatencyFit, fit_latency, folds_of, named_coefficients
 from hil.calibration.fit_memory import Image, fit_memory
 from hil.calibration.forecast import Forecast, forecast
-from hil.calibration.record import Record
+from hil.calibration.record import MeasuredNetwork, Record
 from hil.calibration.result import (
     CodeSize,
     CycleClass,
@@ -39,20 +39,31 @@ class Analysis:
     memory: MemoryErrors
 
 
-def analyse(records: Sequence[Record], identity: Identity, seed: int, code: KernelCode | None = None) -> Analysis:
-    """Fit and validate on `records`. Raises UsageError for too few, CalibrationMismatch for one of another identity."""
-    for record in records:
-        identity.require_same(record.measurement.identity, f"sample {record.sample.index} in the store")
+def analyse(
+    records: Sequence[Record],
+    identity: Identity,
+    seed: int,
+    code: KernelCode | None = None,
+    probes: Sequence[MeasuredNetwork] = (),
+) -> Analysis:
+    """Fit and validate on `records`, and fit on `probes` too.
+
+    Raises UsageError for too few records, CalibrationMismatch for one of another identity.
+    """
+    for network in (*(record.network for record in records), *probes):
+        identity.require_same(network.measurement.identity, f"{network.measurement.model} in the store")
     unit = records[0].measurement.latency.unit if records else ""
     observations = [record.observation for record in records]
-    latency = fit_latency(observations, unit, seed)
+    probed = [network.observation(index) for index, network in enumerate(probes)]
+    latency = fit_latency(observations, unit, seed, probes=probed)
     forecasts = [forecast(record.sample, identity.runtime) for record in records]
     images = [record.image(predicted) for record, predicted in zip(records, forecasts, strict=True)]
+    images += [network.image(network.weights + network.tables) for network in probes]
     memory = fit_memory(images, code)
     held_out = _held_out_models(images, seed, memory, code)
     samples = tuple(
         _sample_result(record, predicted, held, model)
-        for record, predicted, held, model in zip(records, forecasts, latency.held, held_out, strict=True)
+        for record, predicted, held, model in zip(records, forecasts, latency.held, held_out, strict=False)
     )
     calibration = Calibration(asdict(identity), len(records), seed, latency.latency, memory)
     return Analysis(calibration, latency, samples, _memory_errors(samples))

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from hil.boards.board import Board
 from hil.calibration.analyse import (
@@ -28,11 +28,13 @@ from hil.calibration.analyse import (
 from hil.calibration.fit import MIN_OBSERVATIONS, path_errors
 from hil.calibration.forecast import RESERVES, tflite_of
 from hil.calibration.population import DEFAULT_POPULATION, POPULATIONS
-from hil.calibration.record import Record, from_result, outputs_of, to_result
+from hil.calibration.probe import Room
+from hil.calibration.probes import PROBES, PROBES_VERSION, probe_tflite
+from hil.calibration.record import MeasuredNetwork, Record, from_result, network_of, outputs_of, to_result
 from hil.calibration.result import CalibrationResult, Failure
 from hil.calibration.sample import Limits, describe
 from hil.codegen.plan import make_plan
-from hil.errors import CheckFailed, InfrastructureError, StoreError, TargetFaultError, UsageError
+from hil.errors import BudgetError, CheckFailed, InfrastructureError, StoreError, TargetFaultError, UsageError
 from hil.files import write_text
 from hil.jobs.campaign import Progress, Summary, UsesDevices, run_campaign
 from hil.jobs.store import Result, Run, Store
@@ -43,6 +45,7 @@ from hil.runtimes.base import Deployment
 from munas.cost.calibration import Calibration, CalibrationError, KernelCode, load_calibration, write_calibration
 
 SAMPLER_VERSION = 2  # raise it when `draw_sample` draws other networks: old results are then another run
+FIRST_PROBE = 1_000_000  # number of the first probe in the store: samples have those below
 
 
 class Measured(Protocol):
@@ -69,7 +72,8 @@ MeasurerFactory = Callable[[], Measurer]
 class Request:
     """What to calibrate: `identity` is that of the board and build that `measurer` measures with.
 
-    `code` is what the linker keeps for each kernel path, where it is known; `population` names what is drawn.
+    `code` is what the linker keeps for each kernel path, where it is known; `population` names what is drawn. `probes`
+    are measured beside the samples.
     """
 
     board: Board
@@ -81,6 +85,7 @@ class Request:
     workers: int = 2
     code: KernelCode | None = None
     population: str = DEFAULT_POPULATION
+    probes: int = PROBES
 
     @property
     def limits(self) -> Limits:
@@ -92,7 +97,8 @@ class Request:
     def run(self) -> Run:
         """The key of its results. Not the number of samples: a larger calibration goes on with a smaller one."""
         budget = self.board.budget.model_dump()
-        parameters = {"sampler": SAMPLER_VERSION, "limits": asdict(self.limits), "budget": budget}
+        versions = {"sampler": SAMPLER_VERSION, "probes": PROBES_VERSION}
+        parameters = {**versions, "limits": asdict(self.limits), "budget": budget}
         if self.population != DEFAULT_POPULATION:
             parameters["population"] = self.population
         return Run("calibrate", asdict(self.identity), self.seed, parameters)
@@ -117,20 +123,32 @@ class SampleJobFactory:
 
         def job(index: int) -> Result:
             started = time.perf_counter()
-            sample = POPULATIONS[self.population].draw(self.seed, index, self.limits)
+            network, name, write = self._drawn(index)
             drawn = time.perf_counter()
             try:
-                data = tflite_of(sample)
+                data = write()
                 seconds = {"draw": drawn - started, "write": time.perf_counter() - drawn}
-                measured = measure(data, sample.name)
+                measured = measure(data, name)
+            except BudgetError as error:
+                if index >= FIRST_PROBE:  # the budget is small: its own networks do not have such layers either
+                    return Result(index, "ok", network, error=str(error))
+                return Result(index, "failed", network, error=str(error))
             except (UsageError, CheckFailed, TargetFaultError) as error:
-                return Result(index, "failed", sample.to_json(), error=str(error))
+                return Result(index, "failed", network, error=str(error))
             if self.identity is not None and measured.measurement.identity != self.identity:
                 raise InfrastructureError("sources or toolchain changed while calibrating; run the same command again")
             measurement = replace(measured.measurement, seconds=seconds | measured.measurement.seconds)
-            return to_result(sample, measurement, measured.plan, measured.functions)
+            return to_result(index, network, measurement, measured.plan, measured.functions)
 
         return job
+
+    def _drawn(self, index: int) -> tuple[Mapping[str, Any], str, Callable[[], bytes]]:
+        """What the store keeps of network `index`, its name, and what writes its .tflite."""
+        if index < FIRST_PROBE:
+            sample = POPULATIONS[self.population].draw(self.seed, index, self.limits)
+            return sample.to_json(), sample.name, lambda: tflite_of(sample)
+        room, number = Room.within(self.limits.constants_bytes, self.limits.arena_bytes), index - FIRST_PROBE
+        return {"probe": number}, f"probe-{number:03d}", lambda: probe_tflite(self.seed, number, room)
 
     def without(self, device: str) -> SampleJobFactory | None:
         """See `hil.jobs.campaign.UsesDevices`."""
@@ -153,35 +171,48 @@ def calibrate(request: Request, progress: Progress | None = None) -> Calibration
     factory = SampleJobFactory(request.measurer, request.seed, request.limits, request.identity, request.population)
     with Store(request.folder / "store.sqlite") as store:
         run_id = store.run_id(request.run)
-        indices = range(request.samples)
+        indices = [*range(request.samples), *range(FIRST_PROBE, FIRST_PROBE + request.probes)]
         summary = run_campaign(store, run_id, indices, factory, workers=request.workers, progress=progress)
     # What was stored is asked for anew: a store that somebody removed or replaced meanwhile does not have it.
+    wanted = set(indices)
     with Store(request.folder / "store.sqlite") as store:
-        results = [item for item in store.results(store.run_id(request.run)) if item.sample < request.samples]
-    if len(results) < request.samples:
+        results = [item for item in store.results(store.run_id(request.run)) if item.sample in wanted]
+    if len(results) < len(wanted):
         raise StoreError(
-            f"{request.folder / 'store.sqlite'} has {len(results)} of the {request.samples} networks: it was changed "
+            f"{request.folder / 'store.sqlite'} has {len(results)} of the {len(wanted)} networks: it was changed "
             "during the run; run the same command again"
         )
     return _conclude(request, summary, results)
 
 
 def _conclude(request: Request, summary: Summary, results: Sequence[Result]) -> CalibrationResult:
-    draw = POPULATIONS[request.population].draw
-    records = [from_result(result) for result in results if result.status == "ok"]
+    records, probes = stored_networks(results)
     failures = tuple(
-        Failure(result.sample, describe(draw(request.seed, result.sample, request.limits)), result.error)
+        Failure(result.sample, _description(request, result.sample), result.error)
         for result in results
         if result.status == "failed"
     )
     if len(records) < MIN_OBSERVATIONS:
         cause = f"; the first failure is: {failures[0].error}" if failures else ""
         raise InfrastructureError(f"only {len(records)} of {request.samples} networks could be measured{cause}")
-    analysis = analyse(records, request.identity, request.seed, request.code)
+    analysis = analyse(records, request.identity, request.seed, request.code, probes)
     result = _result(request, summary, records, failures, analysis, outputs_of(results))
     write_text(request.folder / "calibration.toml", write_calibration(analysis.calibration))
     write_text(request.folder / "result.json", json.dumps(result.to_json(), allow_nan=False) + "\n")
     return result
+
+
+def stored_networks(results: Iterable[Result]) -> tuple[list[Record], list[MeasuredNetwork]]:
+    """Samples and probes among results of a calibration. Raises StoreError for what is neither."""
+    done = [result for result in results if result.status == "ok"]
+    records = [from_result(result) for result in done if result.sample < FIRST_PROBE]
+    return records, [network_of(result) for result in done if result.sample >= FIRST_PROBE and result.record]
+
+
+def _description(request: Request, index: int) -> str:
+    if index >= FIRST_PROBE:
+        return f"probe {index - FIRST_PROBE}"
+    return describe(POPULATIONS[request.population].draw(request.seed, index, request.limits))
 
 
 def _result(
@@ -194,7 +225,7 @@ def _result(
 ) -> CalibrationResult:
     latency, memory = analysis.latency, analysis.calibration.memory
     mac_only, per_operator = fits_of(analysis)
-    tight = [record.measurement.memory.arena_planned == record.lower_bound for record in records]
+    tight = [record.measurement.memory.arena_planned == record.network.lower_bound for record in records]
     return CalibrationResult(
         identity=request.identity,
         unit=latency.latency.unit,

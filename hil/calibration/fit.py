@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,25 +15,36 @@ from scipy.optimize import nnls
 
 from hil.calibration.result import Metrics, PathError
 from hil.errors import UsageError
-from munas.cost.calibration import Latency
+from munas.cost.calibration import Latency, Prediction
+from munas.cost.certainty import Certainty, whitening_of
 from munas.cost.kernels import KernelVariant, Work
-from munas.cost.variants import loop_counts, loop_names, same_cost
+from munas.cost.variants import cost_leader, loop_counts, loop_names, same_cost
 
 Array = NDArray[np.float64]
 
 FOLDS = 10
 LEVEL = 0.95  # of the prediction interval
 MIN_OBSERVATIONS = 20
+MIN_SPREAD = 1e-4  # of a kernel whose time is explained to the last instruction
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """One measured network: `times` and `works` are parallel, one entry an executed step; `total` is one inference."""
+    """One measured network: `times` and `works` are parallel, one entry an executed step; `total` is one inference.
+
+    `timed` is the inference on the input whose layers were timed, where that is known: time varies with the data.
+    """
 
     index: int
     works: tuple[Work, ...]
     times: tuple[float, ...]
     total: float
+    timed: float | None = None
+
+    @property
+    def rest(self) -> float:
+        """What the inference took beside its layers."""
+        return (self.total if self.timed is None else self.timed) - sum(self.times)
 
     @property
     def macs(self) -> int:
@@ -55,7 +66,10 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class LatencyFit:
-    """`latency` is fitted on everything; `held` is parallel to the observations; metrics are of `held`."""
+    """`latency` is fitted on everything; `held` is parallel to the networks, `held_probes` to the probes.
+
+    Metrics and `coverage` (part of the intervals that hold what was measured) are of the networks' `held`.
+    """
 
     latency: Latency
     held: tuple[Held, ...]
@@ -63,38 +77,55 @@ class LatencyFit:
     per_operator: Metrics
     coverage: float
     folds: int
+    held_probes: tuple[Held, ...] = ()
 
 
-def fit_latency(observations: Sequence[Observation], unit: str, seed: int, folds: int = FOLDS) -> LatencyFit:
-    """Fit and cross-validate. Raises UsageError for fewer than 20 observations."""
+def fit_latency(
+    observations: Sequence[Observation],
+    unit: str,
+    seed: int,
+    folds: int = FOLDS,
+    probes: Sequence[Observation] = (),
+) -> LatencyFit:
+    """Fit on networks and probes and cross-validate. Raises UsageError for fewer than 20 networks.
+
+    The interval holds a network with probability `LEVEL` if it is drawn as the networks or as the probes are, whichever
+    takes the wider one: split conformal prediction with scores in units of the expected error (munas.cost.certainty).
+    """
     if len(observations) < MIN_OBSERVATIONS:
         raise UsageError(
             f"{len(observations)} networks measured, but a fit needs {MIN_OBSERVATIONS}: calibrate with more samples"
         )
-    table = _Table(observations)
-    fold_of = np.array(folds_of(len(observations), seed, folds))
-    mac, operator = np.empty(len(observations)), np.empty(len(observations))
-    layers: list[tuple[float, ...]] = [()] * len(observations)
-    for fold in range(folds):
-        model = table.fit(fold_of != fold, unit)
-        for position in np.flatnonzero(fold_of == fold).tolist():
-            prediction = model.predict(observations[position].works)
-            mac[position] = model.mac_only(observations[position].macs)
-            operator[position], layers[position] = prediction.latency, prediction.layers
-    residuals = table.totals / operator - 1.0
-    bounds = np.array([_interval(residuals[fold_of != fold]) for fold in range(folds)])
-    low, high = operator * (1 + bounds[fold_of, 0]), operator * (1 + bounds[fold_of, 1])
+    count, both = len(observations), [*observations, *probes]
+    table = _Table(both, count)
+    fold_of = np.array(folds_of(count, seed, folds) + folds_of(len(probes), seed, folds))
+    models = [table.fit(fold_of != fold, unit) for fold in range(folds)]
+    guesses = [models[fold].predict(item.works) for fold, item in zip(fold_of.tolist(), both, strict=True)]
+    spreads = _spreads(both, [models[fold] for fold in fold_of.tolist()], guesses, count)
+    frame_spread = _frame_spread(both, models, fold_of, count)
+    models = [_with_spreads(model, spreads, frame_spread) for model in models]
+    guesses = [models[fold].predict(item.works) for fold, item in zip(fold_of.tolist(), both, strict=True)]
+    expected = np.array([guess.error for guess in guesses])
+    operator = np.array([guess.latency for guess in guesses])
+    scores = (table.totals - operator) / np.maximum(expected, np.finfo(float).tiny)
+    bounds = np.array([_interval(scores[fold_of != fold], (fold_of != fold)[:count].sum()) for fold in range(folds)])
+    low, high = operator + bounds[fold_of, 0] * expected, operator + bounds[fold_of, 1] * expected
+    mac = [models[fold].mac_only(item.macs) for fold, item in zip(fold_of.tolist(), both, strict=True)]
     held = tuple(
-        Held(int(fold_of[i]), float(mac[i]), float(operator[i]), float(low[i]), float(high[i]), layers[i])
-        for i in range(len(observations))
+        Held(int(fold_of[i]), mac[i], guesses[i].latency, float(low[i]), float(high[i]), guesses[i].layers)
+        for i in range(len(both))
     )
+    everything = _with_spreads(table.fit(np.ones(len(both), dtype=np.bool_), unit), spreads, frame_spread)
+    bottom, top = _interval(scores, count)
+    totals = table.totals[:count]
     return LatencyFit(
-        latency=fit_once(observations, unit, _interval(residuals)),
-        held=held,
-        mac_only=metrics(table.totals, mac),
-        per_operator=metrics(table.totals, operator),
-        coverage=float(np.mean((low <= table.totals) & (table.totals <= high))),
+        latency=replace(everything, low=bottom, high=top),
+        held=held[:count],
+        mac_only=metrics(totals, np.array(mac[:count])),
+        per_operator=metrics(totals, operator[:count]),
+        coverage=float(np.mean((low[:count] <= totals) & (totals <= high[:count]))),
         folds=folds,
+        held_probes=held[count:],
     )
 
 
@@ -104,9 +135,48 @@ def folds_of(count: int, seed: int, folds: int = FOLDS) -> list[int]:
     return order
 
 
-def fit_once(observations: Sequence[Observation], unit: str, interval: tuple[float, float] = (0.0, 0.0)) -> Latency:
-    """Both fits on all `observations`, without validation."""
-    return _Table(observations).fit(np.ones(len(observations), dtype=np.bool_), unit, interval)
+def fit_once(observations: Sequence[Observation], unit: str) -> Latency:
+    """Both fits on all `observations`, without validation: the interval is empty."""
+    return _Table(observations, len(observations)).fit(np.ones(len(observations), dtype=np.bool_), unit)
+
+
+def _spreads(
+    observations: Sequence[Observation], models: Sequence[Latency], guesses: Sequence[Prediction], networks: int
+) -> dict[KernelVariant, float]:
+    """Relative error (root mean square) of each kernel's layers by models that did not see them, leverage divided out.
+
+    The larger of that of the first `networks` observations and that of the others, the probes. The models' own spread
+    is 1. `models` and `guesses` are parallel to `observations`.
+    """
+    found: dict[tuple[KernelVariant, bool], list[float]] = {}
+    for index, (item, model, guess) in enumerate(zip(observations, models, guesses, strict=True)):
+        for work, time, layer in zip(item.works, item.times, guess.layers, strict=True):
+            leader = cost_leader(work.path)
+            if leader in model.certainty:
+                expected = model.certainty[leader].error(loop_counts(work), layer)
+                found.setdefault((leader, index < networks), []).append((time - layer) / max(expected, 1.0))
+    spreads: dict[KernelVariant, float] = {}
+    for (leader, _), errors in found.items():
+        spread = float(np.sqrt(np.mean(np.square(errors))))
+        spreads[leader] = max(spreads.get(leader, MIN_SPREAD), spread)
+    return spreads
+
+
+def _frame_spread(
+    observations: Sequence[Observation], models: Sequence[Latency], fold_of: NDArray[np.int64], networks: int
+) -> float:
+    """Error (root mean square, of the whole) in what an inference takes beside its layers, as `_spreads` has it."""
+    errors = []
+    for item, fold in zip(observations, fold_of.tolist(), strict=True):
+        frame = models[fold].fixed + models[fold].per_step * len(item.times)
+        errors.append((item.rest - frame) / item.total)
+    parts = [np.square(part) for part in (errors[:networks], errors[networks:]) if part]
+    return float(max(np.sqrt(np.mean(part)) for part in parts))
+
+
+def _with_spreads(model: Latency, spreads: Mapping[KernelVariant, float], frame_spread: float) -> Latency:
+    certainty = {leader: replace(known, spread=spreads.get(leader, 1.0)) for leader, known in model.certainty.items()}
+    return replace(model, certainty=certainty, frame_spread=frame_spread)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,13 +189,14 @@ class _Rows:
 
 
 class _Table:
-    """The observations as arrays, so that every fold only has to select rows."""
+    """The observations as arrays, so that every fold only has to select rows; the first `networks` are no probes."""
 
-    def __init__(self, observations: Sequence[Observation]) -> None:
+    def __init__(self, observations: Sequence[Observation], networks: int) -> None:
         self.totals: Array = np.array([item.total for item in observations], dtype=np.float64)
+        self._is_network = np.arange(len(observations)) < networks
         self._macs = np.array([[item.macs, 1.0] for item in observations])
         self._frames = np.array([[1.0, len(item.times)] for item in observations])
-        self._rests = np.array([item.total - sum(item.times) for item in observations])
+        self._rests = np.array([item.rest for item in observations])
         found: dict[frozenset[KernelVariant], list[tuple[int, Work, float]]] = {}
         for owner, observation in enumerate(observations):
             for work, time in zip(observation.works, observation.times, strict=True):
@@ -133,23 +204,27 @@ class _Table:
         self._families = {
             related: _Rows(
                 np.array([loop_counts(work) for _, work, _ in rows], dtype=np.float64),
-                np.array([time for _, _, time in rows], dtype=np.float64),
+                np.maximum(np.array([time for _, _, time in rows], dtype=np.float64), 1.0),
                 np.array([owner for owner, _, _ in rows]),
             )
             for related, rows in found.items()
         }
 
-    def fit(self, chosen: NDArray[np.bool_], unit: str, interval: tuple[float, float] = (0.0, 0.0)) -> Latency:
-        """Both fits on the chosen observations."""
-        slope, intercept = relative_nnls(self._macs[chosen], self.totals[chosen])
+    def fit(self, chosen: NDArray[np.bool_], unit: str) -> Latency:
+        """Both fits on the chosen observations, that of MACs on networks alone; spreads are 1, the interval empty."""
+        counted = chosen & self._is_network
+        slope, intercept = relative_nnls(self._macs[counted], self.totals[counted])
         fixed, per_step = self._fit_frame(chosen)
         paths: dict[KernelVariant, tuple[float, ...]] = {}
+        certainty: dict[KernelVariant, Certainty] = {}
         for related, rows in self._families.items():
             mine = chosen[rows.owners]
             if mine.any():
                 costs = relative_nnls(rows.counts[mine], rows.times[mine])
                 paths |= dict.fromkeys(related, tuple(map(float, costs)))
-        return Latency(unit, float(slope), float(intercept), fixed, per_step, paths, LEVEL, *interval)
+                shares = rows.counts[mine] / rows.times[mine, None]
+                certainty[cost_leader(min(related))] = Certainty(1.0, whitening_of(shares))
+        return Latency(unit, float(slope), float(intercept), fixed, per_step, paths, LEVEL, 0.0, 0.0, 0.0, certainty)
 
     def _fit_frame(self, chosen: NDArray[np.bool_]) -> tuple[float, float]:
         """What one inference takes beside its layers: a fixed part and a part for each step; least relative squares.
@@ -185,9 +260,15 @@ def relative_nnls(counts: Array, times: Array) -> Array:
     return result
 
 
-def _interval(residuals: Array) -> tuple[float, float]:
-    """Relative bounds that hold a new network's residual with probability LEVEL (split conformal, two-sided)."""
-    ordered = np.sort(residuals)
+def _interval(scores: Array, networks: int) -> tuple[float, float]:
+    """Bounds that hold a new score with probability LEVEL, whether of the first `networks` or of the others."""
+    bounds = [_quantiles(part) for part in (scores[:networks], scores[networks:]) if len(part)]
+    return min(low for low, _ in bounds), max(high for _, high in bounds)
+
+
+def _quantiles(scores: Array) -> tuple[float, float]:
+    """Bounds that hold a new score with probability LEVEL (split conformal, two-sided)."""
+    ordered = np.sort(scores)
     tail = (1 - LEVEL) / 2
     below = max(0, math.floor((len(ordered) + 1) * tail) - 1)
     above = min(len(ordered) - 1, math.ceil((len(ordered) + 1) * (1 - tail)) - 1)

@@ -1,4 +1,4 @@
-"""One measured sample: what the store keeps of it, and its JSON."""
+"""One measured sample or probe: what the store keeps of it, and its JSON."""
 
 from __future__ import annotations
 
@@ -21,13 +21,12 @@ _WORK_FIELDS = tuple(item.name for item in fields(Work))
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
-    """A sample with its measurement. `works` is parallel to the measurement's layers. Planned figures in bytes.
+class MeasuredNetwork:
+    """What was measured of a network. `works` is parallel to the measurement's layers. Planned figures in bytes.
 
     `functions` is the code that was linked: bytes of flash by name.
     """
 
-    sample: Sample
     measurement: Measurement
     works: tuple[Work, ...]
     lower_bound: int
@@ -35,20 +34,55 @@ class Record:
     tables: int
     functions: Mapping[str, int]
 
+    def observation(self, index: int) -> Observation:
+        """For the latency fit."""
+        times = tuple(layer.median for layer in self.measurement.layers)
+        latency = self.measurement.latency
+        return Observation(index, self.works, times, latency.median, float(latency.samples[0]))
+
+    def image(self, constants: int) -> Image:
+        """For the memory fit; `constants` are bytes of flash as predicted."""
+        return Image(frozenset(work.path for work in self.works), constants, self.measurement.memory, self.functions)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A sample with its measurement."""
+
+    sample: Sample
+    network: MeasuredNetwork
+
+    @property
+    def measurement(self) -> Measurement:
+        """The network's."""
+        return self.network.measurement
+
+    @property
+    def works(self) -> tuple[Work, ...]:
+        """The network's."""
+        return self.network.works
+
     @property
     def observation(self) -> Observation:
         """For the latency fit."""
-        times = tuple(layer.median for layer in self.measurement.layers)
-        return Observation(self.sample.index, self.works, times, self.measurement.latency.median)
+        return self.network.observation(self.sample.index)
 
     def image(self, predicted: Forecast) -> Image:
         """For the memory fit; its constants are predicted from the architecture, not read from the plan."""
-        paths = frozenset(work.path for work in predicted.works)
-        return Image(paths, predicted.constants, self.measurement.memory, self.functions)
+        return self.network.image(predicted.constants)
 
 
-def to_result(sample: Sample, measurement: Measurement, plan: Deployment, functions: Mapping[str, int]) -> Result:
-    """What the store keeps of a sample that ran. A network whose outputs differ from the reference has failed."""
+def to_result(
+    index: int,
+    network: Mapping[str, Any],
+    measurement: Measurement,
+    plan: Deployment,
+    functions: Mapping[str, int],
+) -> Result:
+    """What the store keeps of a network that ran: `network` is its sample, or which probe it is.
+
+    A network whose outputs differ from the reference has failed.
+    """
     outputs = measurement.outputs
     record = {
         "measurement": measurement.to_json(),
@@ -60,9 +94,9 @@ def to_result(sample: Sample, measurement: Measurement, plan: Deployment, functi
     }
     error = f"{outputs.mismatched} of {outputs.checked} outputs differ from the reference kernels"
     return Result(
-        sample.index,
+        index,
         "failed" if outputs.mismatched else "ok",
-        sample.to_json(),
+        network,
         measurement.sha256,
         error if outputs.mismatched else "",
         record,
@@ -70,7 +104,16 @@ def to_result(sample: Sample, measurement: Measurement, plan: Deployment, functi
 
 
 def from_result(result: Result) -> Record:
-    """Inverse of `to_result`. Raises StoreError when the stored record is not one."""
+    """The sample of a result of `to_result`. Raises StoreError when the stored record is not one."""
+    network = network_of(result)
+    try:
+        return Record(sample_from_json(result.architecture), network)
+    except FOREIGN as error:
+        raise _not_one(result, error) from error
+
+
+def network_of(result: Result) -> MeasuredNetwork:
+    """What was measured, of a result of `to_result`. Raises StoreError when the stored record is not one."""
     try:
         document: Mapping[str, Any] = result.record
         measurement = measurement_from_json(document["measurement"])
@@ -79,20 +122,14 @@ def from_result(result: Result) -> Record:
             raise ValueError("a time is not positive")
         if len(works) != len(measurement.layers):
             raise ValueError(f"{len(works)} works for {len(measurement.layers)} layers")
-        return Record(
-            sample_from_json(result.architecture),
-            measurement,
-            works,
-            int(document["lower_bound"]),
-            int(document["weights"]),
-            int(document["tables"]),
-            {str(name): int(size) for name, size in document["functions"].items()},
-        )
+        functions = {str(name): int(size) for name, size in document["functions"].items()}
+        bound, weights, tables = (int(document[name]) for name in ("lower_bound", "weights", "tables"))
+        return MeasuredNetwork(measurement, works, bound, weights, tables, functions)
     except FOREIGN as error:
-        raise _foreign(result, error) from error
+        raise _not_one(result, error) from error
 
 
-def _foreign(result: Result, error: Exception) -> StoreError:
+def _not_one(result: Result, error: Exception) -> StoreError:
     return StoreError(
         f"sample {result.sample} in the store is not a measurement: {type(error).__name__}: {error};"
         " use another run folder"
@@ -108,7 +145,7 @@ def outputs_of(results: Iterable[Result]) -> Outputs:
             checked += outputs.get("checked", 0)
             mismatched += outputs.get("mismatched", 0)
         except (TypeError, AttributeError) as error:
-            raise _foreign(result, error) from error
+            raise _not_one(result, error) from error
     return Outputs(checked, mismatched)
 
 

@@ -183,14 +183,15 @@ def _zero_points(before: Quantization, after: Quantization) -> Fields:
 
 
 def _mean(node: Node, pixels: int, channels: int) -> Lowered:
-    work = kernels.mean((1, pixels, channels))
     before, after = node.tensors[0].quant, node.result.quant
+    ratio = quantise.mean_multiplier(before, after, pixels)
+    work = kernels.mean((1, pixels, channels), shift=ratio.shift)
     fields: Fields = {
         "input": source(node),
         "output": Arena(node.output),
         "pixels": pixels,
         "channels": channels,
-        **multiplier("", quantise.mean_multiplier(before, after, pixels)),
+        **multiplier("", ratio),
         **_zero_points(before, after),
     }
     return Lowered(layer_of(work, fields), work)

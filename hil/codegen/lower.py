@@ -287,8 +287,8 @@ def _add(model: Model, node: Node) -> Lowered:
 
 def _softmax(model: Model, node: Node) -> Lowered:
     height, width, columns = node.sizes[0]
-    work = kernels.softmax(height * width, columns)
     parameters = quantise.softmax_parameters(node.tensors[0].quant, cast(SoftmaxParams, node.params).beta)
+    work = kernels.softmax(height * width, columns, -parameters.diff_min)
     fields: dict[str, Value] = {
         "input": source(node),
         "output": Arena(node.output),
@@ -303,14 +303,16 @@ def _softmax(model: Model, node: Node) -> Lowered:
 def _requantize(model: Model, node: Node) -> Lowered:
     relu = node.op.kind in (OpKind.RELU, OpKind.RELU6)
     activation = Activation(node.op.kind) if relu else Activation.NONE
-    work = kernels.elementwise(KernelVariant.RELU if relu else KernelVariant.REQUANTIZE, prod(node.out_size))
     pick: Callable[[Quantization, Quantization], quantise.Multiplier]
     pick = quantise.relu_multiplier if relu else quantise.ratio_multiplier
+    ratio = pick(node.tensors[0].quant, node.result.quant)
+    variant = KernelVariant.RELU if relu else KernelVariant.REQUANTIZE
+    work = kernels.elementwise(variant, prod(node.out_size), shift=ratio.shift)
     fields: dict[str, Value] = {
         "input": source(node),
         "output": Arena(node.output),
         "count": work.outputs,
-        **multiplier("", pick(node.tensors[0].quant, node.result.quant)),
+        **multiplier("", ratio),
         "input_zero_point": node.tensors[0].quant.zero_point,
         **quantised(node, activation),
     }

@@ -69,7 +69,8 @@ def lower_concat(model: Model, node: Node) -> Lowered:
     runs = prod(node.result.shape[:axis])
     rows = zip(node.inputs, node.offsets, node.tensors, strict=True)
     parts = tuple((Arena(storage, offset), tensor.elements // runs) for storage, offset, tensor in rows)
-    work = kernels.move(KernelVariant.CONCAT, node.result.elements, node.result.elements, runs * len(parts))
+    elements = node.result.elements
+    work = kernels.move(KernelVariant.CONCAT, elements, elements, [(runs, size) for _, size in parts])
     fields: Fields = {
         "parts": ConstantOf("parts"),
         "output": Arena(node.output),
@@ -99,7 +100,7 @@ def lower_pad(model: Model, node: Node) -> Lowered:
     limit = kernels.MAX_EXTENT
     sizes = tuple(bounded("size", axis.size, limit) for axis in axes)
     totals = tuple(bounded("padded size", axis.total, limit) for axis in axes)
-    work = kernels.move(KernelVariant.PAD, prod(sizes), prod(totals), sizes[0] * sizes[1])
+    work = kernels.move(KernelVariant.PAD, prod(sizes), prod(totals), [(sizes[0] * sizes[1], sizes[2])])
     fields: Fields = {
         "input": source(node),
         "output": Arena(node.output),

@@ -14,13 +14,12 @@ from hil.boards.sizes import KIB, typed_size_bytes
 from hil.cache import cache_dir
 from hil.calibration.calibrate import calibration_for
 from hil.calibration.forecast import RESERVES
-from hil.calibration.record import Record
 from hil.errors import ToolMissing, UsageError
 from hil.measure.measurement import Identity
 from hil.search.bounds import BoundOptions, Limits, limits_of
 from hil.search.errors import mapped
 from hil.search.options import SearchOptions
-from hil.search.recalibrate import records_beside
+from hil.search.recalibrate import NOTHING, Base, records_beside
 from hil.search.request import UNLIMITED, ExportOptions, Request
 from hil.search.training import TrainingRequest, training_setup
 from hil.timers import TIMERS
@@ -151,7 +150,7 @@ def request_of(
         seconds=None if options.minutes is None else 60 * options.minutes,
         setup_s=0.0 if began is None else time.monotonic() - began,
         preset=options.preset,
-        base=tuple(base),
+        base=base,
         code=code() if options.recalibrate else None,
         command=command,
     )
@@ -208,9 +207,9 @@ def _refuse_unreachable(options: SearchOptions, board: Board, limits: Limits, as
             raise UsageError(f"{what}: {reason}; raise that bound, or take another data set or board")
 
 
-def _base(options: SearchOptions, calibration: Calibration | None, path: Path, identity: Identity) -> list[Record]:
+def _base(options: SearchOptions, calibration: Calibration | None, path: Path, identity: Identity) -> Base:
     if not options.recalibrate:
-        return []
+        return NOTHING
     if calibration is None:
         raise UsageError(f"--recalibrate adds to a calibration, and there is none at {path}; run calibrate first")
     return records_beside(path, identity)

@@ -11,10 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from hil.calibration.calibrate import stored_networks
 from hil.calibration.fit import Observation, fit_latency
 from hil.calibration.fit_memory import Image, fit_memory
 from hil.calibration.forecast import forecast
-from hil.calibration.record import Record, from_result
+from hil.calibration.record import MeasuredNetwork, Record
 from hil.errors import UsageError
 from hil.jobs.store import Store
 from hil.measure.measurement import Identity, Measurement
@@ -49,7 +50,18 @@ class Verified:
         return Image(frozenset(work.path for work in works), constants, self.measurement.memory, self.functions)
 
 
-def records_beside(calibration: Path, identity: Identity) -> list[Record]:
+@dataclass(frozen=True, slots=True)
+class Base:
+    """What a calibration was fitted on: samples of the search space, and probes of the kernels."""
+
+    records: Sequence[Record]
+    probes: Sequence[MeasuredNetwork]
+
+
+NOTHING = Base((), ())
+
+
+def records_beside(calibration: Path, identity: Identity) -> Base:
     """The measurements that the calibration at `calibration` was fitted on. Raises UsageError, StoreError."""
     path = calibration.parent / STORE_FILE
     if not path.is_file():
@@ -62,35 +74,39 @@ def records_beside(calibration: Path, identity: Identity) -> list[Record]:
             number for number, run in store.runs().items()
             if run.kind == "calibrate" and dict(run.identity) == asdict(identity)
         ]  # fmt: skip
-        records = [from_result(item) for number in runs for item in store.results(number) if item.status == "ok"]
+        records, probes = stored_networks(item for number in runs for item in store.results(number))
     if not records:
         raise UsageError(f"{path} has no measurements of the identity that {calibration} has; calibrate again")
-    return records
+    return Base(records, probes)
 
 
 def recalibrated(
-    records: Sequence[Record],
+    base: Base,
     verified: Sequence[Verified],
     shape: tuple[Shape, int],
     identity: Identity,
     seed: int,
     code: KernelCode | None = None,
 ) -> Calibration:
-    """The calibration of `records` and `verified` networks, whose input shape and number of classes are `shape`.
+    """The calibration of `base` and `verified` networks, whose input shape and number of classes are `shape`.
 
     Raises UsageError for too few records.
     """
+    records = base.records
     unit = records[0].measurement.latency.unit
     old = [record.observation for record in records]
+    probes = [network.observation(index) for index, network in enumerate(base.probes)]
     first = max((item.index for item in old), default=-1) + 1
     new = [item.observation(first + offset) for offset, item in enumerate(verified)]
-    fit = fit_latency([*old, *new], unit, seed)
+    fit = fit_latency([*old, *new], unit, seed, probes=probes)
     latency = fit.latency
-    held = fit.held[len(old) :]
-    residuals = [item.total / seen.per_operator - 1.0 for item, seen in zip(new, held, strict=True)]
-    # Also around what is predicted from now on, by the fit on everything.
-    residuals += [item.total / latency.predict(item.works).latency - 1.0 for item in new]
-    latency = replace(latency, low=min([latency.low, *residuals]), high=max([latency.high, *residuals]))
+    scores = []
+    for item, seen in zip(new, fit.held[len(old) :], strict=True):
+        now = latency.predict(item.works)
+        # Also around what is predicted from now on, by the fit on everything.
+        scores += [(item.total - guess) / now.error for guess in (seen.per_operator, now.latency)]
+    latency = replace(latency, low=min([latency.low, *scores]), high=max([latency.high, *scores]))
     images = [record.image(forecast(record.sample, identity.runtime)) for record in records]
+    images += [network.image(network.weights + network.tables) for network in base.probes]
     images += [item.image(*shape) for item in verified]
     return Calibration(asdict(identity), len(old) + len(new), seed, latency, fit_memory(images, code))

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from hil.boards.board import Board
-from hil.calibration.record import Record
 from hil.measure.measurement import Identity
 from hil.search.bounds import Limits
+from hil.search.recalibrate import NOTHING, Base
 from hil.search.training import TrainingSetup
 from munas.cost.calibration import Calibration, KernelCode, write_calibration
 from munas.cost.resources import Assessor
@@ -49,7 +49,7 @@ class Request:
     seconds: float | None = None
     setup_s: float = 0.0
     preset: str | None = None
-    base: tuple[Record, ...] = ()
+    base: Base = NOTHING
     code: KernelCode | None = None
     command: str = ""
 

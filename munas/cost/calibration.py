@@ -7,6 +7,7 @@ compares that with their own.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import mul
@@ -15,11 +16,12 @@ from typing import Any
 
 import tomli_w
 
+from munas.cost.certainty import Certainty, Matrix
 from munas.cost.kernels import KernelVariant, Work
-from munas.cost.variants import loop_counts, loop_names
+from munas.cost.variants import cost_leader, loop_counts, loop_names
 from munas.files import FileError, read_toml
 
-FORMAT = 1
+FORMAT = 2  # 1 had one relative interval for all networks
 MAX_FILE_BYTES = 1 << 20
 
 KernelCode = Mapping[KernelVariant, Mapping[str, int]]
@@ -34,14 +36,16 @@ class CalibrationError(ValueError):
 class Prediction:
     """Time of one inference in the calibration's unit, with the interval that holds it at the calibration's level.
 
-    `layers` has one time for each work; `uncalibrated` names the paths whose cost had to be guessed from their MACs and
-    elements because no calibration network used them (the interval does not cover that guess).
+    `layers` has one time for each work; `error` is the error to be expected, of which the interval is a multiple.
+    `uncalibrated` names the paths whose cost had to be guessed from their MACs and elements because no calibration
+    network used them (the interval does not cover that guess).
     """
 
     latency: float
     low: float
     high: float
     layers: tuple[float, ...]
+    error: float = 0.0
     uncalibrated: tuple[KernelVariant, ...] = ()
 
 
@@ -49,8 +53,9 @@ class Prediction:
 class Latency:
     """Costs in `unit`. `paths` has one coefficient per name of `munas.cost.variants.loop_names`.
 
-    A network takes `fixed` + `per_step` * steps + the sum over its layers. The interval is relative: measured time is
-    within [1 + low, 1 + high] times the prediction for a part `level` of networks.
+    A network takes `fixed` + `per_step` * steps + the sum over its layers. Measured time is within
+    [prediction + low * error, prediction + high * error] for a part `level` of networks. The error to be expected is
+    the root of a sum of squares: one term a kernel, whose layers err alike, and `frame_spread` times the whole.
     """
 
     unit: str
@@ -62,13 +67,26 @@ class Latency:
     level: float
     low: float
     high: float
+    frame_spread: float
+    certainty: Mapping[KernelVariant, Certainty]
 
     def predict(self, works: Sequence[Work]) -> Prediction:
         """Time of the network that executes `works`."""
-        layers = tuple(map(self.layer, works))
+        layers, errors = [], dict[KernelVariant, float]()
+        for work in works:
+            counts = loop_counts(work)
+            coefficients = self.paths.get(work.path)
+            if coefficients is None:
+                layers.append(self.layer(work))
+                continue
+            layers.append(float(sum(map(mul, coefficients, counts))))
+            leader = cost_leader(work.path)
+            errors[leader] = errors.get(leader, 0.0) + self.certainty[leader].error(counts, layers[-1])
         total = max(0.0, self.fixed + self.per_step * len(works) + sum(layers))
+        error = math.hypot(self.frame_spread * total, *errors.values())
         unknown = tuple(dict.fromkeys(work.path for work in works if work.path not in self.paths))
-        return Prediction(total, total * (1 + self.low), total * (1 + self.high), layers, unknown)
+        low, high = max(0.0, total + self.low * error), total + self.high * error
+        return Prediction(total, low, high, tuple(layers), error, unknown)
 
     def layer(self, work: Work) -> float:
         """Time of one layer."""
@@ -150,8 +168,17 @@ def write_calibration(calibration: Calibration) -> str:
             "fixed": latency.fixed,
             "per_step": latency.per_step,
             "mac_only": {"slope": latency.mac_slope, "intercept": latency.mac_intercept},
-            "interval": {"level": latency.level, "low": latency.low, "high": latency.high},
+            "interval": {
+                "level": latency.level,
+                "low": latency.low,
+                "high": latency.high,
+                "frame_spread": latency.frame_spread,
+            },
             "paths": paths,
+            "certainty": {
+                variant.value: {"spread": known.spread, "whitening": known.whitening}
+                for variant, known in sorted(latency.certainty.items())
+            },
         },
         "memory": {
             "flash_base": memory.flash_base,
@@ -226,6 +253,18 @@ class _Reader:
             raise CalibrationError(f"{self._path(key)} = {value!r} is not a string")
         return value
 
+    def matrix(self, key: str, size: int) -> Matrix:
+        """A square matrix of numbers."""
+        value = self._take(key)
+        if not isinstance(value, list) or len(value) != size or any(not isinstance(row, list) for row in value):
+            raise CalibrationError(f"{self._path(key)} is not {size} lists of {size} numbers")
+        rows = []
+        for row in value:
+            reader = _Reader(dict(enumerate(row)), self._path(key))
+            rows.append(tuple(reader.number(column) for column in range(size)))  # type: ignore[arg-type]
+            reader.finish()
+        return tuple(rows)
+
     def mapping(self, key: str) -> dict[str, Any]:
         value = self._take(key)
         if not isinstance(value, dict):
@@ -266,6 +305,7 @@ def _latency(table: _Reader) -> Latency:
         costs = _Reader(value, f"{name}.{path}")
         paths[path] = tuple(costs.number(loop, 0.0) for loop in loop_names(path))
         costs.finish()
+    certainty = _certainty(table, paths)
     latency = Latency(
         unit=table.text("unit"),
         mac_slope=mac_only.number("slope", 0.0),
@@ -274,14 +314,31 @@ def _latency(table: _Reader) -> Latency:
         per_step=table.number("per_step"),
         paths=paths,
         level=interval.number("level", 0.0, 1.0),
-        low=interval.number("low", -1.0, 1e3),
-        high=interval.number("high", -1.0, 1e3),
+        low=interval.number("low"),
+        high=interval.number("high"),
+        frame_spread=interval.number("frame_spread", 0.0),
+        certainty=certainty,
     )
     for reader in (mac_only, interval, table):
         reader.finish()
     if latency.low > latency.high:
         raise CalibrationError(f"latency.interval.low = {latency.low} is above high = {latency.high}")
     return latency
+
+
+def _certainty(table: _Reader, paths: Mapping[KernelVariant, Any]) -> dict[KernelVariant, Certainty]:
+    """One for each variant that others cost as, of those in `paths`, and no more."""
+    by_path, name = table.path_table("certainty")
+    leaders = {cost_leader(path) for path in paths}
+    if set(by_path) != leaders:
+        differing = min(item.value for item in leaders ^ set(by_path))
+        raise CalibrationError(f"{name}.{differing} is missing, or not one of {name}")
+    certainty = {}
+    for path, value in by_path.items():
+        known = _Reader(value, f"{name}.{path}")
+        certainty[path] = Certainty(known.number("spread", 0.0), known.matrix("whitening", len(loop_names(path))))
+        known.finish()
+    return certainty
 
 
 def _memory(table: _Reader) -> MemoryModel:

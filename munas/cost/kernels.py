@@ -148,6 +148,12 @@ def _positions(in_shape: Shape, out_shape: Shape, window: Window) -> int:
     return _total(rows) * _total(columns)
 
 
+def _rows_inside(in_shape: Shape, out_shape: Shape, window: Window) -> int:
+    """Rows of the window that fall on the input, summed over all output rows."""
+    top, spread = window.padding[0], window.spread[0]
+    return _total(_clips(in_shape[0], out_shape[0], window.kernel[0], window.stride[0], top, spread))
+
+
 def conv_variant(window: Window, channels: int = 1) -> KernelVariant:
     """The path of a convolution (all input channels, of which there are `channels`, to all output channels)."""
     if window.size * channels > PACKED_COLUMNS:
@@ -343,7 +349,7 @@ def pool(in_shape: Shape, out_shape: Shape, window: Window, kind: str) -> Work:
         blocks=pixels * (quads + rest),
         vector_loops=inside * quads,
         scalar_loops=inside * rest,
-        setup_loops=pixels * (quads + rest) * window.kernel[0],
+        setup_loops=_rows_inside(in_shape, out_shape, window) * out_shape[1] * (quads + rest),
     )
 
 
@@ -409,21 +415,28 @@ def _add_runs(first: tuple[int, int, int], second: tuple[int, int, int], output:
     return runs
 
 
-def elementwise(path: KernelVariant, elements: int) -> Work:
-    """Work of RELU and REQUANTIZE."""
-    return Work(path, macs=0, outputs=elements, inputs=elements, scalar_loops=elements)
+def elementwise(path: KernelVariant, elements: int, *, shift: int = 0) -> Work:
+    """Work of RELU and REQUANTIZE by a multiplier of this shift: what is shifted to the right is rounded once more."""
+    rounded = elements if shift <= 0 else 0
+    return Work(path, macs=0, outputs=elements, inputs=elements, vector_loops=rounded, scalar_loops=elements)
 
 
-def softmax(rows: int, columns: int) -> Work:
-    """Work of a softmax over the last of (rows, columns)."""
+def softmax(rows: int, columns: int, reach: int = 255) -> Work:
+    """Work of a softmax over the last of (rows, columns).
+
+    Exponentials are computed where a logit is at most `reach` steps below the largest, and are 0 beyond. Below 255 it
+    is a matter of the data: logits that are spread evenly are assumed below the largest, whose is always computed.
+    """
     size = rows * columns
+    computed = rows + rows * (columns - 1) * min(reach, 255) // 255
     return Work(
-        KernelVariant.SOFTMAX, macs=0, outputs=size, inputs=3 * size, pixels=rows, rows=columns, scalar_loops=size
-    )
+        KernelVariant.SOFTMAX, macs=0, outputs=size, inputs=3 * size, pixels=rows, rows=columns,
+        vector_loops=computed, scalar_loops=size,
+    )  # fmt: skip
 
 
-def mean(in_shape: Shape) -> Work:
-    """Work of the mean over height and width of (H, W, C)."""
+def mean(in_shape: Shape, *, shift: int = 0) -> Work:
+    """Work of the mean over height and width of (H, W, C); `shift` as in `elementwise`."""
     size = prod(in_shape)
     pixels = in_shape[0] * in_shape[1]
     return Work(
@@ -433,13 +446,28 @@ def mean(in_shape: Shape) -> Work:
         inputs=size,
         rows=in_shape[2],
         columns=pixels,
+        vector_loops=in_shape[2] if shift <= 0 else 0,
         scalar_loops=size,
     )
 
 
-def move(path: KernelVariant, inputs: int, outputs: int, copies: int) -> Work:
-    """Work of PAD and CONCAT: `inputs` elements moved in `copies` runs into a tensor of `outputs` elements."""
-    return Work(path, macs=0, outputs=outputs, inputs=inputs, copies=copies)
+def move(path: KernelVariant, inputs: int, outputs: int, runs: Sequence[tuple[int, int]]) -> Work:
+    """Work of PAD and CONCAT: `inputs` elements moved in `runs` (how many, how long) into `outputs` elements.
+
+    Our memcpy and memset (firmware/kernels/memory.c) take a word at a time, and then what is left by bytes.
+    """
+    return Work(
+        path,
+        macs=0,
+        outputs=outputs,
+        inputs=inputs,
+        pixels=sum(count for count, length in runs if length % 4),
+        copies=sum(count for count, _ in runs),
+        setup_loops=sum(count for count, length in runs if length >= 4),
+        blocks=outputs // 4,
+        vector_loops=sum(count * (length // 4) for count, length in runs),
+        scalar_loops=sum(count * (length % 4) for count, length in runs),
+    )
 
 
 @lru_cache(maxsize=256)

@@ -61,9 +61,17 @@ def _dw(work: Work) -> Counts:
 
 def _max_pool(work: Work) -> Counts:
     (quads, rest), pixels = divmod(work.rows, 4), work.pixels
-    height = work.setup_loops // work.blocks  # of the window: setup_loops counts its rows for every block
-    four, one = pixels * quads, pixels * rest
-    return (1, pixels, four, four * height, work.vector_loops, one, one * height, work.scalar_loops)
+    height = work.setup_loops // (quads + rest)  # rows of all windows: setup_loops counts them for every block
+    return (
+        1,
+        pixels,
+        pixels * quads,
+        height * quads,
+        work.vector_loops,
+        pixels * rest,
+        height * rest,
+        work.scalar_loops,
+    )
 
 
 def _avg_pool(work: Work) -> Counts:
@@ -76,6 +84,14 @@ def _add(work: Work) -> Counts:
 
 def _any(work: Work) -> Counts:
     return (1, work.pixels, work.copies, work.blocks, work.vector_loops, work.scalar_loops, work.inputs, work.outputs)
+
+
+def _move(work: Work) -> Counts:
+    # pixels counts the runs that have single bytes at their end, setup_loops those that have words, blocks the words of
+    # the whole output.
+    return (
+        1, work.copies, work.setup_loops, work.vector_loops, work.pixels, work.scalar_loops, work.blocks,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,3 +129,4 @@ MAX_POOL = Loops(
 )
 AVG_POOL = Loops(("calls", "pixels", "outputs", "rows", "positions"), _avg_pool)
 ADD = Loops(("calls", "pixels", "blocks", "fours", "singles"), _add)
+MOVE = Loops(("calls", "runs", "word_runs", "words", "byte_runs", "bytes", "output_words"), _move)

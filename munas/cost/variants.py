@@ -100,11 +100,11 @@ SPECS: Mapping[KernelVariant, KernelSpec] = {
     KernelVariant.AVG_POOL: KernelSpec("hil_avg_pool", "hil_pool_t", 32, loops.AVG_POOL, in_space=True),
     KernelVariant.ADD: KernelSpec("hil_add", "hil_add_t", 32, loops.ADD, in_space=True),
     KernelVariant.ADD_PADDED: KernelSpec("hil_add_padded", "hil_add_padded_t", 52, loops.ADD, in_space=True),
-    KernelVariant.PAD: KernelSpec("hil_pad", "hil_pad_t", 28),
+    KernelVariant.PAD: KernelSpec("hil_pad", "hil_pad_t", 28, loops.MOVE),
     KernelVariant.MEAN: KernelSpec("hil_mean", "hil_mean_t", 24),
     KernelVariant.SOFTMAX: KernelSpec("hil_softmax", "hil_softmax_t", 24),
     KernelVariant.RELU: KernelSpec("hil_requantize", "hil_requantize_t", 24),
-    KernelVariant.CONCAT: KernelSpec("hil_concat", "hil_concat_t", 16),
+    KernelVariant.CONCAT: KernelSpec("hil_concat", "hil_concat_t", 16, loops.MOVE),
     KernelVariant.REQUANTIZE: KernelSpec("hil_requantize", "hil_requantize_t", 24),
     KernelVariant.LOOKUP: KernelSpec("hil_lookup", "hil_lookup_t", 16),
     KernelVariant.COPY: KernelSpec("hil_copy", "hil_copy_t", 44),
@@ -139,10 +139,15 @@ def loop_counts(work: Work) -> Counts:
     return SPECS[work.path].loops.counts(work)
 
 
+def cost_leader(variant: KernelVariant) -> KernelVariant:
+    """The variant whose costs are those of `variant`: itself, or the one that it costs as."""
+    return SPECS[variant].costs_as or variant
+
+
 @cache
 def same_cost(variant: KernelVariant) -> frozenset[KernelVariant]:
     """The variants that share their costs with `variant`, itself included: they are fitted together."""
-    leader = SPECS[variant].costs_as or variant
+    leader = cost_leader(variant)
     return frozenset(other for other, spec in SPECS.items() if (spec.costs_as or other) is leader)
 
 

@@ -14,6 +14,7 @@ import pytest
 from hil.boards.board import load_board
 from hil.calibration.analyse import cycle_shares
 from hil.calibration.calibrate import Request, calibrate, calibration_for, relocated, tflite_of
+from hil.calibration.probes import PROBES
 from hil.calibration.record import from_result
 from hil.calibration.result import CalibrationResult, read_result, result_from_json
 from hil.calibration.sample import Limits, draw_sample
@@ -151,7 +152,7 @@ def test_the_figures_are_those_of_the_device(calibrated: tuple[Path, Calibration
     assert result.mac_only.metrics.mape > result.per_operator.metrics.mape
     assert (result.memory.arena_max_error, result.memory.ram_max_error) == (0, 0)
     assert (result.memory.arena_under, result.memory.ram_under) == (0, 0)
-    assert result.outputs_checked == 320
+    assert result.outputs_checked == 8 * (40 + PROBES)
     assert result.outputs_mismatched == 0
     assert list(result.stage_seconds) == ["draw", "write", "plan", "run"]
     assert result.stage_seconds["run"] == pytest.approx(0.2)

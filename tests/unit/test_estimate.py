@@ -30,6 +30,7 @@ from munas.cost.estimate import arena_bytes, estimate, estimate_works, table_byt
 from munas.cost.kernels import KernelVariant, Work
 from munas.cost.variants import loop_names
 from munas.tflite.flatbuffer import write_tflite
+from tests.certainties import certainties
 
 IDENTITY = {"board": "mps2-an386", "clock_hz": 25_000_000, "simulated": True, "compiler": 'gcc "12"\\\n é'}
 SHAPE = (28, 28, 1)
@@ -38,7 +39,7 @@ SHAPE = (28, 28, 1)
 def calibration(paths: tuple[KernelVariant, ...] = tuple(KernelVariant)) -> Calibration:
     rng = np.random.default_rng(0)
     costs = {path: tuple(map(float, 10 * rng.random(len(loop_names(path))))) for path in paths}
-    latency = Latency("instructions", 2.5, 1234.5, 400.0, -3.25, costs, 0.95, -0.04, 0.05)
+    latency = Latency("instructions", 2.5, 1234.5, 400.0, -3.25, costs, 0.95, -2.4, 2.5, 0.001, certainties(paths))
     parts = tuple(CodePart(frozenset({path}), 100 + index) for index, path in enumerate(paths))
     parts += (CodePart(frozenset({KernelVariant.ADD, KernelVariant.ADD_PADDED}), 64),)
     return Calibration(IDENTITY, 150, 7, latency, MemoryModel(5000, parts, 220, 1536, 612))
@@ -59,7 +60,9 @@ def test_the_file_reads_back_as_it_was_written(tmp_path: Path) -> None:
 @given(st.text(), st.floats(-1e9, 1e9), st.integers(0, 2**40))
 def test_any_text_and_number_survives_the_file(text: str, number: float, size: int) -> None:
     original = calibration((KernelVariant.FC,))
-    latency = Latency(text, 0.0, number, number, number, original.latency.paths, 0.9, -0.5, 0.5)
+    spread, costs = abs(number), original.latency.paths
+    certainty = certainties(costs, spread)
+    latency = Latency(text, 0.0, number, number, number, costs, 0.9, number, number, spread, certainty)
     changed = Calibration({"board": text}, size, size, latency, MemoryModel(size, (), size, size, size))
     try:
         text.encode()
@@ -71,7 +74,7 @@ def test_any_text_and_number_survives_the_file(text: str, number: float, size: i
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        (("format",), 2, "format is 2"),
+        (("format",), 1, "format is 1, this program reads 2; calibrate again"),
         (("format",), None, "format is missing"),
         (("samples",), -1, "samples = -1 is not an integer"),
         (("samples",), True, "samples = True is not an integer"),
@@ -83,6 +86,12 @@ def test_any_text_and_number_survives_the_file(text: str, number: float, size: i
         (("latency", "mac_only", "slope"), float("inf"), "latency.mac_only.slope = inf"),
         (("latency", "mac_only", "slope"), -1.0, "latency.mac_only.slope = -1.0"),
         (("latency", "interval", "level"), 2.0, "latency.interval.level = 2.0"),
+        (("latency", "certainty", "fc"), None, "latency.certainty.fc is missing"),
+        (("latency", "certainty", "fc-per-channel"), {}, "latency.certainty.fc-per-channel is missing, or not one of"),
+        (("latency", "certainty", "fc", "spread"), -0.5, "latency.certainty.fc.spread = -0.5"),
+        (("latency", "certainty", "fc", "whitening"), [[1.0]], "latency.certainty.fc.whitening is not 7 lists of 7"),
+        (("latency", "certainty", "fc", "whitening"), [[1.0] * 8] * 7, "unknown key latency.certainty.fc.whitening.7"),
+        (("latency", "certainty", "fc", "whitening"), [["x"] * 7] * 7, "whitening.0 = 'x' is not a number"),
         (("latency", "paths", "fc", "calls"), -0.5, "latency.paths.fc.calls = -0.5"),
         (("latency", "paths", "fc", "calls"), None, "latency.paths.fc.calls is missing"),
         (("latency", "paths", "fc", "lines"), 1.0, "unknown key latency.paths.fc.lines"),
@@ -123,13 +132,16 @@ def test_a_missing_file_says_what_to_do(tmp_path: Path) -> None:
         load_calibration(tmp_path / "calibration.toml")
 
 
+_WRITTEN = tomllib.loads(write_calibration(calibration()))
+
+
 @settings(max_examples=200)
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
                     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=4),
                     max_leaves=12),
        st.sampled_from(["identity", "latency", "memory", "samples", "format"]))  # fmt: skip
 def test_no_value_gets_past_the_reader_as_another_exception(value: object, key: str) -> None:
-    document = {**tomllib.loads(write_calibration(calibration())), key: value}
+    document = {**_WRITTEN, key: value}
     try:
         parse_calibration(document)
     except CalibrationError:

@@ -37,6 +37,7 @@ from munas.cost.resources import Assessor
 from munas.cost.variants import loop_names
 from munas.search.metrics import Metric
 from munas.search.objective import Bounds, unreachable
+from tests.certainties import certainties
 
 SHAPES = [(28, 28, 1), (32, 32, 3), (49, 40, 1), (8, 8, 1)]
 FIGURES = ("macs", "model_size", "peak_memory", "ram", "flash", "flash_weights", "latency")
@@ -45,7 +46,7 @@ FIGURES = ("macs", "model_size", "peak_memory", "ram", "flash", "flash_weights",
 def calibration(seed: int = 0, per_step: float = 3.25) -> Calibration:
     rng = np.random.default_rng(seed)
     costs = {path: tuple(map(float, 10 * rng.random(len(loop_names(path))))) for path in KernelVariant}
-    latency = Latency("instructions", 2.5, 1234.5, 400.0, per_step, costs, 0.95, -0.04, 0.05)
+    latency = Latency("instructions", 2.5, 1234.5, 400.0, per_step, costs, 0.95, -2.4, 2.5, 0.001, certainties(costs))
     parts = tuple(CodePart(frozenset({path}), int(rng.integers(50, 2000))) for path in KernelVariant)
     return Calibration({}, 150, 7, latency, MemoryModel(5000, parts, 220, 1536, 612))
 

@@ -41,11 +41,12 @@ def work_of(op: Op, model: Model) -> Work:
 
 def _moved(op: Op, elements: int, shapes: list[Shape], output: Shape) -> Work:
     if op.kind is OpKind.PAD:
-        return kernels.move(KernelVariant.PAD, elements, prod(output), prod(output[:-1]))
+        return kernels.move(KernelVariant.PAD, elements, prod(output), [(prod(output[:-1]), output[-1])])
     if op.kind is OpKind.RESHAPE:
-        return kernels.move(KernelVariant.CONCAT, elements, elements, 1)
+        return kernels.move(KernelVariant.CONCAT, elements, elements, [(1, elements)])
     if op.kind is OpKind.CONCATENATION:
-        return kernels.move(KernelVariant.CONCAT, sum(map(prod, shapes)), prod(output), len(shapes) * prod(output[:-1]))
+        runs = [(prod(shape[:-1]), shape[-1]) for shape in shapes]
+        return kernels.move(KernelVariant.CONCAT, sum(map(prod, shapes)), prod(output), runs)
     return kernels.elementwise(KernelVariant.REQUANTIZE if op.kind is OpKind.QUANTIZE else KernelVariant.RELU, elements)
 
 

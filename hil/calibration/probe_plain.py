@@ -1,0 +1,177 @@
+"""Operators of probes that no network of the µNAS space has: arithmetic, functions, movements, reductions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from hil.calibration.probe import Probe, Result, Shape
+from hil.calibration.probe_arms import pair, shrunk
+from munas.tflite.file import (
+    PER_CHANNEL_DENSE_VERSION,
+    Code,
+    Options,
+    conv_options,
+    dense_options,
+    reducer_options,
+)
+
+_BINARY_OPTIONS = {Code.ADD: 11, Code.SUB: 28, Code.MUL: 21, Code.MAXIMUM: 39, Code.MINIMUM: 39}
+_MAX_CHANNELS = 64
+
+
+def _ints(probe: Probe, values: object) -> int:
+    return probe.file.constant("i", np.array(values, "<i4"))
+
+
+def _image(probe: Probe) -> tuple[int, Shape]:
+    """A small image of few to many channels."""
+    source, (height, width, channels) = shrunk(probe, probe.shape(lambda c: c <= _MAX_CHANNELS))
+    return source, (height, width, channels)
+
+
+def lookup(probe: Probe) -> Result:
+    """A function of one int8."""
+    source, shape = _image(probe)
+    output = probe.other(shape, 1 / 256, -128)
+    probe.file.operator(Code.LOGISTIC, [source], output)
+    return probe.converted(output, shape)
+
+
+def copy(probe: Probe) -> Result:
+    """Axes in another order: runs of one element, or of a whole pixel."""
+    source, shape = _image(probe)
+    order = [(2, 1, 3), (3, 1, 2), (1, 3, 2)][int(probe.rng.integers(3))]
+    result = tuple(shape[axis - 1] for axis in order)
+    output = probe.tensor(result)
+    probe.file.operator(Code.TRANSPOSE, [source, _ints(probe, [0, *order])], output, Options(26))
+    return output, result
+
+
+def slices(probe: Probe) -> Result:
+    """A part of an image."""
+    source, shape = _image(probe)
+    begins = [int(probe.rng.integers(0, (size + 1) // 2)) for size in shape]
+    sizes = tuple(int(probe.rng.integers(1, size - begin + 1)) for size, begin in zip(shape, begins, strict=True))
+    output = probe.tensor(sizes)
+    operands = [source, _ints(probe, [0, *begins]), _ints(probe, [1, *sizes])]
+    probe.file.operator(Code.SLICE, operands, output, Options(48))
+    return output, sizes
+
+
+def select(probe: Probe) -> Result:
+    """Rows, columns or channels by a list."""
+    source, shape = _image(probe)
+    axis = int(probe.rng.integers(3))
+    picked = probe.rng.integers(0, shape[axis], int(probe.rng.integers(2, 12)))
+    result = tuple(len(picked) if at == axis else size for at, size in enumerate(shape))
+    output = probe.tensor(result)
+    options = Options(23, ((0, "Int32", axis + 1),))
+    probe.file.operator(Code.GATHER, [source, _ints(probe, picked)], output, options)
+    return output, result
+
+
+def binary(code: Code) -> Callable[[Probe], Result]:
+    """Arithmetic with a constant a channel, a scalar, or another image."""
+
+    def arm(probe: Probe) -> Result:
+        source, shape = _image(probe)
+        is_extreme = code in (Code.MAXIMUM, Code.MINIMUM)
+        kind = int(probe.rng.integers(3))
+        if kind == 2 and code is not Code.ADD:
+            second = probe.tensor(shape) if is_extreme else probe.other(shape)
+            probe.file.operator(Code.RELU, [source], second)
+        else:
+            scale = probe.scale if is_extreme else probe.scale * float(probe.rng.uniform(0.3, 2))
+            zero_point = probe.zero_point if is_extreme else int(probe.rng.integers(-128, 128))
+            values = probe.rng.integers(-128, 128, shape[2:] if kind else (1,)).astype(np.int8)
+            second = probe.file.constant("c", values, [scale], zero_point=zero_point)
+        output = probe.tensor(shape) if is_extreme else probe.other(shape)
+        probe.file.operator(code, [source, second], output, Options(_BINARY_OPTIONS[code]))
+        return (output, shape) if is_extreme else probe.converted(output, shape)
+
+    return arm
+
+
+def prelu(probe: Probe) -> Result:
+    """A slope a channel for what is negative."""
+    source, shape = _image(probe)
+    values = probe.rng.integers(-128, 128, (1, 1, shape[2])).astype(np.int8)
+    slopes = probe.file.constant("c", values, [1 / 256], zero_point=int(probe.rng.integers(-20, 20)))
+    output = probe.other(shape)
+    probe.file.operator(Code.PRELU, [source, slopes], output)
+    return probe.converted(output, shape)
+
+
+def reduced(code: Code) -> Callable[[Probe], Result]:
+    """Over one axis or two."""
+
+    def arm(probe: Probe) -> Result:
+        source, shape = _image(probe)
+        choices = ([2], [3]) if code is Code.MEAN else ([1], [2], [3], [1, 2], [2, 3])
+        axes = choices[int(probe.rng.integers(len(choices)))]
+        result = tuple(1 if at in axes else size for at, size in enumerate(shape, start=1))
+        output = probe.other(result, probe.scale * 0.4) if code is Code.MEAN else probe.tensor(result)
+        probe.file.operator(code, [source, _ints(probe, axes)], output, reducer_options(True))
+        return probe.converted(output, result) if code is Code.MEAN else (output, result)
+
+    return arm
+
+
+def dense_rows_coarse(probe: Probe) -> Result:
+    """A dense layer over every pixel, whose results are scaled by a half or more."""
+    return dense_rows(probe, coarse=True)
+
+
+def dense_rows(probe: Probe, *, coarse: bool = False) -> Result:
+    """A dense layer over every pixel."""
+    source, shape = _image(probe)
+    pixels = shape[0] * shape[1]
+    most = max(1, min(probe.room.weights // shape[2], probe.room.outputs // pixels, 60))
+    units = round(math.exp(probe.rng.uniform(0, math.log(most + 0.5))))
+    per_channel = bool(probe.rng.random() < 0.6)
+    operands = probe.weights((units, shape[2]), 0, shape[2], per_channel=per_channel, coarse=coarse)
+    output = probe.tensor((*shape[:2], units))
+    version = PER_CHANNEL_DENSE_VERSION if per_channel else 0
+    options = dense_options(keep_num_dims=True)
+    probe.file.operator(Code.FULLY_CONNECTED, [source, *operands], output, options, version)
+    return output, (*shape[:2], units)
+
+
+def grouped(probe: Probe) -> Result:
+    """A convolution in groups."""
+    rng = probe.rng
+    source, shape = shrunk(probe, probe.shape(lambda c: 4 <= c <= _MAX_CHANNELS and c % 4 == 0))
+    groups, kernel = int(rng.choice([2, 4])), pair(rng, 1, 3)
+    filters, depth = groups * int(rng.integers(1, 5)), shape[2] // groups
+    operands = probe.weights((filters, *kernel, depth), 0, math.prod(kernel) * depth)
+    output = probe.tensor((*shape[:2], filters))
+    probe.file.operator(Code.CONV_2D, [source, *operands], output, conv_options(same=True))
+    return output, (*shape[:2], filters)
+
+
+def transposed(probe: Probe) -> Result:
+    """A convolution that enlarges."""
+    rng = probe.rng
+    source, shape = _image(probe)
+    kernel, stride, filters = pair(rng, 1, 4), pair(rng, 1, 2), int(rng.integers(1, 6))
+    size = (shape[0] * stride[0], shape[1] * stride[1])
+    weights, bias = probe.weights((filters, *kernel, shape[2]), 0, math.prod(kernel) * shape[2])
+    output = probe.tensor((*size, filters))
+    options = Options(49, ((0, "Int8", 0), (1, "Int32", stride[1]), (2, "Int32", stride[0])))
+    inputs = [_ints(probe, [1, *size, filters]), weights, source, bias]
+    probe.file.operator(Code.TRANSPOSE_CONV, inputs, output, options, 3)
+    return output, (*size, filters)
+
+
+def resized(probe: Probe) -> Result:
+    """Bilinear, to a larger or a smaller image."""
+    source, shape = _image(probe)
+    size = tuple(max(1, round(extent * float(probe.rng.uniform(0.5, 2)))) for extent in shape[:2])
+    output = probe.tensor((*size, shape[2]))
+    half_pixel = bool(probe.rng.random() < 0.5)
+    options = Options(15, ((3, "Bool", half_pixel),))
+    probe.file.operator(Code.RESIZE_BILINEAR, [source, _ints(probe, size)], output, options)
+    return output, (*size, shape[2])
