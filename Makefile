@@ -56,6 +56,10 @@ test: lint docs
 test-fast: install-search
 	$(BIN)/pytest -n 2 -m "not slow"
 
+# Holds `estimate` to networks that calibration did not draw, after a calibration; PUBLIC=FOLDER adds files of others.
+estimate-check: calibrate
+	$(BIN)/python -m tests.estimates.check --board $(BOARD) $(if $(PUBLIC),--public $(PUBLIC)) $(ESTIMATE_ARGS)
+
 faults: install
 	$(BIN)/python -m tests.faults.table $(FAULTS_ARGS)
 

@@ -16,9 +16,9 @@ from munas.tflite.file import (
     concat_options,
 )
 
-SIZES = (720, 1260, 1680, 2520, 2772, 3300, 3360, 4096, 5040, 5544, 7560)
-"""Elements of a probe's input: numbers with many divisors, so that every arm finds a shape of its own. All are
-multiples of four, for groups of channels."""
+SIZES = (720, 945, 1260, 1680, 2310, 2520, 3003, 3360, 4096, 5040, 5544, 6435)
+"""Elements of a probe's input: numbers with many divisors, so that every arm finds a shape of its own. Some are
+odd, as images of an odd number of pixels and channels are."""
 
 Shape = tuple[int, int, int]
 Pair = tuple[int, int]

@@ -140,11 +140,16 @@ def dense_rows(probe: Probe, *, coarse: bool = False) -> Result:
     return output, (*shape[:2], units)
 
 
+def _factor(number: int) -> int:
+    """The smallest factor above one; of one, one."""
+    return next((factor for factor in range(2, number + 1) if number % factor == 0), 1)
+
+
 def grouped(probe: Probe) -> Result:
     """A convolution in groups."""
     rng = probe.rng
-    source, shape = shrunk(probe, probe.shape(lambda c: 4 <= c <= _MAX_CHANNELS and c % 4 == 0))
-    groups, kernel = int(rng.choice([2, 4])), pair(rng, 1, 3)
+    source, shape = shrunk(probe, probe.shape(lambda c: c <= _MAX_CHANNELS and _factor(c) < c))
+    groups, kernel = _factor(shape[2]), pair(rng, 1, 3)
     filters, depth = groups * int(rng.integers(1, 5)), shape[2] // groups
     operands = probe.weights((filters, *kernel, depth), 0, math.prod(kernel) * depth)
     output = probe.tensor((*shape[:2], filters))
