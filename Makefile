@@ -9,7 +9,7 @@ CALIBRATE_ARGS ?=
 # A first search, after a calibration: 5 minutes, and a network of at least 95 % with less than 8 KB of weights.
 SEARCH_ARGS ?= --dataset digits --minutes 4 --max-weights 8K --population 20 --sample 8
 
-.PHONY: install install-search system calibrate search bench bench-kernels test test-fast faults edges lint docs dist clean
+.PHONY: install install-search strangers system calibrate search bench bench-kernels test test-fast faults edges lint docs dist clean
 
 install: $(STAMP)
 
@@ -59,6 +59,10 @@ test-fast: install-search
 # Holds `estimate` to networks that calibration did not draw, after a calibration; PUBLIC=FOLDER adds files of others.
 estimate-check: calibrate
 	$(BIN)/python -m tests.estimates.check --board $(BOARD) $(if $(PUBLIC),--public $(PUBLIC)) $(ESTIMATE_ARGS)
+
+# 500 random Keras networks, 200 of them with other scales, against LiteRT: takes hours.
+strangers: install-search
+	$(BIN)/python -W ignore -m tests.training.random_keras
 
 faults: install
 	$(BIN)/python -m tests.faults.table $(FAULTS_ARGS)
