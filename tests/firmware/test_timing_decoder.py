@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.firmware, pytest.mark.slow]
 
 FLAGS = 1 << 16
 
-_PC_RELATIVE = ("b", "bcond", "bx", "tb", "movpc", "alu", "ld", "lds", "ldd", "ldpc", "vld", "vldd", "pld")
+_PC_RELATIVE = ("b", "bcond", "bx", "tb", "movpc", "alu", "addmov", "ld", "lds", "ldd", "ldpc", "vld", "vldd", "pld")
 # Registers that the instruction touches though its text does not name them, by our class.
 _IMPLIED = {
     "bl": (14, 15), "blx": (14, 15), "ldmpc": (13, 15), "ldm": (13,), "stm": (13,), "vldm": (13,), "vstm": (13,),
@@ -151,7 +151,7 @@ def _aliases(mnemonic: str, cls: str) -> set[str]:
     conditions = ("eq", "ne", "cs", "cc", "mi", "pl", "vs", "vc", "hi", "ls", "ge", "lt", "gt", "le")
     if cls == "bcond":
         return {f"b{condition}" for condition in conditions}
-    shifts = {"mov", "movs"} if cls == "shift" else set()
+    shifts = {"mov", "movs"} if cls in ("shift", "rrx") else set()
     return {f"{mnemonic}s"} | shifts | special.get(mnemonic, set())
 
 

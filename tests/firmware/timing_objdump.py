@@ -17,8 +17,10 @@ _NAMES = {"sb": 9, "sl": 10, "fp": 11, "ip": 12, "sp": 13, "lr": 14, "pc": 15}
 # Class by mnemonic, written down apart from engine/thumb2.txt. Alternatives are tried in order.
 _CLASSES = (
     (r"(mov|mvn|and|eor|orr|orn|bic|add|sub|rsb|neg|adc|sbc|cmp|cmn|tst|teq)s?", "data"),
-    (r"(addw|subw|movw|movt|adr)", "alu"),
-    (r"(lsl|lsr|asr|ror|rrx)s?", "shift"),
+    (r"(addw|subw|movw|adr)", "addmov"),
+    (r"movt", "alu"),
+    (r"(lsl|lsr|asr|ror)s?", "shift"),
+    (r"rrxs?", "rrx"),
     (r"([su]xt[bh]|[su]xtb16)", "ext"),
     (r"([su]xta[bh]|[su]xtab16|pkhbt|pkhtb)", "exta"),
     (r"(rev|rev16|revsh|rbit)", "rev"),
@@ -108,7 +110,7 @@ class Line:
         if kind is None:
             raise KeyError(self.mnemonic)
         if self.code == b"\xc0\x46":  # mov r8, r8: the nop of before Thumb-2
-            return "alu"
+            return "addmov"
         return _refined(kind, self.base, self.operands.strip())
 
 
@@ -126,11 +128,13 @@ def _refined(kind: str, base: str, operands: str) -> str:
     shifted = re.search(r", (lsl|lsr|asr|ror) #\d+$|, rrx$", operands)
     to_pc = re.match(r"pc\b", operands)
     if kind == "data" and base in ("mov", "movs") and shifted:
-        return "shift"
+        return "rrx" if operands.endswith("rrx") else "shift"
     if kind == "data" and base in ("mov", "add") and to_pc:
         return "movpc"
     if kind == "data":
-        return "alu" if not shifted else "cmpx" if base in ("cmp", "cmn", "tst", "teq") else "alux"
+        if not shifted:
+            return "addmov" if base.removesuffix("s") in ("add", "sub", "mov") else "alu"
+        return "cmpx" if base in ("cmp", "cmn", "tst", "teq") else "alux"
     if kind == "ld" and to_pc:
         return "ldpc"
     if kind == "ldm" and re.search(r"\bpc\}", operands):
