@@ -54,7 +54,7 @@ def _on_device(board: Board, session: Session, seconds: float, tell: Told) -> No
     contact = steps.Contact(board, session, device)
     for name, step in (
         ("core", steps.core), ("line", steps.line), ("clock", lambda found: steps.clock(found, seconds)),
-        ("counter", steps.counter), ("ram", steps.ram),
+        ("repeatability", steps.repeats), ("counter", steps.counter), ("ram", steps.ram),
     ):  # fmt: skip
         _take(name, step, contact, tell)
     for finding in steps.caches(contact):

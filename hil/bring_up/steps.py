@@ -23,6 +23,8 @@ TRIAL_ROUNDS = 100_000
 EMULATED_ROUNDS = 50_000_000  # more would take minutes
 ECHOES = 50
 COUNTER_BITS = 32
+REPEATS = 20
+TIMER_STEPS = 2  # a count begins and ends somewhere within a step
 SLOWER = 1.05
 
 # Bits that a port switches on: (what it is, register, bits). RM0385, RM0432, RM0090; caches: the core's CCR.
@@ -136,6 +138,19 @@ def counter(contact: Contact) -> Finding:
     return Finding(
         "counter", "right", f"{ticks:,} ticks, more than 32 bits hold, and as many as the loop takes", figures
     )
+
+
+def repeats(contact: Contact) -> Finding:
+    """The same loop many times: nothing but the timer's own step may tell two of them apart."""
+    times = sorted(contact.ask(LOOP, TRIAL_ROUNDS)[0] for _ in range(REPEATS))
+    spread, middle = times[-1] - times[0], times[len(times) // 2]
+    figures = {"times": REPEATS, "median_ticks": middle, "spread_ticks": spread}
+    if spread > TIMER_STEPS:
+        return Finding(
+            "repeatability", "wrong", f"the same loop took {times[0]:,} to {times[-1]:,} ticks: something interrupts "
+            "it or shares its memory (a debugger that is attached, DMA, an interrupt left on)", figures,
+        )  # fmt: skip
+    return Finding("repeatability", "right", f"{REPEATS} times the same loop, {spread} ticks apart at most", figures)
 
 
 def caches(contact: Contact) -> tuple[Finding, ...]:

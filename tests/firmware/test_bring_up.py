@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -47,15 +48,16 @@ def test_an_emulated_board_is_right(name: str) -> None:
     found = bring_up(load_board(name), Place("qemu", "asked for"), told=told.append)
     assert outcomes(found) == {
         "place": "right", "flash and reset": "right", "boot": "right", "core": "right", "line": "right",
-        "clock": "not here", "counter": "right", "ram": "right", "caches": "not here", "flash": "right",
+        "clock": "not here", "repeatability": "right", "counter": "right", "ram": "right", "caches": "not here",
+        "flash": "right",
     }  # fmt: skip
     assert tuple(told) == found.findings
     assert found.is_right
     (counter,) = [item for item in found.findings if item.step == "counter"]
     assert int(counter.figures["ticks"]) > 2**32
     document = json.loads(json.dumps(found.to_json()))
-    assert (document["board"], document["right"], len(document["findings"])) == (name, True, 10)
-    assert found.to_text().count("\n- **") == 10
+    assert (document["board"], document["right"], len(document["findings"])) == (name, True, 11)
+    assert found.to_text().count("\n- **") == 11
 
 
 def on(board: Board, step: Callable[[steps.Contact], Finding], **changes: object) -> Finding:
@@ -95,6 +97,19 @@ def test_clocks_of_a_board_that_is_not_emulated() -> None:
     assert (found.outcome, "by the host's clock, not at 25,000,000 Hz" in found.words) == ("wrong", True)
     found = on(BOARD, lambda contact: steps.clock(contact, 0.5), simulated=False, ticks_hz=168_000_000)
     assert (found.outcome, "the clock tree did not start" in found.words) == ("wrong", True)
+
+
+def test_a_loop_that_is_disturbed() -> None:
+    class Disturbed(steps.Contact):
+        """Now and then something takes 3 ticks."""
+
+        def ask(self, command: int, *arguments: int) -> tuple[int, tuple[int, ...], float]:
+            ticks, words, took_s = super().ask(command, *arguments)
+            return ticks + 3 * (next(count) % 7 == 0), words, took_s
+
+    count = itertools.count()
+    found = on(BOARD, lambda contact: steps.repeats(Disturbed(contact.board, contact.session, contact.device)))
+    assert (found.outcome, "something interrupts it" in found.words) == ("wrong", True)
 
 
 def test_a_line_that_loses_bytes() -> None:
