@@ -17,6 +17,16 @@ typedef const int8_t *(*four_rows_fn)(const hil_dense_t *op, const int8_t *weigh
 
 enum { FOURS_AT_ONCE = HIL_PACKED_COLUMNS / 4 };
 
+/* Two columns of two rows. */
+static inline void multiply_pair(uint32_t packed, uint32_t x, int32_t *even, int32_t *odd)
+{
+    const int32_t product = dual(__SXTB16(packed), x, 0);
+    *odd += (dual(packed, x, 0) - product) >> 8;
+    *even += product;
+}
+
+#if defined(__ARM_FEATURE_DSP) && __ARM_FEATURE_DSP
+
 /* r0: input, r1: weights, r4 and r6: sums of the even rows, r5 and r7: of even and odd ones, packed as in quads.c. 76 bytes. */
 #define FOUR_COLUMNS                                                                                                   \
     "ldr.w r12, [r0], #4\n"                                                                                            \
@@ -73,13 +83,20 @@ static __attribute__((naked, noinline)) void multiply_fours(__attribute__((unuse
                    "pop {r4-r11, pc}\n");
 }
 
-/* Two columns of two rows. */
-static inline void multiply_pair(uint32_t packed, uint32_t x, int32_t *even, int32_t *odd)
+#else /* the twin in C */
+
+static void multiply_fours(const int8_t *input, const int8_t *weights, uint32_t fours, int32_t sums[GROUP])
 {
-    const int32_t product = dual(__SXTB16(packed), x, 0);
-    *odd += (dual(packed, x, 0) - product) >> 8;
-    *even += product;
+    for (; fours != 0; --fours) {
+        const uint32_t x = (uint32_t)arm_nn_read_s8x4_ia(&input), columns[2] = {__SXTB16(x), __SXTB16_RORn(x, 8)};
+        for (uint32_t i = 0; i < 4; ++i) {
+            const uint32_t packed = (uint32_t)arm_nn_read_s8x4_ia(&weights);
+            multiply_pair(packed, columns[i / 2], &sums[i % 2 * 2], &sums[i % 2 * 2 + 1]);
+        }
+    }
 }
+
+#endif
 
 static const int8_t *four_rows(const hil_dense_t *op, const int8_t *weights, int32_t sums[GROUP])
 {

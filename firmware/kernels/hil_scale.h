@@ -25,9 +25,14 @@ static inline uint32_t hil_clamped_s8x4(uint32_t four, uint32_t min, uint32_t ma
 /* value * significand / 2^31, rounded, by a multiplier as hil_rows.h has them. */
 static inline int32_t hil_multiplied(int32_t value, int32_t multiplier)
 {
+#if defined(__ARM_FEATURE_DSP) && __ARM_FEATURE_DSP
     int32_t product;
     __asm("smmlar %0, %1, %2, %1" : "=r"(product) : "r"(value), "r"(multiplier));
     return product;
+#else /* value * 2^32 is the part of 2 * significand that the multiplier lacks */
+    const int64_t high = (int64_t)((uint64_t)(uint32_t)value << 32 | 1u << 31);
+    return (int32_t)((high + (int64_t)value * multiplier) >> 32);
+#endif
 }
 
 /* The same, with a zero point added, by a multiplier and a shift as hil_rows.h has them; `centre` is 2 * zero point + 1.
@@ -35,9 +40,7 @@ static inline int32_t hil_multiplied(int32_t value, int32_t multiplier)
 static inline int32_t hil_rescaled(int32_t sum, int32_t multiplier, int32_t shift, int32_t centre)
 {
     const int32_t scaled = shift < 0 ? (int32_t)((uint32_t)sum << (-1 - shift)) : sum;
-    /* scaled * 2^32 is the part of 2 * significand that the multiplier lacks. */
-    const int64_t high = (int64_t)((uint64_t)(uint32_t)scaled << 32 | 1u << 31);
-    const int32_t product = (int32_t)((high + (int64_t)scaled * multiplier) >> 32);
+    const int32_t product = hil_multiplied(scaled, multiplier);
     if (shift < 0) {
         return (int32_t)((uint32_t)product + (uint32_t)(centre >> 1));
     }

@@ -2,6 +2,8 @@
  * the loop takes all fourteen registers: compilers spill some of the sums, which costs a third of the time. */
 #include "hil_rows.h"
 
+#if defined(__ARM_FEATURE_DSP) && __ARM_FEATURE_DSP /* else they are in rows.c, in C */
+
 /* r4-r7: sums of pixel 0, r8-r11: of pixel 1; r0: x, r1: weights, r2 and r3: rows, r12 and lr: pixels. Two columns of two
  * rows are one word, so that it is 256 times the odd row and the even one at once: r5, r7, r9 and r11 sum that up, and the
  * even rows are taken from it in the end. The loop over four of these can be entered at each. */
@@ -200,3 +202,9 @@ __attribute__((naked, noinline)) void hil_quads_deep(__attribute__((unused)) hil
 {
     __asm volatile(QUADS(PLAIN_COLUMNS, PLAIN_BYTES, PLAIN_COLUMN, PLAIN_BIAS, ""));
 }
+
+#else
+
+typedef int hil_quads_are_in_c;
+
+#endif

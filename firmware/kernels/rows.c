@@ -46,6 +46,51 @@ void hil_quads_any(hil_rows_t *rows)
     }
 }
 
+#if !defined(__ARM_FEATURE_DSP) || !__ARM_FEATURE_DSP
+
+/* Two bytes of packed weights times both pixels' columns. */
+static inline void multiply_packed(const int8_t *packed, int32_t x_0, int32_t x_1, int32_t *sums_0, int32_t *sums_1)
+{
+    const int32_t even = packed[0], odd = packed[1] + (packed[0] < 0);
+    sums_0[0] += even * x_0;
+    sums_0[1] += odd * x_0;
+    sums_1[0] += even * x_1;
+    sums_1[1] += odd * x_1;
+}
+
+/* The twin in C of the assembly in quads.c. */
+void hil_quads(hil_rows_t *rows)
+{
+    for (uint32_t n = rows->quads; n != 0; --n) {
+        const int16_t *x = (const int16_t *)rows->x;
+        int32_t sums[PIXELS][GROUP];
+        for (uint32_t i = 0; i < GROUP; ++i) {
+            sums[0][i] = sums[1][i] = rows->channels[i];
+        }
+        for (uint32_t pair = rows->columns / 2; pair != 0; --pair) {
+            for (uint32_t half = 0; half < GROUP; half += 2) {
+                for (uint32_t column = 0; column < 2; ++column) {
+                    multiply_packed(rows->weights, x[column], x[2 + column], &sums[0][half], &sums[1][half]);
+                    rows->weights += 2;
+                }
+            }
+            x += 2 * PIXELS;
+        }
+        for (uint32_t half = 0; rows->columns % 2 != 0 && half < GROUP; half += 2) {
+            multiply_packed(rows->weights, x[0], x[1], &sums[0][half], &sums[1][half]);
+            rows->weights += 2;
+        }
+        finish_both(rows, GROUP, sums[0], sums[1]);
+    }
+}
+
+void hil_quads_deep(hil_rows_t *rows)
+{
+    hil_quads_any(rows);
+}
+
+#endif
+
 static void two_rows(hil_rows_t *rows)
 {
     const uint32_t *x = rows->x;

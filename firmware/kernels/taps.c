@@ -2,6 +2,8 @@
  * take all fourteen registers. */
 #include "hil_taps.h"
 
+#if defined(__ARM_FEATURE_DSP) && __ARM_FEATURE_DSP
+
 /* r0: tap, r1: weights, r2: step to the next tap, r3: to the next row; r4-r7: sums. Adds the products of the channels in
  * `x` with the weights in `w`, which are lost. */
 #define FOUR_PRODUCTS(x, w)                                                                                            \
@@ -111,3 +113,17 @@ __attribute__((naked, noinline)) void hil_taps(__attribute__((unused)) const hil
                    "it ne\n"
                    "bxne r9\n" FINISH("0b") LEAVE);
 }
+
+#else /* the twin in C */
+
+void hil_taps_3x3(const hil_taps_t *taps)
+{
+    hil_taps_any(taps);
+}
+
+void hil_taps(const hil_taps_t *taps)
+{
+    hil_taps_any(taps);
+}
+
+#endif
