@@ -18,6 +18,7 @@ from hil.errors import CalibrationMismatch, UsageError
 from hil.files import read_json
 from hil.measure.compare import Limit
 from hil.measure.measurement import Identity
+from hil.terminal import printable
 
 MAX_FILE_BYTES = 1 << 20
 SAME = ("board", "runtime", "via", "timer")
@@ -103,7 +104,7 @@ def junit_xml(checks: Sequence[Check], identity: Identity, seconds: float) -> st
     for check in checks:
         case = ElementTree.SubElement(suite, "testcase", {"classname": f"calibrate.{place}", "name": check.name})
         if not check.passed:
-            ElementTree.SubElement(case, "failure", {"message": check.message})
+            ElementTree.SubElement(case, "failure", {"message": printable(check.message)})  # XML has no control codes
     ElementTree.indent(root)
     return ElementTree.tostring(root, encoding="unicode", xml_declaration=False) + "\n"
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from munas.cache import digest, make_private
 from munas.data.loader import Sources
 from munas.errors import DatasetError
+from munas.files import opened_regular
 from munas.scratch import replacing
 
 SETTLED_S = 2.0
@@ -59,7 +60,7 @@ def _looks(sources: Sources) -> tuple[str, float]:
 def _sha256(path: Path) -> str:
     state = hashlib.sha256()
     try:
-        with path.open("rb") as stream:
+        with opened_regular(path) as stream:
             while chunk := stream.read(_CHUNK):
                 state.update(chunk)
     except OSError as error:

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from munas.errors import DatasetError
+from munas.files import opened_regular
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[BinaryIO]:
     """The file's bytes, decompressed when it starts like a gzip file. What goes wrong inside is a DatasetError."""
     try:
-        with path.open("rb") as raw:
+        with opened_regular(path) as raw:
             packed = raw.read(2) == b"\x1f\x8b"
             raw.seek(0)
             yield cast(BinaryIO, gzip.GzipFile(fileobj=raw)) if packed else raw

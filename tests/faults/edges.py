@@ -24,6 +24,9 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
+from unittest.mock import patch
+
+import typer
 
 from hil.cli import app as cli_app
 from hil.cli import main as cli
@@ -123,7 +126,8 @@ def try_one(kind: Kind, path: Path, tried: Tried) -> None:
 
 def fuzz(inputs: int, seed: int) -> list[Tried]:
     """About `inputs` damaged files in all, of every kind as many."""
-    with tempfile.TemporaryDirectory() as name:
+    command = typer.main.get_command(cli_app.app)  # making it takes longer than most of what it does
+    with tempfile.TemporaryDirectory() as name, patch.object(typer.main, "get_command", lambda _: command):
         folder = Path(name)
         known = kinds(folder)
         results = []

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,10 +14,12 @@ from hil.boards.board import load_board
 from hil.errors import UsageError
 from hil.measure.harness import Options, generate_project
 from tests.faults import edge_kills
+from tests.faults import test_search_kill as search_program
 from tests.faults.edge_inputs import Kind
 from tests.faults.edges import Tried, by_command, fuzz, try_one
 from tests.networks import small_network
 
+ROOT = Path(__file__).resolve().parents[2]
 WORDS: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
     "bench": (("boards", "--detect"), {"MUNAS_HIL_BENCH": "FILE"}),
     "board": (("boards", "FILE"), {}),
@@ -69,3 +73,22 @@ def test_a_folder_that_cmake_cannot_build_in_is_refused(tmp_path: Path, name: st
     with pytest.raises(UsageError, match="CMake cannot build"):
         generate_project(tmp_path / "net.tflite", board, options, tmp_path / name)
     assert [path.name for path in tmp_path.iterdir()] == ["net.tflite"]
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_full_during_a_search_loses_nothing(tmp_path: Path) -> None:
+    """A limit on file sizes stands for the disk."""
+    program = Path(search_program.__file__)
+    folder, whole = tmp_path / "full", tmp_path / "whole"
+    for run in (folder, whole):
+        run.mkdir()
+    words = f"ulimit -f 120; exec {sys.executable} {program} {folder} 40 1 -1"
+    done = subprocess.run(
+        ["bash", "-c", words], env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode != 0
+    assert "SearchStoreError" in done.stderr
+    assert 0 < len(search_program.stored(folder)[1]) < 40
+    search_program.finish(folder, 40, 1)
+    search_program.finish(whole, 40, 1)
+    assert search_program.stored(folder) == search_program.stored(whole)

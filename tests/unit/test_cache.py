@@ -200,3 +200,19 @@ def test_a_disk_that_is_full_is_an_error(folder: Path) -> None:
     with pytest.raises(CacheError, match="No space left"):
         filled_folder(folder / "library" / "00", fails)
     assert not list((folder / "library").iterdir())
+
+
+def test_a_planted_plugin_is_not_loaded(folder: Path) -> None:
+    from hil.cycle_model.native import build_library
+
+    library = build_library()
+    sound = library.read_bytes()
+    library.write_bytes(sound[:-1] + b"x")
+    forget()
+    assert build_library().read_bytes() == sound
+
+
+def test_a_cache_below_a_folder_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MUNAS_HIL_CACHE", "/proc/none/cache")
+    with pytest.raises(InfrastructureError, match="MUNAS_HIL_CACHE"):
+        cached_folder("library", "00", fill)

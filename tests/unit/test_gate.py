@@ -139,3 +139,10 @@ def test_the_workflow_names_packages_options_and_baselines_that_exist() -> None:
     for name in baselines:
         place = read_baseline(ROOT / name).place
         assert name == f"ci/baseline/{place['board']}-{place['via']}.json"
+
+
+def test_hostile_text_is_sound_junit() -> None:
+    message = "\x00\x1b[31m]]> <x/> & \ud800 \ufffe\n::error::x"
+    (suite,) = ElementTree.fromstring(junit_xml((Check("one", False, message),), IDENTITY, 1.0).encode())
+    (case,) = suite
+    assert "\\x1b[31m]]> <x/> & \\ud800" in str(case[0].get("message"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import errno
 import io
 import os
 import signal
@@ -18,6 +19,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from hil.cli.main import _exhausted
 from hil.terminal import SafeConsole, inert, printable
 from tests.signals import INTERRUPTIBLE
 
@@ -121,3 +123,21 @@ def test_no_figure_is_ever_cut(width: int) -> None:
     SafeConsole(width=width, file=said).print(Group(table))
     assert all(figure in said.getvalue() for figure in figures), said.getvalue()
     assert "…" not in said.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        (MemoryError(), "ulimit -v"),
+        (OSError(errno.ENOMEM, "x"), "ulimit -v"),
+        (BlockingIOError(errno.EAGAIN, "fork"), "ulimit -u"),
+        (RuntimeError("can't start new thread"), "ulimit -u"),
+        (OSError(errno.EMFILE, "x"), "ulimit -n"),
+    ],
+)
+def test_a_limit_of_the_machine_is_named(error: Exception, advice: str) -> None:
+    wrapped = ValueError("wrapped")
+    wrapped.__cause__ = error
+    assert advice in str(_exhausted(error))
+    assert advice in str(_exhausted(wrapped))
+    assert _exhausted(ValueError("other")) is None
