@@ -165,8 +165,8 @@ def test_the_figures_are_those_of_the_device(calibrated: tuple[Path, Calibration
 def test_the_json_has_the_keys_of_the_design(calibrated: tuple[Path, CalibrationResult]) -> None:
     document = calibrated[1].summary_json()
     assert list(document) == [
-        "board", "runtime", "via", "timer", "samples", "failed", "fits", "memory", "models_per_minute", "calibration",
-        "report",
+        "board", "runtime", "via", "timer", "samples", "failed", "fits", "memory", "population", "macs_r2",
+        "models_per_minute", "calibration", "report",
     ]  # fmt: skip
     assert list(document["fits"]) == ["mac_only", "per_operator"]
     for fit in document["fits"].values():
