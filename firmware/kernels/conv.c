@@ -149,7 +149,7 @@ int hil_conv_1x1(const void *data)
     return 0;
 }
 
-static inline __attribute__((always_inline)) int im2col(const hil_conv_t *op, hil_quads_fn quads)
+static __attribute__((noinline)) int im2col(const hil_conv_t *op, hil_quads_fn quads)
 {
     uint32_t on_stack[STACK_COLUMNS];
     const uint32_t columns = (uint32_t)op->kernel_h * op->kernel_w * op->in_c;
