@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tokenize
+import warnings
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -120,7 +121,9 @@ def _header(stream: IO[bytes], name: str, path: Path) -> tuple[tuple[int, ...], 
     version = npy.read_magic(stream)
     if version not in _HEADERS:
         raise UsageError(f"array {name!r} of {path} has the unknown format {version}")
-    shape, _, dtype = _HEADERS[version](stream)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of headers by Python 2, which are read all the same
+        shape, _, dtype = _HEADERS[version](stream)
     if dtype.kind not in "iuf" or dtype.itemsize > 8:
         raise UsageError(f"array {name!r} of {path} is {str(dtype)[:40]}, not of numbers")
     if not shape or len(shape) > 8 or any(length < 0 for length in shape):

@@ -82,13 +82,13 @@ def test_a_disk_that_is_full_during_a_search_loses_nothing(tmp_path: Path) -> No
     folder, whole = tmp_path / "full", tmp_path / "whole"
     for run in (folder, whole):
         run.mkdir()
-    words = f"ulimit -f 120; exec {sys.executable} {program} {folder} 40 1 -1"
+    words = f"ulimit -f 120; exec {sys.executable} {program} {folder} 14 1 -1"
     done = subprocess.run(
         ["bash", "-c", words], env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
     )
     assert done.returncode != 0
     assert "SearchStoreError" in done.stderr
-    assert 0 < len(search_program.stored(folder)[1]) < 40
-    search_program.finish(folder, 40, 1)
-    search_program.finish(whole, 40, 1)
+    assert 0 < len(search_program.stored(folder)[1]) < 14
+    search_program.finish(folder, 14, 1)
+    search_program.finish(whole, 14, 1)
     assert search_program.stored(folder) == search_program.stored(whole)
