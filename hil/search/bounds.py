@@ -1,7 +1,7 @@
 """The bounds of a search in the user's units: what was typed, turned into `munas.search.objective.Bounds`, or refused.
 
 Bounds are what the fitness is measured against. The hard budget is what a network must fit to be trained at all, and to
-be exported: RAM and flash of the board, and every bound on resources that the user gives himself.
+be exported: RAM and flash of the board, and every bound on resources that a preset or the user gives.
 """
 
 from __future__ import annotations
@@ -86,6 +86,7 @@ def limits_of(bound_options: BoundOptions, dataset: str, board: Board, calibrati
     """
     values = _preset(bound_options.preset, dataset)
     hard = {row.metric: float(_region_bytes(row, board)) for row in METRICS.values() if row.fills_region}
+    hard |= Bounds(values).resources.values
     if bound_options.preset is None:
         values = {Metric.ERROR: _default_error(dataset), **hard}
     for row in METRICS.values():

@@ -40,12 +40,18 @@ class SearchOptions(PlaceOptions):
     minutes: float | None = option(
         None, help="Time for everything; the search phase gets two thirds.", gt=0, le=MAX_MINUTES
     )
-    effort: float = option(0.2, help="Part of the recipe's training work, for a trial.", gt=0, le=1)
+    effort: float | None = option(
+        None, help="Part of the recipe's training work, for a trial; default: 0.2, less in few minutes.", gt=0, le=1
+    )
     pruning: bool = option(True, help="Prune channels while training.")
     halving: bool = option(True, help="Stop hopeless trials early.")
     reject_infeasible: bool = option(True, help="Do not train what cannot fit.")
-    population: int = option(100, help="Of ageing evolution.", ge=1, le=10**5)
-    sample: int = option(25, help="Drawn for each choice of a parent.", ge=1, le=10**4)
+    population: int | None = option(
+        None, help="Of ageing evolution; default: a fifth of the trials expected, 100 at most.", ge=1, le=10**5
+    )
+    sample: int | None = option(
+        None, help="Drawn for each choice of a parent; default: a quarter of the population.", ge=1, le=10**4
+    )
     teacher: Path | None = option(None, help="A .keras model to distil from.")
     front: int = option(5, help="Networks to export at most.", ge=1, le=100)
     seeds: int = option(3, help="Re-trainings of each of them.", ge=1, le=100)
@@ -53,7 +59,9 @@ class SearchOptions(PlaceOptions):
     recalibrate: bool = option(False, help="Add the new measurements to the calibration, in the run folder.")
     seed: int = option(0, help="Of the search.", ge=0, le=MAX_SEED)
     workers: int | None = option(None, help="Trainings at a time; default: cores.", ge=1, le=MAX_WORKERS)
-    time_limit: float | None = option(None, help="Seconds that a trial may take.", gt=0, le=60 * MAX_MINUTES)
+    time_limit: float | None = option(
+        None, help="Seconds that a trial may take; default: by its MACs and the pace so far.", gt=0, le=60 * MAX_MINUTES
+    )
     memory_limit: Quantity | None = option(None, help="Memory of a worker, e.g. 2G.")
     output: Path | None = option(None, "--output", "-o", help="Run folder; default runs/search-DATASET-BOARD-BACKEND.")
 

@@ -20,8 +20,9 @@ from hil.search.bounds import BoundOptions, Limits, limits_of
 from hil.search.errors import mapped
 from hil.search.options import SearchOptions
 from hil.search.recalibrate import NOTHING, Base, records_beside
-from hil.search.request import UNLIMITED, ExportOptions, Request
-from hil.search.training import TrainingRequest, training_setup
+from hil.search.request import STORE_FILE, UNLIMITED, ExportOptions, Request
+from hil.search.scale import DEFAULT_TRIALS, Drawn, Scale, announcement, drawn, least_effort, scale_of
+from hil.search.training import TrainingRequest, training_setup, work_of
 from hil.timers import TIMERS
 from munas.arch.graph import Mode
 from munas.cost.calibration import Calibration, CodePart, KernelCode, MemoryModel
@@ -30,12 +31,13 @@ from munas.cost.resources import Assessor
 from munas.cost.variants import SPECS
 from munas.data import DATASETS, Dataset, load_dataset
 from munas.search.objective import unreachable
+from munas.search.store import SearchStore
 from munas.search.study import SearchSettings
+from munas.training.train import KerasTraining
 
 INSTALL_SEARCH = "make install-search (or: pip install 'munas-hil[search]')"
 EXPORT_SHARE = 0.35  # of all minutes, kept for re-training, measuring and testing the front
-DEFAULT_TRIALS = 2000
-DEFAULT_TIME_LIMIT_S = 900.0
+_OPEN = ("effort", "population", "sample")  # options that the time decides where they were left open
 _MEMORY_SHARE = 0.8  # of the machine's, over all workers
 _ALIASES = {"ageing": "evolution"}
 _SPACE_VARIANTS = tuple(variant for variant, spec in SPECS.items() if spec.in_space)
@@ -133,26 +135,31 @@ def request_of(
     require_training()
     with mapped():
         dataset = load_dataset(options.dataset, options.source, cache_dir())
+        assessor = _assessor(dataset, calibration, options.mode)
+        where = options.output or folder
+        scale, first = _scale(_as_stored(options, where / STORE_FILE), dataset, limits, assessor)
         wanted = TrainingRequest(
-            dataset, cache_dir(), options.effort, options.pruning, options.halving, options.teacher, _workers(options)
+            dataset, cache_dir(), scale.effort, options.pruning, options.halving, options.teacher, _workers(options)
         )
         training = training_setup(wanted)
+    tell(announcement(scale, first, _search_s(options), _workers(options), training.sparsity))
     return Request(
         board=board,
         calibration=calibration,
         dataset=dataset,
         limits=limits,
-        assessor=_assessor(dataset, calibration, options.mode),
-        settings=_settings(options, limits, training.rung_epochs, training.sparsity),
+        assessor=assessor,
+        settings=_settings(options, scale, limits, training.rung_epochs, training.sparsity),
         training=training,
         export=ExportOptions(options.front, options.seeds, options.final_effort, options.recalibrate),
-        folder=options.output or folder,
+        folder=where,
         seconds=None if options.minutes is None else 60 * options.minutes,
         setup_s=0.0 if began is None else time.monotonic() - began,
         preset=options.preset,
         base=base,
         code=code() if options.recalibrate else None,
         command=command,
+        expected_trials=scale.trials,
     )
 
 
@@ -215,29 +222,61 @@ def _base(options: SearchOptions, calibration: Calibration | None, path: Path, i
     return records_beside(path, identity)
 
 
+def _search_s(options: SearchOptions) -> float | None:
+    """The search phase's seconds; None: no limit."""
+    return None if options.minutes is None else 60 * options.minutes * (1 - EXPORT_SHARE)
+
+
+def _as_stored(options: SearchOptions, path: Path) -> SearchOptions:
+    """The options, with what was left open as the search in the store at `path` has it: more time does not make it
+    another search."""
+    if not path.is_file():
+        return options
+    with SearchStore(path) as store:
+        known = store.identity() or {}
+    missing = {name: known[name] for name in _OPEN if getattr(options, name) is None and name in known}
+    return options.model_copy(update=missing)
+
+
+def _scale(options: SearchOptions, dataset: Dataset, limits: Limits, assessor: Assessor) -> tuple[Scale, Drawn]:
+    """How large the search is, and what it begins with."""
+    training = KerasTraining(dataset)
+    recipe, images = training.used_recipe, len(dataset.train)
+    sparsity = (recipe.pruning.least, recipe.pruning.most) if options.pruning else None
+    hard = limits.hard if options.reject_infeasible else None
+    first = drawn(assessor, hard, options.space == "mlp", sparsity, options.seed)
+    scale = scale_of(
+        lambda effort: work_of(training, effort), least_effort(recipe.epochs, images, recipe.batch), first,
+        seconds=_search_s(options), trials=options.trials, workers=_workers(options), halving=options.halving,
+        effort=options.effort, population=options.population, sample=options.sample,
+    )  # fmt: skip
+    return scale, first
+
+
 def _settings(
-    options: SearchOptions, limits: Limits, rung_epochs: tuple[int, ...], sparsity: tuple[float, float] | None
+    options: SearchOptions,
+    scale: Scale,
+    limits: Limits,
+    rung_epochs: tuple[int, ...],
+    sparsity: tuple[float, float] | None,
 ) -> SearchSettings:
-    seconds = None if options.minutes is None else 60 * options.minutes * (1 - EXPORT_SHARE)
+    seconds = _search_s(options)
     trials = options.trials or (DEFAULT_TRIALS if seconds is None else UNLIMITED)
-    limit_s = options.time_limit or DEFAULT_TIME_LIMIT_S
-    if seconds is not None and options.time_limit is None:
-        limit_s = min(limit_s, max(60.0, seconds / 4))  # one slow trial must not take the whole search
     settings = SearchSettings(
         dataset=options.dataset,
         bounds=limits.bounds,
         hard_budget=limits.hard if options.reject_infeasible else None,
         strategy=_strategy(options),
-        population=options.population,
-        sample=options.sample,
+        population=scale.population,
+        sample=scale.sample,
         trials=trials,
         seconds=seconds,
-        effort=options.effort,
+        effort=scale.effort,
         rung_epochs=rung_epochs,
         sparsity=sparsity,
         mlp=options.space == "mlp",
         workers=_workers(options),
-        time_limit_s=limit_s,
+        time_limit_s=options.time_limit,
         memory_limit_bytes=_memory_limit_bytes(options),
         seed=options.seed,
     )

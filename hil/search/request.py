@@ -16,6 +16,7 @@ from munas.cost.resources import Assessor
 from munas.data import Dataset
 from munas.search.study import SearchSettings
 
+STORE_FILE = "search.sqlite"  # in the run folder
 UNLIMITED = 1_000_000  # trials, where minutes end the search
 
 
@@ -48,6 +49,7 @@ class Request:
     folder: Path
     seconds: float | None = None
     setup_s: float = 0.0
+    expected_trials: int | None = None
     preset: str | None = None
     base: Base = NOTHING
     code: KernelCode | None = None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -31,20 +31,23 @@ from hil.search.export import (
     retrained,
     tested,
 )
-from hil.search.finals import FinalsRequest
+from hil.search.finals import FinalsPlan, FinalsRequest
 from hil.search.recalibrate import Verified, recalibrated
-from hil.search.request import Request
+from hil.search.request import STORE_FILE, Request
 from hil.search.result import RESULT_FILE, Finalist, SearchResult
+from hil.search.scale import pruning_note
 from hil.search.summary import summarise
 from munas.cost.calibration import write_calibration
 from munas.search.metrics import Metric
+from munas.search.pace import LEAST_LIMIT_S
 from munas.search.store import SearchStore
 from munas.search.study import FinalsWatcher, Outcome, Watcher, run_search
+from munas.search.trial import TrialResult
 
 __all__ = ["CALIBRATION_FILE", "NETWORKS", "STORE_FILE", "Displays", "Found", "failure_of", "search"]
 
-STORE_FILE = "search.sqlite"
 CALIBRATION_FILE = "calibration.toml"
+_SLACK = 5.0  # times what a re-training is expected to take, before it has hung
 _ENDED = "search"  # key of the document that says how the search phase ended
 
 
@@ -99,6 +102,7 @@ def _searched(request: Request, harness: ExportHarness, store: SearchStore, disp
         displays.search,
         identity=request.identity(harness.identity),
         preload=request.training.preload,
+        work=request.training.work,
     )
     if ended is not None:
         return replace(outcome, stopped=ended[1])
@@ -126,9 +130,11 @@ def _conclude(
     front, plan = choose(
         store, trials, criteria, request.export.front, _finals_request(request, outcome), request.training.costs
     )
-    notes = [plan.note] if plan.note else []
+    notes = [note for note in (plan.note, pruning_note(trials, request.assessor)) if note]
     by_index = {item.trial.index: item for item in trials}
-    contenders, failures = retrained(store, by_index, plan, _training(request), criteria, displays.finals)
+    contenders, failures = retrained(
+        store, by_index, plan, _training(request, by_index, plan), criteria, displays.finals
+    )
     task = request.dataset.input_shape, request.dataset.num_classes
     context = ExportContext(request.folder, request.dataset.name, task, harness, store)
     finalists, checked = export_networks(context, contenders, criteria, displays.tell)
@@ -179,14 +185,19 @@ def _finals_request(request: Request, outcome: Outcome) -> FinalsRequest:
     return FinalsRequest(seeds, export.effort, settings.effort, seconds, settings.workers)
 
 
-def _training(request: Request) -> RetrainingSetup:
+def _training(request: Request, trials: Mapping[int, TrialResult], plan: FinalsPlan) -> RetrainingSetup:
+    """How the plan is carried out. A trial's limit holds for the search's effort: what is trained longer may take
+    longer; without one, the limit follows from what the trials have taken."""
     settings, training = request.settings, request.training
-    # A trial's limit holds for the search's effort: what is trained longer may take longer.
-    factor = max(1.0, request.export.effort / settings.effort)
+    if settings.time_limit_s is not None:
+        limit_s = settings.time_limit_s * max(1.0, plan.effort / settings.effort)
+    else:
+        costs = [training.costs.training(trials[index], plan.effort) for index in plan.finalists]
+        limit_s = LEAST_LIMIT_S + _SLACK * max(costs, default=0.0)
     return RetrainingSetup(
         trainer=training.trainer,
         workers=settings.workers,
-        time_limit_s=settings.time_limit_s * factor,
+        time_limit_s=limit_s,
         memory_limit_bytes=settings.memory_limit_bytes,
         preload=training.preload,
     )

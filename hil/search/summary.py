@@ -90,7 +90,8 @@ def _settings(request: Request, export: Export) -> dict[str, Any]:
         "rung_epochs": list(settings.rung_epochs),
         "sparsity": None if settings.sparsity is None else list(settings.sparsity),
         "population": settings.population, "sample": settings.sample, "mlp": settings.mlp,
-        "time_limit_s": settings.time_limit_s, "memory_limit_bytes": settings.memory_limit_bytes,
+        "time_limit_s": settings.time_limit_s, "expected_trials": request.expected_trials,
+        "memory_limit_bytes": settings.memory_limit_bytes,
         "front": request.export.front, "final_seeds": len(export.plan.seeds), "final_effort": export.plan.effort,
         **request.training.identity,
     }  # fmt: skip

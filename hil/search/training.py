@@ -15,7 +15,9 @@ from hil.search.finals import Costs
 from hil.search.score import Scorer
 from munas.cost.resources import Resources
 from munas.data import Dataset
+from munas.search.pace import Work
 from munas.search.trial import TrainerFactory, TrialResult
+from munas.training.recipes import VALIDATED
 from munas.training.train import PRELOAD, KerasTraining
 
 
@@ -37,7 +39,7 @@ class TrainingSetup:
     """How trials are trained.
 
     `score` is int8 accuracy on the test set. `identity` says which training it is: what changes the errors. `preload`
-    are modules for the workers.
+    are modules for the workers; `work` is what a trial does.
     """
 
     trainer: TrainerFactory
@@ -47,6 +49,7 @@ class TrainingSetup:
     score: Callable[[bytes], float]
     identity: Mapping[str, Any]
     preload: tuple[str, ...] = ()
+    work: Work | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,13 @@ class RecipeCosts:
         return self.scorer.seconds(resources)
 
 
+def work_of(training: KerasTraining, effort: float) -> Work:
+    """What a trial does at an effort."""
+    schedule, validation = training.schedule(effort), len(training.dataset.validation)
+    checked = min(VALIDATED, validation) * schedule.epochs + validation
+    return Work(schedule.steps * schedule.batch, checked, validation)
+
+
 def training_setup(request: TrainingRequest) -> TrainingSetup:
     """The training of the request's data set by its recipe. Raises SearchError when it has none."""
     training = KerasTraining(request.dataset, teacher=request.teacher, cache=request.cache)
@@ -87,4 +97,5 @@ def training_setup(request: TrainingRequest) -> TrainingSetup:
         score=scorer,
         identity={"recipe": asdict(training.used_recipe), "teacher": teacher},
         preload=PRELOAD,
+        work=work_of(training, request.effort),
     )

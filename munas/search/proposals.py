@@ -6,9 +6,8 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from munas.arch.morphs import random_child
-from munas.arch.prune import expected_architecture
-from munas.arch.space import ArchitectureError
+from munas.arch.morphs import morphs
+from munas.arch.space import AnyArchitecture, ArchitectureError, draw_choice
 from munas.cost.resources import Assessor
 from munas.errors import SearchError
 from munas.search.evolve import Strategy
@@ -20,17 +19,24 @@ if TYPE_CHECKING:
     from numpy.random import Generator
 
 MAX_DRAWS = 100
-"""Proposals in a row that may be rejected before the closest of them is made smaller instead."""
+"""Children in a row that may be rejected before the closest of them is made smaller instead."""
 
-MAX_STEPS = 5_000
-"""Morphs tried to make a trial fit, some seconds, before the budget counts as out of reach."""
+MAX_STEPS = 3_000
+"""Morphs tried to make a trial fit, some seconds, before another one is taken."""
+
+_TIMES = (1, 4, 16)
+_SMALLER = " -"  # in the name of a morph that does
+
+MAX_STARTS = 2
+"""Trials that could not be made to fit before the budget counts as out of reach."""
 
 
 @dataclass(slots=True)
 class Proposer:
-    """Asks a strategy until a trial fits `budget` (None = any network does). `rejected` counts those that do not.
+    """Asks a strategy for trials, and makes what is drawn at random smaller, by morphs, until it fits `budget` (None =
+    any network does). `rejected` counts what did not fit as the strategy proposed it.
 
-    A trial with sparsity is judged by what pruning is expected to leave.
+    A trial is judged as it is drawn, and so as it is trained: what pruning takes away comes on top.
     """
 
     strategy: Strategy
@@ -41,42 +47,59 @@ class Proposer:
 
     def propose(self, index: int) -> Trial:
         """The trial of that index. Raises SearchError when none that fits is found."""
-        closest, least = None, (math.inf, math.inf)
-        for _ in range(MAX_DRAWS):
+        closest: Trial | None = None
+        least, nearest, starts = math.inf, math.inf, 0
+        for draw in range(1, MAX_DRAWS + 1):
             trial = self.strategy.ask(self.rng, index)
             excess = self._excess(trial)
-            if excess[0] <= 1:
+            if excess == 0:
                 return trial
             self.rejected += 1
             if closest is None or excess < least:
                 closest, least = trial, excess
-        assert closest is not None
-        return self._made_smaller(closest, least)
-
-    def _made_smaller(self, trial: Trial, excess: tuple[float, float]) -> Trial:
-        """Morph until it fits, never to something further off: small budgets admit next to no random network."""
-        for _ in range(MAX_STEPS):
-            child = replace(trial, architecture=random_child(trial.architecture, self.rng))
-            found = self._excess(child)
-            if found <= excess:
-                trial, excess = child, found
-            if excess[0] <= 1:
-                return replace(trial, change=f"{trial.change}, made smaller")
+            if math.isinf(least) or (trial.parent is not None and draw < MAX_DRAWS):
+                continue  # another child is better than one that was changed at many places
+            smaller, left = self._made_smaller(closest, least)
+            if left == 0:
+                return smaller
+            nearest, starts = min(nearest, left), starts + 1
+            if starts == MAX_STARTS:
+                break
+            closest, least = None, math.inf
         raise SearchError(
-            f"no network within the hard budget was found: the closest needs {excess[0]:.2f} times what there is; "
-            "allow more, or do not reject infeasible networks"
+            f"no network within the hard budget was found: the closest needs {math.exp(nearest):.2f} times what there"
+            " is; allow more, or do not reject infeasible networks"
         )
 
-    def _excess(self, trial: Trial) -> tuple[float, float]:
-        """The largest share of a bound that is used, more than 1 when it does not fit, and the sum of the shares."""
-        architecture, shape, classes = trial.architecture, self.assessor.input_shape, self.assessor.num_classes
+    def _made_smaller(self, trial: Trial, excess: float) -> tuple[Trial, float]:
+        """(trial, excess) after morphs, none of which leads further off: small budgets admit next to no random one."""
+        changed = replace(trial, change=f"{trial.change}, made smaller")
+        for _ in range(MAX_STEPS):
+            child = replace(changed, architecture=self._far_child(changed.architecture))
+            if (found := self._excess(child)) <= excess:
+                changed, excess = child, found
+            if excess == 0:
+                break
+        return changed, excess
+
+    def _far_child(self, architecture: AnyArchitecture) -> AnyArchitecture:
+        """A child by one morph; one that takes a little off a size is done several times, or it would take for ever."""
+        first, times = draw_choice(self.rng, morphs(architecture)), draw_choice(self.rng, _TIMES)
+        architecture = first.apply(self.rng)
+        for _ in range(times - 1 if _SMALLER in first.change else 0):
+            again = next((morph for morph in morphs(architecture) if morph.change == first.change), None)
+            if again is None:
+                break
+            architecture = again.apply(self.rng)
+        return architecture
+
+    def _excess(self, trial: Trial) -> float:
+        """How far a trial is from the budget: the logarithms of the shares of it that are used, where they are above
+        1, together; 0 when it fits."""
         try:
-            if trial.sparsity > 0:
-                architecture = expected_architecture(architecture, shape, classes, trial.sparsity)
-            resources = self.assessor.assess(architecture)
+            resources = self.assessor.assess(trial.architecture)
         except ArchitectureError:  # an input this small has no such network
-            return math.inf, math.inf
+            return math.inf
         figures = features(None, resources)
         bounds = {} if self.budget is None else self.budget.values
-        shares = [figures[metric] / bound for metric, bound in bounds.items()]
-        return max(shares, default=0.0), sum(shares)
+        return sum(math.log(figures[metric] / bound) for metric, bound in bounds.items() if figures[metric] > bound)

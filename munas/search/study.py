@@ -16,6 +16,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from munas.arch.graph import build_graph
 from munas.arch.space import ArchitectureError
 from munas.cost.resources import Assessor, Resources
 from munas.errors import SearchError, SearchStoreError
@@ -23,6 +24,7 @@ from munas.search.evolve import STRATEGIES, Space, StrategySettings
 from munas.search.halving import Halving
 from munas.search.metrics import Metric
 from munas.search.objective import Bounds, unreachable
+from munas.search.pace import Pace, Work
 from munas.search.proposals import Proposer
 from munas.search.store import SearchStore, State
 from munas.search.study_summary import StudySummary, Tally
@@ -37,6 +39,8 @@ __all__ = [
 MAX_FAILURES_IN_A_ROW = 20
 """So many are no bad luck: a limit is too tight, or something is broken that no trial can cure."""
 
+DEFAULT_LIMIT_S = 3600.0  # of a trial whose work nobody knows
+
 _ELAPSED = "elapsed_s"  # a document: the last trial may have ended well before the time was over
 _ELSEWHERE = "name another run folder"
 _FREE = ("trials", "seconds", "workers", "time_limit_s", "memory_limit_bytes")
@@ -50,7 +54,7 @@ class SearchSettings:
     epochs at which hopeless trials stop (successive halving; empty = never). `sparsity` is the range of pruning
     (None = no pruning). `seconds` ends the search, counted over all resumes. `trials`, `seconds`, `workers` and
     the two limits, which hold for each trial, may change when a search is resumed; with anything else changed it is
-    another search.
+    another search. Without `time_limit_s` a trial's limit follows from its MACs and the pace of those before it.
     """
 
     dataset: str
@@ -66,7 +70,7 @@ class SearchSettings:
     sparsity: tuple[float, float] | None = None
     mlp: bool = False
     workers: int = 2
-    time_limit_s: float = 3600.0
+    time_limit_s: float | None = None
     memory_limit_bytes: int = 4 << 30
     seed: int = 0
 
@@ -122,13 +126,14 @@ def run_search(
     *,
     identity: Mapping[str, Any] | None = None,
     preload: Sequence[str] = (),
+    work: Work | None = None,
 ) -> Outcome:
     """Run, or go on with, the search of `store`, in the main thread.
 
     `identity` (JSON: board, calibration, the data's sha256, ...) belongs to the search as the settings do. `preload`
-    names modules that workers are forked with (``munas.training.train``). What workers print goes to ``logs`` beside
-    the store; the logs of failed trials stay there. What is under way when the time is over is dropped, and done
-    again if the search is resumed with more time.
+    names modules that workers are forked with (``munas.training.train``), `work` is what a trial does. What workers
+    print goes to ``logs`` beside the store; the logs of failed trials stay there. What is under way when the time is
+    over is dropped, and done again if the search is resumed with more time.
 
     Raises SearchError for settings that cannot work, the store of another search, a data set or package that is
     missing, or too many failures in a row; SearchStoreError when the disk or the host fails. Whatever was finished is
@@ -136,9 +141,9 @@ def run_search(
     """
     check(settings, assessor)
     store.begin({**(identity or {}), **settings.identity()})
-    search = _Search(settings, store, assessor, watcher or _Silent())
+    search = _Search(settings, store, assessor, watcher or _Silent(), None if work is None else Pace(work))
     search.resume()
-    limits = Limits(settings.time_limit_s, settings.memory_limit_bytes)
+    limits = Limits(settings.time_limit_s or DEFAULT_LIMIT_S, settings.memory_limit_bytes)
     try:
         with WorkerPool(trainer, settings.workers, limits, store.path.parent / "logs", preload) as workers:
             stopped = search.run(workers)
@@ -151,7 +156,10 @@ def run_search(
 class _Search:
     """A search that is under way."""
 
-    def __init__(self, settings: SearchSettings, store: SearchStore, assessor: Assessor, watcher: Watcher) -> None:
+    def __init__(
+        self, settings: SearchSettings, store: SearchStore, assessor: Assessor, watcher: Watcher, pace: Pace | None
+    ) -> None:
+        self.pace = pace
         self.settings, self.store, self.assessor, self.watcher = settings, store, assessor, watcher
         self.halving = Halving(settings.rung_epochs)
         self.tally = Tally(settings.bounds)
@@ -206,10 +214,21 @@ class _Search:
             if remaining_s <= 0:
                 return "time"
             while workers.idle and self.finished + workers.busy < self.settings.trials:
-                workers.start(self._next_task())
+                task = self._next_task()
+                workers.start(task, self._limit_s(task.trial))
             for finished in workers.wait(min(remaining_s, 60.0)):
                 self._record(finished)
         return "trials"
+
+    def _limit_s(self, trial: Trial) -> float | None:
+        """Of one trial; None where it is the pool's."""
+        if self.pace is None or self.settings.time_limit_s is not None:
+            return None
+        return self.pace.limit_s(self._macs(trial))
+
+    def _macs(self, trial: Trial) -> int:
+        """Of what is trained, which pruning makes smaller only later."""
+        return build_graph(trial.architecture, self.assessor.input_shape, self.assessor.num_classes).macs
 
     def _next_task(self) -> Task:
         """A task that an earlier run had under way, or a new one."""
@@ -257,9 +276,21 @@ class _Search:
 
     def _tell(self, trial_result: TrialResult) -> None:
         self.finished += 1
+        trained, failed = trial_result.trained, trial_result.status == "failed"
+        if self.pace is not None and (failed or (trained is not None and not trained.stopped)):
+            self._tell_pace(self.pace, trial_result)
         self.strategy.tell(trial_result)
         self.halving.tell(trial_result)
         self.tally.tell(trial_result)
+
+    def _tell_pace(self, pace: Pace, trial_result: TrialResult) -> None:
+        """A failure says something only when it took longer than was expected."""
+        try:
+            macs = self._macs(trial_result.trial)
+        except ArchitectureError:
+            return
+        if trial_result.status == "ok" or trial_result.seconds > pace.expected_s(macs):
+            pace.tell(macs, trial_result.seconds)
 
 
 def check(settings: SearchSettings, assessor: Assessor) -> None:
@@ -267,8 +298,9 @@ def check(settings: SearchSettings, assessor: Assessor) -> None:
     if settings.strategy not in STRATEGIES:
         raise SearchError(f"unknown strategy {settings.strategy}; known are {', '.join(STRATEGIES)}")
     for name in ("population", "sample", "trials", "workers", "time_limit_s", "memory_limit_bytes"):
-        if not getattr(settings, name) > 0:
-            raise SearchError(f"{name.replace('_', ' ')} must be above 0, not {getattr(settings, name)}")
+        value = getattr(settings, name)
+        if value is not None and not value > 0:
+            raise SearchError(f"{name.replace('_', ' ')} must be above 0, not {value}")
     if not 0 < settings.effort <= 1:
         raise SearchError(f"effort must be above 0 and at most 1, not {settings.effort}")
     if settings.sparsity is not None and not 0 <= settings.sparsity[0] <= settings.sparsity[1] < 1:

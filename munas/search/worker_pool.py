@@ -78,6 +78,7 @@ class _Running:
     pipe: Connection
     log: Path
     started: float
+    limit_s: float
     received: bytearray = field(default_factory=bytearray)
     at_end: bool = False  # nothing more will come through the pipe
     verdict: str = ""  # why we killed it
@@ -132,8 +133,9 @@ class WorkerPool:
         """Tasks that can be started now."""
         return self._count - len(self._running)
 
-    def start(self, task: Task) -> None:
-        """Start a task in a process of its own. The first start waits for the imports, some seconds."""
+    def start(self, task: Task, limit_s: float | None = None) -> None:
+        """Start a task in a process of its own; `limit_s` is its own limit of time, instead of the pool's. The first
+        start waits for the imports, some seconds."""
         log = self._logs / f"trial-{task.trial.index:05d}-{task.trial.seed}.log"
         ours, theirs = self._context.Pipe(duplex=False)
         try:
@@ -148,7 +150,7 @@ class WorkerPool:
             raise SearchStoreError(f"cannot start a worker: {type(error).__name__}: {error}{text}") from error
         finally:
             theirs.close()
-        self._running.append(_Running(task, process, ours, log, time.monotonic()))
+        self._running.append(_Running(task, process, ours, log, time.monotonic(), limit_s or self._limits.seconds))
 
     def wait(self, timeout_s: float) -> list[Finished]:
         """The tasks that have finished, in that order; waits for at least one, but no longer than the time-out."""
@@ -258,8 +260,8 @@ def _read(running: _Running) -> None:
 
 def _over_limit(running: _Running, limits: Limits) -> str:
     seconds = time.monotonic() - running.started
-    if seconds > limits.seconds:
-        return f"took longer than the limit of {limits.seconds:g} s"
+    if seconds > running.limit_s:
+        return f"took longer than the limit of {running.limit_s:.4g} s"
     used = _own_memory_bytes(running.process.pid)
     if used > limits.memory_bytes:
         return f"used {used / 2**20:.0f} MiB of memory; the limit is {limits.memory_bytes / 2**20:.0f} MiB"

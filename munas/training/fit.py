@@ -19,12 +19,9 @@ from munas.training.emit import Emitted, emit, revived
 from munas.training.feed import Feed
 from munas.training.parameters import Floats, Layer, fold_batch_norm, initial_weights, pack_weights, parameter_map
 from munas.training.quantise import REPRESENTATIVE, int8_error, scaled, to_int8
-from munas.training.recipes import MASK_STEPS, Recipe, Schedule
+from munas.training.recipes import MASK_STEPS, VALIDATED, Recipe, Schedule
 from munas.training.recipes import scaled as schedule_of
 from munas.training.steps import Evaluator, InputSpec, State, Stepper, error_of
-
-VALIDATED = 2000
-"""Validation images that an epoch's error is taken on, at most; the errors at the end are on all of them."""
 
 DIVERGED_LOSS = 1e9
 """Stands for a loss that is not finite, so that a history stays a list of numbers."""

@@ -164,7 +164,7 @@ def test_what_the_user_gives_is_hard_but_for_the_error() -> None:
 def test_a_preset_brings_the_papers_bounds() -> None:
     limits = limits_of(BoundOptions(preset="munas-fashion"), "fashion-mnist", BOARD, None)
     assert limits.bounds == PRESETS["munas-fashion"].bounds
-    assert limits.hard.to_json() == {"ram": 65536.0, "flash": 65536.0}
+    assert limits.hard.to_json() == {**limits.bounds.resources.to_json(), "ram": 65536.0, "flash": 65536.0}
     mixed = limits_of(BoundOptions(preset="munas-mnist", error=0.05, ram="8K"), "mnist-5k", BOARD, None).bounds
     assert mixed.to_json() == {**PRESETS["munas-mnist"].bounds.to_json(), "error": 0.05, "ram": 8192.0}
 
@@ -263,7 +263,7 @@ def _architecture() -> Any:
 def test_the_boards_calibration_is_used(told: list[str], tmp_path: Path) -> None:
     (tmp_path / "calibration.toml").write_text(write_calibration(stub_calibration()))
     found = request(told, tmp_path, SearchOptions(dataset="digits", max_latency="3M"))
-    assert told == []
+    assert len(told) == 1  # how large the search is
     assert found.calibration == stub_calibration()
     assert found.settings.hard_budget.values[Metric.LATENCY] == 3e6
 

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from munas.arch.prune import expected_architecture
 from munas.arch.space import random_cnn
 from munas.cost.calibration import MemoryModel
 from munas.cost.resources import Assessor
@@ -253,9 +252,8 @@ def test_only_what_fits_is_proposed(sparsity: tuple[float, float] | None) -> Non
     proposer = Proposer(RandomSearch(Space(sparsity=sparsity)), ASSESSOR, budget, np.random.default_rng(0))
     proposed = [proposer.propose(index) for index in range(20)]
     for item in proposed:
-        expected = expected_architecture(item.architecture, INPUT_SHAPE, NUM_CLASSES, item.sparsity)
-        assert meets(features(None, ASSESSOR.assess(expected)), budget)
-        assert item.change == "random"
+        assert meets(features(None, ASSESSOR.assess(item.architecture)), budget)  # before it is pruned
+    assert {item.change for item in proposed} <= {"random", "random, made smaller"}
     assert [item.index for item in proposed] == list(range(20))
     assert proposer.rejected > 0
 

@@ -20,9 +20,9 @@ STOPS = {
 }
 SETTING_NAMES = {
     "mode": "Graph of the proxies", "effort": "Effort", "halving": "Halving", "sparsity": "Sparsity",
-    "population": "Population", "sample": "Sample", "trials": "Trials", "final_effort": "Final effort",
-    "final_seeds": "Final seeds", "mlp": "MLP space", "time_limit_s": "Time limit",
-    "memory_limit_bytes": "Worker's memory",
+    "population": "Population", "sample": "Sample", "trials": "Trials",
+    "expected_trials": "Trials expected", "final_effort": "Final effort", "final_seeds": "Final seeds",
+    "mlp": "MLP space", "time_limit_s": "Time limit", "memory_limit_bytes": "Worker's memory",
 }  # fmt: skip
 Z95 = 1.96
 
