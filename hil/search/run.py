@@ -31,7 +31,7 @@ from hil.search.export import (
     retrained,
     tested,
 )
-from hil.search.finals import FinalsPlan, FinalsRequest
+from hil.search.finals import Contender, FinalsPlan, FinalsRequest
 from hil.search.recalibrate import Verified, recalibrated
 from hil.search.request import STORE_FILE, Request
 from hil.search.result import RESULT_FILE, Finalist, SearchResult
@@ -144,7 +144,7 @@ def _conclude(
     winner = criteria.winner(finalists)
     clock = _Deadline(request, outcome.summary.elapsed_s, started)
     finalists = tested(context, contenders, finalists, winner, request.training.score, clock.has_time, displays.tell)
-    notes += [*failures, *_remarks(request.limits, finalists, winner)]
+    notes += [*failures, *_int8_notes(contenders), *_remarks(request.limits, finalists, winner)]
     is_new, seconds = criteria.assessor is not request.assessor, time.monotonic() - started
     export = Export(front, plan, tuple(finalists), winner, is_new, tuple(notes), seconds)
     result = summarise(request, harness.identity, store, trials, outcome, export)
@@ -166,6 +166,16 @@ class _Deadline:
         request = self.request
         spent_s = request.setup_s + self.search_s + time.monotonic() - self.started
         return request.seconds is None or spent_s < request.seconds
+
+
+def _int8_notes(contenders: Sequence[Contender]) -> list[str]:
+    """What the conversion to int8 cost each network that is handed over, in points of validation accuracy."""
+    notes = []
+    for item in contenders:
+        trained, loss = item.trained, 100 * (item.trained.error - item.trained.float_error)
+        cause = f": {trained.int8_cause}" if trained.int8_cause else ""
+        notes.append(f"network {item.index}: int8 costs {loss:+.2f} points of validation accuracy{cause}")
+    return notes
 
 
 def _remarks(limits: Limits, finalists: Sequence[Finalist], winner: int | None) -> list[str]:

@@ -324,7 +324,7 @@ def _trained_text(trained: Trained) -> str:
         "history": [[epoch.loss, epoch.error, epoch.kept] for epoch in trained.history],
         "images_per_second": trained.images_per_second,
     }
-    return _dumps(fields)
+    return _dumps(fields | ({"int8_cause": trained.int8_cause} if trained.int8_cause else {}))
 
 
 def _trained(text: str, tflite: bytes, weights: bytes) -> Trained:
@@ -332,6 +332,8 @@ def _trained(text: str, tflite: bytes, weights: bytes) -> Trained:
     architecture = parse_architecture(known.pop("architecture"))
     history = tuple(Epoch(*epoch) for epoch in known.pop("history"))
     trained = Trained(architecture=architecture, history=history, tflite=tflite, weights=weights, **known)
+    if not isinstance(trained.int8_cause, str):
+        raise TypeError("int8_cause is no text")
     for made, names in ((trained, _TRAINED), *((epoch, ("loss", "error", "kept")) for epoch in history)):
         _figures(made, *names)
     return trained

@@ -68,7 +68,7 @@ class Trained:
     `architecture` is what was emitted: pruned channels are gone. `error` is the int8 network's and `float_error` the
     float emitted network's, both on the validation set as fractions 0..1. `stopped` says that a rung ended training
     before the schedule did. `tflite` is the full-int8 model, `weights` an .npz of the emitted network's float32 arrays
-    (see `munas.training.network`).
+    (see `munas.training.network`). `int8_cause` says which layer is behind a large loss by the int8 conversion.
     """
 
     architecture: AnyArchitecture
@@ -80,6 +80,7 @@ class Trained:
     tflite: bytes
     weights: bytes
     images_per_second: float
+    int8_cause: str = ""
 
     def without_blobs(self) -> Trained:
         """The same figures without `tflite` and `weights`, which the store keeps."""

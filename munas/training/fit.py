@@ -16,12 +16,17 @@ from munas.data import Dataset, Examples
 from munas.search.trial import Epoch, Rung, Task, Trained
 from munas.training.distill import soft_labels
 from munas.training.emit import Emitted, emit, revived
+from munas.training.equalise import channel_sizes, equalised
 from munas.training.feed import Feed
+from munas.training.int8_loss import WORTH_EXPLAINING, explained, layer_losses
 from munas.training.parameters import Floats, Layer, fold_batch_norm, initial_weights, pack_weights, parameter_map
 from munas.training.quantise import REPRESENTATIVE, int8_error, scaled, to_int8
 from munas.training.recipes import MASK_STEPS, VALIDATED, Recipe, Schedule
 from munas.training.recipes import scaled as schedule_of
 from munas.training.steps import Evaluator, InputSpec, State, Stepper, error_of
+
+EXPLAINED = 500
+"""Validation images on which the layer behind a loss by int8 is looked for."""
 
 DIVERGED_LOSS = 1e9
 """Stands for a loss that is not finite, so that a history stays a list of numbers."""
@@ -99,9 +104,10 @@ class Training:
         emitted, float_error = self._emitted()
         data = self._dataset
         tflite = to_int8(emitted.graph, emitted.weights, self._representative())
+        error = int8_error(tflite, data.validation, data.scale, data.offset)
         return Trained(
             architecture=emitted.architecture,
-            error=int8_error(tflite, data.validation, data.scale, data.offset),
+            error=error,
             float_error=float_error,
             epochs=len(self.history),
             stopped=self.stopped,
@@ -109,7 +115,15 @@ class Training:
             tflite=tflite,
             weights=pack_weights(emitted.weights),
             images_per_second=self.images_per_second,
+            int8_cause=self._int8_cause(emitted) if error - float_error > WORTH_EXPLAINING else "",
         )
+
+    def _int8_cause(self, emitted: Emitted) -> str:
+        data, checked = self._dataset, _spread(self._dataset.validation, EXPLAINED)
+        graph, folded = emitted.graph, fold_batch_norm(emitted.graph, emitted.weights)
+        folded = equalised(graph, folded, channel_sizes(graph, folded, self._representative()))
+        inputs = scaled(checked.inputs, data.scale, data.offset)
+        return explained(layer_losses(graph, folded, self._representative(), inputs, checked.labels))
 
     @property
     def images_per_second(self) -> float:

@@ -36,6 +36,16 @@ def infer_all(graph: Graph, layers: Layers, inputs: Tensor) -> list[Tensor]:
     return _run(graph, layers, inputs, finish)
 
 
+def infer_changed(graph: Graph, layers: Layers, inputs: Tensor, change: Callable[[int, Tensor], Tensor]) -> Tensor:
+    """Logits as `infer` gives them, where `change` takes the place and the output of each layer with weights and
+    returns what the others see of it."""
+
+    def finish(index: int, sums: Tensor) -> Tensor:
+        return change(index, _activated(graph.operators[index], tf.nn.bias_add(sums, layers[index]["bias"])))
+
+    return _run(graph, layers, inputs, finish)[-1]
+
+
 def train_forward(graph: Graph, layers: Layers, inputs: Tensor) -> tuple[Tensor, list[Tensor]]:
     """Logits and, for each batch norm, its batch's mean and variance, in the order of a `ParameterMap`'s statistics."""
     statistics: list[Tensor] = []

@@ -21,6 +21,7 @@ from munas.arch.graph import Graph
 from munas.data import Examples
 from munas.errors import TrainingError
 from munas.tflite.quantise import quantised
+from munas.training.equalise import channel_sizes, equalised
 from munas.training.parameters import Floats, fold_batch_norm
 
 REPRESENTATIVE = 300
@@ -29,9 +30,10 @@ REPRESENTATIVE = 300
 _BATCH = 50  # more is slower: the activations of a batch should stay in the processor's cache
 
 
-def to_int8(graph: Graph, weights: Weights, representative: Floats) -> bytes:
+def to_int8(graph: Graph, weights: Weights, representative: Floats, *, equalise: bool = True) -> bytes:
     """The full-int8 .tflite of a network; the same arguments give the same bytes.
 
+    Channels are equalised first, which leaves the float function as it is (`munas.training.equalise`).
     `representative` are inputs (N, H, W, C) as the network takes them: scaled, not augmented. Dense layers of several
     units have a scale a unit, as TensorFlow has it since 2.17. Raises TrainingError for weights that are not
     finite, and where the converter refuses.
@@ -41,9 +43,10 @@ def to_int8(graph: Graph, weights: Weights, representative: Floats) -> bytes:
 
     if not all(np.isfinite(values).all() for layer in weights for values in layer.values()):
         raise TrainingError("the network has weights that are not finite")
-    layers = [
-        {name: tf.constant(values) for name, values in layer.items()} for layer in fold_batch_norm(graph, weights)
-    ]
+    folded = fold_batch_norm(graph, weights)
+    if equalise:
+        folded = equalised(graph, folded, channel_sizes(graph, folded, representative))
+    layers = [{name: tf.constant(values) for name, values in layer.items()} for layer in folded]
     signature = [tf.TensorSpec((1, *graph.input_shape), tf.float32, name="input")]
     function = tf.function(lambda x: infer(graph, layers, x), input_signature=signature, autograph=False)
     concrete = function.get_concrete_function()
