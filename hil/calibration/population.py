@@ -12,7 +12,7 @@ from hil.errors import UsageError
 from munas.arch.footprint import peak_memory
 from munas.arch.graph import Graph, build_graph
 from munas.arch.morphs import random_child
-from munas.arch.space import Architecture, random_cnn
+from munas.arch.space import Architecture, random_authors_cnn
 
 PAPER_R2 = 0.975
 """R^2 of MACs and latency over the µNAS authors' 1000 random networks on an STM32H743 (arXiv 2010.14246)."""
@@ -41,7 +41,7 @@ def draw_as_the_authors(seed: int, index: int, limits: Limits) -> Sample:
     """
     del limits
     rng = np.random.default_rng([seed, index])
-    architecture = random_cnn(rng)
+    architecture = random_authors_cnn(rng)
     for _ in range(_MAX_MORPHS):
         graph = build_graph(architecture, PAPER_TASK.input_shape, PAPER_TASK.num_classes, "paper")
         if _fits_the_paper(graph):

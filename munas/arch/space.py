@@ -283,11 +283,25 @@ def _one_of(name: str, value: int, allowed: Sequence[int]) -> None:
 # platform and numpy version: the integer methods of Generator have changed their streams in the past.
 
 
+def random_authors_cnn(rng: Generator) -> Architecture:
+    """A CNN from the ranges that the authors' generator draws from, which leaves out the upper end of each: 1-9 blocks,
+    1-2 layers, kernels 3 and 5, 1-127 filters, pools 2 and 4, 1-2 dense layers, 10-255 units. Morphs reach the rest."""
+    return _random_cnn(rng, 1)
+
+
 def random_cnn(rng: Generator) -> Architecture:
     """A CNN drawn as µNAS does: every choice uniform but ReLU (0.9), pre-pool (0.25) and final pooling (0.9)."""
-    blocks = tuple(random_block(rng, may_branch=index > 0) for index in range(draw_integer(rng, 1, MAX_BLOCKS)))
-    pooling = random_pooling(rng) if draw_boolean(rng, POOLING_PROBABILITY) else None
-    dense = tuple(random_dense(rng) for _ in range(draw_integer(rng, 1, MAX_DENSE_LAYERS)))
+    return _random_cnn(rng, 0)
+
+
+def _random_cnn(rng: Generator, less: int) -> Architecture:
+    """A CNN from ranges without their `less` uppermost values."""
+    blocks = tuple(
+        random_block(rng, index > 0, MAX_LAYERS_PER_BLOCK - less, less)
+        for index in range(draw_integer(rng, 1, MAX_BLOCKS - less))
+    )
+    pooling = random_pooling(rng, less) if draw_boolean(rng, POOLING_PROBABILITY) else None
+    dense = tuple(random_dense(rng, less) for _ in range(draw_integer(rng, 1, MAX_DENSE_LAYERS - less)))
     return Architecture(blocks, pooling, dense)
 
 
@@ -298,20 +312,21 @@ def random_mlp(rng: Generator) -> MlpArchitecture:
     )
 
 
-def random_block(rng: Generator, may_branch: bool, max_layers: int = MAX_LAYERS_PER_BLOCK) -> Block:
-    """A block of 1..max_layers layers; a branch with probability 0.5 where `may_branch`."""
+def random_block(rng: Generator, may_branch: bool, max_layers: int = MAX_LAYERS_PER_BLOCK, less: int = 0) -> Block:
+    """A block of 1..max_layers layers; a branch with probability 0.5 where `may_branch`. The `less` uppermost kernels
+    and filters are left out."""
     is_branch = may_branch and draw_boolean(rng)
-    return Block(tuple(random_layer(rng) for _ in range(draw_integer(rng, 1, max_layers))), is_branch)
+    return Block(tuple(random_layer(rng, less=less) for _ in range(draw_integer(rng, 1, max_layers))), is_branch)
 
 
-def random_layer(rng: Generator, kind: LayerType | None = None) -> Layer:
+def random_layer(rng: Generator, kind: LayerType | None = None, less: int = 0) -> Layer:
     """A layer of the given type, or of a uniformly drawn one."""
     kind = draw_choice(rng, tuple(LayerType)) if kind is None else kind
     pointwise, depthwise = kind is LayerType.POINTWISE, kind is LayerType.DEPTHWISE
     return Layer(
         type=kind,
-        kernel=1 if pointwise else draw_choice(rng, KERNEL_SIZES),
-        filters=0 if depthwise else draw_integer(rng, 1, MAX_FILTERS),
+        kernel=1 if pointwise else draw_choice(rng, KERNEL_SIZES[: len(KERNEL_SIZES) - less]),
+        filters=0 if depthwise else draw_integer(rng, 1, MAX_FILTERS - less),
         stride=1 if pointwise else 1 + draw_boolean(rng),
         batch_norm=draw_boolean(rng),
         relu=draw_boolean(rng, RELU_PROBABILITY),
@@ -319,14 +334,14 @@ def random_layer(rng: Generator, kind: LayerType | None = None) -> Layer:
     )
 
 
-def random_pooling(rng: Generator) -> Pooling:
+def random_pooling(rng: Generator, less: int = 0) -> Pooling:
     """A final pooling, type and size uniform."""
-    return Pooling(draw_choice(rng, tuple(PoolType)), draw_choice(rng, POOL_SIZES))
+    return Pooling(draw_choice(rng, tuple(PoolType)), draw_choice(rng, POOL_SIZES[: len(POOL_SIZES) - less]))
 
 
-def random_dense(rng: Generator) -> DenseLayer:
+def random_dense(rng: Generator, less: int = 0) -> DenseLayer:
     """A hidden ReLU layer of uniformly many units."""
-    return DenseLayer(draw_integer(rng, MIN_UNITS, MAX_UNITS))
+    return DenseLayer(draw_integer(rng, MIN_UNITS, MAX_UNITS - less))
 
 
 def draw_integer(rng: Generator, low: int, high: int) -> int:

@@ -24,6 +24,7 @@ from munas.arch.space import (
     Pooling,
     PoolType,
     parse_architecture,
+    random_authors_cnn,
     random_cnn,
     random_mlp,
     to_dict,
@@ -209,3 +210,14 @@ class TestDistribution:
         mlps = [random_mlp(rng) for _ in range(4000)]
         self.check([len(mlp.units) for mlp in mlps], self.uniform(list(range(1, 8))))
         self.check([units for mlp in mlps for units in mlp.units], self.uniform(list(range(10, 257))))
+
+
+def test_the_authors_generator_leaves_out_upper_ends() -> None:
+    cnns = [random_authors_cnn(np.random.default_rng(seed)) for seed in range(400)]
+    layers = [layer for cnn in cnns for block in cnn.blocks for layer in block.layers]
+    assert {len(cnn.blocks) for cnn in cnns} == set(range(1, 10))
+    assert {len(block.layers) for cnn in cnns for block in cnn.blocks} == {1, 2}
+    assert {layer.kernel for layer in layers if layer.type is not LayerType.POINTWISE} == {3, 5}
+    assert {cnn.pooling.size for cnn in cnns if cnn.pooling} == {2, 4}
+    assert {len(cnn.dense) for cnn in cnns} == {1, 2}
+    assert max(layer.filters for layer in layers) == 127
