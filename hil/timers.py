@@ -24,21 +24,30 @@ class Timer:
 
     kind: TimerKind
     unit: Unit
-    simulated: bool
     via: tuple[Place, ...]
     words: str
     note: str
     modelled: bool = False
 
+    @property
+    def simulated(self) -> bool:
+        """Whether no board counts it."""
+        return all(map(is_simulated, self.via))
+
+
+def is_simulated(via: Place) -> bool:
+    """Whether figures of a place are an emulator's: of all but the hardware, whatever counts there."""
+    return via != "hardware"
+
 
 _ROWS = (
     Timer(
-        "dwt-cycles", "cycles", simulated=False, via=("hardware",),
+        "dwt-cycles", "cycles", via=("hardware",),
         words="cycles of the core's own counter (DWT)",
         note="Cycles of the core's own counter at {clock}, the median of several single inferences on the board.",
     ),
     Timer(
-        "icount-instructions", "instructions", simulated=True, via=("qemu",),
+        "icount-instructions", "instructions", via=("qemu",),
         words="instructions retired, counted by the emulator",
         note="Instructions that the emulated core executed in one inference, the median of several; the count is exact "
         "and the same in every run. It is not a time: on boards, one instruction has been seen to take 1.28 to "
@@ -46,13 +55,13 @@ _ROWS = (
         "caches. Ratios between networks carry over roughly, milliseconds do not.",
     ),
     Timer(
-        "renode-instructions", "instructions", simulated=True, via=("renode",),
+        "renode-instructions", "instructions", via=("renode",),
         words="virtual time of Renode at one instruction a cycle",
         note="Renode's virtual time, which advances by one cycle an instruction, the median of several inferences. It "
         "is neither a time nor quite a count: its maintainers say that it is not 1:1.",
     ),
     Timer(
-        "modelled-cycles", "cycles", simulated=True, via=("qemu",), modelled=True,
+        "modelled-cycles", "cycles", via=("qemu",), modelled=True,
         words="cycles of a timing model, not of a core",
         note="Cycles of a timing model fed with the emulated core's instructions and memory accesses, the median of "
         "several inferences. A model is not a measurement on a board.",

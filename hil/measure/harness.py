@@ -43,7 +43,7 @@ from hil.runtimes.registry import DEFAULT_RUNTIME, RUNTIMES
 from hil.targets.detect import Connected
 from hil.targets.place import make_runner
 from hil.targets.runners.base import Runner, Session
-from hil.timers import MODELLED, TIMERS
+from hil.timers import MODELLED, TIMERS, is_simulated
 from munas.cost.calibration import KernelCode
 from munas.scratch import scratch_folder
 
@@ -150,7 +150,7 @@ class Harness:
             core=board.core,
             runtime=self._runtime.name,
             via=via,
-            simulated=TIMERS[timer].simulated,
+            simulated=is_simulated(via),
             timer=timer,
             clock_hz=board.clock_hz,
             tick_ns=board.target(via).tick_ns,

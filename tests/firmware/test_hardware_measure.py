@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from hil.boards.board import Board, Probe, load_board
-from hil.cli import app
+from hil.cli.main import app
 from hil.errors import DeviceLost, HilError
 from hil.measure.harness import Harness, Options
 from hil.measure.measurement import measurement_from_json

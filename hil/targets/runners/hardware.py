@@ -23,7 +23,7 @@ from hil.targets.detect import Connected
 from hil.targets.flash import Flasher, flasher_for
 from hil.targets.locks import any_device
 from hil.targets.runners.base import Session
-from hil.timers import TIMERS
+from hil.timers import is_simulated
 
 LOCK_WAIT_S = 600.0  # a campaign hands its jobs to whichever board is free
 OPEN_TIMEOUT_S = 10.0  # a probe's port comes back a moment after its drive
@@ -90,7 +90,7 @@ class HardwareRunner:
             _until_quiet(first, device)
             flasher.reset(first)
             yield Session(
-                port, "hardware", TIMERS[target.timer].simulated, target.timer, Fraction(1), self._timeouts,
+                port, "hardware", is_simulated("hardware"), target.timer, Fraction(1), self._timeouts,
                 board.clock_hz, device.serial_number
             )  # fmt: skip
         finally:

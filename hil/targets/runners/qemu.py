@@ -32,7 +32,7 @@ from hil.link.transport import open_port
 from hil.logs import command_line
 from hil.targets.process import GUARD, GUARD_INSTALL
 from hil.targets.runners.base import Session, no_records
-from hil.timers import TIMERS
+from hil.timers import is_simulated
 
 _log = logging.getLogger("hil.targets")
 
@@ -74,7 +74,7 @@ class QemuRunner:
                 port = _open_port(emulator.pty())
                 emulator.execute("x-exit-preconfig")
                 yield Session(
-                    port, "qemu", TIMERS[target.timer].simulated, target.timer, ticks_per_instruction, self._timeouts,
+                    port, "qemu", is_simulated("qemu"), target.timer, ticks_per_instruction, self._timeouts,
                     ticks_hz=NS_PER_S // target.tick_ns,
                     new_records=no_records if observer is None else observer.new_records,
                 )  # fmt: skip

@@ -27,7 +27,7 @@ from hil.link.transport import open_port
 from hil.resources import firmware_dir
 from hil.targets.runners.base import Session
 from hil.targets.runners.renode_process import STOP_TIMEOUT_S, RenodeProcess
-from hil.timers import TIMERS
+from hil.timers import is_simulated
 
 VARIABLE = "RENODE_PATH"
 # Not in the package index; OLDEST is the first whose cycle counter is exact (firmware/renode/README.md).
@@ -129,7 +129,7 @@ class RenodeRunner:
             port = _open_port(renode.folder / _LINK)
             renode.send("start")
             yield Session(
-                port, "renode", TIMERS[target.timer].simulated, target.timer, timeouts=self._timeouts,
+                port, "renode", is_simulated("renode"), target.timer, timeouts=self._timeouts,
                 ticks_hz=board.clock_hz,
             )  # fmt: skip
             port.close()
