@@ -47,6 +47,7 @@ _PROBE_INPUTS = (2, 6)
 _PATCH_ELEMENTS = 2**21
 _RELU_MEAN = 1.2  # of a sum before ReLU, in standard deviations: 12 % of the outputs are zero
 _WEIGHT_VARIANCE = (255**2 - 1) / 12  # of uniform integers from -127 to 127
+_LEAST_WEIGHT, _USUAL_WEIGHT = 16, 64  # magnitudes: of a channel's largest weight, and the mean of all
 _LEAST_VARIANCE = 1 / 64  # of an input, in steps; that of one that hardly ever changes
 _SPREAD = 3.0  # standard deviations that an output's range covers at least
 
@@ -124,7 +125,7 @@ class _Writer:
 
     def _convolution(self, operator: Operator, source: _Feature) -> _Feature:
         kernel, depth = operator.kernel, operator.in_shapes[0][-1]
-        weights = self._random_weights((operator.out_shape[-1], kernel, kernel, depth))
+        weights = self._random_weights((operator.out_shape[-1], kernel, kernel, depth), axis=0)
         patches = _windows(source.offsets, kernel, operator.stride)
         flat = weights.reshape(len(weights), -1)
         step = max(1, _PATCH_ELEMENTS // (patches[0, 0].size * len(patches)))  # rows at a time: patches are large
@@ -136,7 +137,7 @@ class _Writer:
 
     def _depthwise(self, operator: Operator, source: _Feature) -> _Feature:
         kernel, channels = operator.kernel, operator.out_shape[-1]
-        weights = self._random_weights((1, kernel, kernel, channels))
+        weights = self._random_weights((1, kernel, kernel, channels), axis=3)
         patches = _windows(source.offsets, kernel, operator.stride)
         sums = np.einsum("brcijd,ijd->brcd", patches, weights[0].astype(np.float32), optimize=False)
         result, inputs = self._weighted(operator, source, _Sums(sums, weights, axis=3))
@@ -147,7 +148,7 @@ class _Writer:
     def _dense(self, operator: Operator, source: _Feature) -> _Feature:
         units = operator.out_shape[-1]
         source = self._flat(operator, source)
-        weights = self._random_weights((units, source.values.shape[1]))
+        weights = self._random_weights((units, source.values.shape[1]), axis=0)
         layer = _Sums(_product(source.offsets, weights), weights, axis=0, per_channel=self._dense_per_channel)
         result, inputs = self._weighted(operator, source, layer)
         version = PER_CHANNEL_DENSE_VERSION if self._dense_per_channel and units > 1 else 0
@@ -220,8 +221,16 @@ class _Writer:
         biases = self._file.constant(f"{operator.name}/bias", bias.astype(np.int32), products)
         return result, [source.tensor, weights, biases]
 
-    def _random_weights(self, shape: tuple[int, ...]) -> NDArray[np.int8]:
-        return self._rng.integers(-127, 128, shape, dtype=np.int8)
+    def _random_weights(self, shape: tuple[int, ...], axis: int) -> NDArray[np.int8]:
+        """Uniform; `axis` is that of the output channels.
+
+        A channel of one tap with a weight of next to nothing could be constant, and be left out of a plan: its network
+        would be smaller than the graph says.
+        """
+        weights = self._rng.integers(-127, 128, shape, dtype=np.int8)
+        others = tuple(other for other in range(len(shape)) if other != axis)
+        weak = np.abs(weights).max(axis=others, keepdims=True) < _LEAST_WEIGHT
+        return np.where(weak, np.int8(_USUAL_WEIGHT), weights)
 
     def _result(self, name: str, shape: Shape, values: Values, scale: float, zero_point: int) -> _Feature:
         tensor = self._file.activation(name, (1, *shape), scale, zero_point)

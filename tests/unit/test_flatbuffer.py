@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hil.codegen.constant_channels import without_constant_channels
 from hil.model.litert import LiteRt
 from hil.model.load import parse_model
 from hil.model.network import Activation, Model, Op, OpKind
@@ -89,6 +90,17 @@ def test_every_random_network_is_alive(count: int) -> None:
     assert few_values <= layers * 0.01
     assert clamped <= layers * 0.01
     assert statistics.median(times) < 0.1  # measured: 6 ms; the bound has room for a loaded machine
+
+
+def test_no_channel_is_constant_so_that_a_network_is_as_large_as_its_graph() -> None:
+    """Of channels of one tap, one in 255 would have the weight 0: a plan leaves out what is constant."""
+    depthwise = Layer(LayerType.DEPTHWISE, kernel=3)  # of one tap, as the image has one pixel
+    wide = [Layer(LayerType.POINTWISE, filters=100), depthwise, Layer(LayerType.POINTWISE, filters=8)]
+    architecture = Architecture((Block(tuple(wide)), Block(tuple(wide))), None, (DenseLayer(10),))
+    graph = build_graph(architecture, (1, 1, 1), 10)
+    for seed in range(12):
+        _, dropped = without_constant_channels(parse_model(write_tflite(graph, seed=seed), "wide"))
+        assert dropped == 0, f"seed {seed}"
 
 
 def saturation(model: Model, op: Op, values: np.ndarray) -> float:
