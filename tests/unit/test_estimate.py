@@ -34,6 +34,7 @@ from tests.certainties import certainties
 
 IDENTITY = {"board": "mps2-an386", "clock_hz": 25_000_000, "simulated": True, "compiler": 'gcc "12"\\\n é'}
 SHAPE = (28, 28, 1)
+SIZE = len(loop_names(KernelVariant.FC))
 
 
 def calibration(paths: tuple[KernelVariant, ...] = tuple(KernelVariant)) -> Calibration:
@@ -89,9 +90,17 @@ def test_any_text_and_number_survives_the_file(text: str, number: float, size: i
         (("latency", "certainty", "fc"), None, "latency.certainty.fc is missing"),
         (("latency", "certainty", "fc-per-channel"), {}, "latency.certainty.fc-per-channel is missing, or not one of"),
         (("latency", "certainty", "fc", "spread"), -0.5, "latency.certainty.fc.spread = -0.5"),
-        (("latency", "certainty", "fc", "whitening"), [[1.0]], "latency.certainty.fc.whitening is not 7 lists of 7"),
-        (("latency", "certainty", "fc", "whitening"), [[1.0] * 8] * 7, "unknown key latency.certainty.fc.whitening.7"),
-        (("latency", "certainty", "fc", "whitening"), [["x"] * 7] * 7, "whitening.0 = 'x' is not a number"),
+        (
+            ("latency", "certainty", "fc", "whitening"),
+            [[1.0]],
+            f"latency.certainty.fc.whitening is not {SIZE} lists of",
+        ),
+        (
+            ("latency", "certainty", "fc", "whitening"),
+            [[1.0] * (SIZE + 1)] * SIZE,
+            f"unknown key latency.certainty.fc.whitening.{SIZE}",
+        ),
+        (("latency", "certainty", "fc", "whitening"), [["x"] * SIZE] * SIZE, "whitening.0 = 'x' is not a number"),
         (("latency", "paths", "fc", "calls"), -0.5, "latency.paths.fc.calls = -0.5"),
         (("latency", "paths", "fc", "calls"), None, "latency.paths.fc.calls is missing"),
         (("latency", "paths", "fc", "lines"), 1.0, "unknown key latency.paths.fc.lines"),
