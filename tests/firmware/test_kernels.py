@@ -45,7 +45,7 @@ def test_a_kernel_is_bit_equal_to_the_reference(bench: Bench, kind: str) -> None
     cases = cases_of(kind, bench.board.core)
     assert bench.mismatches(cases) == []
     outputs = np.concatenate([item.expected().reshape(-1) for item in cases])
-    assert len(np.unique(outputs)) > 16, "a comparison of constants proves nothing"
+    assert len(np.unique(outputs)) > len(cases), "a comparison of constants proves nothing"
 
 
 def test_the_cases_take_every_path() -> None:
