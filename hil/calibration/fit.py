@@ -18,7 +18,7 @@ from hil.errors import UsageError
 from munas.cost.calibration import Latency, Prediction
 from munas.cost.certainty import Certainty, whitening_of
 from munas.cost.kernels import KernelVariant, Work
-from munas.cost.variants import cost_leader, loop_counts, loop_names, same_cost
+from munas.cost.variants import cost_leader, known_by, loop_counts, loop_names, same_cost
 
 Array = NDArray[np.float64]
 
@@ -181,8 +181,9 @@ def _with_spreads(model: Latency, spreads: Mapping[KernelVariant, float], frame_
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """All layers of one family of paths: loop counts (rows, loops), times (rows,), and whose layers they are."""
+    """All layers of one family of paths: `counts` (rows, loops), `times`, `paths` and `owners` (rows,)."""
 
+    paths: NDArray[np.object_]
     counts: Array
     times: Array
     owners: NDArray[np.int64]
@@ -203,6 +204,7 @@ class _Table:
                 found.setdefault(same_cost(work.path), []).append((owner, work, time))
         self._families = {
             related: _Rows(
+                np.array([work.path for _, work, _ in rows], dtype=np.object_),
                 np.array([loop_counts(work) for _, work, _ in rows], dtype=np.float64),
                 np.maximum(np.array([time for _, _, time in rows], dtype=np.float64), 1.0),
                 np.array([owner for owner, _, _ in rows]),
@@ -221,7 +223,8 @@ class _Table:
             mine = chosen[rows.owners]
             if mine.any():
                 costs = relative_nnls(rows.counts[mine], rows.times[mine])
-                paths |= dict.fromkeys(related, tuple(map(float, costs)))
+                known = frozenset[KernelVariant]().union(*(known_by(path) for path in set(rows.paths[mine].tolist())))
+                paths |= dict.fromkeys(known, tuple(map(float, costs)))
                 shares = rows.counts[mine] / rows.times[mine, None]
                 certainty[cost_leader(min(related))] = Certainty(1.0, whitening_of(shares))
         return Latency(unit, float(slope), float(intercept), fixed, per_step, paths, LEVEL, 0.0, 0.0, 0.0, certainty)

@@ -17,7 +17,7 @@ from hil.measure.measurement import Measurement, Outputs, measurement_from_json
 from hil.runtimes.base import Deployment
 from munas.cost.kernels import Work
 
-_WORK_FIELDS = tuple(item.name for item in fields(Work))
+_NOTHING = {item.name: () if item.name == "trips" else 0 for item in fields(Work)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,4 +155,4 @@ def _work_to_json(work: Work) -> dict[str, Any]:
 
 
 def _work_from_json(document: Mapping[str, Any]) -> Work:
-    return from_document(Work, dict.fromkeys(_WORK_FIELDS, 0) | dict(document))
+    return from_document(Work, _NOTHING | dict(document))

@@ -1,18 +1,19 @@
 """Which int8 kernel an operator takes on a Cortex-M with the DSP extension, and the work that it does there.
 
-conv-im2col and dw-* are CMSIS-NN 4.0.0 without MVE, as the bakenn wheel packages it. The other paths are our kernels
-(firmware/kernels): CMSIS-NN lacks one, rounds otherwise than the reference (fully connected), or takes so much code
-that 16 KiB would not do (1x1, pools). `Work` counts loop trips exactly as those sources run them, so that a time can be
-explained by it. The same functions serve the search (`work_of`) and the planner of a .tflite.
+dw-mult4 and dw-generic are CMSIS-NN 4.0.0 without MVE, as the bakenn wheel packages it; all other paths are our kernels
+(firmware/kernels). `Work` counts loop trips exactly as those sources run them, so that a time can be explained by it.
+The same functions serve the search (`work_of`) and the planner of a .tflite.
 
-Trips of the kernels of ours, all in pairs; the last one of an odd number costs a pair as well:
-- conv-1x1: `rows` / 2 pairs of rows, in `setup_loops` image rows (a strided one: for each output row; else one);
-  `blocks` tiles of 2 pixels x 2 rows, each with 4 requantisations; `vector_loops` of 16 products (4 columns),
-  `scalar_loops` of 4.
-- fc, fc-per-channel: `blocks` pairs of rows; `vector_loops` of 8 products, `scalar_loops` of 2; `outputs` rescalings.
+- conv-*: pixels in pairs, the last one of an odd number costs a pair as well; `blocks` tiles of 2 pixels x 4 rows;
+  `vector_loops` of 16 products (2 columns) in them. `trips` gather the windows (munas.cost.gathers).
+- dw-3x3, dw, dw-any: `blocks` pixels of four channels each, `scalar_loops` rows, `vector_loops` taps; `trips` as above.
+- dw-mult4, dw-generic: `blocks` outputs (four at once, or one), `setup_loops` rows, `scalar_loops` positions; `trips`
+  are rows of the output, and outputs that are dilated down and along.
+- fc, fc-per-channel: `blocks` fours of rows in `setup_loops` goes; `vector_loops` of 16 products (4 columns).
 - max-pool, avg-pool: `blocks` windows walked (for 4 channels at once, or for a single one; the average always singly),
   each of `setup_loops` / `blocks` rows; `vector_loops` and `scalar_loops` positions in them.
-- add, add-padded: `outputs` sums in `blocks` runs; add-padded looks at `pixels` pixels (axes merged: `merge_axes`).
+- add, add-padded: `outputs` sums in `blocks` runs, `copies` of which have `vector_loops` fours, `setup_loops` of which
+  have `scalar_loops` single ones; add-padded looks at `pixels` pixels (axes merged: `merge_axes`).
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from functools import lru_cache
 from itertools import pairwise
 from math import prod
 from typing import TYPE_CHECKING
+
+from munas.cost.gathers import GATHERED_WORDS, TAPS_WIDTH, Clips, Trips, axes, conv_trips, depthwise_trips
 
 if TYPE_CHECKING:
     from munas.arch.graph import Operator
@@ -92,9 +95,8 @@ class Work:
     blocks: int = 0  # entries into the inner loop
     vector_loops: int = 0  # trips of the inner SIMD loop (4 columns or 4 channels)
     scalar_loops: int = 0  # trips of the inner scalar loop (remainders, or paths that have no SIMD loop)
-    setup_loops: int = (
-        0  # trips of loops outside the inner one (im2col's conversion, rows of a window, pairs of channels)
-    )
+    setup_loops: int = 0  # trips of loops outside the inner one (rows of a window, goes of a dense layer)
+    trips: Trips = ()  # of loops that gather windows: munas.cost.gathers
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,27 +133,21 @@ STACK_COLUMNS = 256
 PACKED_COLUMNS = 511
 """Products for one output up to which two rows are summed in one register (firmware/kernels/quads.c)."""
 
-_FOURS_AT_ONCE = PACKED_COLUMNS // 4
+FOURS_AT_ONCE = PACKED_COLUMNS // 4
 """Columns, four at a time, that a dense layer sums up in one go (firmware/kernels/dense.c)."""
-
-_TAPS_WIDTH, _GATHERED_WORDS, _FEW_PIXELS, _STORED = 7, 192, 12, 16
-"""Constants of firmware/kernels/depthwise.c."""
 
 
 def _positions(in_shape: Shape, out_shape: Shape, window: Window) -> int:
     """Window positions on the input, summed over all output pixels (all of them without padding)."""
     if window.padding == (0, 0, 0, 0):
         return out_shape[0] * out_shape[1] * window.size
-    (top, _, left, _), spread = window.padding, window.spread
-    rows = _clips(in_shape[0], out_shape[0], window.kernel[0], window.stride[0], top, spread[0])
-    columns = _clips(in_shape[1], out_shape[1], window.kernel[1], window.stride[1], left, spread[1])
+    rows, columns = axes(in_shape, out_shape, window)
     return _total(rows) * _total(columns)
 
 
 def _rows_inside(in_shape: Shape, out_shape: Shape, window: Window) -> int:
     """Rows of the window that fall on the input, summed over all output rows."""
-    top, spread = window.padding[0], window.spread[0]
-    return _total(_clips(in_shape[0], out_shape[0], window.kernel[0], window.stride[0], top, spread))
+    return _total(axes(in_shape, out_shape, window)[0])
 
 
 def conv_variant(window: Window, channels: int = 1) -> KernelVariant:
@@ -166,7 +162,7 @@ def conv_variant(window: Window, channels: int = 1) -> KernelVariant:
 def depthwise_variant(window: Window, multiplier: int) -> KernelVariant:
     """The path of a depthwise convolution. Windows that are too large for our kernel take CMSIS-NN's."""
     height, width = window.kernel
-    if multiplier == 1 and width <= _TAPS_WIDTH and height * ((width - 1) * window.spread[1] + 1) <= _GATHERED_WORDS:
+    if multiplier == 1 and width <= TAPS_WIDTH and height * ((width - 1) * window.spread[1] + 1) <= GATHERED_WORDS:
         return KernelVariant.DW_3X3 if window.kernel == (3, 3) else KernelVariant.DW
     return KernelVariant.DW_MULT4 if multiplier % 4 == 0 and window.spread == (1, 1) else KernelVariant.DW_GENERIC
 
@@ -175,23 +171,20 @@ def conv(in_shape: Shape, out_shape: Shape, window: Window) -> Work:
     """Work of a convolution from (H, W, C) to (H, W, C), two pixels at a time."""
     path = conv_variant(window, in_shape[2])
     pixels, rows, columns = out_shape[0] * out_shape[1], out_shape[2], window.size * in_shape[2]
-    runs, fours, singles = _gathered(in_shape, out_shape, window)
     pairs = half_up(pixels)
     return Work(
         path,
         macs=pixels * rows * columns,
         outputs=pixels * rows,
-        inputs=4 * fours + singles,
+        inputs=_positions(in_shape, out_shape, window) * in_shape[2],
         pixels=pixels,
         rows=rows,
         columns=columns,
         im2col_bytes=pixels * columns * 2,
         scratch_bytes=0 if columns <= STACK_COLUMNS else 4 * columns,
-        copies=runs,
         blocks=pairs * (rows // 4),
         vector_loops=pairs * (rows // 4) * (columns // 2),
-        scalar_loops=singles,
-        setup_loops=fours,
+        trips=conv_trips(in_shape, out_shape, window),
     )
 
 
@@ -200,43 +193,8 @@ def conv_any(work: Work) -> Work:
     return replace(work, path=KernelVariant.CONV_ANY)
 
 
-def _gathered(in_shape: Shape, out_shape: Shape, window: Window) -> tuple[int, int, int]:
-    """Runs of the input that are widened for all pixels, and how: columns in fours, and those left one by one."""
-    channels, (height, width) = in_shape[2], window.kernel
-    if window.padding == (0, 0, 0, 0) and (window.spread[1] == 1):
-        pixels, length = out_shape[0] * out_shape[1], width * channels
-        shifted = height // 2 if length % 2 else 0  # window rows that begin in the middle of a pair of columns
-        fours = (height - shifted) * (length // 4) + shifted * ((length - 1) // 4)
-        return pixels * height, pixels * fours, pixels * (height * length - 4 * fours)
-    (top, _, left, _), spread = window.padding, window.spread
-    rows = _clips(in_shape[0], out_shape[0], height, window.stride[0], top, spread[0])
-    columns = _clips(in_shape[1], out_shape[1], width, window.stride[1], left, spread[1])
-    runs = fours = singles = 0
-    for (top_row, bottom_row), row_count in rows.items():
-        for (first, end), column_count in columns.items():
-            step = end - first if spread[1] == 1 else 1
-            for row in range(top_row, bottom_row):
-                for column in range(first, end, max(step, 1)):
-                    shifted, length = (row * width + column) * channels % 2, step * channels
-                    count = row_count * column_count
-                    runs += count
-                    fours += count * ((length - shifted) // 4)
-                    singles += count * (length - (length - shifted) // 4 * 4)
-    return runs, fours, singles
-
-
-def _total(clips: Counter[tuple[int, int]]) -> int:
+def _total(clips: Clips) -> int:
     return sum((end - first) * count for (first, end), count in clips.items())
-
-
-def _clips(inputs: int, outputs: int, kernel: int, stride: int, before: int, dilation: int) -> Counter[tuple[int, int]]:
-    """How often which part of the window (from, to before) falls on the input along one axis."""
-    clips: Counter[tuple[int, int]] = Counter()
-    for index in range(outputs):
-        start = index * stride - before
-        first = min(kernel, max(0, -(start // dilation)))  # ceil(-start / dilation)
-        clips[first, max(first, min(kernel, -((start - inputs) // dilation)))] += 1
-    return clips
 
 
 def depthwise(in_shape: Shape, out_shape: Shape, window: Window) -> Work:
@@ -255,58 +213,30 @@ def depthwise(in_shape: Shape, out_shape: Shape, window: Window) -> Work:
         rows=rows,
         columns=window.size,
     )
-    if path is KernelVariant.DW_MULT4:
-        return replace(work, blocks=pixels * rows // 4, scalar_loops=inside * rows // 4)
-    if path is KernelVariant.DW_GENERIC:
-        return replace(work, blocks=pixels * rows, scalar_loops=inside * rows)
+    if path in (KernelVariant.DW_MULT4, KernelVariant.DW_GENERIC):
+        each = 4 if path is KernelVariant.DW_MULT4 else 1  # outputs at a time
+        entered = _rows_inside(in_shape, out_shape, window) * out_shape[1]
+        return replace(
+            work,
+            copies=pixels * channels,
+            blocks=pixels * rows // each,
+            setup_loops=entered * rows // each,
+            scalar_loops=inside * rows // each,
+            trips=(out_shape[0], *(pixels * rows * (dilation > 1) for dilation in window.spread)),
+        )
     groups = -(-channels // 4)
-    runs, gathers, words = _taps_runs(in_shape, out_shape, window)
     return replace(
         work,
-        copies=groups * gathers,
-        im2col_bytes=groups * words * 4,
-        setup_loops=groups * runs,
         blocks=groups * pixels,
         vector_loops=groups * pixels * window.size,
         scalar_loops=groups * pixels * window.kernel[0],
+        trips=depthwise_trips(in_shape, out_shape, window),
     )
 
 
 def depthwise_any(work: Work) -> Work:
     """The same convolution with a scale of 1/2 or more."""
     return replace(work, path=KernelVariant.DW_ANY)
-
-
-def _taps_runs(in_shape: Shape, out_shape: Shape, window: Window) -> tuple[int, int, int]:
-    """Of firmware/kernels/depthwise.c, for each group of channels: runs of pixels, those gathered, words in them."""
-    (height, width), (stride, dilation), channels = window.kernel, (window.stride[1], window.spread), in_shape[2]
-    outputs, span = out_shape[1], (width - 1) * dilation[1]
-    first = -(-window.padding[2] // stride)
-    last = in_shape[1] - 1 - span + window.padding[2]
-    end = min(0 if last < 0 else last // stride + 1, outputs)
-    most = (_GATHERED_WORDS // height - span - 1) // stride + 1
-    most = min(most, _STORED) if channels < 4 else most
-
-    def gathered(count: int) -> tuple[int, int, int]:
-        runs = -(-count // most)
-        return runs, runs, height * ((count - runs) * stride + runs * (span + 1))
-
-    never_direct = channels < 4 or ((first > 0 or end < outputs) and end - first < _FEW_PIXELS)
-    if never_direct and outputs <= most and dilation[0] == 1:  # blocks of whole rows
-        whole, rows = (outputs - 1) * stride + span + 1, out_shape[0]
-        block = (_GATHERED_WORDS // whole - height) // window.stride[0] + 1
-        blocks = -(-rows // block)
-        return rows, blocks, whole * ((rows - blocks) * window.stride[0] + blocks * height)
-    tops = [y * window.stride[0] - window.padding[0] for y in range(out_shape[0])]
-    inside = sum(top >= 0 and top + (height - 1) * dilation[0] < in_shape[0] for top in tops)
-    inside = 0 if never_direct else inside
-    left, right, whole_row = gathered(first), gathered(outputs - end), gathered(outputs)
-    outside = len(tops) - inside
-    runs, gathers, words = (
-        outside * everything + inside * (one + other)
-        for everything, one, other in zip(whole_row, left, right, strict=True)
-    )
-    return runs + inside, gathers, words
 
 
 def dense(inputs: int, outputs: int, *, per_channel: bool = True) -> Work:
@@ -322,7 +252,7 @@ def dense(inputs: int, outputs: int, *, per_channel: bool = True) -> Work:
         blocks=quads,
         vector_loops=quads * (inputs // 4),
         scalar_loops=quads * (inputs % 4),
-        setup_loops=quads * -(-(inputs // 4) // _FOURS_AT_ONCE),
+        setup_loops=quads * -(-(inputs // 4) // FOURS_AT_ONCE),
     )
 
 
@@ -381,9 +311,11 @@ def add(in_shapes: Sequence[Shape], out_shape: Shape) -> Work:
             inputs=inputs,
             pixels=pixels,
             rows=rows,
+            copies=int(outputs >= 4),
             blocks=1,
             vector_loops=outputs // 4,
             scalar_loops=outputs % 4,
+            setup_loops=int(outputs % 4 > 0),
         )
     first, second, output = merge_axes([*in_shapes, out_shape])
     runs = _add_runs(first, second, output)
@@ -394,9 +326,11 @@ def add(in_shapes: Sequence[Shape], out_shape: Shape) -> Work:
         inputs=inputs,
         pixels=output[0] * output[1],
         rows=output[2],
+        copies=sum(count for length, count in runs.items() if length >= 4),
         blocks=sum(runs.values()),
         vector_loops=sum(length // 4 * count for length, count in runs.items()),
         scalar_loops=sum(length % 4 * count for length, count in runs.items()),
+        setup_loops=sum(count for length, count in runs.items() if length % 4),
     )
 
 

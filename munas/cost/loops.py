@@ -1,9 +1,9 @@
 """Loop counts that explain the time of each kernel variant; munas.cost.variants says which variant has which.
 
 A kernel's instruction count is a sum over its loops: trips times the length of the body. The loops below are those of
-firmware/kernels (1x1 convolutions, dense layers, pools, additions) and of CMSIS-NN 4.0.0 without MVE (the others): two
-pixels by two rows at a time, four columns in the SIMD loop, what is left over one by one. The lengths of the bodies
-depend on compiler and core; calibration measures them.
+firmware/kernels, and of CMSIS-NN 4.0.0 without MVE (dw-mult4, dw-generic). Kernels that call one another's loops have
+them in common, each with its own beside. The lengths of the bodies depend on compiler and core; calibration measures
+them.
 """
 
 from __future__ import annotations
@@ -12,26 +12,53 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from munas.cost.kernels import Work, half_up
+from munas.cost.gathers import CONV_TRIPS, DW_TRIPS
+from munas.cost.kernels import FOURS_AT_ONCE, Work, half_up
 
 Counts: TypeAlias = tuple[int, ...]
 
 
-def _entries(times: int, trips: int) -> int:
-    """How often a loop is entered that is reached `times` and skipped when it has no trips."""
-    return times if trips else 0
+def _quads(work: Work) -> Counts:
+    # Two pixels at a time are multiplied with four rows at a time; the loop over pairs of columns takes four a trip.
+    pairs, columns = half_up(work.pixels), work.columns
+    return (
+        pairs if work.rows >= 4 else 0,
+        work.blocks, work.vector_loops, work.blocks * ((columns // 2 + 3) // 4), work.blocks * (columns % 2),
+    )  # fmt: skip
 
 
-def _conv(work: Work) -> Counts:
-    # Two pixels at a time are widened, then multiplied with four rows at a time, then with two and one that are left.
+def _rests(work: Work) -> Counts:
+    # Two rows and one that are left.
     pairs, columns = half_up(work.pixels), work.columns
     twos, ones = pairs * (work.rows % 4 // 2), pairs * (work.rows % 2)
-    fills = work.im2col_bytes // 2 - work.inputs
     return (
-        1, pairs, work.pixels, work.copies, work.setup_loops, work.scalar_loops, fills,
-        work.blocks, work.vector_loops, work.blocks * ((columns // 2 + 3) // 4), work.blocks * (columns % 2),
+        work.pixels % 2, pairs if work.rows % 4 else 0,
         twos, twos * (columns // 2), twos * (columns % 2),
         ones, ones * (columns // 4), ones * (columns % 4 // 2), ones * (columns % 2),
+    )  # fmt: skip
+
+
+def _among(place: int, counts: Counts, size: int) -> Counts:
+    """`counts` at `place` of `size` tuples as long, zeros in the others: loops that one of several kernels has."""
+    none = (0,) * len(counts)
+    return tuple(count for at in range(size) for count in (counts if at == place else none))
+
+
+def _conv(place: int) -> Callable[[Work], Counts]:
+    def counts(work: Work) -> Counts:
+        return (1, *work.trips, *_rests(work), *_among(place, _quads(work), len(_QUAD_KERNELS)))
+
+    return counts
+
+
+def _pointwise(work: Work) -> Counts:
+    # A pixel is widened eight columns at a time, then four, then two and one that are left.
+    pixels, columns = work.pixels, work.columns
+    rests = columns % 4
+    entered = half_up(pixels) if work.rows >= 4 and columns > 1 else 0  # loops of four rows that have a pair of columns
+    return (
+        1, work.trips[0], pixels, pixels * (columns // 8), pixels * (columns // 4 % 2),
+        pixels if rests else 0, pixels * (rests // 2), pixels * (rests % 2), entered, *_rests(work), *_quads(work),
     )  # fmt: skip
 
 
@@ -39,9 +66,12 @@ def _dense(work: Work) -> Counts:
     # Four rows at a time, then two and one that are left; four columns of four rows are entered in goes.
     quads, columns = work.blocks, work.columns
     twos, ones = work.rows % 4 // 2, work.rows % 2
+    fours = columns // 4
+    trips = fours // FOURS_AT_ONCE * -(-FOURS_AT_ONCE // 4) + -(-(fours % FOURS_AT_ONCE) // 4)
     return (
-        1, quads, work.setup_loops, work.vector_loops, quads * (columns % 4 // 2), quads * (columns % 2),
-        twos, twos * (columns // 4), twos * (columns % 4), ones, ones * (columns // 4), ones * (columns % 4), work.rows,
+        1, quads, work.setup_loops, work.vector_loops, quads * trips, quads * (columns % 4 // 2), quads * (columns % 2),
+        twos, twos * fours, twos * (columns % 4 // 2), twos * (columns % 2),
+        ones, ones * fours, ones * (columns % 4), work.rows,
     )  # fmt: skip
 
 
@@ -52,11 +82,20 @@ def _dense_rows(work: Work) -> Counts:
     return (1, *(work.pixels * count for count in one))
 
 
-def _dw(work: Work) -> Counts:
-    # Groups of four channels of a row's pixels: those of `setup_loops` runs, `copies` of which are gathered first.
-    return (
-        1, work.setup_loops, work.blocks, work.scalar_loops, work.vector_loops, work.copies, work.im2col_bytes // 4,
-    )  # fmt: skip
+def _dw(place: int) -> Callable[[Work], Counts]:
+    # Groups of four channels: `blocks` pixels of them, with `scalar_loops` rows of taps, in runs.
+    def counts(work: Work) -> Counts:
+        trips = dict(zip(DW_TRIPS, work.trips, strict=True))
+        runs = trips["direct_runs"] + trips["gathered_runs"]
+        own = (runs, work.blocks, work.scalar_loops, work.vector_loops)
+        unrolled = (work.blocks,) if place == _UNROLLED else (0,)
+        return (1, *work.trips, *unrolled, *_among(place, own, len(_TAP_KERNELS)))
+
+    return counts
+
+
+def _dw_direct(work: Work) -> Counts:
+    return (1, *work.trips, work.pixels, work.copies, work.blocks, work.setup_loops, work.scalar_loops)
 
 
 def _max_pool(work: Work) -> Counts:
@@ -79,7 +118,10 @@ def _avg_pool(work: Work) -> Counts:
 
 
 def _add(work: Work) -> Counts:
-    return (1, work.pixels, work.blocks, work.vector_loops, work.scalar_loops)
+    # Runs of one kind: those that have fours are `copies`, those that have single ones `setup_loops`.
+    return (
+        1, work.pixels, work.blocks, work.copies, work.vector_loops, work.setup_loops, work.scalar_loops,
+    )  # fmt: skip
 
 
 def _any(work: Work) -> Counts:
@@ -106,20 +148,37 @@ ANY = Loops(
     ("calls", "pixels", "copies", "blocks", "vector_loops", "scalar_loops", "inputs", "outputs"),
     _any,
 )
-CONV = Loops(
-    (
-        "calls", "pixel_pairs", "pixels", "copies", "copy_quads", "copy_rests", "fills",
-        "quads", "quad_pairs", "quad_trips", "quad_odd_columns",
-        "twos", "two_pairs", "two_odd_columns",
-        "ones", "one_quads", "one_pairs", "one_odd_columns",
-    ),
-    _conv,
+_RESTS = (
+    "single_pixels", "rest_runs", "twos", "two_pairs", "two_odd_columns",
+    "ones", "one_quads", "one_pairs", "one_odd_columns",
 )  # fmt: skip
-DW = Loops(("calls", "runs", "quads", "quad_rows", "quad_taps", "gathers", "gathered_words"), _dw)
+_QUADS = ("quad_runs", "quads", "quad_pairs", "quad_trips", "quad_odd_columns")
+_QUAD_KERNELS = ("packed", "deep", "any")  # they are called by the same function, which has all other loops
+_CONV_NAMES = ("calls", *CONV_TRIPS, *_RESTS, *(f"{kernel}_{name}" for kernel in _QUAD_KERNELS for name in _QUADS))
+CONV_IM2COL, CONV_DEEP, CONV_ANY = (Loops(_CONV_NAMES, _conv(place)) for place in range(len(_QUAD_KERNELS)))
+CONV_1X1 = Loops(
+    (
+        "calls", "output_rows", "pixels", "eights", "single_fours", "rests", "rest_pairs", "rest_lasts",
+        "entered", *_RESTS, *_QUADS,
+    ),
+    _pointwise,
+)  # fmt: skip
+_TAP_KERNELS = ("plain", "any")
+_UNROLLED = len(_TAP_KERNELS)  # the kernel of 3 x 3 has no loops but that of its pixels, and the shortest way in
+_TAPS = ("runs", "quads", "quad_rows", "quad_taps")
+_DW_NAMES = ("calls", *DW_TRIPS, "unrolled_quads", *(f"{kernel}_{name}" for kernel in _TAP_KERNELS for name in _TAPS))
+DW, DW_ANY, DW_3X3 = (Loops(_DW_NAMES, _dw(place)) for place in (0, 1, _UNROLLED))
+DW_DIRECT = Loops(
+    (
+        "calls", "output_rows", "dilated_rows", "dilated_columns", "pixels", "channels", "blocks", "window_rows",
+        "positions",
+    ),
+    _dw_direct,
+)  # fmt: skip
 DENSE = Loops(
     (
-        "calls", "quads", "goes", "quad_fours", "quad_pairs", "quad_odd_columns",
-        "twos", "two_fours", "two_rests", "ones", "one_fours", "one_rests", "rows",
+        "calls", "quads", "goes", "quad_fours", "quad_trips", "quad_pairs", "quad_odd_columns",
+        "twos", "two_fours", "two_pairs", "two_odd_columns", "ones", "one_fours", "one_rests", "rows",
     ),
     _dense,
 )  # fmt: skip
@@ -128,5 +187,5 @@ MAX_POOL = Loops(
     ("calls", "pixels", "quads", "quad_rows", "quad_positions", "rests", "rest_rows", "rest_positions"), _max_pool
 )
 AVG_POOL = Loops(("calls", "pixels", "outputs", "rows", "positions"), _avg_pool)
-ADD = Loops(("calls", "pixels", "blocks", "fours", "singles"), _add)
+ADD = Loops(("calls", "pixels", "blocks", "four_runs", "fours", "single_runs", "singles"), _add)
 MOVE = Loops(("calls", "runs", "word_runs", "words", "byte_runs", "bytes", "output_words"), _move)

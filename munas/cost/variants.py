@@ -59,8 +59,8 @@ class KernelSpec:
 
     `function` and `struct` are C names; `struct_bytes` is what a layer's table takes in flash. `loops` counts the trips
     that its time is fitted on. `constants` gives the bytes of weights, biases and scales. `made_by` says whose inner
-    loop runs. `in_space` says whether networks of the µNAS space use it. `costs_as` names the variant that runs the
-    same loops at the same cost, together with which its coefficients are fitted.
+    loop runs. `in_space` says whether networks of the µNAS space use it. `costs_as` names the variant with which it
+    has loops in common, all or some: their coefficients are fitted together.
     """
 
     function: str
@@ -82,15 +82,17 @@ def _binary(function: str) -> KernelSpec:
 
 
 SPECS: Mapping[KernelVariant, KernelSpec] = {
-    KernelVariant.CONV_1X1: _conv("hil_conv_1x1", loops.CONV, _rows_in_groups, in_space=True),
-    KernelVariant.CONV_IM2COL: _conv("hil_conv_im2col", loops.CONV, _rows_in_groups, in_space=True),
-    KernelVariant.CONV_DEEP: _conv("hil_conv_deep", loops.CONV, _rows_in_groups, in_space=True),
-    KernelVariant.CONV_ANY: _conv("hil_conv_any", loops.CONV, _rows_in_groups),
-    KernelVariant.DW_3X3: _conv("hil_dw_3x3", loops.DW, _taps_in_groups, in_space=True),
+    KernelVariant.CONV_1X1: _conv("hil_conv_1x1", loops.CONV_1X1, _rows_in_groups, in_space=True),
+    KernelVariant.CONV_IM2COL: _conv("hil_conv_im2col", loops.CONV_IM2COL, _rows_in_groups, in_space=True),
+    KernelVariant.CONV_DEEP: _conv(
+        "hil_conv_deep", loops.CONV_DEEP, _rows_in_groups, in_space=True, costs_as=KernelVariant.CONV_IM2COL
+    ),
+    KernelVariant.CONV_ANY: _conv("hil_conv_any", loops.CONV_ANY, _rows_in_groups, costs_as=KernelVariant.CONV_IM2COL),
+    KernelVariant.DW_3X3: _conv("hil_dw_3x3", loops.DW_3X3, _taps_in_groups, in_space=True, costs_as=KernelVariant.DW),
     KernelVariant.DW: _conv("hil_dw", loops.DW, _taps_in_groups, in_space=True),
-    KernelVariant.DW_ANY: _conv("hil_dw_any", loops.DW, _taps_in_groups),
-    KernelVariant.DW_MULT4: _conv("hil_dw_generic", loops.ANY, made_by="cmsis-nn"),
-    KernelVariant.DW_GENERIC: _conv("hil_dw_generic", loops.ANY, made_by="cmsis-nn"),
+    KernelVariant.DW_ANY: _conv("hil_dw_any", loops.DW_ANY, _taps_in_groups, costs_as=KernelVariant.DW),
+    KernelVariant.DW_MULT4: _conv("hil_dw_generic", loops.DW_DIRECT, made_by="cmsis-nn"),
+    KernelVariant.DW_GENERIC: _conv("hil_dw_generic", loops.DW_DIRECT, made_by="cmsis-nn"),
     KernelVariant.FC: KernelSpec("hil_dense", "hil_dense_t", 28, loops.DENSE, _one_scale, in_space=True),
     KernelVariant.FC_PER_CHANNEL: KernelSpec(
         "hil_dense", "hil_dense_t", 28, loops.DENSE, _scale_a_row, in_space=True, costs_as=KernelVariant.FC
@@ -149,6 +151,13 @@ def same_cost(variant: KernelVariant) -> frozenset[KernelVariant]:
     """The variants that share their costs with `variant`, itself included: they are fitted together."""
     leader = cost_leader(variant)
     return frozenset(other for other, spec in SPECS.items() if (spec.costs_as or other) is leader)
+
+
+@cache
+def known_by(variant: KernelVariant) -> frozenset[KernelVariant]:
+    """The variants whose cost is known where that of `variant` is: those that have the very same loops."""
+    spec = SPECS[variant]
+    return frozenset(other for other in same_cost(variant) if SPECS[other].loops is spec.loops)
 
 
 @cache

@@ -27,7 +27,7 @@ from munas.cost.calibration import (
     write_calibration,
 )
 from munas.cost.estimate import arena_bytes, estimate, estimate_works, table_bytes, weights_bytes, works_of
-from munas.cost.kernels import KernelVariant, Work
+from munas.cost.kernels import KernelVariant, Window, Work, conv
 from munas.cost.variants import loop_names
 from munas.tflite.flatbuffer import write_tflite
 from tests.certainties import certainties
@@ -161,7 +161,7 @@ def test_no_value_gets_past_the_reader_as_another_exception(value: object, key: 
 def test_unknown_kernels_are_named_and_do_not_fit() -> None:
     known = calibration((KernelVariant.CONV_IM2COL,))
     works = [
-        Work(KernelVariant.CONV_IM2COL, macs=270, outputs=15, inputs=90, pixels=5, rows=3, columns=18, copies=45),
+        conv((3, 7, 2), (1, 5, 3), Window((3, 3))),
         Work(KernelVariant.SOFTMAX, macs=0, outputs=10, inputs=30, rows=10),
     ]
     found = estimate_works(works, known, arena=100, weights=100, tables=10)

@@ -23,6 +23,7 @@ from hil.measure.measurement import Memory
 from munas.arch.graph import build_graph
 from munas.arch.space import random_cnn
 from munas.cost.estimate import works_of
+from munas.cost.gathers import CONV_TRIPS, DW_TRIPS
 from munas.cost.kernels import KernelVariant, Window, Work, conv, depthwise, pool
 from munas.cost.variants import loop_counts, loop_names, same_cost
 
@@ -222,44 +223,68 @@ def test_no_image_is_a_usage_error() -> None:
         fit_memory([])
 
 
+TRIPS = {
+    KernelVariant.DW_GENERIC: (9, 0, 0),
+    KernelVariant.DW_MULT4: (9, 0, 0),
+    **{path: (9,) * len(DW_TRIPS) for path in (KernelVariant.DW, KernelVariant.DW_3X3, KernelVariant.DW_ANY)},
+    **{path: (9,) * len(CONV_TRIPS) for path in KernelVariant if path.value.startswith("conv-")},
+}
+
+
+def used(work: Work) -> dict[str, int]:
+    """The loops that have trips, by name."""
+    named = zip(loop_names(work.path), loop_counts(work), strict=True)
+    return {name: count for name, count in named if count}
+
+
 def test_loop_counts_of_a_convolution_by_hand() -> None:
-    # 5 pixels in 3 pairs, 7 rows (a four, a two, a one), 18 columns (3x3x2, runs of 6: one four and two single ones).
-    work = conv((3, 7, 2), (1, 5, 7), Window((3, 3)))
-    assert dict(zip(loop_names(work.path), loop_counts(work), strict=True)) == {
-        "calls": 1, "pixel_pairs": 3, "pixels": 5, "copies": 15, "copy_quads": 15, "copy_rests": 30, "fills": 0,
-        "quads": 3, "quad_pairs": 27, "quad_trips": 9, "quad_odd_columns": 0,
-        "twos": 3, "two_pairs": 27, "two_odd_columns": 0,
-        "ones": 3, "one_quads": 12, "one_pairs": 3, "one_odd_columns": 0,
+    # 5 pixels in 3 pairs, 7 rows (a four, a two, a one), 18 columns (3x3x2, runs of 6: a four and a pair).
+    assert used(conv((3, 7, 2), (1, 5, 7), Window((3, 3)))) == {
+        "calls": 1, "output_rows": 1, "pixels": 5, "window_rows": 15, "runs": 15, "run_fours": 15, "run_pairs": 15,
+        "single_pixels": 1, "packed_quad_runs": 3, "packed_quads": 3, "packed_quad_pairs": 27, "packed_quad_trips": 9,
+        "rest_runs": 3, "twos": 3, "two_pairs": 27, "ones": 3, "one_quads": 12, "one_pairs": 3,
     }  # fmt: skip
 
 
 def test_window_rows_that_begin_within_a_pair_of_columns() -> None:
-    # 3x3x3: runs of 9 from columns 0, 9 and 18 on; the second begins with a single column.
-    work = conv((3, 3, 3), (1, 1, 4), Window((3, 3)))
-    counts = dict(zip(loop_names(work.path), loop_counts(work), strict=True))
-    assert (counts["copies"], counts["copy_quads"], counts["copy_rests"]) == (3, 6, 3)
-    padded = conv((2, 2, 3), (1, 1, 4), Window((3, 3), (1, 1), (1, 0, 1, 0)))
-    counts = dict(zip(loop_names(padded.path), loop_counts(padded), strict=True))
-    # Two runs of 6, from columns 12 and 21 on; what is left of 27 columns is padding.
-    assert (counts["copies"], counts["copy_quads"], counts["copy_rests"], counts["fills"]) == (2, 2, 4, 15)
+    # 3x3x3: runs of 9 from columns 0, 9 and 18 on; the second begins with a single column, the others end with one.
+    counts = used(conv((3, 3, 3), (1, 1, 4), Window((3, 3))))
+    assert (counts["runs"], counts["run_fours"], counts["run_shifts"], counts["run_lasts"]) == (3, 6, 1, 2)
+    # Padded: a row of 9, then 3 columns from 9 and from 18 on, and runs of 6 behind them, from 12 and 21 on.
+    counts = used(conv((2, 2, 3), (1, 1, 4), Window((3, 3), (1, 1), (1, 0, 1, 0))))
+    assert (counts["runs"], counts["run_fours"], counts["run_pairs"], counts["run_shifts"]) == (2, 2, 1, 1)
+    assert (counts["fills"], counts["fill_pairs"], counts["fill_shifts"], counts["fill_lasts"]) == (3, 6, 1, 2)
+    assert (counts["rows_outside"], counts["clips_above"], counts["clips_left"]) == (1, 1, 1)
+
+
+def test_channels_in_fours_are_widened_eight_columns_at_a_time() -> None:
+    # 3x1x12: one run of 36 columns for each of 2 pixels; of a single pixel of 12 columns by 1x1, an eight and a four.
+    counts = used(conv((1, 4, 12), (1, 2, 4), Window((1, 3))))
+    assert (counts["run_eights"], counts["run_single_fours"], counts["window_rows_in_fours"]) == (8, 2, 2)
+    counts = used(conv((1, 1, 15), (1, 1, 4), Window((1, 1))))
+    assert [counts[name] for name in ("eights", "single_fours", "rests", "rest_pairs", "rest_lasts")] == [1] * 5
 
 
 def test_loop_counts_of_a_depthwise_convolution_by_hand() -> None:
     # 6 channels in 2 groups; 2 rows of 3 pixels, windows of 3x3: read where they are.
-    work = depthwise((4, 5, 6), (2, 3, 6), Window((3, 3)))
-    assert dict(zip(loop_names(work.path), loop_counts(work), strict=True)) == {
-        "calls": 1, "runs": 4, "quads": 12, "quad_rows": 36, "quad_taps": 108, "gathers": 0, "gathered_words": 0,
+    plain = used(depthwise((4, 5, 6), (2, 3, 6), Window((3, 3))))
+    assert plain == {"calls": 1, "output_rows": 2, "groups": 4, "direct_runs": 4, "unrolled_quads": 12}
+    # With padding on all sides rows are narrow, so all are gathered: 6 rows of 7 words, 4 of 5 from the input.
+    counts = used(depthwise((4, 5, 6), (4, 5, 6), Window((3, 3), (1, 1), (1, 1, 1, 1))))
+    assert counts == {
+        "calls": 1, "output_rows": 1, "groups": 2, "gathers": 2, "gathered_rows": 12, "rows_outside": 4,
+        "copied_fours": 8, "copied_rests": 8, "filled": 2 * (42 - 20), "gathered_runs": 8, "unrolled_quads": 40,
     }  # fmt: skip
-    # With padding on all sides rows are narrow, so that all are gathered: 6 rows of 7 words.
-    work = depthwise((4, 5, 6), (4, 5, 6), Window((3, 3), (1, 1), (1, 1, 1, 1)))
-    counts = dict(zip(loop_names(work.path), loop_counts(work), strict=True))
-    assert (counts["runs"], counts["gathers"], counts["gathered_words"]) == (8, 2, 2 * 42)
+    # Less than four channels are gathered even so; 5x1 windows take the kernel of any size.
+    counts = used(depthwise((6, 5, 3), (2, 5, 3), Window((5, 1))))
+    assert (counts["few_pixels"], counts["few_channels"], counts["few_outputs"]) == (30, 90, 30)
+    assert (counts["plain_runs"], counts["plain_quads"], counts["plain_quad_rows"]) == (2, 10, 50)
 
 
 @pytest.mark.parametrize("path", list(KernelVariant))
 def test_every_path_has_a_name_for_every_count(path: KernelVariant) -> None:
     work = Work(path, macs=36, outputs=36, inputs=36, pixels=9, rows=4, columns=9, im2col_bytes=72, copies=9, blocks=36,
-                setup_loops=18)  # fmt: skip
+                setup_loops=18, trips=TRIPS.get(path, ()))  # fmt: skip
     assert len(loop_counts(work)) == len(loop_names(path))
     assert len(set(loop_names(path))) == len(loop_names(path))
     assert min(loop_counts(work)) >= 0
