@@ -44,7 +44,8 @@ from hil.model.network import (
     TransposeConvParams,
 )
 from munas.cost import kernels, plain
-from munas.cost.kernels import KernelVariant, Window, Work
+from munas.cost.gathers import Window
+from munas.cost.kernels import KernelVariant, Work
 
 _INT16_MAX = 2**15 - 1
 _INT16_KERNELS = (KernelVariant.DW_MULT4, KernelVariant.DW_GENERIC)  # they count pixels in 16 bits with a sign

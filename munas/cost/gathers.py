@@ -9,10 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from munas.cost.kernels import Window
 
 Trips = tuple[int, ...]
 Clips = Counter[tuple[int, int]]
@@ -34,6 +30,29 @@ DW_TRIPS = (
 
 TAPS_WIDTH, GATHERED_WORDS = 7, 192
 _FEW_PIXELS, _STORED = 12, 16  # constants of firmware/kernels/depthwise.c, as the two above
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Geometry of a convolution or pool: (height, width) pairs; `padding` is (top, bottom, left, right)."""
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+    dilation: tuple[int, int] = (1, 1)
+
+    @property
+    def size(self) -> int:
+        """Positions in the window."""
+        return self.kernel[0] * self.kernel[1]
+
+    @property
+    def spread(self) -> tuple[int, int]:
+        """Dilation with axes of one element, where it has no effect, set to 1."""
+        return (
+            self.dilation[0] if self.kernel[0] > 1 else 1,
+            self.dilation[1] if self.kernel[1] > 1 else 1,
+        )
 
 
 def clips(inputs: int, outputs: int, kernel: int, stride: int, before: int, dilation: int) -> Clips:

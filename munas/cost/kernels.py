@@ -27,7 +27,7 @@ from itertools import pairwise
 from math import prod
 from typing import TYPE_CHECKING
 
-from munas.cost.gathers import GATHERED_WORDS, TAPS_WIDTH, Clips, Trips, axes, conv_trips, depthwise_trips
+from munas.cost.gathers import GATHERED_WORDS, TAPS_WIDTH, Clips, Trips, Window, axes, conv_trips, depthwise_trips
 
 if TYPE_CHECKING:
     from munas.arch.graph import Operator
@@ -97,29 +97,6 @@ class Work:
     scalar_loops: int = 0  # trips of the inner scalar loop (remainders, or paths that have no SIMD loop)
     setup_loops: int = 0  # trips of loops outside the inner one (rows of a window, goes of a dense layer)
     trips: Trips = ()  # of loops that gather windows: munas.cost.gathers
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """Geometry of a convolution or pool: (height, width) pairs; `padding` is (top, bottom, left, right)."""
-
-    kernel: tuple[int, int]
-    stride: tuple[int, int] = (1, 1)
-    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
-    dilation: tuple[int, int] = (1, 1)
-
-    @property
-    def size(self) -> int:
-        """Positions in the window."""
-        return self.kernel[0] * self.kernel[1]
-
-    @property
-    def spread(self) -> tuple[int, int]:
-        """Dilation with axes of one element, where it has no effect, set to 1."""
-        return (
-            self.dilation[0] if self.kernel[0] > 1 else 1,
-            self.dilation[1] if self.kernel[1] > 1 else 1,
-        )
 
 
 Shape = Sequence[int]

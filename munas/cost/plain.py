@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from math import prod
 
-from munas.cost.kernels import KernelVariant, Shape, Window, Work, dense
+from munas.cost.gathers import Window
+from munas.cost.kernels import KernelVariant, Shape, Work, dense
 
 
 def lookup(elements: int) -> Work:

@@ -27,7 +27,8 @@ from munas.cost.calibration import (
     write_calibration,
 )
 from munas.cost.estimate import arena_bytes, estimate, estimate_works, table_bytes, weights_bytes, works_of
-from munas.cost.kernels import KernelVariant, Window, Work, conv
+from munas.cost.gathers import Window
+from munas.cost.kernels import KernelVariant, Work, conv
 from munas.cost.variants import loop_names
 from munas.tflite.flatbuffer import write_tflite
 from tests.certainties import certainties

@@ -23,8 +23,8 @@ from hil.measure.measurement import Memory
 from munas.arch.graph import build_graph
 from munas.arch.space import random_cnn
 from munas.cost.estimate import works_of
-from munas.cost.gathers import CONV_TRIPS, DW_TRIPS
-from munas.cost.kernels import KernelVariant, Window, Work, conv, depthwise, pool
+from munas.cost.gathers import CONV_TRIPS, DW_TRIPS, Window
+from munas.cost.kernels import KernelVariant, Work, conv, depthwise, pool
 from munas.cost.variants import loop_counts, loop_names, same_cost
 
 NOISE = 0.002

@@ -16,7 +16,8 @@ from munas.arch.footprint import problem_of
 from munas.arch.graph import Graph, build_graph
 from munas.arch.space import random_cnn, random_mlp
 from munas.cost import kernels, variants
-from munas.cost.kernels import KernelVariant, Window
+from munas.cost.gathers import Window
+from munas.cost.kernels import KernelVariant
 from munas.memory.layout import plan_memory
 from munas.tflite.file import Code, Options, TfliteFile
 from munas.tflite.flatbuffer import write_tflite

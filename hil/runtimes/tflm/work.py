@@ -10,7 +10,8 @@ from math import prod
 
 from hil.model.network import ConvParams, DepthwiseParams, Model, Op, OpKind, PoolParams
 from munas.cost import kernels
-from munas.cost.kernels import KernelVariant, Window, Work
+from munas.cost.gathers import Window
+from munas.cost.kernels import KernelVariant, Work
 
 Shape = tuple[int, ...]
 
