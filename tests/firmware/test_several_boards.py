@@ -39,7 +39,7 @@ class Impatient(HarnessFactory):
 
 
 @dataclass
-class ExportContext:
+class TwoBoards:
     """Two boards, a store, and what the campaign says. Trouble comes when as many samples are done as its key says."""
 
     boards: tuple[FakeBoard, FakeBoard]
@@ -75,7 +75,7 @@ class ExportContext:
 
 
 @pytest.fixture
-def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ExportContext]:
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TwoBoards]:
     images.need_toolchain()
     if shutil.which(QEMU) is None:
         pytest.skip(f"{QEMU} is not installed")
@@ -84,12 +84,12 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ExportCont
         board.folder.mkdir()
     monkeypatch.setenv("PATH", str(install(boards, tmp_path / "bin")), prepend=":")
     with Store(tmp_path / "store.sqlite") as store:
-        yield ExportContext(boards, store)
+        yield TwoBoards(boards, store)
     for board in boards:
         board.kill()
 
 
-def test_both_boards_are_used_and_named(desk: ExportContext) -> None:
+def test_both_boards_are_used_and_named(desk: TwoBoards) -> None:
     summary, used = desk.run()
     assert (summary.ok, summary.failed) == (SAMPLES, 0)
     assert set(used) == {"A1", "B2"}
@@ -100,7 +100,7 @@ def test_both_boards_are_used_and_named(desk: ExportContext) -> None:
     ("trouble", "cause"), [("gone", "no such probe"), ("silent", "no complete reply"), ("floods", "stop talking")]
 )
 def test_a_board_that_breaks_is_dropped_and_its_job_goes_elsewhere(
-    desk: ExportContext, trouble: Trouble, cause: str
+    desk: TwoBoards, trouble: Trouble, cause: str
 ) -> None:
     broken, whole = desk.boards
     desk.trouble = {2: [(broken, trouble)]}
@@ -114,7 +114,7 @@ def test_a_board_that_breaks_is_dropped_and_its_job_goes_elsewhere(
     assert said.endswith("going on without it")
 
 
-def test_no_board_left_ends_it_and_a_resume_goes_on(desk: ExportContext) -> None:
+def test_no_board_left_ends_it_and_a_resume_goes_on(desk: TwoBoards) -> None:
     desk.trouble = {2: [(board, "gone") for board in desk.boards]}
     with pytest.raises(DeviceLost, match="no other board is left") as caught:
         desk.run()
