@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,9 +89,26 @@ def link(project: Project, model_object: Path, archive: Path, toolchain: Toolcha
     except BudgetError:
         elf.unlink(missing_ok=True)
         raise
+    functions = read_functions(elf)
     # An interpreter's calls through pointers say nothing of what they call.
-    bound = None if project.library.archives else stack_bound(elf, toolchain)
-    return Image(elf, hashlib.sha256(elf.read_bytes()).hexdigest(), read_sizes(elf), read_functions(elf), bound)
+    bound = None if project.library.archives else _stack_bound(elf, archive, functions, toolchain)
+    return Image(elf, hashlib.sha256(elf.read_bytes()).hexdigest(), read_sizes(elf), functions, bound)
+
+
+_STACK_BOUNDS: dict[tuple[Path, frozenset[tuple[str, int]]], int | None] = {}
+"""What was found for images of the same library with the same functions: a campaign links few such sets."""
+
+
+def _stack_bound(elf: Path, archive: Path, functions: Mapping[str, int], toolchain: Toolchain) -> int | None:
+    """`stack_bound`, once for each set of functions.
+
+    Which of them a network's table names makes no difference: a kernel is linked because the table names it, or because
+    one that calls it is.
+    """
+    key = archive, frozenset(functions.items())
+    if key not in _STACK_BOUNDS:
+        _STACK_BOUNDS[key] = stack_bound(elf, toolchain)
+    return _STACK_BOUNDS[key]
 
 
 def kernel_functions(kernel: str, library: Library, archive: Path, toolchain: Toolchain) -> dict[str, int]:
