@@ -38,7 +38,8 @@ class StubTrainer:
     """Factory of the trainer.
 
     `trouble` maps trial indices to what `make_trouble` knows, or to ``nan``. `journal` is a folder: each start of a
-    trial appends the process id to a file there, before `seconds` of sleep. `blob_bytes` is the size of each blob.
+    trial appends the process id to a file there, then waits until `together` trials have, then sleeps `seconds`.
+    `blob_bytes` is the size of each blob.
     """
 
     trouble: Mapping[int, str] = field(default_factory=dict)
@@ -46,6 +47,7 @@ class StubTrainer:
     seconds: float = 0.0
     epochs: int = 4
     blob_bytes: int = 100
+    together: int = 0
 
     def __call__(self) -> StubTrainer._Trainer:
         return self._Trainer(self)
@@ -59,6 +61,8 @@ class StubTrainer:
             if settings.journal is not None:
                 with (settings.journal / f"attempts-{trial.index}").open("a") as file:
                     file.write(f"{os.getpid()}\n")
+                while len(list(settings.journal.glob("attempts-*"))) < settings.together:
+                    time.sleep(0.01)
             trouble = settings.trouble.get(trial.index, "")
             make_trouble(trouble)
             time.sleep(settings.seconds)

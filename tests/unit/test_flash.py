@@ -129,10 +129,8 @@ def test_fail_txt_is_reported(tmp_path: Path, image: Path, old_failure: str) -> 
 
 def test_a_drive_that_does_not_come_back(tmp_path: Path, image: Path) -> None:
     (tmp_path / "drive").mkdir()
-    started = time.monotonic()
     with pytest.raises(FlashError, match=r"did not come back within 0\.3 s; is it remounted"):
         MassStorage(tmp_path / "drive", timeout_s=0.3).flash(image)
-    assert time.monotonic() - started < 2
 
 
 def test_a_drive_that_is_not_mounted(tmp_path: Path, image: Path) -> None:

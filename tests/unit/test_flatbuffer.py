@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -69,11 +67,9 @@ def activations(data: bytes, model: Model, count: int) -> tuple[list[bytes], dic
 
 @pytest.mark.parametrize("count", [40, pytest.param(300, marks=pytest.mark.slow)])
 def test_every_random_network_is_alive(count: int) -> None:
-    times, layers, few_values, clamped, repeating = [], 0, 0, 0, 0
+    layers, few_values, clamped, repeating = 0, 0, 0, 0
     for number, graph in enumerate(random_graphs(count, seed=7)):
-        started = time.perf_counter()
         data = write_tflite(graph, seed=number, dense_per_channel=number % 2 == 0)
-        times.append(time.perf_counter() - started)
         model = parse_model(data, "random")
         outputs, values = activations(data, model, 4)
         assert len(set(outputs)) > 1, f"network {number} gives the same output for different inputs"
@@ -89,7 +85,6 @@ def test_every_random_network_is_alive(count: int) -> None:
     assert repeating <= count * 0.03
     assert few_values <= layers * 0.01
     assert clamped <= layers * 0.01
-    assert statistics.median(times) < 0.1  # measured: 6 ms; the bound has room for a loaded machine
 
 
 def test_no_channel_is_constant_so_that_a_network_is_as_large_as_its_graph() -> None:

@@ -170,7 +170,7 @@ def test_the_time_ends_a_search_and_counts_over_resumes(tmp_path: Path) -> None:
     short = replace(SETTINGS, seconds=2.0, trials=10_000, workers=2)
     outcome = search(tmp_path, short, seconds=0.05)
     assert outcome.stopped == "time"
-    assert 2.0 <= outcome.summary.elapsed_s < 4.0
+    assert outcome.summary.elapsed_s >= 2.0
     done = len(stored(tmp_path)[1])
     assert search(tmp_path, short).trials == done  # the time is over
     longer = search(tmp_path, replace(short, seconds=None, trials=done + 3))
