@@ -12,9 +12,8 @@ import pytest
 
 from hil.errors import ProtocolError
 from hil.link import protocol
-from tests.firmware.images import FIRMWARE
+from tests.faults.host_device import FIRMWARE, sources
 
-PARTS = ("text", "input", "measure", "command", "extension")
 LINE = re.compile(
     r"m-ready|m-timestamp-mode-performance|m-init-done|m-lap-us-\d+|m-load-done|m-warmup-start-\d+|m-warmup-done"
     r"|m-infer-start-\d+|m-infer-done|m-results-\[-?\d+\.\d{3}(,-?\d+\.\d{3})*\]|m-buffer(-[0-9a-f]{2}){1,8}"
@@ -29,11 +28,10 @@ def parser(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     if shutil.which("gcc") is None:
         pytest.skip("no compiler for the host")
     program = tmp_path_factory.mktemp("host") / "parser"
-    sources = [FIRMWARE / "runtime" / f"{name}.c" for name in PARTS]
     command = [
         "gcc", "-std=c11", "-O1", "-Wall", "-Wextra", "-Werror", "-fsanitize=address,undefined",
         "-fno-sanitize-recover=all", f"-DHOST_SPARE={request.param}u", f"-I{FIRMWARE / 'runtime'}",
-        *map(str, sources), str(Path(__file__).with_name("host_port.c")), "-o", str(program),
+        *sources(), "-o", str(program),
     ]  # fmt: skip
     built = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert built.returncode == 0, built.stderr
