@@ -129,7 +129,7 @@ def measurement(line: FaultyLine, options: Options) -> tuple[Device, bool | HilE
     device, session = Device(port, SHORT), Session(port, "qemu", True, "modelled-cycles")
     parts: Any = (session, device, SimpleNamespace(arena_bytes=4096, model_name="host"))
     project: Any = SimpleNamespace(build_id=host_device.BUILD_ID)
-    image: Any = SimpleNamespace(sizes=_SIZES)
+    image: Any = SimpleNamespace(sizes=_SIZES, stack_bound=None)  # the host's stack has no call graph that is known
     try:
         device.wait_ready()
         found = Reader(*parts, project, image).figures(verification_patterns(options.inputs, options.seed))
