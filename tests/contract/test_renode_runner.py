@@ -244,7 +244,6 @@ class TestRealRenode(RunnerContract):
     """Every board with a platform, in Renode."""
 
     via = "renode"
-    death_noticed_s = 10.0  # 3.5 to 5 s on a machine that is very busy
 
     @pytest.fixture
     def runner(self, renode: RenodeRunner) -> Runner:

@@ -50,7 +50,7 @@ class RunnerContract:
     """Subclasses give `runner`, `board`, `image` (of a model: C text) and say how to kill the place of a session."""
 
     via: ClassVar[str]
-    death_noticed_s: ClassVar[float] = 2.0
+    death_noticed_s: ClassVar[float] = 10.0  # far below the time-out of an inference, above what a busy machine takes
     sessions: list[Session]
 
     @pytest.fixture
@@ -142,7 +142,7 @@ class RunnerContract:
         self.check_nothing_left()
 
     def test_a_place_that_dies_is_noticed_at_once(self, runner: Runner, board: Board, image: Image) -> None:
-        killed = 0.0
+        killed = noticed = 0.0
 
         def kill() -> None:
             nonlocal killed
@@ -151,13 +151,17 @@ class RunnerContract:
             self.kill_place()
 
         def victim(session: Session) -> None:
+            nonlocal noticed
             device = boot(session)
             threading.Thread(target=kill).start()
-            device.run(RANDOM)
+            try:
+                device.run(RANDOM)
+            finally:
+                noticed = time.monotonic()  # before the runner asks whether the place still works
 
         with pytest.raises((RunnerError, LinkError)) as caught:
             self.within(runner.open(image(images.ENDLESS), board), victim)
-        assert time.monotonic() - killed < self.death_noticed_s
+        assert 0 < killed < noticed < killed + self.death_noticed_s
         assert not isinstance(caught.value, LinkTimeout)
         self.check_nothing_left()
 

@@ -149,15 +149,18 @@ def material(host: HostDevice) -> list[str]:
     return lines
 
 
-def fuzz(seconds: float, seed: int) -> Counter[str]:
-    """Fuzz for a while; what came out of it. AssertionError and foreign exceptions are findings."""
+def fuzz(seconds: float, seed: int, conversations: int = 0) -> Counter[str]:
+    """Fuzz for a while, and that many conversations at least; what came out of it.
+
+    AssertionError and foreign exceptions are findings.
+    """
     counts: Counter[str] = Counter()
     host = HostDevice()
     try:
         host.replies(1)
         lines, deadline, case = material(host), time.monotonic() + seconds, 0
         with impatient():
-            while time.monotonic() < deadline:
+            while case < conversations or time.monotonic() < deadline:
                 rng = random.Random(f"{seed} {case}")
                 for _ in range(50):
                     parse(rng, lines, counts)
