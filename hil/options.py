@@ -20,6 +20,7 @@ from pydantic.fields import FieldInfo
 from hil.errors import UsageError
 from hil.files import read_toml
 
+MAX_INPUTS = 10_000_000
 MAX_SEED = 2**31 - 1
 MAX_WORKERS = 256
 

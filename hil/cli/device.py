@@ -30,6 +30,7 @@ from hil.cli.app import (
 )
 from hil.errors import CheckFailed, HilError, UsageError
 from hil.measure.options import DEFAULT_BOARD
+from hil.options import MAX_SEED
 from hil.terminal import printable
 from hil.timers import MODELLED
 
@@ -89,7 +90,7 @@ def measure(
     runtime: Annotated[str, typer.Option("--runtime", help="cmsis-nn, tflm, or both side by side.")] = DEFAULT_RUNTIME,
     flash: FlashOption = None,
     sram: SramOption = None,
-    seed: Annotated[int, typer.Option("--seed", help="Seed of the verification inputs.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=MAX_SEED, help="Seed of the verification inputs.")] = 0,
     protocol: Annotated[str, typer.Option("--protocol", help="hil, or mlperf: MLPerf Tiny's commands only.")] = "hil",
     port: Annotated[str | None, typer.Option("--port", help="With mlperf: a device that runs its firmware.")] = None,
     profile: ProfileOption = None,

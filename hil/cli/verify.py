@@ -26,6 +26,7 @@ from hil.cli.app import (
 )
 from hil.errors import CheckFailed
 from hil.measure.options import DEFAULT_BOARD
+from hil.options import MAX_INPUTS
 
 LOG_INTERVAL_S = 10.0
 
@@ -75,7 +76,9 @@ def verify(
     runtime: RuntimeOption = DEFAULT_RUNTIME,
     flash: FlashOption = None,
     sram: SramOption = None,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first N inputs.")] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, max=MAX_INPUTS, help="Only the first N inputs.")
+    ] = None,
     store: Annotated[Path | None, typer.Option("--output", "-o", help="Results; default runs/verify.sqlite.")] = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -8,13 +8,16 @@ import pickle
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
 from hil.cli import main as cli
 from hil.cli.doctor import examine
+from hil.cli.main import app
 from hil.errors import (
     BoardError,
     BudgetError,
@@ -223,3 +226,22 @@ def test_help_is_quick_and_names_every_command() -> None:
     )  # fmt: skip
     for name in ("doctor", "boards", "graph", "generate", "measure", "calibrate", "estimate", "report", "bench"):
         assert name in done.stdout
+
+
+def numbers_of(command: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """Every option or argument of `command` and of what is below it that takes a number."""
+    for parameter in command.params:
+        kind = getattr(parameter, "type_descriptor", None)
+        if kind is not None and kind.annotation in (int, float) and not parameter.count:
+            yield f"{name} {parameter.opts[0]}", parameter
+    for below, inner in getattr(command, "commands", {}).items():
+        yield from numbers_of(inner, f"{name} {below}")
+
+
+def test_every_number_has_a_range() -> None:
+    """What a machine can bear: `--samples 99999999999999` is a usage error, not ten gigabytes."""
+    found = list(numbers_of(typer.main.get_command(app), ""))
+    assert len(found) > 20
+    modelled = (" search ", " calibrate ")  # their ranges are those of the model: tests/unit/test_options.py
+    loose = [name for name, parameter in found if None in (parameter.min, parameter.max)]
+    assert [name for name in loose if not name.startswith(modelled)] == []
