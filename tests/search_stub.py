@@ -79,7 +79,7 @@ class StubHarness:
     measured: list[str] = field(default_factory=list)
 
     def deploy(self, data: bytes, name: str) -> Plan:
-        return make_plan(parse_model(data, name))
+        return make_plan(parse_model(data, name), keep_constant_channels=True)  # as the search's own harness
 
     def measure(self, data: bytes, name: str, deployed: Deployment | None = None) -> Measured:
         self.measured.append(name)

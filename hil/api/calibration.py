@@ -65,7 +65,9 @@ def calibrated(
     request = Request(
         board=board,
         identity=harness.identity,
-        measurer=HarnessFactory(board, replace(options, transcripts=place / "transcripts")),
+        measurer=HarnessFactory(
+            board, replace(options, transcripts=place / "transcripts", keep_constant_channels=True)
+        ),
         folder=place,
         samples=samples,
         seed=seed,

@@ -261,7 +261,8 @@ def _example_arena(records: Sequence[Record]) -> ArenaMap | None:
     record = example(records)
     if record is None or record.measurement.identity.runtime != "cmsis-nn":
         return None  # TFLM plans its arena on the device
-    plan = make_plan(parse_model(tflite_of(record.sample), record.sample.name))
+    model = parse_model(tflite_of(record.sample), record.sample.name)
+    plan = make_plan(model, keep_constant_channels=True)  # as it was measured
     return arena_map(plan, record.sample.name, describe(record.sample))
 
 

@@ -49,6 +49,12 @@ def with_profile(options: Options, profile: str | None) -> Options:
     return options if profile is None else replace(options, profile=profile)
 
 
+KeepOption = Annotated[
+    bool,
+    typer.Option(
+        "--keep-constant-channels", help="As large as the architecture says, as the networks of a search are."
+    ),
+]
 PlaceOption = Annotated[
     str | None,
     typer.Option("--place", help="Where things lie, e.g. weights=ram,arena=dtcm; munas-hil place searches it."),
@@ -65,6 +71,7 @@ def generate(
     flash: FlashOption = None,
     sram: SramOption = None,
     profile: ProfileOption = None,
+    keep: KeepOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Write the firmware project of a network; it builds alone with CMake."""
@@ -72,7 +79,8 @@ def generate(
     from hil.measure.harness import Options, generate_project
 
     chosen = chosen_board(board, flash, sram)
-    options = with_profile(Options(via=via_to_build(chosen, via), runtime=runtime), profile)
+    options = Options(via=via_to_build(chosen, via), runtime=runtime, keep_constant_channels=keep)
+    options = with_profile(options, profile)
     project = generate_project(model, chosen, options, out)
     files = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
     if as_json:
@@ -100,6 +108,7 @@ def measure(
     ] = None,
     timer: TimerOption = None,
     place: PlaceOption = None,
+    keep: KeepOption = False,
     layers: Annotated[bool, typer.Option("--layers", help="Time of each layer, for several networks too.")] = False,
     out: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="DIR", help="Leave result.json and an HTML report there.")
@@ -110,7 +119,6 @@ def measure(
     from hil.cli.mlperf import Where, measure_by_base_protocol, measure_running
     from hil.cli.pair_tables import pair_tables
     from hil.cli.tables import layer_table, measurement_table
-    from hil.codegen.plan import Plan
     from hil.measure.harness import Options, measure_files
     from hil.measure.result import result_of
     from hil.measure.side_by_side import BOTH, measure_pairs, pairs_json
@@ -123,7 +131,9 @@ def measure(
         return
     chosen = chosen_board(board, flash, sram)
     where = chosen_place(chosen, via, device, timer=MODELLED if timing else None)
-    options = Options(via=where.via, seed=seed, runtime=runtime, devices=where.devices)
+    options = Options(
+        via=where.via, seed=seed, runtime=runtime, devices=where.devices, keep_constant_channels=keep
+    )  # fmt: skip
     if place is not None:
         options = replace(options, placement=parse_placement(place, chosen))
     options = with_profile(options, profile)
@@ -148,8 +158,7 @@ def measure(
                 for measurement in found if layers or len(found) == 1 else ():
                     console.print(layer_table(measurement))
     for result in results:
-        left_out = result.plan.constant_channels if isinstance(result.plan, Plan) else 0
-        if left_out:
+        if left_out := result.measurement.build.constant_channels:
             name = printable(result.measurement.model)
             console.print(f"{name}: {left_out} channels of convolutions are constant and were left out", soft_wrap=True)
     if out is not None and results:

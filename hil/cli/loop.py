@@ -161,7 +161,7 @@ def bench(
 
     chosen = chosen_board(board)
     place = chosen_place(chosen, via, device, several=True)
-    options = Options(via=place.via, devices=place.devices)
+    options = Options(via=place.via, devices=place.devices, keep_constant_channels=True)  # as calibrate
     worker_count = workers or len(place.devices) or os.cpu_count() or 1
     result = run_bench(chosen, options, samples, seed, worker_count, CampaignProgress(console, "measuring"))
     if as_json:

@@ -38,7 +38,9 @@ def search(options: SearchOptions, as_json: bool) -> None:
     modelled = modelled_as(board, place.via, options.timer)
     if modelled != "off":
         find_plugin(QEMU)  # rather than after the search
-    _run(options, board, Options(via=place.via, devices=place.devices, modelled=modelled), as_json, began)
+    # A network's memory is what was predicted from its architecture, to the byte, whatever its channels trained to.
+    how = Options(via=place.via, devices=place.devices, modelled=modelled, keep_constant_channels=True)
+    _run(options, board, how, as_json, began)
 
 
 def _run(options: SearchOptions, board: Board, how: Options, as_json: bool, began: float) -> None:

@@ -159,9 +159,12 @@ class Plan:
         return next(item.offset for item in self.buffers if item.kind == "tensor" and item.label == storage)
 
 
-def make_plan(model: Model) -> Plan:
-    """Plan `model`. Raises ModelError when a layer is beyond what the kernels can do."""
-    reduced, dropped = without_constant_channels(model)
+def make_plan(model: Model, *, keep_constant_channels: bool = False) -> Plan:
+    """Plan `model`. Raises ModelError when a layer is beyond what the kernels can do.
+
+    Channels that are constant are left out, unless what an architecture needs is to be seen: `keep_constant_channels`.
+    """
+    reduced, dropped = (model, 0) if keep_constant_channels else without_constant_channels(model)
     folded = fold(reduced)
     lowered = [lower(reduced, node) for node in folded.nodes]
     numbers = {storage: number for number, storage in enumerate(_storages(folded))}

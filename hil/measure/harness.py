@@ -60,7 +60,8 @@ class Options:
     its cycles stand beside the timer's figures, or in their place ("timer"). `profile` is the MLPerf model id that the
     firmware answers with; it also decides in which form MLPerf's `db` gives the input. `transcripts` is the folder for
     what went over the serial line of measurements that failed; default: one in the cache. `placement` says where the
-    network's parts lie.
+    network's parts lie. `keep_constant_channels`: the network is as large as its architecture says, which calibration
+    and search predict from; else channels that trained to be constant are left out.
     """
 
     via: Via = "qemu"
@@ -72,6 +73,7 @@ class Options:
     profile: str = DEFAULT_PROFILE
     transcripts: Path | None = None
     placement: Placement = AS_EVER
+    keep_constant_channels: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +175,7 @@ class Harness:
     def deploy(self, data: bytes, name: str) -> Deployment:
         """The network as it would be measured. Raises ModelError, which names it."""
         try:
-            return self._runtime.deploy(data, name)
+            return self._runtime.deploy(data, name, keep_constant_channels=self.options.keep_constant_channels)
         except ModelError as error:
             if error.model:
                 raise
@@ -209,7 +211,12 @@ class Harness:
             memory=figures.memory,
             outputs=wanted.compared(figures.answers),
             build=Build(
-                project.build_id, image.sha256, self._toolchain.version, self.identity.flags, self.identity.kernels
+                id=project.build_id,
+                elf_sha256=image.sha256,
+                compiler=self._toolchain.version,
+                flags=self.identity.flags,
+                kernels=self.identity.kernels,
+                constant_channels=plan.constant_channels,
             ),
             seconds=clock.seconds,
             modelled=modelled,
@@ -374,7 +381,8 @@ def generate_project(path: Path, board: Board, options: Options, folder: Path) -
     _require_buildable(folder)
     project = replace(_project_options(options, find_toolchain()), standalone=True)
     runtime = make_runtime(board, options)
-    return runtime.render(runtime.deploy(read_model(path), path.stem), folder, project)
+    plan = runtime.deploy(read_model(path), path.stem, keep_constant_channels=options.keep_constant_channels)
+    return runtime.render(plan, folder, project)
 
 
 def _require_buildable(folder: Path) -> None:

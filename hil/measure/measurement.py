@@ -119,13 +119,17 @@ class Outputs:
 
 @dataclass(frozen=True, slots=True)
 class Build:
-    """`id` names everything the image was built from; `elf_sha256` is the image itself."""
+    """`id` names everything the image was built from; `elf_sha256` is the image itself.
+
+    `constant_channels` of convolutions were left out: a figure with 0 is not that of the same network with others.
+    """
 
     id: str
     elf_sha256: str
     compiler: str
     flags: str
     kernels: str
+    constant_channels: int = 0
 
 
 @dataclass(frozen=True, slots=True)

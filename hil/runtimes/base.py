@@ -60,6 +60,11 @@ class Deployment(Protocol):
     def table_bytes(self) -> int: ...
 
     @property
+    def constant_channels(self) -> int:
+        """How many channels of convolutions were left out, as they are constant."""
+        ...
+
+    @property
     def input(self) -> Port: ...
 
     @property
@@ -128,8 +133,8 @@ class Runtime(Protocol):
         """The function that each kernel path enters; empty when the linker cannot tell the paths' code apart."""
         ...
 
-    def deploy(self, data: bytes, name: str) -> Deployment:
-        """Import and plan the .tflite `data`. Raises ModelError."""
+    def deploy(self, data: bytes, name: str, *, keep_constant_channels: bool = False) -> Deployment:
+        """Import and plan the .tflite `data`, without its constant channels unless they are kept. Raises ModelError."""
         ...
 
     def render(self, deployment: Deployment, folder: Path, options: Options) -> Project:

@@ -28,9 +28,9 @@ class CmsisNn:
         self._cmsis = find_cmsis()
         self.library = library(board, board.target(via), self._cmsis)
 
-    def deploy(self, data: bytes, name: str) -> Plan:
+    def deploy(self, data: bytes, name: str, *, keep_constant_channels: bool = False) -> Plan:
         """See `Runtime.deploy`."""
-        return make_plan(parse_model(data, name))
+        return make_plan(parse_model(data, name), keep_constant_channels=keep_constant_channels)
 
     def render(self, deployment: Deployment, folder: Path, options: Options) -> Project:
         """See `Runtime.render`."""

@@ -18,9 +18,12 @@ from hil.link.device import Device
 from hil.link.protocol import MemoryReport
 from hil.measure.harness import Harness, Options, measure_files
 from hil.measure.measurement import measurement_from_json
-from hil.measure.mlperf import Network, Windows, measure_model, require_exact
+from hil.measure.mlperf import Network as CoreNetwork
+from hil.measure.mlperf import Windows, measure_model, require_exact
 from hil.model.reference import Reference
+from munas.tflite.file import Fused
 from munas.tflite.flatbuffer import write_tflite
+from tests.firmware.operators import Network
 from tests.networks import every_operator, small_network
 
 pytestmark = [pytest.mark.firmware, pytest.mark.qemu]
@@ -59,6 +62,22 @@ def test_two_measurements_are_the_same_to_the_instruction() -> None:
     assert first.layers == second.layers
     assert first.memory == second.memory
     assert first.build == second.build
+
+
+def test_constant_channels_are_left_out_unless_they_are_kept() -> None:
+    """Kept, the network is as large as its architecture says; the measurement tells the two apart."""
+    network = Network(3, (5, 5, 3))
+    network.dead = True
+    dead = network.conv(network.input, 12, (3, 3), same=True, fused=Fused.RELU)
+    network.dead = False
+    data, board = network.finish(network.conv(dead, 4, (1, 1))), load_board("mps2-an386")
+    options = [Options(), Options(keep_constant_channels=True)]
+    without, kept = (Harness(board, option).measure(data, "dead").measurement for option in options)
+    assert without.build.constant_channels > 0 == kept.build.constant_channels
+    assert without.outputs.mismatched == kept.outputs.mismatched == 0
+    assert without.memory.flash_weights < kept.memory.flash_weights
+    assert without.memory.arena_planned < kept.memory.arena_planned
+    assert without.identity == kept.identity  # kernels, and what they cost, are the same
 
 
 def test_the_json_is_that_of_the_design(tmp_path: Path) -> None:
@@ -153,7 +172,7 @@ def test_the_profile_decides_the_form_of_mlperf_s_input(profile: str) -> None:
     """int8, float32 and uint8: the firmware takes the same form that the host sends for that model id."""
     data = small_network(3)
     with Harness(load_board("mps2-an386"), Options(profile=profile)).running(data, "net") as running:
-        network = Network("net", running.plan.input, running.plan.output, running.litert)
+        network = CoreNetwork("net", running.plan.input, running.plan.output, running.litert)
         found = measure_model(running.device, network, 1, Windows(3, 0.05))
     require_exact(found, network)
     assert (found.profile, found.read_back) == (profile, True)

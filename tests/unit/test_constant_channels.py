@@ -44,6 +44,10 @@ def test_constant_channels_go_with_all_that_makes_and_reads_them() -> None:
     assert plan.steps[2].work.columns == kept
     assert model.tensors[model.ops[0].outputs[0]].shape[-1] == 12, "the model itself stays"
     assert without_constant_channels(reduced) == (reduced, 0)
+    whole = make_plan(model, keep_constant_channels=True)
+    assert whole.constant_channels == 0
+    assert [step.out_size[2] for step in whole.steps] == [12, 12, 4]
+    assert whole.weights_bytes > plan.weights_bytes
 
 
 def test_what_another_operator_reads_stays() -> None:

@@ -74,6 +74,11 @@ class Network:
         return self.arena.required_bytes
 
     @property
+    def constant_channels(self) -> int:
+        """None is left out: the interpreter takes the file as it is."""
+        return 0
+
+    @property
     def lower_bound_bytes(self) -> int:
         """What TFLM will say that it uses: the least that is needed once it has started."""
         return self.arena.used_bytes

@@ -53,8 +53,8 @@ class Tflm:
         target = self._board.target(self._via)
         return _library(self._board, target, firmware_dir(), found.include_dirs, (found.library,))
 
-    def deploy(self, data: bytes, name: str) -> Network:
-        """See `Runtime.deploy`."""
+    def deploy(self, data: bytes, name: str, *, keep_constant_channels: bool = False) -> Network:
+        """See `Runtime.deploy`: an interpreter leaves nothing out."""
         return make_network(data, name)
 
     def render(self, deployment: Deployment, folder: Path, options: Options) -> Project:
