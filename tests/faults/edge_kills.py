@@ -87,15 +87,14 @@ def _kill(words: Sequence[str], folder: Path, store: Path, total: int, kills: in
     before: dict[int, str] = {}
     for number in range(kills):
         wanted = total // 2 + 1 + number * (total // 2 - 2) // kills
-        process = _start(words, folder)
-        deadline = time.monotonic() + DEADLINE_S
-        while len(found := _stored(store)) < wanted and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.05)
-        time.sleep(rng.uniform(0.0, 0.1))  # at whatever it is doing then
-        if process.poll() is not None:
-            break
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        with _start(words, folder) as process:
+            deadline = time.monotonic() + DEADLINE_S
+            while len(found := _stored(store)) < wanted and process.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.05)
+            time.sleep(rng.uniform(0.0, 0.1))  # at whatever it is doing then
+            if process.poll() is not None:
+                break
+            process.send_signal(signal.SIGKILL)
         done += 1
         first = first or len(found)
         _wait_for_children(process.pid)
@@ -112,8 +111,8 @@ def _wait_for_children(session: int) -> None:
 
 
 def _finish(words: Sequence[str], folder: Path) -> Any:
-    process = _start(words, folder)
-    out, _ = process.communicate(timeout=DEADLINE_S)
+    with _start(words, folder) as process:
+        out, _ = process.communicate(timeout=DEADLINE_S)
     if process.returncode != 0:
         raise RuntimeError(f"{words} ended with {process.returncode}: {(folder / 'log').read_text()[-500:]}")
     return json.loads(out)
