@@ -63,9 +63,9 @@ def test_qemu_ends_with_us(child: subprocess.Popen[str], deadly: signal.Signals)
     opened = _birth(pty)
     time.sleep(0.1)  # into the inference
     child.send_signal(deadly)
-    assert gone(emulator, within_s=5)
-    child.wait(5)
-    deadline = time.monotonic() + 5  # the last of QEMU's threads may close it a little later
+    assert gone(emulator, within_s=30)
+    child.wait(30)
+    deadline = time.monotonic() + 30  # the last of QEMU's threads may close it a little later
     while _birth(pty) == opened:
         assert time.monotonic() < deadline, f"{pty} is still there"
         time.sleep(0.01)
@@ -89,7 +89,7 @@ def test_qemu_does_not_outlive_a_parent_that_dies_while_starting_it(script: Path
         time.sleep(0.004 * attempt)
         process.kill()
         process.communicate()
-        assert _none_runs(str(image), within_s=5)
+        assert _none_runs(str(image), within_s=30)
 
 
 def _until_child(process: subprocess.Popen[bytes]) -> None:
