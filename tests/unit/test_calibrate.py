@@ -222,7 +222,7 @@ def test_failed_samples_are_told_and_left_out(tmp_path: Path) -> None:
     assert "short by 12" in result.failed[0].error
     assert "1 of 8 outputs differ" in result.failed[1].error
     assert result.failed[0].summary.count("|") > 0
-    assert (result.outputs_checked, result.outputs_mismatched) == (23 * 8, 1)
+    assert (result.outputs_checked, result.outputs_mismatched) == (8 * (23 + PROBES), 1)
     assert {4, 9}.isdisjoint(sample.index for sample in result.samples)
     with Store(tmp_path / "store.sqlite") as store:
         assert sum(status == "failed" for status in store.samples(1).values()) == 2
