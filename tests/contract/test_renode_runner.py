@@ -158,7 +158,7 @@ class TestFailures:
         )
         said = self.fail(tmp_path, script, elf, board)
         assert said.endswith("There was an error executing command 'include @run.resc' Bad platform")
-        assert time.monotonic() - started < 10
+        assert time.monotonic() - started < 50  # it does not wait for the script, which takes 60 s
 
     def test_a_renode_that_hangs_is_given_up(self, board: Board, elf: Path, tmp_path: Path) -> None:
         assert "did not do 'include @run.resc' within 0.3 s" in self.fail(tmp_path, "sleep 60", elf, board, 0.3)
