@@ -32,9 +32,9 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     def count(module: Any, name: str) -> None:
         plain = getattr(module, name)
 
-        def counting(*arguments: Any) -> Any:
+        def counting(*arguments: Any, **named: Any) -> Any:
             counted[name] += 1
-            return plain(*arguments)
+            return plain(*arguments, **named)
 
         monkeypatch.setattr(module, name, counting)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ from munas.arch.space import (
 )
 from munas.cost.converted import as_converted
 from munas.cost.estimate import arena_bytes, table_bytes, weights_bytes, works_of
+from munas.cost.kernels import KernelVariant
 from munas.data import Examples
 from munas.errors import TrainingError
 from munas.tflite.flatbuffer import write_tflite
@@ -65,7 +67,13 @@ def check_plan(graph: Graph, tflite: bytes) -> None:
     works = works_of(device)
     predicted = (arena_bytes(device, works), weights_bytes(works), table_bytes(works))
     assert (plan.arena_bytes, plan.weights_bytes, plan.table_bytes) == predicted
-    assert sorted(step.path for step in plan.steps) == sorted(work.path for work in works)
+    # Weights alone decide whether a channel has a scale of 1/2 or more (one that is dead on all images does, and nearly
+    # dead ones that were equalised): such a layer takes a slower kernel in place of the usual one of its kind.
+    planned, usual = (Counter(item.path for item in items) for items in (plan.steps, works))
+    slow = {path: planned.pop(path, 0) for path in (KernelVariant.CONV_ANY, KernelVariant.DW_ANY)}
+    replaced = Counter(path.split("-")[0] for path in (usual - planned).elements())
+    assert not planned - usual
+    assert replaced == +Counter(conv=slow[KernelVariant.CONV_ANY], dw=slow[KernelVariant.DW_ANY])
     assert sorted(step.work.macs for step in plan.steps) == sorted(work.macs for work in works)
 
 
