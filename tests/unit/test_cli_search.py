@@ -271,7 +271,8 @@ def test_the_boards_calibration_is_used(told: list[str], tmp_path: Path) -> None
 def test_a_calibration_that_has_not_seen_every_kernel_says_so(told: list[str], tmp_path: Path) -> None:
     known = stub_calibration()
     few = {path: costs for path, costs in known.latency.paths.items() if path != "add-padded"}
-    text = write_calibration(replace(known, latency=replace(known.latency, paths=few)))
+    certain = {path: spread for path, spread in known.latency.certainty.items() if path in few}
+    text = write_calibration(replace(known, latency=replace(known.latency, paths=few, certainty=certain)))
     (tmp_path / "calibration.toml").write_text(text)
     assert request(told, tmp_path, SearchOptions(dataset="digits")).calibration is not None
     assert "add-padded" in told[0]
