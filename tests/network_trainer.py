@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from munas.arch.graph import build_graph
+from munas.cost.converted import as_converted
 from munas.errors import TrainingError
 from munas.search.trial import Epoch, Task, Trained
 from munas.tflite.flatbuffer import write_tflite
@@ -41,6 +42,6 @@ class StubTrainer:
         graph = build_graph(trial.architecture, INPUT_SHAPE, NUM_CLASSES)
         noise = np.random.default_rng([trial.index, trial.seed]).random()
         error = min(0.9, 0.3 / math.log2(16 + graph.model_size) + 0.01 * noise + 0.01 * (1 - task.effort))
-        tflite = write_tflite(graph, trial.seed % 1000)
+        tflite = write_tflite(as_converted(graph), trial.seed % 1000)  # as TensorFlow would
         history = (Epoch(1.0, error, 1.0),)
         return Trained(trial.architecture, error, error, 1, False, history, tflite, b"", 1000.0)
