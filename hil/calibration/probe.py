@@ -45,7 +45,7 @@ class Room:
             min(usual.inputs, arena_bytes // 8),
             min(usual.elements, arena_bytes // 7),
             min(usual.outputs, arena_bytes // 24),
-            min(usual.weights, constants_bytes // 14),
+            min(usual.weights, constants_bytes // 16),
         )
 
 
