@@ -24,6 +24,7 @@ pytestmark = [pytest.mark.firmware, pytest.mark.qemu, pytest.mark.slow]
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLES = 60
 CALIBRATE_KEYS = {
+    "population", "macs_r2",
     "board", "runtime", "via", "timer", "samples", "failed", "fits", "memory", "models_per_minute", "calibration",
     "report",
 }  # fmt: skip
