@@ -90,8 +90,9 @@ class RenodeProcess:
         """What Renode answers to `command`, without its log. Raises RunnerError, also after `timeout_s`."""
         self._asked += 1
         mark = f"munas-hil-{self._asked}"
-        with self._heard:
-            self._lines.clear()
+        if self._asked > 1:  # what it said before it was asked at all may be why it ends
+            with self._heard:
+                self._lines.clear()
         self.send(command)
         self.send(f'echo "{mark}"')
         deadline = time.monotonic() + timeout_s
