@@ -17,7 +17,6 @@ from hil.model.network import (
     ConvParams,
     DenseParams,
     DepthwiseParams,
-    MeanParams,
     Model,
     Op,
     OpKind,
@@ -25,6 +24,7 @@ from hil.model.network import (
     PadParams,
     PoolParams,
     Quantization,
+    ReduceParams,
     ReshapeParams,
     SoftmaxParams,
 )
@@ -54,7 +54,7 @@ def evaluate(model: Model, op: Op, inputs: list[NDArray[np.int8]]) -> NDArray[np
             result = values[0].reshape(op.params.shape)
         case ConcatParams():
             result = np.concatenate(values, axis=op.params.axis)
-        case MeanParams():
+        case ReduceParams():
             real = (values[0].mean(axis=op.params.axes) - source.zero_point) * source.scale / output.quant.scale
             result = np.rint(real).astype(np.int64) + output.quant.zero_point
         case SoftmaxParams():

@@ -14,7 +14,7 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from hil.errors import ModelError
 from hil.model.litert import LiteRt
 from hil.model.load import parse_model
-from hil.model.network import MeanParams, Model, OpKind, SoftmaxParams
+from hil.model.network import Model, OpKind, ReduceParams, SoftmaxParams
 from hil.model.reference import Reference, feeds, verification_inputs
 from hil.model.tflite.container import read_container
 from hil.model.tflite.repair import repaired
@@ -58,7 +58,7 @@ def assert_layers_agree(data: bytes, model: Model, count: int) -> None:
         for op in model.ops:
             ours = evaluate(model, op, [read(in_file[index]) for index in op.inputs if index in in_file])
             steps = np.abs(ours.astype(int) - read(in_file[op.outputs[0]])).max()
-            assert steps <= isinstance(op.params, MeanParams | SoftmaxParams), f"operator {op.index} ({op.kind})"
+            assert steps <= isinstance(op.params, ReduceParams | SoftmaxParams), f"operator {op.index} ({op.kind})"
 
 
 @pytest.mark.parametrize("name", SHARED)
