@@ -114,9 +114,7 @@ def test_measure(tmp_path: Path, options: list[str], compiler: str, wanted: str)
 def test_calibrate_and_estimate_by_modelled_cycles(tmp_path: Path) -> None:
     """The constants belong to the identity: with others, or by another timer, the calibration is refused."""
     board = (ROOT / "boards" / "nucleo-l4r5zi.toml").read_text(encoding="utf-8")
-    (tmp_path / "mine.toml").write_text(
-        board.replace("[timing.evidence]", "[timing]\nscale = 2\n\n[timing.evidence]"), encoding="utf-8"
-    )
+    (tmp_path / "mine.toml").write_text(f"{board}\n[timing]\nscale = 2\n", encoding="utf-8")
     place = ("--board", "nucleo-l4r5zi", "--via", "qemu")
     found, _ = munas_hil(
         tmp_path, "calibrate", *place, "--timer", "modelled-cycles", "-n", "40", "--seed", "3", "--json"
@@ -159,7 +157,7 @@ def test_a_whole_measurement_is_at_most_three_times_slower(shared: Path) -> None
 
 @pytest.mark.slow
 def test_published_rows_with_the_ancestors_of_our_kernels(shared: Path) -> None:
-    """microTVM with CMSIS-NN: only ic spends its cycles in the same kernels as ours."""
+    """microTVM with CMSIS-NN of 2022: our kernels took the place of CMSIS-NN's, so that no row says how good the model is."""
     published = load_published(published_file())
     networks = find_networks(shared / "models", published)
     assert len(networks) == 4
@@ -168,6 +166,6 @@ def test_published_rows_with_the_ancestors_of_our_kernels(shared: Path) -> None:
     rows = [row for row in validate(published, modelled_of(measured)) if row.cmsis_share is not None]
     assert len(rows) == 10
     assert {row.published.model for row in rows} == set(networks)
-    assert {row.published.model for row in rows if row.comparable} == {"pretrainedResnet_quant.tflite"}
-    assert all(row.inside for row in rows if row.comparable)
-    assert all(row.ratio is not None and 0.8 < row.ratio < 1.25 for row in rows)
+    assert not any(row.comparable for row in rows)
+    assert all("took the place of CMSIS-NN's" in row.why for row in rows)
+    assert all(row.ratio is not None and 0.3 < row.ratio < 0.8 for row in rows)

@@ -94,7 +94,8 @@ def test_an_interrupt_while_it_starts_is_no_traceback() -> None:
             process.send_signal(signal.SIGINT)
             said = process.stderr.read()
         assert "Traceback" not in said
-        assert process.returncode in (130, 0, 3), said
+        # the signal itself where the interpreter is taking down its handlers: a shell shows 130 for it, too
+        assert process.returncode in (130, -signal.SIGINT, 0, 3), said
 
 
 def test_a_small_memory_limit_is_a_message() -> None:
