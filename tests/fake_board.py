@@ -137,6 +137,7 @@ class FakeBoard:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
             (self.folder / "pid").unlink(missing_ok=True)
+        self.port.unlink(missing_ok=True)  # the next terminal to be made, maybe another board's, gets the same number
 
 
 def install(boards: Sequence[FakeBoard], binaries: Path) -> Path:
