@@ -7,7 +7,6 @@ import contextlib
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, is_dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -41,7 +40,6 @@ __all__ = [
     "read_json",
     "read_regular",
     "read_toml",
-    "require_types",
     "sweep",
     "to_document",
     "write_text",
@@ -69,17 +67,6 @@ def read_toml(
         return _read_toml(path, limit_bytes)
     except FileError as error:
         raise raised(f"{what} {path} cannot be read: {error}".strip()) from error
-
-
-def require_types(made: Any) -> None:
-    """Raise ValueError where a field of the dataclass `made` has another type than it is declared with."""
-    assert is_dataclass(made)
-    assert not isinstance(made, type)
-    try:
-        _adapter(type(made)).validate_json(json.dumps(asdict(made)), strict=True)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
 
 
 def from_document(kind: type[T], document: Any) -> T:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.random import Generator
 
 from hil.errors import UsageError
+from hil.files import from_document, to_document
 from munas.arch.graph import Graph, Kind, Operator, build_graph
 from munas.arch.space import (
     MAX_FILTERS,
@@ -109,26 +110,35 @@ class Sample:
 
     def to_json(self) -> dict[str, Any]:
         """For the store; `sample_from_json` is the inverse."""
-        return {
-            "index": self.index, "task": self.task.name, "input_shape": list(self.task.input_shape),
-            "num_classes": self.task.num_classes, "architecture": to_dict(self.architecture),
-            "dense_per_channel": self.dense_per_channel, "weight_seed": self.weight_seed,
-        }  # fmt: skip
+        task = self.task
+        stored = _Stored(
+            self.index, task.name, task.input_shape, task.num_classes, to_dict(self.architecture),
+            self.dense_per_channel, self.weight_seed,
+        )  # fmt: skip
+        return to_document(stored)
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """A sample as the store has it: `architecture` as `munas.arch.space.to_dict` writes it."""
+
+    index: int
+    task: str
+    input_shape: tuple[int, int, int]
+    num_classes: int
+    architecture: dict[str, Any]
+    dense_per_channel: bool
+    weight_seed: int
 
 
 def sample_from_json(document: Mapping[str, Any]) -> Sample:
     """Inverse of `Sample.to_json`. Raises KeyError, TypeError or ValueError on a foreign document."""
-    height, width, channels = document["input_shape"]
-    architecture = parse(document["architecture"])
+    stored = from_document(_Stored, document)
+    architecture = parse(stored.architecture)
     if not isinstance(architecture, Architecture):
         raise ValueError("a sample is a CNN")
-    return Sample(
-        document["index"],
-        Task(document["task"], (height, width, channels), document["num_classes"]),
-        architecture,
-        document["dense_per_channel"],
-        document["weight_seed"],
-    )
+    task = Task(stored.task, stored.input_shape, stored.num_classes)
+    return Sample(stored.index, task, architecture, stored.dense_per_channel, stored.weight_seed)
 
 
 @dataclass(frozen=True, slots=True)

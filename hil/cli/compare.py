@@ -25,7 +25,9 @@ DifferingOption = Annotated[
 
 @app.command()
 def compare(
-    before: Annotated[Path, typer.Argument(metavar="A", help="A measure --json file, or a run folder.")],
+    before: Annotated[
+        Path, typer.Argument(metavar="A", help="A measure --json file, or a folder of measure -o or of a run.")
+    ],
     after: Annotated[Path, typer.Argument(metavar="B", help="The same, to be held against A.")],
     policy: Annotated[Path | None, typer.Option("--policy", help="TOML with limits; default: 1 % time.")] = None,
     differing: DifferingOption = None,

@@ -17,6 +17,7 @@ from hil.cycle_model.model import Milliseconds, board_cycles, milliseconds, shar
 from hil.cycle_model.native import engine_dir
 from hil.cycle_model.record import Counters, InferenceRecord
 from hil.errors import RunnerError
+from hil.files import from_document
 from hil.timers import MODELLED
 
 
@@ -59,26 +60,17 @@ class ModelledLatency:
 
 def modelled_from_json(document: Mapping[str, Any]) -> ModelledLatency:
     """Inverse of `ModelledLatency.to_json`. Raises KeyError, TypeError or ValueError on a foreign document."""
-    time = document["milliseconds"]
-    return ModelledLatency(
-        samples=tuple(document["cycles"]["samples"]),
-        milliseconds=None
-        if time is None
-        else Milliseconds(time["value"], time["low"], time["high"], tuple(time.get("wider_for", ()))),
-        counters=_counters(document["counters"]),
-        layers=tuple(layer["cycles"] for layer in document["layers"]),
-        shares=dict(document["shares"]),
-        constants=document["constants"],
-        evidence=document["evidence"],
-        reason=document["reason"],
-    )
-
-
-def _counters(document: Mapping[str, int]) -> Counters:
-    """Misses were once counted without regard to what was read."""
-    misses = document.get("data_misses")
-    told_apart = {} if misses is None else {"flash_misses": misses, "ram_misses": 0}
-    return Counters(**{name: count for name, count in document.items() if name != "data_misses"}, **told_apart)
+    names = ("milliseconds", "counters", "layers", "shares", "constants", "evidence", "reason")
+    kept = {name: document[name] for name in names}
+    kept["samples"] = document["cycles"]["samples"]  # minimum and maximum follow from them
+    kept["layers"] = [layer["cycles"] for layer in kept["layers"]]
+    if (time := kept["milliseconds"]) is not None:
+        interval = {name: time[name] for name in ("low", "high")}
+        kept["milliseconds"] = {"estimate": time["value"], **interval, "reasons": time.get("wider_for", [])}
+    counters = dict(kept["counters"])
+    if "data_misses" in counters:  # once counted without regard to what was read
+        counters |= {"flash_misses": counters.pop("data_misses"), "ram_misses": 0}
+    return from_document(ModelledLatency, {**kept, "counters": counters})
 
 
 def _interval(time: Milliseconds) -> dict[str, Any]:

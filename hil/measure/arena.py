@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from hil.codegen.plan import Plan
 
@@ -42,15 +41,6 @@ class ArenaMap:
     lower_bound: int
     steps: tuple[ArenaStep, ...]
     buffers: tuple[ArenaBuffer, ...]
-
-
-def arena_map_from_json(document: dict[str, Any] | None) -> ArenaMap | None:
-    """Inverse of `dataclasses.asdict`. Raises KeyError or TypeError."""
-    if document is None:
-        return None
-    steps = tuple(ArenaStep(**item) for item in document["steps"])
-    buffers = tuple(ArenaBuffer(**item) for item in document["buffers"])
-    return ArenaMap(**{**document, "steps": steps, "buffers": buffers})
 
 
 def arena_map(plan: Plan, model: str, summary: str = "") -> ArenaMap:

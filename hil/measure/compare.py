@@ -16,6 +16,7 @@ from hil.errors import CalibrationMismatch, UsageError
 from hil.files import FOREIGN, read_json, read_toml
 from hil.jobs.store import Result, Store
 from hil.measure.measurement import Identity, Measurement, Memory, measurement_from_json
+from hil.measure.result import RESULT_FILE, is_measurement_document, measurement_result
 from hil.timers import unit_of
 
 MODEL = "model"  # declared when the networks themselves are what differs
@@ -111,13 +112,15 @@ def declared(names: Sequence[Any]) -> tuple[str, ...]:
 
 
 def read_run(path: Path) -> list[Measurement]:
-    """Measurements of a `measure --json` file or a run folder, all of one identity. Raises UsageError, StoreError."""
-    documents = _stored(path) if path.is_dir() else _written(path)
+    """Measurements that one command left, all of one identity. Raises UsageError, StoreError.
+
+    `path` is a `measure --json` file, a folder of `measure -o` (or the result.json in it), or a campaign's run folder.
+    """
     try:
-        found = [_checked(measurement_from_json(item)) for item in documents]
+        found = [_checked(item) for item in (_of_folder(path) if path.is_dir() else _of_file(path))]
     except FOREIGN as error:
         what = f"{type(error).__name__}: {error}"[:200]
-        raise UsageError(f"{path} is not what `munas-hil measure --json` writes ({what})") from error
+        raise UsageError(f"{path} is not what `munas-hil measure` writes ({what})") from error
     if not found:
         raise UsageError(f"{path} holds no measurement")
     for item in found[1:]:
@@ -125,18 +128,32 @@ def read_run(path: Path) -> list[Measurement]:
     return found
 
 
-def _written(path: Path) -> list[Any]:
+def _of_file(path: Path) -> list[Measurement]:
     document = read_json(path)
+    if is_measurement_document(document):
+        return [item.measurement for item in measurement_result(document, path).networks]
     if not isinstance(document, list):
-        raise UsageError(f"{path} is not a list of measurements, as `munas-hil measure --json` prints")
-    return document
+        raise UsageError(
+            f"{path} is neither a list of measurements, as `munas-hil measure --json` prints, nor what"
+            " `munas-hil measure -o` leaves"
+        )
+    return [measurement_from_json(item) for item in document]
 
 
-def _stored(folder: Path) -> list[Any]:
-    """Measurements of the newest run in a campaign's folder that has any."""
-    path = folder / "store.sqlite"
-    if not path.is_file():
-        raise UsageError(f"{folder} is not a run folder: it has no store.sqlite")
+def _of_folder(folder: Path) -> list[Measurement]:
+    """What `measure -o` left in `folder`; else what a campaign stored there (its result.json is no measurement's)."""
+    store, result = folder / "store.sqlite", folder / RESULT_FILE
+    if not store.is_file():
+        if not result.is_file():
+            raise UsageError(
+                f"{folder} is no run folder: it has neither {RESULT_FILE} of `measure -o` nor store.sqlite"
+            )
+        return _of_file(result)
+    return [measurement_from_json(item) for item in _stored(store)]
+
+
+def _stored(path: Path) -> list[Any]:
+    """Measurements of the newest run in a campaign's store that has any."""
     with Store(path) as store:
         for run_id in sorted(store.runs(), reverse=True):
             if found := [_measured(result) for result in store.results(run_id) if result.status == "ok"]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hil.codegen.plan import Plan
 from hil.errors import UsageError
-from hil.files import read_json, require_types
-from hil.measure.arena import ArenaMap, arena_map, arena_map_from_json
+from hil.files import FOREIGN, from_document, read_json, to_document
+from hil.measure.arena import ArenaMap, arena_map
 from hil.measure.harness import Measured
 from hil.measure.measurement import Measurement, measurement_from_json
 
@@ -38,7 +38,7 @@ class MeasurementResult:
         networks = [
             {
                 "measurement": item.measurement.to_json(),
-                "arena": None if item.arena is None else asdict(item.arena),
+                "arena": None if item.arena is None else to_document(item.arena),
             }
             for item in self.networks
         ]
@@ -62,20 +62,25 @@ def is_measurement_document(document: object) -> bool:
 def read_measurement_result(path: Path) -> MeasurementResult:
     """The result in the file or folder `path`. Raises UsageError, also for another version of it."""
     file = path / RESULT_FILE if path.is_dir() else path
-    document = read_json(file, "measurement")
+    return measurement_result(read_json(file, "measurement"), file)
+
+
+def measurement_result(document: Any, file: Path) -> MeasurementResult:
+    """Inverse of `MeasurementResult.to_json`; messages name `file`. Raises UsageError, also for another version."""
     try:
         if document["version"] != RESULT_VERSION:
             raise UsageError(
                 f"{file} has version {document['version']!r}, this program reads {RESULT_VERSION}; measure again"
             )
-        networks = tuple(
-            MeasuredNetwork(measurement_from_json(item["measurement"]), arena_map_from_json(item["arena"]))
-            for item in document["networks"]
-        )
-        result = MeasurementResult(networks)
-        require_types(result)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        networks = tuple(_network(item) for item in document["networks"])
+    except FOREIGN as error:
         raise UsageError(f"{file} is not a measurement: {type(error).__name__}: {error}") from error
     if not networks:
         raise UsageError(f"{file} has no network")
-    return result
+    return MeasurementResult(networks)
+
+
+def _network(document: Any) -> MeasuredNetwork:
+    arena = document["arena"]
+    measurement = measurement_from_json(document["measurement"])
+    return MeasuredNetwork(measurement, None if arena is None else from_document(ArenaMap, arena))

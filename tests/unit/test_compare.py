@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import sys
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +13,11 @@ from typing import Any
 import pytest
 
 from hil.cli import main as cli
-from hil.errors import CalibrationMismatch, UsageError
+from hil.errors import CalibrationMismatch, StoreError, UsageError
 from hil.jobs.store import Result, Run, Store
 from hil.measure.compare import Limit, Policy, compare, declared, load_policy, parse_limit, read_run
 from hil.measure.measurement import Build, Identity, Latency, LayerTime, Measurement, Memory, Outputs
+from hil.measure.result import MeasuredNetwork, MeasurementResult
 
 IDENTITY = Identity(
     board="nucleo-f746zg", core="cortex-m7", runtime="cmsis-nn", via="qemu", simulated=True,
@@ -145,6 +148,46 @@ def test_files_and_folders_hold_the_same(tmp_path: Path) -> None:
             store.insert(run, Result(index, "ok", record={"measurement": item.to_json()}))
         store.insert(run, Result(2, "failed", error="it did not fit"))
     assert read_run(tmp_path) == runs
+
+
+def test_what_measure_leaves_in_a_folder(tmp_path: Path) -> None:
+    runs = [measured(), measured("two")]
+    result = MeasurementResult(tuple(MeasuredNetwork(item, None) for item in runs))
+    text = json.dumps(result.to_json())
+    (tmp_path / "result.json").write_text(text)
+    assert read_run(tmp_path) == read_run(tmp_path / "result.json") == runs
+    (tmp_path / "result.json").write_text(text.replace('"version": 1', '"version": 7'))
+    with pytest.raises(UsageError, match="version 7"):
+        read_run(tmp_path)
+    (tmp_path / "result.json").write_text(json.dumps({"version": 7, "board": "a calibration's"}))
+    with pytest.raises(UsageError, match="neither a list of measurements"):
+        read_run(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        (None, "a damaged record"),
+        ([], "a damaged record"),
+        ({"score": 0.5}, "sample 1 of that run has no measurement"),
+        ({"measurement": 5}, "TypeError"),
+        ({"measurement": None}, "TypeError"),
+        ({"measurement": measured().to_json() | {"memory": {"arena_used": "1"}}}, "memory"),
+        ({"measurement": measured().to_json() | {"sha256": 5}}, "sha256"),
+    ],
+)
+def test_a_record_of_another_type_is_an_error_and_never_left_out(tmp_path: Path, record: Any, message: str) -> None:
+    with Store(tmp_path / "store.sqlite") as store:
+        run = store.run_id(Run("calibrate", {}, 1, {}))
+        store.insert(run, Result(0, "ok", record={"measurement": measured().to_json()}))
+    with closing(sqlite3.connect(tmp_path / "store.sqlite")) as database, database:
+        database.execute(
+            "INSERT INTO results (run, sample, status, architecture, sha256, error, record)"
+            " SELECT run, 1, status, architecture, sha256, error, ? FROM results WHERE sample = 0",
+            (json.dumps(record),),
+        )
+    with pytest.raises((UsageError, StoreError), match=message):
+        read_run(tmp_path)
 
 
 def damaged(**changes: Any) -> list[dict[str, Any]]:
