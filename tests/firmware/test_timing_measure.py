@@ -157,7 +157,7 @@ def test_a_whole_measurement_is_at_most_three_times_slower(shared: Path) -> None
 
 @pytest.mark.slow
 def test_published_rows_with_the_ancestors_of_our_kernels(shared: Path) -> None:
-    """microTVM with CMSIS-NN of 2022: our kernels took the place of CMSIS-NN's, so no row says how good the model is."""
+    """microTVM with CMSIS-NN of 2022: our kernels took the place of CMSIS-NN's: no row says how good the model is."""
     published = load_published(published_file())
     networks = find_networks(shared / "models", published)
     assert len(networks) == 4
