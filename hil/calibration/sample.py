@@ -120,13 +120,13 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class _Stored:
-    """A sample as the store has it: `architecture` as `munas.arch.space.to_dict` writes it."""
+    """A sample as the store has it; `architecture` is what `munas.arch.space` writes and checks."""
 
     index: int
     task: str
     input_shape: tuple[int, int, int]
     num_classes: int
-    architecture: dict[str, Any]
+    architecture: Any
     dense_per_channel: bool
     weight_seed: int
 
