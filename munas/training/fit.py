@@ -16,7 +16,7 @@ from munas.data import Dataset, Examples
 from munas.search.trial import Epoch, Rung, Task, Trained
 from munas.training.distill import soft_labels
 from munas.training.emit import Emitted, emit, revived
-from munas.training.equalise import channel_sizes, equalised
+from munas.training.equalise import channel_ranges, equalised
 from munas.training.feed import Feed
 from munas.training.int8_loss import WORTH_EXPLAINING, explained, layer_losses
 from munas.training.parameters import Floats, Layer, fold_batch_norm, initial_weights, pack_weights, parameter_map
@@ -121,7 +121,7 @@ class Training:
     def _int8_cause(self, emitted: Emitted) -> str:
         data, checked = self._dataset, _spread(self._dataset.validation, EXPLAINED)
         graph, folded = emitted.graph, fold_batch_norm(emitted.graph, emitted.weights)
-        folded = equalised(graph, folded, channel_sizes(graph, folded, self._representative()))
+        folded = equalised(graph, folded, channel_ranges(graph, folded, self._representative()))
         inputs = scaled(checked.inputs, data.scale, data.offset)
         return explained(layer_losses(graph, folded, self._representative(), inputs, checked.labels))
 

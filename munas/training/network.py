@@ -79,7 +79,9 @@ def _sums(operator: Operator, source: Tensor, kernel: Tensor) -> Tensor:
     if operator.kind is Kind.DENSE:
         return tf.matmul(tf.reshape(source, (-1, prod(operator.in_shapes[0]))), kernel)
     strides = [1, operator.stride, operator.stride, 1]
-    if operator.kind is Kind.DEPTHWISE:
+    # oneDNN has no depthwise convolution of one channel ("could not create a primitive descriptor"); a full one is the
+    # same, and its kernel has the same shape.
+    if operator.kind is Kind.DEPTHWISE and operator.out_shape[-1] > 1:
         return tf.nn.depthwise_conv2d(source, kernel, strides, "VALID")
     return tf.nn.conv2d(source, kernel, strides, "VALID")
 

@@ -21,7 +21,7 @@ from munas.arch.graph import Graph
 from munas.data import Examples
 from munas.errors import TrainingError
 from munas.tflite.quantise import quantised
-from munas.training.equalise import channel_sizes, equalised
+from munas.training.equalise import channel_ranges, equalised
 from munas.training.parameters import Floats, fold_batch_norm
 
 REPRESENTATIVE = 300
@@ -45,7 +45,7 @@ def to_int8(graph: Graph, weights: Weights, representative: Floats, *, equalise:
         raise TrainingError("the network has weights that are not finite")
     folded = fold_batch_norm(graph, weights)
     if equalise:
-        folded = equalised(graph, folded, channel_sizes(graph, folded, representative))
+        folded = equalised(graph, folded, channel_ranges(graph, folded, representative))
     layers = [{name: tf.constant(values) for name, values in layer.items()} for layer in folded]
     signature = [tf.TensorSpec((1, *graph.input_shape), tf.float32, name="input")]
     function = tf.function(lambda x: infer(graph, layers, x), input_signature=signature, autograph=False)

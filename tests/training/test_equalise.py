@@ -8,8 +8,12 @@ from numpy.typing import NDArray
 
 pytest.importorskip("tensorflow")
 
+from hil.codegen.plan import make_plan
+from hil.model.load import parse_model
 from munas.arch.graph import Graph, Kind, build_graph
-from munas.training.equalise import MAX_SHIFT, channel_sizes, equalised
+from munas.cost.kernels import KernelVariant
+from munas.training import equalise as equalisation
+from munas.training.equalise import MAX_SHIFT, channel_ranges, equalised, multipliers
 from munas.training.int8_loss import explained, layer_losses
 from munas.training.network import infer, infer_all
 from munas.training.parameters import Floats, Layer, fold_batch_norm
@@ -42,7 +46,7 @@ def unequal(graph: Graph, seed: int = 0) -> list[Layer]:
 @pytest.mark.parametrize("seed", range(3))
 def test_the_float_function_is_the_same_to_the_bit(graph: Graph, seed: int) -> None:
     folded, inputs = unequal(graph, seed), images(graph)
-    found = equalised(graph, folded, channel_sizes(graph, folded, inputs))
+    found = equalised(graph, folded, channel_ranges(graph, folded, inputs))
     assert any(not np.array_equal(a["kernel"], b["kernel"]) for a, b in zip(folded, found, strict=True) if a)
     before, after = infer(graph, folded, inputs).numpy(), infer(graph, found, inputs).numpy()
     assert np.array_equal(before, after)
@@ -51,15 +55,15 @@ def test_the_float_function_is_the_same_to_the_bit(graph: Graph, seed: int) -> N
 def test_channels_come_nearer_to_each_other() -> None:
     graph = GRAPHS[1]
     folded, inputs = unequal(graph), images(graph)
-    sizes = channel_sizes(graph, folded, inputs)
-    found = equalised(graph, folded, sizes)
-    changed = channel_sizes(graph, found, inputs)
+    ranges = channel_ranges(graph, folded, inputs)
+    found = equalised(graph, folded, ranges)
+    changed = channel_ranges(graph, found, inputs)
 
     def spread(size: NDArray[np.float64]) -> float:
         alive = size[size > 0]
         return float(np.log2(alive).std())
 
-    pairs = [(a, b) for a, b in zip(sizes, changed, strict=True) if a is not None and b is not None]
+    pairs = [(a.sizes, b.sizes) for a, b in zip(ranges, changed, strict=True)]
     assert sum(spread(b) for _, b in pairs) < sum(spread(a) for a, _ in pairs)
     factors = [b[a > 0] / a[a > 0] for a, b in pairs]
     assert all(bool((np.log2(factor) == np.rint(np.log2(factor))).all()) for factor in factors)
@@ -79,6 +83,42 @@ def test_an_unequal_network_survives_int8() -> None:
         slope = np.polyfit(outputs.reshape(-1), exact.reshape(-1), 1)
         errors.append(float(np.sqrt(np.mean((np.polyval(slope, outputs) - exact) ** 2))))
     assert errors[1] < 0.7 * errors[0]
+
+
+def nearly_dead(graph: Graph, seed: int) -> list[Layer]:
+    """Folded weights where every second channel behind a ReLU is above zero on few inputs, and hardly so."""
+    folded, inputs = fold_batch_norm(graph, trained_like(graph, seed)), images(graph)
+    for index, operator in enumerate(graph.operators):
+        if operator.kind in (Kind.CONV, Kind.DEPTHWISE) and operator.activation == "relu":
+            high = channel_ranges(graph, folded, inputs)[index].high
+            down = np.where(np.arange(high.size) % 2, 0.0, 0.995 * high).astype(np.float32)
+            folded[index] = {**folded[index], "bias": folded[index]["bias"] - down}
+    return folded
+
+
+def slow_layers(graph: Graph, folded: list[Layer], inputs: Floats) -> set[int]:
+    """Convolutions with a multiplier that the fast kernels do not have."""
+    ranges = channel_ranges(graph, folded, inputs)
+    found = multipliers(graph, folded, ranges, [np.zeros(item.low.size) for item in ranges])
+    return {index for index, values in found.items() if (values >= 0.5).any()}
+
+
+def test_equalising_leaves_the_kernels_that_the_search_predicts(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph, unlimited = GRAPHS[1], 0
+    inputs = images(graph)
+    for seed in range(4):
+        folded = nearly_dead(graph, seed)
+        ranges = channel_ranges(graph, folded, inputs)
+        with monkeypatch.context() as patch:
+            patch.setattr(equalisation, "_kept_fast", lambda *arguments: arguments[-1])
+            unlimited += len(slow_layers(graph, equalised(graph, folded, ranges), inputs))
+        found = equalised(graph, folded, ranges)
+        assert not slow_layers(graph, found, inputs)
+        assert np.array_equal(infer(graph, folded, inputs).numpy(), infer(graph, found, inputs).numpy())
+        tflite = to_int8(graph, _as_weights(graph, folded), inputs)
+        plan = make_plan(parse_model(tflite, "m"), keep_constant_channels=True)
+        assert {step.path for step in plan.steps}.isdisjoint({KernelVariant.CONV_ANY, KernelVariant.DW_ANY})
+    assert unlimited, "the examples show nothing"
 
 
 def _as_weights(graph: Graph, folded: list[Layer]) -> list[Layer]:

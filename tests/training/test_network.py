@@ -10,13 +10,14 @@ pytest.importorskip("tensorflow")
 from munas.arch.channels import channel_groups
 from munas.arch.graph import Graph, build_graph
 from munas.arch.prune import apply_masks, masks_at
-from munas.arch.space import Architecture, random_cnn, random_mlp
+from munas.arch.space import Architecture, Block, DenseLayer, Layer, LayerType, random_cnn, random_mlp
 from munas.training.emit import emit
 from munas.training.network import build_keras, infer, train_forward
 from munas.training.parameters import fold_batch_norm, initial_weights, pack_weights, parameter_map, unpack_weights
 from munas.training.steps import mask_indices
+from munas.training.train import KerasTraining
 from tests.networks import every_operator
-from tests.training.tiny import branched, trained_like
+from tests.training.tiny import RECIPE, branched, dataset, task, trained_like
 
 pytestmark = pytest.mark.slow
 
@@ -57,6 +58,15 @@ def test_training_takes_the_batches_statistics_as_keras_does() -> None:
     logits, statistics = train_forward(graph, weights, inputs)
     close(logits, build_keras(graph, weights)(inputs, training=True))
     assert sum(int(part.shape[0]) for part in statistics) == parameter_map(graph).statistics_size
+
+
+def test_a_depthwise_layer_of_one_channel_can_be_trained() -> None:
+    """oneDNN refuses it where it is compiled into a step, and random networks have such layers."""
+    layers = (Layer(LayerType.CONV, 7, 1, 2, relu=True), Layer(LayerType.DEPTHWISE, 3), Layer(LayerType.DEPTHWISE, 3))
+    architecture = Architecture(tuple(Block((layer,)) for layer in layers), None, (DenseLayer(12),))
+    found = KerasTraining(dataset(), RECIPE)()(task(architecture, effort=0.2))
+    assert found.epochs > 0
+    assert np.isfinite(found.history[-1].loss)
 
 
 def test_a_step_masks_what_the_reference_masks() -> None:
