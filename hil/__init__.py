@@ -6,10 +6,10 @@ first used, so that `import hil` costs nothing.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hil.version import VERSION as __version__
+from munas.lazy import exports
 
 if TYPE_CHECKING:
     from hil.api.calibration import CalibrationRun, calibrate, estimate, load_calibration
@@ -49,7 +49,6 @@ _HOMES = {
     ),
     "hil.measure.measurement": ("Build", "Identity", "Latency", "LayerTime", "Measurement", "Memory", "Outputs"),
 }  # fmt: skip
-_HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Board",
@@ -88,14 +87,4 @@ __all__ = [
     "load_calibration",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'hil' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOME[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = exports(__name__, _HOMES)

@@ -5,8 +5,9 @@ Never imports `hil`, and can be used alone. `__all__` is what programs may rely 
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from munas.lazy import exports
 
 if TYPE_CHECKING:
     from munas.arch.footprint import describe, peak_memory
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
         random_mlp,
         to_dict,
     )
-    from munas.cost.calibration import Calibration, CalibrationError, load_calibration
+    from munas.cost.calibration import Calibration
+    from munas.cost.calibration_file import CalibrationError, load_calibration
     from munas.cost.estimate import Estimate, arena_bytes, estimate
     from munas.data.catalogue import load_dataset
     from munas.data.dataset import Dataset
@@ -34,14 +36,14 @@ _HOMES = {
         "Architecture", "ArchitectureError", "MlpArchitecture", "parse_architecture", "random_cnn", "random_mlp",
         "to_dict",
     ),
-    "munas.cost.calibration": ("Calibration", "CalibrationError", "load_calibration"),
+    "munas.cost.calibration": ("Calibration",),
+    "munas.cost.calibration_file": ("CalibrationError", "load_calibration"),
     "munas.cost.estimate": ("Estimate", "arena_bytes", "estimate"),
     "munas.data.catalogue": ("load_dataset",),
     "munas.data.dataset": ("Dataset",),
     "munas.errors": ("DatasetError",),
     "munas.tflite.flatbuffer": ("write_tflite",),
 }  # fmt: skip
-_HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Architecture",
@@ -68,14 +70,4 @@ __all__ = [
     "write_tflite",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'munas' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOME[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = exports(__name__, _HOMES)

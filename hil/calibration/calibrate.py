@@ -42,7 +42,8 @@ from hil.measure.arena import ArenaMap, arena_map
 from hil.measure.measurement import Identity, Measurement, Outputs
 from hil.model.load import parse_model
 from hil.runtimes.base import Deployment
-from munas.cost.calibration import Calibration, CalibrationError, KernelCode, load_calibration, write_calibration
+from munas.cost.calibration import Calibration, KernelCode
+from munas.cost.calibration_file import CalibrationError, load_calibration, write_calibration
 
 SAMPLER_VERSION = 3  # raise it when `draw_sample` draws other networks, or other weights: old results are another run
 FIRST_PROBE = 1_000_000  # number of the first probe in the store: samples have those below

@@ -11,7 +11,8 @@ from hil.measure.measurement import Identity
 from hil.search.bounds import Limits
 from hil.search.recalibrate import NOTHING, Base
 from hil.search.training import TrainingSetup
-from munas.cost.calibration import Calibration, KernelCode, write_calibration
+from munas.cost.calibration import Calibration, KernelCode
+from munas.cost.calibration_file import write_calibration
 from munas.cost.resources import Assessor
 from munas.data import Dataset
 from munas.search.study import SearchSettings

@@ -37,7 +37,7 @@ from hil.search.request import STORE_FILE, Request
 from hil.search.result import RESULT_FILE, Finalist, SearchResult
 from hil.search.scale import pruning_note
 from hil.search.summary import summarise
-from munas.cost.calibration import write_calibration
+from munas.cost.calibration_file import write_calibration
 from munas.search.metrics import Metric
 from munas.search.pace import LEAST_LIMIT_S
 from munas.search.store import SearchStore

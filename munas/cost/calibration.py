@@ -1,8 +1,7 @@
 """What calibration found out about one board and build: cost of every kernel loop, code sizes, RAM.
 
-A calibration is data in a TOML file. It is read as untrusted input: unknown keys, wrong types, negative or endless
-numbers are errors that name the key. It carries the identity of the build and board it belongs to; whoever uses it
-compares that with their own.
+A calibration carries the identity of the build and board it belongs to; whoever uses it compares that with their own.
+As a file it is what `munas.cost.calibration_file` reads and writes.
 """
 
 from __future__ import annotations
@@ -11,25 +10,13 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import mul
-from pathlib import Path
-from typing import Any
 
-import tomli_w
-
-from munas.cost.certainty import Certainty, Matrix
+from munas.cost.certainty import Certainty
 from munas.cost.kernels import KernelVariant, Work
-from munas.cost.variants import cost_leader, loop_counts, loop_names
-from munas.files import FileError, read_toml
-
-FORMAT = 2  # 1 had one relative interval for all networks
-MAX_FILE_BYTES = 1 << 20
+from munas.cost.variants import cost_leader, loop_counts
 
 KernelCode = Mapping[KernelVariant, Mapping[str, int]]
 """What the linker keeps for each path alone: bytes of functions by name. Empty when it is not known."""
-
-
-class CalibrationError(ValueError):
-    """A calibration file that cannot be used; the message names file and key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,212 +133,3 @@ class Calibration:
     seed: int
     latency: Latency
     memory: MemoryModel
-
-
-# -- TOML --
-
-
-def write_calibration(calibration: Calibration) -> str:
-    """The TOML text; the same calibration gives the same text."""
-    latency, memory = calibration.latency, calibration.memory
-    paths = {
-        path.value: dict(zip(loop_names(path), coefficients, strict=True))
-        for path, coefficients in sorted(latency.paths.items())
-    }
-    document: dict[str, Any] = {
-        "format": FORMAT,
-        "samples": calibration.samples,
-        "seed": calibration.seed,
-        "identity": dict(calibration.identity),
-        "latency": {
-            "unit": latency.unit,
-            "fixed": latency.fixed,
-            "per_step": latency.per_step,
-            "mac_only": {"slope": latency.mac_slope, "intercept": latency.mac_intercept},
-            "interval": {
-                "level": latency.level,
-                "low": latency.low,
-                "high": latency.high,
-                "frame_spread": latency.frame_spread,
-            },
-            "paths": paths,
-            "certainty": {
-                variant.value: {"spread": known.spread, "whitening": known.whitening}
-                for variant, known in sorted(latency.certainty.items())
-            },
-        },
-        "memory": {
-            "flash_base": memory.flash_base,
-            "static_ram": memory.static_ram,
-            "stack_reserved": memory.stack_reserved,
-            "stack_used": memory.stack_used,
-            "flash_parts": {"+".join(sorted(part.paths)): part.bytes for part in memory.parts},
-        },
-    }
-    return tomli_w.dumps(document)
-
-
-def load_calibration(path: Path) -> Calibration:
-    """Read the calibration file at `path`. Raises CalibrationError."""
-    try:
-        document = read_toml(path, MAX_FILE_BYTES)
-    except FileError as error:
-        raise CalibrationError(f"calibration {path} cannot be read: {error}; run calibrate first") from error
-    try:
-        return parse_calibration(document)
-    except ValueError as error:
-        raise CalibrationError(f"calibration {path}: {error}") from error
-
-
-def parse_calibration(document: Mapping[str, Any]) -> Calibration:
-    """The calibration in a parsed TOML document. Raises CalibrationError naming the key."""
-    top = _Reader(document, "")
-    if (version := top.integer("format")) != FORMAT:
-        raise CalibrationError(f"format is {version}, this program reads {FORMAT}; calibrate again")
-    calibration = Calibration(
-        identity=_identity(top.mapping("identity")),
-        samples=top.integer("samples"),
-        seed=top.integer("seed"),
-        latency=_latency(top.table("latency")),
-        memory=_memory(top.table("memory")),
-    )
-    top.finish()
-    return calibration
-
-
-class _Reader:
-    """A TOML table that is emptied key by key; what is left at the end is unknown."""
-
-    def __init__(self, table: object, name: str) -> None:
-        if not isinstance(table, Mapping):
-            raise CalibrationError(f"{name} is not a table")
-        self._left, self._name = dict(table), name
-
-    def _take(self, key: str) -> object:
-        if key not in self._left:
-            raise CalibrationError(f"{self._path(key)} is missing")
-        return self._left.pop(key)
-
-    def _path(self, key: str) -> str:
-        return f"{self._name}.{key}" if self._name else key
-
-    def number(self, key: str, low: float = -1e18, high: float = 1e18) -> float:
-        value = self._take(key)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-            raise CalibrationError(f"{self._path(key)} = {value!r} is not a number from {low:g} to {high:g}")
-        return float(value)
-
-    def integer(self, key: str, low: int = 0, high: int = 2**63 - 1) -> int:
-        value = self._take(key)
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise CalibrationError(f"{self._path(key)} = {value!r} is not an integer from {low} to {high}")
-        return value
-
-    def text(self, key: str) -> str:
-        value = self._take(key)
-        if not isinstance(value, str):
-            raise CalibrationError(f"{self._path(key)} = {value!r} is not a string")
-        return value
-
-    def matrix(self, key: str, size: int) -> Matrix:
-        """A square matrix of numbers."""
-        value = self._take(key)
-        if not isinstance(value, list) or len(value) != size or any(not isinstance(row, list) for row in value):
-            raise CalibrationError(f"{self._path(key)} is not {size} lists of {size} numbers")
-        rows = []
-        for row in value:
-            reader = _Reader(dict(enumerate(row)), self._path(key))
-            rows.append(tuple(reader.number(column) for column in range(size)))  # type: ignore[arg-type]
-            reader.finish()
-        return tuple(rows)
-
-    def mapping(self, key: str) -> dict[str, Any]:
-        value = self._take(key)
-        if not isinstance(value, dict):
-            raise CalibrationError(f"{self._path(key)} is not a table")
-        return value
-
-    def table(self, key: str) -> _Reader:
-        return _Reader(self._take(key), self._path(key))
-
-    def path_table(self, key: str) -> tuple[dict[KernelVariant, Any], str]:
-        table, name = self.mapping(key), self._path(key)
-        return {_path(text, name): value for text, value in table.items()}, name
-
-    def finish(self) -> None:
-        if self._left:
-            raise CalibrationError(f"unknown key {self._path(sorted(map(str, self._left))[0])}")
-
-
-def _path(text: str, where: str) -> KernelVariant:
-    try:
-        return KernelVariant(text)
-    except ValueError:
-        raise CalibrationError(f"{where}.{text}: unknown kernel path; it was made by another version") from None
-
-
-def _identity(table: dict[str, Any]) -> dict[str, str | int | bool]:
-    for key, value in table.items():
-        if not isinstance(value, str | int | bool):
-            raise CalibrationError(f"identity.{key} = {value!r} is neither text, integer nor boolean")
-    return table
-
-
-def _latency(table: _Reader) -> Latency:
-    mac_only, interval = table.table("mac_only"), table.table("interval")
-    by_path, name = table.path_table("paths")
-    paths: dict[KernelVariant, tuple[float, ...]] = {}
-    for path, value in by_path.items():
-        costs = _Reader(value, f"{name}.{path}")
-        paths[path] = tuple(costs.number(loop, 0.0) for loop in loop_names(path))
-        costs.finish()
-    certainty = _certainty(table, paths)
-    latency = Latency(
-        unit=table.text("unit"),
-        mac_slope=mac_only.number("slope", 0.0),
-        mac_intercept=mac_only.number("intercept"),
-        fixed=table.number("fixed"),
-        per_step=table.number("per_step"),
-        paths=paths,
-        level=interval.number("level", 0.0, 1.0),
-        low=interval.number("low"),
-        high=interval.number("high"),
-        frame_spread=interval.number("frame_spread", 0.0),
-        certainty=certainty,
-    )
-    for reader in (mac_only, interval, table):
-        reader.finish()
-    if latency.low > latency.high:
-        raise CalibrationError(f"latency.interval.low = {latency.low} is above high = {latency.high}")
-    return latency
-
-
-def _certainty(table: _Reader, paths: Mapping[KernelVariant, Any]) -> dict[KernelVariant, Certainty]:
-    """One for each variant that others cost as, of those in `paths`, and no more."""
-    by_path, name = table.path_table("certainty")
-    leaders = {cost_leader(path) for path in paths}
-    if set(by_path) != leaders:
-        differing = min(item.value for item in leaders ^ set(by_path))
-        raise CalibrationError(f"{name}.{differing} is missing, or not one of {name}")
-    certainty = {}
-    for path, value in by_path.items():
-        known = _Reader(value, f"{name}.{path}")
-        certainty[path] = Certainty(known.number("spread", 0.0), known.matrix("whitening", len(loop_names(path))))
-        known.finish()
-    return certainty
-
-
-def _memory(table: _Reader) -> MemoryModel:
-    parts = []
-    for text, value in table.mapping("flash_parts").items():
-        paths = frozenset(_path(item, "memory.flash_parts") for item in text.split("+"))
-        parts.append(CodePart(paths, _Reader({text: value}, "memory.flash_parts").integer(text)))
-    model = MemoryModel(
-        flash_base=table.integer("flash_base"),
-        parts=tuple(parts),
-        static_ram=table.integer("static_ram"),
-        stack_reserved=table.integer("stack_reserved"),
-        stack_used=table.integer("stack_used"),
-    )
-    table.finish()
-    return model

@@ -65,7 +65,7 @@ def test_the_reference_has_every_public_name(module: object) -> None:
     name = module.__name__  # type: ignore[attr-defined]
     text = (DOCS / "reference" / f"{name}.md").read_text(encoding="utf-8")
     listed = re.findall(r"^::: (\S+)$", text, re.MULTILINE)
-    homes = module._HOME  # type: ignore[attr-defined]
+    homes = {item: home for home, items in module._HOMES.items() for item in items}  # type: ignore[attr-defined]
     assert listed == [f"{homes[item]}.{item}" for item in module.__all__ if item in homes]  # type: ignore[attr-defined]
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from munas.arch.graph import build_graph
 from munas.arch.space import Architecture, random_cnn
-from munas.cost.calibration import load_calibration
+from munas.cost.calibration_file import load_calibration
 from munas.cost.estimate import estimate
 from munas.cost.resources import Assessor
 

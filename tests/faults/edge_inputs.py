@@ -24,7 +24,7 @@ from hil.measure.measurement import Build, Latency, LayerTime, Measurement, Memo
 from hil.model.load import parse_model
 from hil.model.network import DType
 from hil.resources import boards_dir
-from munas.cost.calibration import CalibrationError, load_calibration, write_calibration
+from munas.cost.calibration_file import CalibrationError, load_calibration, write_calibration
 from munas.errors import SearchError, SearchStoreError
 from munas.search.store import SearchStore
 from tests.calibration_results import IDENTITY, calibration_result

@@ -218,7 +218,7 @@ def test_graph_file(run: Cli, tmp_path: Path, text: str) -> None:
 
 @pytest.mark.parametrize("text", [f"format = {MANY_DIGITS}", "format = 1\na = " + "[" * 5000, "\x00"])
 def test_calibration_file(tmp_path: Path, text: str) -> None:
-    from munas.cost.calibration import CalibrationError, load_calibration
+    from munas.cost.calibration_file import CalibrationError, load_calibration
 
     (tmp_path / "calibration.toml").write_text(text, encoding="utf-8")
     with pytest.raises(CalibrationError, match=r"calibration\.toml"):

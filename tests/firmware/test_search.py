@@ -19,7 +19,8 @@ from hil.boards.board import load_board
 from hil.calibration.calibrate import calibration_for
 from hil.measure.harness import Harness
 from hil.search.result import SearchResult, read_search_result
-from munas.cost.calibration import Calibration, load_calibration, write_calibration
+from munas.cost.calibration import Calibration
+from munas.cost.calibration_file import load_calibration, write_calibration
 
 pytestmark = [pytest.mark.firmware, pytest.mark.qemu, pytest.mark.slow]
 

@@ -22,7 +22,8 @@ from hil.search import prepare
 from hil.search.bounds import BoundOptions, clock_of, limits_of
 from hil.search.options import SearchOptions
 from hil.search.prepare import check, request_of
-from munas.cost.calibration import Calibration, write_calibration
+from munas.cost.calibration import Calibration
+from munas.cost.calibration_file import write_calibration
 from munas.data import DATASETS
 from munas.search.metrics import Metric
 from munas.search.objective import PRESETS
