@@ -23,11 +23,12 @@ PRELOAD = (__name__,)
 class StubTrainer:
     """Factory of a trainer that emits real .tflite files of untrained networks at once.
 
-    The error falls with the network's size and effort. `broken` seeds fail. `journal` is a folder: each training leaves
-    a file there.
+    The error falls with the network's size and effort. `broken` seeds fail, `hopeless` ones learn nothing.
+    `journal` is a folder: each training leaves a file there.
     """
 
     broken: tuple[int, ...] = ()
+    hopeless: tuple[int, ...] = ()
     journal: Path | None = None
 
     def __call__(self) -> Callable[[Task], Trained]:
@@ -42,6 +43,7 @@ class StubTrainer:
         graph = build_graph(trial.architecture, INPUT_SHAPE, NUM_CLASSES)
         noise = np.random.default_rng([trial.index, trial.seed]).random()
         error = min(0.9, 0.3 / math.log2(16 + graph.model_size) + 0.01 * noise + 0.01 * (1 - task.effort))
+        error = 0.9 if trial.seed in self.hopeless else error
         tflite = write_tflite(as_converted(graph), trial.seed % 1000)  # as TensorFlow would
         history = (Epoch(1.0, error, 1.0),)
         return Trained(trial.architecture, error, error, 1, False, history, tflite, b"", 1000.0)

@@ -157,7 +157,7 @@ def retrained(
         preload=training.preload,
         watcher=watcher,
     )
-    return contenders_of(plan, trials, finals, criteria.assessor, criteria.hard)
+    return contenders_of(plan, trials, finals, criteria.assessor, criteria.hard, store.trained)
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +223,10 @@ def _finalist(context: ExportContext, contender: Contender, network: Network) ->
         outside=(),
         folder=network.folder.relative_to(context.folder).as_posix(),
         sparsity=contender.trial_result.trial.sparsity,
+        error=contender.trained.error,
+        float_error=contender.trained.float_error,
+        int8_cause=contender.trained.int8_cause,
+        collapsed=contender.collapsed,
     )
 
 

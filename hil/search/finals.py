@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import heapq
+import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -19,6 +20,10 @@ _STEP = 0.9  # between the efforts that are tried
 _MARGIN = 0.85  # of the time that is left: predictions of it are not exact
 
 _FINALIST_S = 6.0  # to write, build and measure one network
+
+_GOOD_EFFORT = 0.3  # what a re-training should have before more networks or seeds are worth their time
+_FEW = 2  # networks, and seeds, that are given up for it at most
+_COLLAPSED_TIMES, _COLLAPSED_POINTS = 1.5, 0.05  # an error above this of the trial's own, and so much above it
 
 
 class Costs(Protocol):
@@ -67,8 +72,9 @@ def plan_from_json(document: Any) -> FinalsPlan:
 class FinalsRequest:
     """What the user wants of the export: `seeds` re-trainings of each network at `effort`.
 
-    With `seconds` left, the effort is lowered until everything fits, but not below `least_effort`; then networks are
-    left out, last ones first, then seeds.
+    With `seconds` left, the effort is lowered until everything fits, first to a third of the recipe's; then networks
+    are left out, last ones first, and seeds, down to two each; then the effort goes down to `least_effort`, and the
+    rest of the networks and seeds with it.
     """
 
     seeds: tuple[int, ...]
@@ -89,10 +95,15 @@ def plan_finals(chosen: Sequence[TrialResult], wanted: FinalsRequest, costs: Cos
         return plan(wanted.effort)
     available_s, least = max(0.0, wanted.seconds) * _MARGIN, min(wanted.least_effort, wanted.effort)
     effort = wanted.effort
-    while effort > least and _seconds(finalists, seeds, effort, costs, wanted.workers) > available_s:
-        effort = max(least, effort * _STEP)
-    while _seconds(finalists, seeds, effort, costs, wanted.workers) > available_s and len(finalists) + len(seeds) > 2:
-        (finalists if len(finalists) > 1 else seeds).pop()
+
+    def is_late() -> bool:
+        return _seconds(finalists, seeds, effort, costs, wanted.workers) > available_s
+
+    for lowest, few in ((max(least, min(_GOOD_EFFORT, wanted.effort)), _FEW), (least, 1)):
+        while effort > lowest and is_late():
+            effort = max(lowest, effort * _STEP)
+        while is_late() and (len(finalists) > few or len(seeds) > few):
+            (finalists if len(finalists) > few else seeds).pop()
     cut = []
     if (effort := float(f"{effort:.4g}")) < float(f"{wanted.effort:.4g}"):
         cut.append(f"at effort {effort:g} instead of {wanted.effort:g}")
@@ -118,13 +129,18 @@ def _seconds(
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """A network after re-training. `seed_errors` are (seed, int8 validation error); `trained` is the chosen seed's."""
+    """A network after re-training. `seed_errors` are (seed, int8 validation error); `trained` is the chosen seed's.
+
+    `collapsed` are those of re-trainings that came out much worse than the trial. Where all did, `trained` is the
+    trial's own network, if the store has it, and `seed_errors` is that alone.
+    """
 
     trial_result: TrialResult
     seed_errors: tuple[tuple[int, float], ...]
     chosen_seed: int
     trained: Trained
     predicted: Resources
+    collapsed: tuple[tuple[int, float], ...] = ()
 
     @property
     def index(self) -> int:
@@ -144,12 +160,18 @@ class Contender:
 
 
 def contenders_of(
-    plan: FinalsPlan, trials: Mapping[int, TrialResult], finals: Sequence[Final], assessor: Assessor, hard: Bounds
+    plan: FinalsPlan,
+    trials: Mapping[int, TrialResult],
+    finals: Sequence[Final],
+    assessor: Assessor,
+    hard: Bounds,
+    own: Callable[[int], Trained | None],
 ) -> tuple[list[Contender], list[str]]:
-    """What became of each finalist of the plan, and notes on trainings that failed. Raises CheckFailed when all did.
+    """What became of each finalist of the plan, and notes on trainings that failed or collapsed. Raises CheckFailed
+    when all failed.
 
     The emitted network of a finalist is the seed of lowest validation error among those that fit `hard`: pruning leaves
-    another network for every seed.
+    another network for every seed. `own` gives a trial's own network with its blobs.
     """
     contenders, notes = [], []
     for index in plan.finalists:
@@ -158,16 +180,43 @@ def contenders_of(
         notes += [f"network {index}, seed {item.job.seed}: training failed: {item.message}" for item in failed]
         runs = [(item.job.seed, item.trained) for item in mine if item.trained is not None]
         if runs:
-            contenders.append(_contender(trials[index], runs, assessor, hard))
+            contenders.append(_contender(trials[index], runs, assessor, hard, own))
+            notes += _collapse_note(contenders[-1])
     if not contenders:
         raise CheckFailed(f"no network of the front could be trained again: {notes[0] if notes else 'there is none'}")
     return contenders, notes
 
 
 def _contender(
-    trial_result: TrialResult, runs: Sequence[tuple[int, Trained]], assessor: Assessor, hard: Bounds
+    trial_result: TrialResult,
+    runs: Sequence[tuple[int, Trained]],
+    assessor: Assessor,
+    hard: Bounds,
+    own: Callable[[int], Trained | None],
 ) -> Contender:
+    before = math.inf if trial_result.trained is None else trial_result.trained.error
+    collapsed = tuple((seed, item.error) for seed, item in runs if _has_collapsed(item.error, before))
+    if len(collapsed) == len(runs) and (kept := own(trial_result.trial.index)) is not None and kept.tflite:
+        runs = [(trial_result.trial.seed, kept)]
     assessed = [(seed, trained, assessor.assess(trained.architecture)) for seed, trained in runs]
     fitting = [item for item in assessed if meets(features(item[1].error, item[2]), hard)]
     seed, trained, predicted = min(fitting or assessed, key=lambda item: (item[1].error, item[0]))
-    return Contender(trial_result, tuple((seed, item.error) for seed, item in runs), seed, trained, predicted)
+    errors = tuple((seed, item.error) for seed, item in runs)
+    return Contender(trial_result, errors, seed, trained, predicted, collapsed)
+
+
+def _has_collapsed(error: float, before: float) -> bool:
+    return error > max(before * _COLLAPSED_TIMES, before + _COLLAPSED_POINTS)
+
+
+def _collapse_note(contender: Contender) -> list[str]:
+    collapsed = contender.collapsed
+    if not collapsed:
+        return []
+    assert contender.trial_result.trained is not None
+    errors = ", ".join(f"{error:.2%} (seed {seed})" for seed, error in collapsed)
+    text = f"network {contender.index}: re-training collapsed to {errors}; the trial had"
+    text += f" {contender.trial_result.trained.error:.2%}"
+    if set(dict(contender.seed_errors)) & set(dict(collapsed)):
+        return [text]
+    return [f"{text}: its own network, of that one training, is exported"]

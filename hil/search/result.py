@@ -125,6 +125,10 @@ class Finalist:
     folder: str  # of the export, relative to the run folder
     sparsity: float = 0.0
     message: str = ""  # why it was not measured or not tested
+    error: float | None = None  # int8, validation, of the network handed over; None in results of older versions
+    float_error: float | None = None  # the same of the float network, before it was converted
+    int8_cause: str = ""  # which layer is behind a large loss by int8
+    collapsed: tuple[tuple[int, float], ...] = ()  # (seed, error) of re-trainings far above the trial's error
 
 
 @dataclass(frozen=True, slots=True)

@@ -251,6 +251,8 @@ def failure_of(limits: Limits, finalists: Sequence[Finalist], winner: int | None
             f"predictions and measurements have drifted apart: {drifted}; calibrate again, or use --recalibrate"
         )
     best = next((item for item in finalists if item.index == winner), None)
+    if best is not None and best.chosen_seed in dict(best.collapsed):
+        reasons.append(f"the winner, network {best.index}, collapsed when it was trained again; search longer")
     if best is None:
         reasons.append("no verified network is within all bounds on resources")
     elif limits.is_error_asked and best.mean_error > limits.bounds.values[Metric.ERROR]:

@@ -18,7 +18,7 @@ _ASIDE_S = 4.0  # to start a worker, compile the step, convert: whatever the net
 _REMEMBERED = 32  # trials
 _SLACK = 5.0  # over what is expected: other programs run as well
 _UNKNOWN_SLACK = 20.0  # before the machine has shown anything
-LEAST_LIMIT_S = 60.0
+LEAST_LIMIT_S = 300.0  # for a hang; a busy machine takes ten times as long as an idle one without any
 
 
 @dataclass(frozen=True, slots=True)

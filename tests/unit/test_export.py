@@ -25,7 +25,7 @@ from hil.search.finals import FinalsRequest, plan_finals
 from hil.search.front import front_of
 from hil.search.request import ExportOptions, Request
 from hil.search.result import Finalist, MeasuredFigures, read_search_result
-from hil.search.run import Displays, Found, search
+from hil.search.run import Displays, Found, failure_of, search
 from hil.search.training import TrainingRequest
 from munas.arch.graph import build_graph
 from munas.arch.space import random_cnn
@@ -134,8 +134,11 @@ def test_the_effort_is_lowered_until_it_fits() -> None:
 
 def test_then_networks_are_left_out_and_then_seeds() -> None:
     made = plan(120, least=0.2)
-    assert made.effort == 0.2
-    assert len(made.finalists) < 4
+    assert made.effort == 0.3  # rather than four networks that are hardly trained
+    assert len(made.finalists) == 2
+    shorter = plan(80, least=0.2)
+    assert 0.2 <= shorter.effort < 0.3
+    assert (shorter.finalists, len(shorter.seeds)) == ((0, 1), 2)
     assert plan(0) == replace(plan(0), finalists=(0,), seeds=(0,), effort=0.1)
 
 
@@ -329,6 +332,44 @@ def test_a_failed_seed_is_told_and_the_others_count(world: World) -> None:
     found = world.run(training=replace(request.training, trainer=trainer))
     assert all([seed for seed, _ in finalist.seed_errors] == [0] for finalist in found.result.finalists)
     assert any("seed 1: training failed" in note for note in found.result.notes)
+
+
+def hopeless(world: World, *seeds: int) -> Found:
+    request = world.request()
+    trainer = replace(request.training.trainer, hopeless=seeds)  # type: ignore[type-var]
+    return world.run(training=replace(request.training, trainer=trainer))
+
+
+def test_a_network_that_collapsed_with_every_seed_is_told_and_replaced_by_the_trials_own(world: World) -> None:
+    found = hopeless(world, 0, 1)
+    points = {item.index: item for item in found.result.points}
+    with SearchStore(world.folder / "search.sqlite") as store:
+        for finalist in found.result.finalists:
+            own = store.trained(finalist.index)
+            assert own is not None
+            assert finalist.mean_error == finalist.error == points[finalist.index].error == own.error
+            assert [seed for seed, _ in finalist.collapsed] == [0, 1]
+            assert (world.folder / finalist.folder / "model.tflite").read_bytes() == own.tflite
+    assert any("re-training collapsed to 90.00% (seed 0), 90.00% (seed 1)" in note for note in found.result.notes)
+    assert any("its own network, of that one training, is exported" in note for note in found.result.notes)
+    assert found.failure == ""
+
+
+def test_a_seed_that_collapsed_is_told_and_not_chosen(world: World) -> None:
+    found = hopeless(world, 0)
+    assert {finalist.chosen_seed for finalist in found.result.finalists} == {1}
+    assert {finalist.collapsed for finalist in found.result.finalists} == {((0, 0.9),)}
+    assert any("re-training collapsed to 90.00% (seed 0); the trial had" in note for note in found.result.notes)
+    assert not any("its own network" in note for note in found.result.notes)
+
+
+def test_a_collapsed_winner_fails_the_command(world: World) -> None:
+    result = world.run().result
+    best = next(item for item in result.finalists if item.index == result.winner)
+    limits = world.request().limits
+    broken = [replace(best, collapsed=((best.chosen_seed, best.mean_error),))]
+    assert "collapsed when it was trained again" in failure_of(limits, broken, best.index, 0.95)
+    assert failure_of(limits, [best], best.index, 0.95) == ""
 
 
 def test_trained_networks_cost_what_the_device_will_execute() -> None:
