@@ -86,7 +86,7 @@ def _held_out_models(
 
 def _sample_result(record: Record, predicted: Forecast, held: Held, model: MemoryModel) -> SampleResult:
     sample, measurement = record.sample, record.measurement
-    memory, paths = measurement.memory, {work.path for work in predicted.works}
+    memory, paths = measurement.memory, {work.variant for work in predicted.works}
     return SampleResult(
         index=sample.index,
         model=sample.name,
@@ -159,7 +159,7 @@ def example(records: Sequence[Record]) -> Record | None:
     """The record whose arena is worth a picture: branches, not too many steps, a full arena."""
 
     def interest(record: Record) -> tuple[bool, int, int]:
-        additions = sum(work.path in (KernelVariant.ADD, KernelVariant.ADD_PADDED) for work in record.works)
+        additions = sum(work.variant in (KernelVariant.ADD, KernelVariant.ADD_PADDED) for work in record.works)
         readable = len(record.works) in _EXAMPLE_STEPS
         return readable, min(additions, 3), record.measurement.memory.arena_planned
 
@@ -182,7 +182,7 @@ def cycle_shares(records: Sequence[Record]) -> CycleShares | None:
         classes.append(CycleClass(name, fmean(values), min(values), max(values)))
     whole = modelled[shown.sample.index]
     layers = tuple(
-        LayerCycles(index, work.path.value, cycles / whole.median)
+        LayerCycles(index, work.variant.value, cycles / whole.median)
         for index, (work, cycles) in enumerate(zip(shown.works, whole.layers, strict=True))
     )
     return CycleShares(len(parts), tuple(classes), shown.sample.name, describe(shown.sample), layers)

@@ -151,7 +151,7 @@ def _spreads(
     found: dict[tuple[KernelVariant, bool], list[float]] = {}
     for index, (item, model, guess) in enumerate(zip(observations, models, guesses, strict=True)):
         for work, time, layer in zip(item.works, item.times, guess.layers, strict=True):
-            leader = cost_leader(work.path)
+            leader = cost_leader(work.variant)
             if leader in model.certainty:
                 expected = model.certainty[leader].error(loop_counts(work), layer)
                 found.setdefault((leader, index < networks), []).append((time - layer) / max(expected, 1.0))
@@ -201,10 +201,10 @@ class _Table:
         found: dict[frozenset[KernelVariant], list[tuple[int, Work, float]]] = {}
         for owner, observation in enumerate(observations):
             for work, time in zip(observation.works, observation.times, strict=True):
-                found.setdefault(same_cost(work.path), []).append((owner, work, time))
+                found.setdefault(same_cost(work.variant), []).append((owner, work, time))
         self._families = {
             related: _Rows(
-                np.array([work.path for _, work, _ in rows], dtype=np.object_),
+                np.array([work.variant for _, work, _ in rows], dtype=np.object_),
                 np.array([loop_counts(work) for _, work, _ in rows], dtype=np.float64),
                 np.maximum(np.array([time for _, _, time in rows], dtype=np.float64), 1.0),
                 np.array([owner for owner, _, _ in rows]),
@@ -311,7 +311,7 @@ def path_errors(observations: Sequence[Observation], held: Sequence[Held]) -> tu
     pairs: dict[KernelVariant, list[tuple[float, float]]] = {}
     for observation, prediction in zip(observations, held, strict=True):
         for work, time, guess in zip(observation.works, observation.times, prediction.layers, strict=True):
-            pairs.setdefault(work.path, []).append((time, guess))
+            pairs.setdefault(work.variant, []).append((time, guess))
     everything = sum(time for rows in pairs.values() for time, _ in rows)
     errors = [_path_error(path, rows, everything) for path, rows in pairs.items()]
     return tuple(sorted(errors, key=lambda item: -item.time_share))

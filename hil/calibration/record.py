@@ -42,7 +42,7 @@ class MeasuredNetwork:
 
     def image(self, constants: int) -> Image:
         """For the memory fit; `constants` are bytes of flash as predicted."""
-        return Image(frozenset(work.path for work in self.works), constants, self.measurement.memory, self.functions)
+        return Image(frozenset(work.variant for work in self.works), constants, self.measurement.memory, self.functions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,4 +155,6 @@ def _work_to_json(work: Work) -> dict[str, Any]:
 
 
 def _work_from_json(document: Mapping[str, Any]) -> Work:
-    return from_document(Work, _NOTHING | dict(document))
+    """Stores of version 0.1 have a kernel's variant as ``path``."""
+    named = {"variant" if key == "path" else key: value for key, value in document.items()}
+    return from_document(Work, _NOTHING | named)

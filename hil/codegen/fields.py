@@ -17,7 +17,7 @@ Fields = dict[str, Value]
 
 def layer_of(work: Work, fields: Mapping[str, Value], **more: object) -> Layer:
     """The layer that runs the kernel of `work` on a table of `fields`."""
-    spec = SPECS[work.path]
+    spec = SPECS[work.variant]
     return Layer(spec.function, spec.struct, tuple(fields.items()), **more)  # type: ignore[arg-type]
 
 

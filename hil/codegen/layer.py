@@ -77,4 +77,4 @@ class Lowered:
     @property
     def table_bytes(self) -> int:
         """Flash for the layer's table, its parts and its entry in the table of steps."""
-        return layer_bytes(self.work.path, len(self.layer.parts))
+        return layer_bytes(self.work.variant, len(self.layer.parts))

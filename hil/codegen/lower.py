@@ -106,16 +106,16 @@ def _convolution(model: Model, node: Node) -> Lowered:
         work = plain.grouped(given, result, window, weights.shape[3])
     else:
         work = (kernels.conv if isinstance(params, ConvParams) else kernels.depthwise)(given, result, window)
-    extents = _INT16_MAX if work.path in _INT16_KERNELS else kernels.MAX_EXTENT
+    extents = _INT16_MAX if work.variant in _INT16_KERNELS else kernels.MAX_EXTENT
     fields = _window_fields(node, given, result, window, extents, work.scratch_bytes)
     fields |= quantised(node, params.activation)
-    if work.path is KernelVariant.CONV_GROUPED:
+    if work.variant is KernelVariant.CONV_GROUPED:
         fields = {**prefixed("conv", fields), "depth": weights.shape[3]}
     multipliers = quantise.conv_multipliers(node.tensors[0].quant, weights.quant, node.result.quant, node.out_size[2])
     constants = (_weights(weights), _channels(bias, multipliers))
-    if work.path in _ROWS:
+    if work.variant in _ROWS:
         work, constants = _rows(model, node, work, multipliers)
-    elif work.path in _TAPS:
+    elif work.variant in _TAPS:
         work, constants = _taps(model, node, work, multipliers)
     return Lowered(layer_of(work, fields, constants=constants), work)
 
@@ -168,9 +168,9 @@ def _rows(
         work = kernels.conv_any(work)
     params, shape = cast(ConvParams | DepthwiseParams, node.params), model.tensors[node.op.inputs[1]].shape
     dilated = params.dilation[1] > 1 and shape[2] > 1
-    by_fours = work.path is KernelVariant.CONV_1X1 or (node.sizes[0][2] % 4 == 0 and not dilated)
+    by_fours = work.variant is KernelVariant.CONV_1X1 or (node.sizes[0][2] % 4 == 0 and not dilated)
     comment = f"{_extents(shape)}, interleaved"
-    packed = work.path in (KernelVariant.CONV_1X1, KernelVariant.CONV_IM2COL)
+    packed = work.variant in (KernelVariant.CONV_1X1, KernelVariant.CONV_IM2COL)
     return work, (row_weights(matrix, comment, by_fours=by_fours, packed=packed), row_channels(bias, multipliers))
 
 
@@ -221,7 +221,7 @@ def _dense(model: Model, node: Node) -> Lowered:
         "channels": ConstantOf("channels"),
         "columns": columns,
         "rows": bounded("number of outputs", rows, kernels.MAX_EXTENT),
-        "scale_step": 0 if work.path in (KernelVariant.FC, KernelVariant.FC_ROWS) else 2,
+        "scale_step": 0 if work.variant in (KernelVariant.FC, KernelVariant.FC_ROWS) else 2,
         **quantised(node, params.activation),
     }
     if params.rows > 1:
@@ -277,7 +277,7 @@ def _add(model: Model, node: Node) -> Lowered:
         "second_zero_point": second.zero_point,
         **quantised(node, params.activation),
     }
-    if work.path is KernelVariant.ADD:
+    if work.variant is KernelVariant.ADD:
         fields: dict[str, Value] = {**common, "count": work.outputs}
     else:
         sizes = kernels.merge_axes([node.sizes[larger], node.sizes[other], node.out_size])

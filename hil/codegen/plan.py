@@ -88,7 +88,7 @@ class Step:
     op_index: int
     kind: OpKind
     name: str
-    path: KernelVariant
+    variant: KernelVariant
     work: Work
     inputs: tuple[int, ...]
     in_sizes: tuple[Size, ...]
@@ -152,7 +152,7 @@ class Plan:
     @property
     def paths(self) -> tuple[KernelVariant, ...]:
         """The kernel paths in use, sorted: they decide which code is linked."""
-        return tuple(sorted({step.path for step in self.steps}))
+        return tuple(sorted({step.variant for step in self.steps}))
 
     def offset_of(self, storage: int) -> int:
         """Where a tensor's storage lies in the arena."""
@@ -266,7 +266,7 @@ def _step(position: int, node: Node, low: Lowered, numbers: dict[int, int], layo
         op_index=node.op.index,
         kind=node.op.kind,
         name=node.result.name,
-        path=low.work.path,
+        variant=low.work.variant,
         work=low.work,
         inputs=tuple(numbers[storage] for storage in node.inputs),
         in_sizes=node.sizes,

@@ -100,7 +100,7 @@ def _step(step: Step, offsets: dict[int, int]) -> dict[str, Any]:
     return {
         "index": step.index,
         "kind": step.kind.value,
-        "path": step.path.value,
+        "path": step.variant.value,
         "shapes": " + ".join(map(_size, step.in_sizes)) + f" -> {_size(step.out_size)}",
         "macs": step.work.macs,
         "in_place": step.in_place,

@@ -57,7 +57,7 @@ def arena_map(plan: Plan, model: str, summary: str = "") -> ArenaMap:
             kind, name = "output", "output"
         buffers.append(ArenaBuffer(name, kind, buffer.offset, buffer.size, buffer.first, buffer.last))
     steps = tuple(
-        ArenaStep(step.index, step.kind.value, step.path.value, _live(buffers, step.index)) for step in plan.steps
+        ArenaStep(step.index, step.kind.value, step.variant.value, _live(buffers, step.index)) for step in plan.steps
     )
     return ArenaMap(model, summary, plan.arena_bytes, plan.lower_bound_bytes, steps, tuple(buffers))
 

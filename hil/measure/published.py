@@ -66,4 +66,4 @@ def _cmsis_share(result: Measured) -> float:
     if time is None or result.measurement.identity.runtime != "cmsis-nn":
         return 1.0
     steps = zip(result.plan.steps, time.layers, strict=True)
-    return sum(cycles for step, cycles in steps if SPECS[step.work.path].made_by == "cmsis-nn") / time.median
+    return sum(cycles for step, cycles in steps if SPECS[step.work.variant].made_by == "cmsis-nn") / time.median

@@ -47,7 +47,7 @@ class Verified:
         """For the memory fit; constants as predicted from the architecture."""
         works = works_of(as_converted(build_graph(self.architecture, input_shape, num_classes)))
         constants = weights_bytes(works) + table_bytes(works)
-        return Image(frozenset(work.path for work in works), constants, self.measurement.memory, self.functions)
+        return Image(frozenset(work.variant for work in works), constants, self.measurement.memory, self.functions)
 
 
 @dataclass(frozen=True, slots=True)

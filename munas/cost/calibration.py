@@ -62,22 +62,22 @@ class Latency:
         layers, errors = [], dict[KernelVariant, float]()
         for work in works:
             counts = loop_counts(work)
-            coefficients = self.paths.get(work.path)
+            coefficients = self.paths.get(work.variant)
             if coefficients is None:
                 layers.append(self.layer(work))
                 continue
             layers.append(float(sum(map(mul, coefficients, counts))))
-            leader = cost_leader(work.path)
+            leader = cost_leader(work.variant)
             errors[leader] = errors.get(leader, 0.0) + self.certainty[leader].error(counts, layers[-1])
         total = max(0.0, self.fixed + self.per_step * len(works) + sum(layers))
         error = math.hypot(self.frame_spread * total, *errors.values())
-        unknown = tuple(dict.fromkeys(work.path for work in works if work.path not in self.paths))
+        unknown = tuple(dict.fromkeys(work.variant for work in works if work.variant not in self.paths))
         low, high = max(0.0, total + self.low * error), total + self.high * error
         return Prediction(total, low, high, tuple(layers), error, unknown)
 
     def layer(self, work: Work) -> float:
         """Time of one layer."""
-        coefficients = self.paths.get(work.path)
+        coefficients = self.paths.get(work.variant)
         if coefficients is None:
             return self.mac_slope * (work.macs + work.inputs + work.outputs)
         return float(sum(map(mul, coefficients, loop_counts(work))))

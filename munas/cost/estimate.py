@@ -51,8 +51,8 @@ def works_of(graph: Graph, *, dense_per_channel: bool = True) -> tuple[Work, ...
 
 def _deployed(work: Work, dense_per_channel: bool) -> Work:
     # One output has one scale, which is what a layer quantised per tensor has.
-    if work.path is KernelVariant.FC_PER_CHANNEL and (not dense_per_channel or work.rows == 1):
-        return replace(work, path=KernelVariant.FC)
+    if work.variant is KernelVariant.FC_PER_CHANNEL and (not dense_per_channel or work.rows == 1):
+        return replace(work, variant=KernelVariant.FC)
     return work
 
 
@@ -69,12 +69,12 @@ def arena_bytes(graph: Graph, works: Sequence[Work] | None = None) -> int:
 
 def weights_bytes(works: Sequence[Work]) -> int:
     """Flash of kernels, biases and requantisation parameters as they are deployed."""
-    return sum(constant_bytes(work.path, work.columns * work.rows, work.rows) for work in works)
+    return sum(constant_bytes(work.variant, work.columns * work.rows, work.rows) for work in works)
 
 
 def table_bytes(works: Sequence[Work]) -> int:
     """Flash of the tables that describe the steps."""
-    return sum(layer_bytes(work.path) for work in works)
+    return sum(layer_bytes(work.variant) for work in works)
 
 
 def estimate(graph: Graph, calibration: Calibration, *, dense_per_channel: bool = True) -> Estimate:
@@ -89,7 +89,7 @@ def estimate_works(
     works: Sequence[Work], calibration: Calibration, *, arena: int, weights: int, tables: int
 ) -> Estimate:
     """Estimate of a network that executes `works`; `arena`, `weights` and `tables` are bytes as planned."""
-    memory, paths = calibration.memory, [work.path for work in works]
+    memory, paths = calibration.memory, [work.variant for work in works]
     latency = calibration.latency.predict(works)
     return Estimate(
         macs=sum(work.macs for work in works),

@@ -58,7 +58,7 @@ def floor(assessor: Assessor, *, mlp: bool = False) -> Resources:
     tail = [dense(1, logits)] if mlp else [dense(1, 1), dense(1, logits)]
     fixed = weights_bytes(tail) + table_bytes(tail)
     weights = [weights_bytes(head.works) + table_bytes(head.works) + fixed for head in heads]
-    code = [memory.code([tail[-1].path, *(work.path for work in head.works)]) for head in heads]
+    code = [memory.code([tail[-1].variant, *(work.variant for work in head.works)]) for head in heads]
     latency = None if calibration is None else _latency(calibration.latency, heads, logits, mlp)
     return Resources(
         macs=min(sum(op.macs for op in head.operators) for head in heads) + sum(work.macs for work in tail),

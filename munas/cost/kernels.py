@@ -82,7 +82,7 @@ class KernelVariant(StrEnum):
 class Work:
     """What one operator costs. Counts are per inference; `scratch_bytes` is live only while the operator runs."""
 
-    path: KernelVariant
+    variant: KernelVariant
     macs: int  # µNAS's count: padding is not subtracted
     outputs: int  # elements written
     inputs: int  # activation elements read (each time they are read)
@@ -167,7 +167,7 @@ def conv(in_shape: Shape, out_shape: Shape, window: Window) -> Work:
 
 def conv_any(work: Work) -> Work:
     """The same convolution with a scale of 1/2 or more, which the fast kernels do not rescale."""
-    return replace(work, path=KernelVariant.CONV_ANY)
+    return replace(work, variant=KernelVariant.CONV_ANY)
 
 
 def _total(clips: Clips) -> int:
@@ -213,7 +213,7 @@ def depthwise(in_shape: Shape, out_shape: Shape, window: Window) -> Work:
 
 def depthwise_any(work: Work) -> Work:
     """The same convolution with a scale of 1/2 or more."""
-    return replace(work, path=KernelVariant.DW_ANY)
+    return replace(work, variant=KernelVariant.DW_ANY)
 
 
 def dense(inputs: int, outputs: int, *, per_channel: bool = True) -> Work:
@@ -235,8 +235,8 @@ def dense(inputs: int, outputs: int, *, per_channel: bool = True) -> Work:
 
 def dense_any(work: Work) -> Work:
     """The same layer with a weight of -128."""
-    several = work.path in (KernelVariant.FC_ROWS, KernelVariant.FC_PER_CHANNEL_ROWS)
-    return replace(work, path=KernelVariant.FC_ROWS_ANY if several else KernelVariant.FC_ANY)
+    several = work.variant in (KernelVariant.FC_ROWS, KernelVariant.FC_PER_CHANNEL_ROWS)
+    return replace(work, variant=KernelVariant.FC_ROWS_ANY if several else KernelVariant.FC_ANY)
 
 
 def pool(in_shape: Shape, out_shape: Shape, window: Window, kind: str) -> Work:

@@ -51,10 +51,12 @@ def reduce(variant: KernelVariant, kept: Sequence[int], walked: Sequence[int]) -
 def dense_rows(inputs: int, outputs: int, rows: int, *, per_channel: bool) -> Work:
     """Work of a fully connected layer over several rows; `pixels` are the rows."""
     one = dense(inputs, outputs, per_channel=per_channel)
-    variant = KernelVariant.FC_PER_CHANNEL_ROWS if one.path is KernelVariant.FC_PER_CHANNEL else KernelVariant.FC_ROWS
+    variant = (
+        KernelVariant.FC_PER_CHANNEL_ROWS if one.variant is KernelVariant.FC_PER_CHANNEL else KernelVariant.FC_ROWS
+    )
     return replace(
         one,
-        path=variant,
+        variant=variant,
         macs=rows * one.macs,
         outputs=rows * one.outputs,
         inputs=rows * one.inputs,

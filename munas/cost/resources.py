@@ -65,7 +65,7 @@ class Assessor:
             model_size=counted.model_size,
             peak_memory=peak_memory(counted) if self.proxies else -1,
             ram=self.memory.ram(arena_bytes(device, works)),
-            flash=weights + self.memory.code(work.path for work in works),
+            flash=weights + self.memory.code(work.variant for work in works),
             flash_weights=weights,
             latency=None if prediction is None else prediction.latency,
             latency_low=None if prediction is None else prediction.low,

@@ -138,7 +138,7 @@ def loop_names(variant: KernelVariant) -> tuple[str, ...]:
 
 def loop_counts(work: Work) -> Counts:
     """Trips of every loop of the work's kernel in one inference."""
-    return SPECS[work.path].loops.counts(work)
+    return SPECS[work.variant].loops.counts(work)
 
 
 def cost_leader(variant: KernelVariant) -> KernelVariant:
@@ -179,4 +179,4 @@ def constant_bytes(variant: KernelVariant, weights: int, rows: int) -> int:
 def flash_bytes(operator: Operator) -> tuple[int, int]:
     """(weights, tables): what a graph's operator adds to the image besides code, in bytes."""
     work = work_of(operator)
-    return constant_bytes(work.path, work.columns * work.rows, work.rows), layer_bytes(work.path)
+    return constant_bytes(work.variant, work.columns * work.rows, work.rows), layer_bytes(work.variant)

@@ -85,7 +85,7 @@ def measure(board: str, only: str) -> Rows:
         step = variants[found["model"]]
         suffix = "" if found["runtime"] == "cmsis-nn" else f" ({found['runtime']})"
         rows[files[found["model"]] + suffix] = {
-            "variant": step.path.value,
+            "variant": step.variant.value,
             "macs": step.work.macs,
             "cycles": found["modelled"]["layers"][-1]["cycles"],
             "instructions": found["layers"][-1]["median"],

@@ -66,7 +66,7 @@ def test_the_twins_in_c_are_bit_equal_too(bench: Bench, kind: str, monkeypatch: 
 
 def test_the_cases_run_in_place_and_not() -> None:
     steps = [step for kind in ("add", "add_padded") for item in cases_of(kind, "cortex-m4") for step in item.plan.steps]
-    sums = [step.in_place for step in steps if step.path in (KernelVariant.ADD, KernelVariant.ADD_PADDED)]
+    sums = [step.in_place for step in steps if step.variant in (KernelVariant.ADD, KernelVariant.ADD_PADDED)]
     assert any(sums)
     assert not all(sums)
 

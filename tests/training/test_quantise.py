@@ -69,7 +69,7 @@ def check_plan(graph: Graph, tflite: bytes) -> None:
     assert (plan.arena_bytes, plan.weights_bytes, plan.table_bytes) == predicted
     # Weights alone decide whether a channel has a scale of 1/2 or more (one that is dead on all images does, and nearly
     # dead ones that were equalised): such a layer takes a slower kernel in place of the usual one of its kind.
-    planned, usual = (Counter(item.path for item in items) for items in (plan.steps, works))
+    planned, usual = (Counter(item.variant for item in items) for items in (plan.steps, works))
     slow = {path: planned.pop(path, 0) for path in (KernelVariant.CONV_ANY, KernelVariant.DW_ANY)}
     replaced = Counter(path.split("-")[0] for path in (usual - planned).elements())
     assert not planned - usual

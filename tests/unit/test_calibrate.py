@@ -62,7 +62,7 @@ class Device:
         plan = make_plan(parse_model(data, name))
         rng = np.random.default_rng(len(data))
         times = [
-            round(sum(loop_counts(step.work)) * (12 if step.path == "dw" else 7) * (1 + 1e-3 * rng.random()))
+            round(sum(loop_counts(step.work)) * (12 if step.variant == "dw" else 7) * (1 + 1e-3 * rng.random()))
             for step in plan.steps
         ]
         weights, code = plan.weights_bytes + plan.table_bytes, BASE + 200 * len(plan.paths)
@@ -106,6 +106,18 @@ def test_the_folder_has_everything_and_it_reads_back(calibrated: tuple[Path, Cal
     assert relocated(result, folder) == result
 
 
+def test_a_store_of_version_0_1_is_read(calibrated: tuple[Path, CalibrationResult]) -> None:
+    """Its kernels' variants are called ``path``."""
+    folder, _ = calibrated
+    with Store(folder / "store.sqlite") as store:
+        result = next(store.results(store.run_id(request(folder).run)))
+    works = [{"path" if key == "variant" else key: value for key, value in item.items()}
+             for item in result.record["works"]]  # fmt: skip
+    assert all("path" in item for item in works)
+    old = replace(result, record={**result.record, "works": works})
+    assert from_result(old) == from_result(result)
+
+
 def _modelled(result: Result, cycles: int) -> Result:
     """`result` as the timing model would have it: two thirds of `cycles` are loads, the first layer takes half."""
     found = from_result(result)
@@ -133,7 +145,7 @@ def test_where_modelled_cycles_go(calibrated: tuple[Path, CalibrationResult]) ->
     assert (pipeline.mean, pipeline.least, pipeline.most) == pytest.approx((5 / 18, 0, 1 / 3))
     assert found.layers[0].share == pytest.approx(0.5)
     shown = next(item for item in records if item.sample.name == found.model)
-    assert [item.path for item in found.layers] == [work.path.value for work in shown.works]
+    assert [item.path for item in found.layers] == [work.variant.value for work in shown.works]
     with_cycles = replace(result, cycles=found)
     assert result_from_json(json.loads(json.dumps(with_cycles.to_json()))) == with_cycles
 

@@ -40,7 +40,7 @@ def observe(index: int, rng: np.random.Generator, noise: float = 0.0) -> Observa
     """A random network on a device that costs exactly `cost` (and some noise), 90 for each step, 500 in all."""
     shape = [(28, 28, 1), (32, 32, 3), (49, 40, 1)][index % 3]
     works = works_of(build_graph(random_cnn(rng), shape, 10), dense_per_channel=bool(index % 2))
-    times = [float(cost(work.path) @ loop_counts(work)) * (1 + noise * rng.standard_normal()) for work in works]
+    times = [float(cost(work.variant) @ loop_counts(work)) * (1 + noise * rng.standard_normal()) for work in works]
     return Observation(index, works, tuple(times), 500.0 + 90.0 * len(works) + sum(times))
 
 
@@ -233,7 +233,7 @@ TRIPS = {
 
 def used(work: Work) -> dict[str, int]:
     """The loops that have trips, by name."""
-    named = zip(loop_names(work.path), loop_counts(work), strict=True)
+    named = zip(loop_names(work.variant), loop_counts(work), strict=True)
     return {name: count for name, count in named if count}
 
 
@@ -293,7 +293,7 @@ def test_every_path_has_a_name_for_every_count(path: KernelVariant) -> None:
 @pytest.mark.parametrize(("rows", "columns", "pixels"), [(4, 16, 6), (5, 3, 7), (1, 9, 1), (1, 130, 2)])
 def test_products_of_all_loops_make_up_the_macs_of_a_convolution(rows: int, columns: int, pixels: int) -> None:
     work = conv((1, pixels, columns), (1, pixels, rows), Window((1, 1)))
-    counts = dict(zip(loop_names(work.path), loop_counts(work), strict=True))
+    counts = dict(zip(loop_names(work.variant), loop_counts(work), strict=True))
     done = 16 * counts["quad_pairs"] + 8 * counts["quad_odd_columns"]  # two pixels by four rows
     done += 8 * counts["two_pairs"] + 4 * counts["two_odd_columns"]
     done += 8 * counts["one_quads"] + 4 * counts["one_pairs"] + 2 * counts["one_odd_columns"]
@@ -304,7 +304,7 @@ def test_products_of_all_loops_make_up_the_macs_of_a_convolution(rows: int, colu
 def test_loops_of_a_max_pool_by_hand() -> None:
     # 6 channels, 2 x 3 outputs, windows of 2 x 2: one word of four channels and two single ones a pixel.
     work = pool((4, 6, 6), (2, 3, 6), Window((2, 2), (2, 2)), "max")
-    assert dict(zip(loop_names(work.path), loop_counts(work), strict=True)) == {
+    assert dict(zip(loop_names(work.variant), loop_counts(work), strict=True)) == {
         "calls": 1, "pixels": 6,
         "quads": 6, "quad_rows": 12, "quad_positions": 24,
         "rests": 12, "rest_rows": 24, "rest_positions": 48,
@@ -312,6 +312,6 @@ def test_loops_of_a_max_pool_by_hand() -> None:
 
 
 def test_kernels_of_one_family_are_fitted_together(observations: list[Observation]) -> None:
-    only_plain = [item for item in observations if all(work.path != KernelVariant.FC for work in item.works)]
+    only_plain = [item for item in observations if all(work.variant != KernelVariant.FC for work in item.works)]
     latency = fit_once(only_plain, "instructions")
     assert latency.paths[KernelVariant.FC] == latency.paths[KernelVariant.FC_PER_CHANNEL]

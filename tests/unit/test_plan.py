@@ -108,7 +108,7 @@ def test_a_pad_in_front_of_an_add_disappears() -> None:
     network = Network(2, (6, 6, 4))
     small = network.pool(network.input, (2, 2), (2, 2), average=False)
     plan = plan_of(network, network.add(network.pad(small, ((0, 3), (0, 3), (0, 0))), network.input))
-    assert [step.path for step in plan.steps] == [KernelVariant.MAX_POOL, KernelVariant.ADD_PADDED]
+    assert [step.variant for step in plan.steps] == [KernelVariant.MAX_POOL, KernelVariant.ADD_PADDED]
     assert plan.steps[1].in_place, "the sum goes where the input is"
     assert plan.arena_bytes == 6 * 6 * 4 + 3 * 3 * 4
 
@@ -119,7 +119,7 @@ def test_a_pad_on_the_other_side_stays(amounts: tuple[tuple[int, int], ...]) -> 
     grown = network.pad(network.input, amounts)
     other = network.pad(network.requantize(network.input), amounts)
     plan = plan_of(network, network.add(grown, other))
-    assert [step.path for step in plan.steps].count(KernelVariant.PAD) == 2
+    assert [step.variant for step in plan.steps].count(KernelVariant.PAD) == 2
 
 
 def test_a_pad_that_others_read_stays() -> None:
@@ -143,7 +143,7 @@ def test_a_convolution_absorbs_padding_up_to_its_reach(amount: tuple[int, int], 
     network = Network(5, (6, 6, 4))
     padded = network.pad(network.input, (amount, (0, 0), (0, 0)))
     plan = plan_of(network, network.depthwise(padded, 1, (3, 3)))
-    assert plan.steps[0].path is path
+    assert plan.steps[0].variant is path
     assert len(plan.steps) == (2 if path is KernelVariant.PAD else 1)
 
 
@@ -164,8 +164,8 @@ def test_several_inputs_and_outputs_are_one_buffer_each() -> None:
     for pair in zip(inputs, outputs, strict=True):
         file.operator(Code.RELU, [pair[0]], pair[1])
     plan = make_plan(parse_model(file.finish(inputs, [*outputs, inputs[0]]), "two"))
-    assert [step.path for step in plan.steps].count(KernelVariant.CONCAT) == 1
-    assert plan.steps[-1].path is KernelVariant.CONCAT
+    assert [step.variant for step in plan.steps].count(KernelVariant.CONCAT) == 1
+    assert plan.steps[-1].variant is KernelVariant.CONCAT
     assert [port.offset - plan.input.offset for port in plan.inputs] == [0, 8]  # each begins at a word
     assert (plan.input.size, plan.input.storage) == (16, plan.inputs[1].storage)
     assert [port.offset - plan.output.offset for port in plan.outputs] == [0, 5, 13]
@@ -176,7 +176,7 @@ def test_several_inputs_and_outputs_are_one_buffer_each() -> None:
 def test_a_network_that_only_renames_its_input_copies_it() -> None:
     network = Network(6, (2, 2, 2))
     plan = plan_of(network, network.reshape(network.input, (8,)))
-    assert [step.path for step in plan.steps] == [KernelVariant.CONCAT]
+    assert [step.variant for step in plan.steps] == [KernelVariant.CONCAT]
 
 
 def test_parts_that_lie_together_need_no_copy() -> None:
@@ -185,7 +185,7 @@ def test_parts_that_lie_together_need_no_copy() -> None:
     axis = network.file.constant("axis", np.array(1, np.int32))
     network.file.operator(Code.SPLIT, [axis, network.input], parts, Options(35, ((0, "Int32", 3),)))
     plan = plan_of(network, network.add(parts[2], parts[1]))
-    assert [step.path for step in plan.steps] == [KernelVariant.ADD]
+    assert [step.variant for step in plan.steps] == [KernelVariant.ADD]
     (add,) = plan.steps
     assert dict(add.layer.fields)["first"] == Arena(add.inputs[0], 32)
     assert dict(add.layer.fields)["second"] == Arena(add.inputs[0], 16)
