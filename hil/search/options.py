@@ -43,6 +43,9 @@ class SearchOptions(PlaceOptions):
     effort: float | None = option(
         None, help="Part of the recipe's training work, for a trial; default: 0.2, less in few minutes.", gt=0, le=1
     )
+    recipe: Literal["fast", "paper"] = option(
+        "fast", help="Training: fast (one cycle of Adam), or paper (the authors')."
+    )
     pruning: bool = option(True, help="Prune channels while training.")
     halving: bool = option(True, help="Stop hopeless trials early.")
     reject_infeasible: bool = option(True, help="Do not train what cannot fit.")

@@ -139,7 +139,14 @@ def request_of(
         where = options.output or folder
         scale, first = _scale(_as_stored(options, where / STORE_FILE), dataset, limits, assessor)
         wanted = TrainingRequest(
-            dataset, cache_dir(), scale.effort, options.pruning, options.halving, options.teacher, _workers(options)
+            dataset,
+            cache_dir(),
+            scale.effort,
+            options.pruning,
+            options.halving,
+            options.teacher,
+            _workers(options),
+            options.recipe,
         )
         training = training_setup(wanted)
     tell(announcement(scale, first, _search_s(options), _workers(options), training.sparsity))
@@ -240,7 +247,7 @@ def _as_stored(options: SearchOptions, path: Path) -> SearchOptions:
 
 def _scale(options: SearchOptions, dataset: Dataset, limits: Limits, assessor: Assessor) -> tuple[Scale, Drawn]:
     """How large the search is, and what it begins with."""
-    training = KerasTraining(dataset)
+    training = KerasTraining(dataset, kind=options.recipe)
     recipe, images = training.used_recipe, len(dataset.train)
     sparsity = (recipe.pruning.least, recipe.pruning.most) if options.pruning else None
     hard = limits.hard if options.reject_infeasible else None

@@ -17,7 +17,7 @@ from munas.cost.resources import Resources
 from munas.data import Dataset
 from munas.search.pace import Work
 from munas.search.trial import TrainerFactory, TrialResult
-from munas.training.recipes import VALIDATED
+from munas.training.recipes import VALIDATED, RecipeKind
 from munas.training.train import PRELOAD, KerasTraining
 
 
@@ -32,6 +32,12 @@ class TrainingRequest:
     halving: bool = True
     teacher: Path | None = None
     workers: int = 1
+    recipe: RecipeKind = "fast"
+
+    @property
+    def training(self) -> KerasTraining:
+        """How the data set is trained by the recipe of that kind."""
+        return KerasTraining(self.dataset, teacher=self.teacher, cache=self.cache, kind=self.recipe)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +91,7 @@ def work_of(training: KerasTraining, effort: float) -> Work:
 
 def training_setup(request: TrainingRequest) -> TrainingSetup:
     """The training of the request's data set by its recipe. Raises SearchError when it has none."""
-    training = KerasTraining(request.dataset, teacher=request.teacher, cache=request.cache)
+    training = request.training
     pruning = training.used_recipe.pruning
     scorer = Scorer(request.dataset, request.workers)
     teacher = None if request.teacher is None else digest([request.teacher.read_bytes()])
@@ -95,7 +101,7 @@ def training_setup(request: TrainingRequest) -> TrainingSetup:
         sparsity=(pruning.least, pruning.most) if request.pruning else None,
         costs=RecipeCosts(training, request.effort, scorer),
         score=scorer,
-        identity={"recipe": asdict(training.used_recipe), "teacher": teacher},
+        identity={"recipe_kind": request.recipe, "recipe": asdict(training.used_recipe), "teacher": teacher},
         preload=PRELOAD,
         work=work_of(training, request.effort),
     )

@@ -23,7 +23,10 @@ _ATTEMPTS = 3
 
 
 def _binary(loader: Loader, positive_below: int) -> Loader:
-    return replace(loader, name=f"{loader.name}-binary", num_classes=2, positive_below=positive_below)
+    return replace(
+        loader, name=f"{loader.name}-binary", num_classes=2, positive_below=positive_below,
+        base_classes=loader.num_classes,
+    )  # fmt: skip
 
 
 _MNIST = idx_loader(
@@ -48,7 +51,7 @@ DATASETS: dict[str, Loader] = {
         speech_commands.LOADER,
         _binary(_MNIST, 5),
         _binary(cifar10.LOADER, 5),
-        _binary(chars74k.LOADER, 31),
+        chars74k.BINARY,
     )
 }
 
@@ -96,7 +99,7 @@ def _prepared(loader: Loader, sources: Sources) -> tuple[dict[str, Any], dict[st
     """Header and parts for `write_entry`: checked, split and with the scaling decided."""
     found = loader.read(sources)
     where = f"data set {loader.entry} in {sources.root}"
-    classes = DATASETS[loader.entry].num_classes
+    classes = loader.base_classes or loader.num_classes
     parts = _split(found, where)
     for name, labelled in parts.items():
         _check(labelled, loader.input_shape, classes, f"{where}, {name} part")

@@ -1,7 +1,8 @@
 """Chars74K's 7,705 good natural images of English characters: 0-9, A-Z and a-z, 62 classes.
 
 Read from the original folders (English/Img/GoodImg/Bmp/Sample001 to Sample062 with PNG files) or EnglishImg.tgz. Every
-picture is resized to 48x48x3 without keeping its aspect ratio. The set has no test part: one is split off, seeded.
+picture is resized to 48x48x3 (32x32x3 for the binary task) without keeping its aspect ratio. The set has no test part:
+one is split off, seeded.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import re
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -24,6 +26,7 @@ from munas.errors import DatasetError
 
 NAME = "chars74k"
 SIDE = 48
+BINARY_SIDE = 32
 NUM_CLASSES = 62
 ARCHIVE = "EnglishImg.tgz"
 FOLDERS = ("English/Img/GoodImg/Bmp", "Img/GoodImg/Bmp", "GoodImg/Bmp", "")
@@ -57,17 +60,21 @@ def find(source: Path | None) -> Sources:
     return Sources(archive.parent, (archive,))
 
 
-def read(sources: Sources) -> Parts:
+def read(sources: Sources, side: int = SIDE) -> Parts:
     """All pictures as one part, in the order of their names; a value is a byte's share of 255."""
     if len(sources.files) == 1:
-        named = sorted(_decoded(_archived(sources.files[0])), key=lambda item: item[0])
+        named = sorted(_decoded(_archived(sources.files[0]), side), key=lambda item: item[0])
     else:
-        named = list(_decoded((path, read_all(path, MAX_FILE_BYTES)) for path in sources.files))
+        named = list(_decoded(((path, read_all(path, MAX_FILE_BYTES)) for path in sources.files), side))
     labels = np.array([_label(name) for name, _ in named], dtype=np.int64)
     return Parts(train=(np.stack([image for _, image in named]), labels), scale=(1 / 255,) * 3, offset=(0.0,) * 3)
 
 
 LOADER = Loader(NAME, (SIDE, SIDE, 3), NUM_CLASSES, find, read, entry=NAME)
+BINARY = Loader(
+    f"{NAME}-binary", (BINARY_SIDE, BINARY_SIDE, 3), 2, find, partial(read, side=BINARY_SIDE),
+    entry=f"{NAME}-{BINARY_SIDE}", positive_below=31, base_classes=NUM_CLASSES,
+)  # fmt: skip
 
 
 def _pictures(folder: Path) -> Iterator[Path]:
@@ -104,21 +111,21 @@ def _label(name: PurePath) -> int:
     return number - 1
 
 
-def _decoded(files: Iterable[tuple[PurePath, bytes]]) -> Iterator[tuple[PurePath, NDArray[np.uint8]]]:
+def _decoded(files: Iterable[tuple[PurePath, bytes]], side: int) -> Iterator[tuple[PurePath, NDArray[np.uint8]]]:
     try:
         from PIL import Image  # takes time to import and is needed for this data set only
     except ImportError as error:
         raise DatasetError(f"data set {NAME} needs Pillow to read its pictures (pip install pillow)") from error
     for name, raw in files:
-        yield name, _decode(Image, name, raw)
+        yield name, _decode(Image, name, raw, side)
 
 
-def _decode(image_module: Any, name: PurePath, raw: bytes) -> NDArray[np.uint8]:
-    """One picture, (48, 48, 3). Raises DatasetError for what is no PNG, is damaged or is absurdly large."""
+def _decode(image_module: Any, name: PurePath, raw: bytes, side: int) -> NDArray[np.uint8]:
+    """One picture, (side, side, 3). Raises DatasetError for what is no PNG, is damaged or is absurdly large."""
     try:
         _check_png(raw)
         with image_module.open(io.BytesIO(raw), formats=("PNG",)) as image:
-            picture = image.convert("RGB").resize((SIDE, SIDE), image_module.Resampling.BILINEAR)
+            picture = image.convert("RGB").resize((side, side), image_module.Resampling.BILINEAR)
             return np.asarray(picture, dtype=np.uint8)
     except (OSError, SyntaxError, ValueError, struct.error, zlib.error) as error:
         raise DatasetError(f"{name} is no readable PNG: {error}; get it again") from error

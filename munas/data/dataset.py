@@ -52,7 +52,8 @@ class Dataset:
     `sha256` is over the names and contents of the source files, 64 hex digits. `folder` is the cache entry that the
     memory maps are of, None for a data set made in memory. `positive_below`, when not None, makes it a binary task:
     label 1 for the original labels below it. `constants` are what a device needs besides `scale` and `offset` to make
-    inputs (the front end of speech-commands), empty for images.
+    inputs (the front end of speech-commands), empty for images. `classes` are the classes' names where they have any,
+    and `is_own` says that it is the user's own, which no recipe and no preset knows.
     """
 
     name: str
@@ -67,12 +68,15 @@ class Dataset:
     folder: Path | None = None
     positive_below: int | None = None
     constants: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    classes: tuple[str, ...] = ()
+    is_own: bool = False
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickles as the path of the cache entry, so that sending it to a worker costs nothing and maps stay shared."""
         if self.folder is None:
             fields = (self.name, self.input_shape, self.num_classes, self.train, self.validation, self.test)
-            return Dataset, (*fields, self.scale, self.offset, self.sha256)
+            more = (self.folder, self.positive_below, dict(self.constants), self.classes, self.is_own)
+            return Dataset, (*fields, self.scale, self.offset, self.sha256, *more)
         return _reopen, (self.folder, self.name, self.positive_below)
 
 
@@ -141,6 +145,8 @@ def open_entry(folder: Path) -> Dataset:
             sha256=header["sha256"],
             folder=folder,
             constants={name: tuple(values) for name, values in header["constants"].items()},
+            classes=tuple(map(str, header.get("classes", ()))),
+            is_own=bool(header.get("is_own", False)),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise EntryError(f"{folder}: {error}") from error

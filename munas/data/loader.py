@@ -48,7 +48,8 @@ class Loader:
 
     `find` gets the folder or file that the user named, or None for the usual places. Both functions raise DatasetError:
     `find` with the instruction how to get the data, `read` with the name of the file that is wrong. `entry` names
-    the entries in the cache and is the same for a data set and its binary variant, which has `positive_below`.
+    the entries in the cache and is the same for a data set and its binary variant on the same inputs, which has
+    `positive_below`; the entry has `base_classes`.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Loader:
     read: Callable[[Sources], Parts]
     entry: str
     positive_below: int | None = None
+    base_classes: int | None = None  # where they are not num_classes
 
 
 def data_folder(name: str) -> Path:

@@ -17,12 +17,14 @@ from numpy.typing import NDArray
 @dataclass(frozen=True, slots=True)
 class Augmentation:
     """`shift_pixels` at most, up or down and left or right; a horizontal flip for half of the images; a rotation by at
-    most `rotation_rad` for a share of them."""
+    most `rotation_rad` for a share of them. What a shift brings in is zero, or the image's own edge, mirrored, where it
+    is `symmetric`."""
 
     shift_pixels: int = 0
     flip: bool = False
     rotation_rad: float = 0.0
     rotation_share: float = 0.0
+    symmetric: bool = False
 
     def __bool__(self) -> bool:
         return bool(self.shift_pixels or self.flip or (self.rotation_rad and self.rotation_share))
@@ -49,9 +51,12 @@ def _moved(
 ) -> NDArray[np.uint8]:
     count, height, width, channels = images.shape
     most = augmentation.shift_pixels
-    padded = np.empty((count, height + 2 * most, width + 2 * most, channels), np.uint8)
-    padded[:] = fill
-    padded[:, most : most + height, most : most + width] = images
+    if augmentation.symmetric:
+        padded = np.pad(images, ((0, 0), (most, most), (most, most), (0, 0)), mode="symmetric")
+    else:
+        padded = np.empty((count, height + 2 * most, width + 2 * most, channels), np.uint8)
+        padded[:] = fill
+        padded[:, most : most + height, most : most + width] = images
     moves = rng.integers(0, 2 * most + 1, (2, count))
     flips = rng.integers(0, 2, count) if augmentation.flip else np.zeros(count, np.int64)
     kinds = (moves[0] * (2 * most + 1) + moves[1]) * 2 + flips

@@ -73,6 +73,7 @@ class Training:
         self._stepper = Stepper(
             self.graph, self._parameters, schedule.optimiser, max(rate for _, rate in schedule.rates),
             schedule.batch, self._inputs, groups=self._groups if prunes else None, distil=soft is not None,
+            dropout=schedule.dropout, seed=trial.seed,
         )  # fmt: skip
         self._state = self._stepper.start(*self._parameters.flatten(weights))
         self._evaluator = Evaluator(self.graph, self._inputs)

@@ -46,8 +46,13 @@ def infer_changed(graph: Graph, layers: Layers, inputs: Tensor, change: Callable
     return _run(graph, layers, inputs, finish)[-1]
 
 
-def train_forward(graph: Graph, layers: Layers, inputs: Tensor) -> tuple[Tensor, list[Tensor]]:
-    """Logits and, for each batch norm, its batch's mean and variance, in the order of a `ParameterMap`'s statistics."""
+def train_forward(
+    graph: Graph, layers: Layers, inputs: Tensor, drop: Callable[[int, Tensor], Tensor] | None = None
+) -> tuple[Tensor, list[Tensor]]:
+    """Logits and, for each batch norm, its batch's mean and variance, in the order of a `ParameterMap`'s statistics.
+
+    `drop` takes a place in the graph and the input of the hidden dense layer there, and returns what that layer sees.
+    """
     statistics: list[Tensor] = []
 
     def finish(index: int, sums: Tensor) -> Tensor:
@@ -58,10 +63,16 @@ def train_forward(graph: Graph, layers: Layers, inputs: Tensor) -> tuple[Tensor,
         statistics.extend((mean, variance))
         return _activated(operator, outputs)
 
-    return _run(graph, layers, inputs, finish)[-1], statistics
+    return _run(graph, layers, inputs, finish, drop)[-1], statistics
 
 
-def _run(graph: Graph, layers: Layers, inputs: Tensor, finish: Callable[[int, Tensor], Tensor]) -> list[Tensor]:
+def _run(
+    graph: Graph,
+    layers: Layers,
+    inputs: Tensor,
+    finish: Callable[[int, Tensor], Tensor],
+    drop: Callable[[int, Tensor], Tensor] | None = None,
+) -> list[Tensor]:
     """Outputs of all operators; `finish` turns the sums of a layer with weights into its output."""
     outputs = {INPUT: inputs}
     for index, operator in enumerate(graph.operators):
@@ -71,6 +82,8 @@ def _run(graph: Graph, layers: Layers, inputs: Tensor, finish: Callable[[int, Te
         elif operator.kind is Kind.ADD:
             outputs[index] = tf.add(*(_padded(operator, source) for source in sources))
         else:
+            if drop is not None and operator.kind is Kind.DENSE and index + 1 < len(graph.operators):
+                sources[0] = drop(index, sources[0])
             outputs[index] = finish(index, _sums(operator, sources[0], layers[index]["kernel"]))
     return [outputs[index] for index in range(len(graph.operators))]
 

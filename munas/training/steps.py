@@ -16,6 +16,7 @@ others have become less salient. With that gradient let through masks never sett
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -86,12 +87,16 @@ class Stepper:
         *,
         groups: Groups | None = None,
         distil: bool = False,
+        dropout: float = 0.0,
+        seed: int = 0,
     ) -> None:
-        """`groups` where channels are to be pruned; `distil` where batches have a teacher's labels."""
+        """`groups` where channels are to be pruned; `distil` where batches have a teacher's labels; `dropout` is the
+        share of each hidden dense layer's inputs that is left out, chosen by `seed` and the number of the step."""
         self._graph, self._parameters, self._optimiser = graph, parameters, optimiser
-        self._decay = optimiser.weight_decay / peak_rate
+        self._decay = optimiser.weight_decay / (1.0 if optimiser.decays_all else peak_rate)
         self._inputs, self._groups, self._distil = inputs, groups, distil
-        self._decayed = decayed(parameters)
+        self._dropout, self._seed = dropout, seed
+        self._decayed = np.float32(1.0) if optimiser.decays_all else decayed(parameters)
         if groups is not None:
             self._mask_indices = mask_indices(parameters, groups)
         self._run = tf.function(self._steps, autograph=False, input_signature=self._signature(batch))
@@ -156,12 +161,25 @@ class Stepper:
         masked = state.weights * mask
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(masked)
-            logits, observed = train_forward(self._graph, as_layers(self._parameters, masked), inputs)
+            layers = as_layers(self._parameters, masked)
+            logits, observed = train_forward(self._graph, layers, inputs, self._dropped(state.step))
             loss = tf.reduce_mean(_losses(logits, labels))
             if self._distil:
                 loss += DISTILLATION_WEIGHT * tf.reduce_mean(_soft_losses(logits, soft))
         gradient = tf.clip_by_norm(tape.gradient(loss, masked), _CLIP_NORM)
         return gradient, tf.concat(observed, 0) if observed else None, loss
+
+    def _dropped(self, step: Tensor) -> Callable[[int, Tensor], Tensor] | None:
+        """What leaves out inputs of the layer at a place in the graph, the others made larger; None without dropout."""
+        if not self._dropout:
+            return None
+
+        def drop(index: int, values: Tensor) -> Tensor:
+            seed = tf.stack([tf.constant(self._seed % 2**31 ^ index << 20), tf.cast(step, tf.int32)])
+            kept = tf.random.stateless_uniform(tf.shape(values), seed) >= self._dropout
+            return tf.where(kept, values / (1 - self._dropout), 0.0)
+
+        return drop
 
     def _updated(self, state: State, gradient: Tensor, rate: Tensor) -> State:
         optimiser = self._optimiser
@@ -175,7 +193,8 @@ class Stepper:
             first, second = optimiser.momentum * state.first + gradient, state.second
             change = rate * first
         if self._decay:
-            change += rate * self._decay * self._decayed * state.weights
+            share = self._decay if optimiser.decays_all else rate * self._decay
+            change += share * self._decayed * state.weights
         return State(state.weights - change, first, second, state.statistics, step)
 
 

@@ -39,6 +39,17 @@ def test_each_image_is_shifted_and_flipped_on_its_own() -> None:
     assert len(seen) > 25
 
 
+def test_a_symmetric_shift_brings_in_the_mirrored_edge() -> None:
+    found = augmented(IMAGES, Augmentation(2, symmetric=True), FILL, np.random.default_rng(0))
+    for before, after in zip(IMAGES, found, strict=True):
+        padded = np.pad(before, ((2, 2), (2, 2), (0, 0)), mode="symmetric")
+        height, width = before.shape[:2]
+        windows = [padded[d : d + height, r : r + width] for d in range(5) for r in range(5)]
+        assert any(np.array_equal(after, window) for window in windows)
+    plain = augmented(IMAGES, Augmentation(2), FILL, np.random.default_rng(0))
+    assert not np.array_equal(found, plain)
+
+
 def test_a_share_is_rotated() -> None:
     found = augmented(IMAGES, Augmentation(rotation_rad=0.2, rotation_share=0.3), FILL, np.random.default_rng(0))
     changed = [not np.array_equal(a, b) for a, b in zip(IMAGES, found, strict=True)]

@@ -193,6 +193,39 @@ def test_weight_decay_acts_on_kernels_only() -> None:
         np.testing.assert_allclose(after[0][part] - after[1][part], expected, rtol=1e-4, atol=1e-6)
 
 
+def test_weight_decay_of_the_paper_acts_on_all_weights_whatever_the_rate() -> None:
+    graph = build_graph(branched(), DATA.input_shape, DATA.num_classes)
+    parameters, inputs = parameter_map(graph), InputSpec(DATA.input_shape, "uint8", DATA.scale, DATA.offset)
+    weights = parameters.flatten(initial_weights(graph, 1))
+    after = []
+    for decay, rate in ((0.0, 0.01), (0.25, 0.01), (0.0, 0.001), (0.25, 0.001)):
+        schedule = dataclasses.replace(scheduled(RECIPE, 1.0, len(DATA.train)), rates=((0, rate),))
+        optimiser = Optimiser("sgd", 0.0, decay, decays_all=True)
+        stepper = Stepper(graph, parameters, optimiser, 0.01, RECIPE.batch, inputs)
+        batches = Feed(DATA, schedule, seed=1).batches(0, 1)
+        after.append(stepper.run(stepper.start(*weights), batches, None)[0].weights.numpy())
+    for plain, decayed in (after[:2], after[2:]):
+        np.testing.assert_allclose(plain - decayed, 0.25 * weights[0], rtol=1e-4, atol=1e-6)
+
+
+def test_dropout_changes_hidden_dense_layers_alone_and_each_step_anew() -> None:
+    graph = build_graph(branched(), DATA.input_shape, DATA.num_classes)
+    parameters, inputs = parameter_map(graph), InputSpec(DATA.input_shape, "uint8", DATA.scale, DATA.offset)
+    weights = parameters.flatten(initial_weights(graph, 1))
+    batches = Feed(DATA, scheduled(RECIPE, 1.0, len(DATA.train)), seed=1).batches(0, 1)
+
+    def losses(dropout: float, seed: int = 0) -> tuple[float, float]:
+        stepper = Stepper(graph, parameters, Optimiser("sgd"), 0.01, RECIPE.batch, inputs, dropout=dropout, seed=seed)
+        state = stepper.start(*weights)
+        later = dataclasses.replace(state, step=state.step + 1)
+        return stepper.run(state, batches, None)[1], stepper.run(later, batches, None)[1]
+
+    plain, dropped, other = losses(0.0), losses(0.5), losses(0.5, seed=3)
+    assert plain[0] == plain[1]
+    assert len({plain[0], *dropped, *other}) == 5
+    assert losses(0.5) == dropped
+
+
 def test_the_factory_pickles() -> None:
     factory = KerasTraining(DATA, RECIPE)
     assert pickle.loads(pickle.dumps(factory)).used_recipe == RECIPE

@@ -51,7 +51,10 @@ def test_binary_task_asks_whether_the_label_is_below(name: str, below: int, tmp_
     base, binary = (load_dataset(kind, folder, tmp_path) for kind in (name, f"{name}-binary"))
     for part in ("train", "validation", "test"):
         np.testing.assert_array_equal(getattr(binary, part).labels, getattr(base, part).labels < below)
-        assert getattr(binary, part).inputs.filename == getattr(base, part).inputs.filename
+        if name == "chars74k":  # whose binary task has smaller pictures
+            assert getattr(binary, part).inputs.shape[1:] == binary.input_shape == (32, 32, 3)
+        else:
+            assert getattr(binary, part).inputs.filename == getattr(base, part).inputs.filename
     assert binary.num_classes == 2
 
 

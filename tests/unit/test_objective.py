@@ -106,6 +106,7 @@ def test_presets_are_the_papers() -> None:
     assert {name: (p.dataset, *p.bounds.to_json().values()) for name, p in PRESETS.items()} == {
         "munas-mnist": ("mnist", 0.035, 2500, 4500, 30e6),
         "munas-fashion": ("fashion-mnist", 0.10, 64e3, 64e3, 30e6),
+        "munas-mnist-binary": ("mnist-binary", 0.01, 2e3, 2e3, 1e6),
         "munas-chars74k": ("chars74k", 0.30, 10e3, 20e3, 1e6),
         "munas-chars74k-binary": ("chars74k-binary", 0.26, 1500, 1000, 1e6),
         "munas-cifar10": ("cifar10", 0.18, 75e3, 75e3, 30e6),
