@@ -268,6 +268,44 @@ typedef struct {
 
 int hil_resize_bilinear(const void *op);
 
+/* One LSTM over `steps` inputs in a row. Each cell has the rows of its input, forget, cell and output gate over the inputs,
+ * then those over the hidden state, four interleaved as hil_rows.h says in columns of fours; and as many biases, with the zero
+ * points in them. Multipliers: four of the inputs' sums, four of the hidden state's (both to Q3.12), the output's. A cell
+ * is 16 bits, a Q with `integer_bits`, and `clip` at most, if that is not 0. */
+#define HIL_LSTM_GATES 4
+typedef struct {
+    const int8_t *input;
+    int8_t *output;
+    int8_t *hidden;
+    void *cells_state;
+    const int8_t *weights;
+    const int32_t *biases;
+    int32_t significands[2 * HIL_LSTM_GATES + 1];
+    uint32_t steps;
+    uint16_t inputs, cells;
+    int16_t clip;
+    int8_t shifts[2 * HIL_LSTM_GATES + 1];
+    int8_t integer_bits, output_zero_point;
+} hil_lstm_t;
+
+int hil_lstm(const void *op);
+
+/* `rank` filters for each unit. `biases` holds those of the filters (the input's zero point), then those of the units. */
+typedef struct {
+    const int8_t *input;
+    int8_t *output;
+    void *state; /* `memory` features of 16 bits for each filter, the newest last */
+    const int8_t *weights;
+    const int16_t *time_weights;
+    const int32_t *biases;
+    int32_t feature_significand, output_significand;
+    uint16_t inputs, units, rank, memory;
+    int8_t feature_shift, output_shift;
+    int8_t output_zero_point;
+} hil_svdf_t;
+
+int hil_svdf(const void *op);
+
 /* Bytes of the arena that live from one inference to the next: what they hold at first, or (0) `fill` in all. */
 typedef struct {
     int8_t *data;
@@ -299,5 +337,7 @@ _Static_assert(sizeof(hil_reduce_t) == 48, "munas/cost/variants.py counts on it"
 _Static_assert(sizeof(hil_dense_rows_t) == 32, "munas/cost/variants.py counts on it");
 _Static_assert(sizeof(hil_grouped_t) == 48, "munas/cost/variants.py counts on it");
 _Static_assert(sizeof(hil_resize_t) == 28, "munas/cost/variants.py counts on it");
+_Static_assert(sizeof(hil_lstm_t) == 84, "munas/cost/variants.py counts on it");
+_Static_assert(sizeof(hil_svdf_t) == 44, "munas/cost/variants.py counts on it");
 
 #endif

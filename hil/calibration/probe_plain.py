@@ -12,14 +12,18 @@ from hil.calibration.probe_arms import pair, shrunk
 from munas.tflite.file import (
     PER_CHANNEL_DENSE_VERSION,
     Code,
+    Element,
     Options,
     conv_options,
     dense_options,
+    lstm_options,
     reducer_options,
+    svdf_options,
 )
 
 _BINARY_OPTIONS = {Code.ADD: 11, Code.SUB: 28, Code.MUL: 21, Code.MAXIMUM: 39, Code.MINIMUM: 39}
 _MAX_CHANNELS = 64
+_SLICE = Options(48)
 
 
 def _ints(probe: Probe, values: object) -> int:
@@ -169,6 +173,53 @@ def transposed(probe: Probe) -> Result:
     inputs = [_ints(probe, [1, *size, filters]), weights, source, bias]
     probe.file.operator(Code.TRANSPOSE_CONV, inputs, output, options, 3)
     return output, (*size, filters)
+
+
+def lstm(probe: Probe) -> Result:
+    """An LSTM over a few steps of few to many inputs."""
+    rng = probe.rng
+    source, (height, width, channels) = shrunk(probe, probe.shape(lambda c: c <= _MAX_CHANNELS))
+    steps = min(height * width, int(rng.integers(1, 7)))
+    part = probe.tensor((steps, channels))
+    flat = probe.tensor((height * width, channels))
+    probe.file.operator(Code.RESHAPE, [source, _ints(probe, [1, height * width, channels])], flat)
+    probe.file.operator(Code.SLICE, [flat, _ints(probe, [0, 0, 0]), _ints(probe, [1, steps, channels])], part, _SLICE)
+    most = max(1, int(math.sqrt(channels * channels / 4 + probe.room.weights / 4) - channels / 2))  # 4 c (c + channels)
+    cells = round(math.exp(rng.uniform(0, math.log(min(most, 24) + 0.5))))
+    own = (0.0078, int(rng.integers(-10, 10)))
+    weights = [_gate(probe, cells, channels, probe.scale) for _ in range(4)]
+    weights += [_gate(probe, cells, cells, own[0]) for _ in range(4)]
+    biases = [probe.file.constant("b", rng.integers(-5000, 5000, cells).astype("<i4"), [1e-4]) for _ in range(4)]
+    hidden = probe.file.variable("h", (1, cells), *own, Element.INT8)
+    cell = probe.file.variable("c", (1, cells), 2.0**-12, 0, Element.INT16)
+    output = probe.other((steps, cells), *own)
+    probe.file.lstm(part, weights, biases, (hidden, cell), output, own, lstm_options(10.0))
+    return probe.converted(output, (steps, cells))
+
+
+def _gate(probe: Probe, cells: int, length: int, scale: float) -> int:
+    values = probe.rng.integers(-127, 128, (cells, length)).astype(np.int8)
+    return probe.file.constant("w", values, [1.4 / (73 * 73 * math.sqrt(length) * scale)])
+
+
+def svdf(probe: Probe) -> Result:
+    """An SVDF whose memory is short or long."""
+    rng = probe.rng
+    source, (height, width, channels) = shrunk(probe, probe.shape(lambda c: c <= _MAX_CHANNELS))
+    inputs = min(height * width * channels, int(rng.integers(4, 65)))
+    flat, part = probe.tensor((height * width * channels,)), probe.tensor((inputs,))
+    probe.file.operator(Code.RESHAPE, [source, _ints(probe, [1, height * width * channels])], flat)
+    probe.file.operator(Code.SLICE, [flat, _ints(probe, [0, 0]), _ints(probe, [1, inputs])], part, _SLICE)
+    memory, rank = int(rng.integers(1, 25)), int(rng.integers(1, 3))
+    units = max(1, min(probe.room.weights // (inputs + 2 * memory) // rank, int(rng.integers(1, 24))))
+    filters, state_scale = units * rank, probe.scale * 0.01
+    weights = probe.file.constant("w", rng.integers(-127, 128, (filters, inputs)).astype(np.int8), [0.002])
+    in_time = probe.file.constant("t", rng.integers(-9999, 9999, (filters, memory)).astype("<i2"), [2.0**-15])
+    bias = probe.file.constant("b", rng.integers(-5000, 5000, units).astype("<i4"), [state_scale * 2.0**-15])
+    state = probe.file.variable("s", (1, filters * memory), state_scale, 0, Element.INT16)
+    output = probe.other((units,), state_scale * 200)
+    probe.file.operator(Code.SVDF, [part, weights, in_time, bias, state], output, svdf_options(rank))
+    return probe.converted(output, (units,))
 
 
 def resized(probe: Probe) -> Result:

@@ -22,7 +22,7 @@ from munas.tflite.file import (
 )
 
 PROBES = 64
-PROBES_VERSION = 1  # raise it when other probes are drawn: old results are then another run
+PROBES_VERSION = 2  # raise it when other probes are drawn: old results are then another run
 ARMS = 10  # operators of a probe
 
 ARMS_OF: Mapping[KernelVariant, tuple[arms.Arm, ...]] = {
@@ -79,6 +79,8 @@ ARMS_OF: Mapping[KernelVariant, tuple[arms.Arm, ...]] = {
     KernelVariant.CONV_GROUPED: (plain.grouped,),
     KernelVariant.CONV_TRANSPOSED: (plain.transposed,),
     KernelVariant.RESIZE_BILINEAR: (plain.resized,),
+    KernelVariant.LSTM: (plain.lstm,),
+    KernelVariant.SVDF: (plain.svdf,),
 }
 """What exercises each kernel variant; a test demands an entry, and that probes run it, for every row of the table."""
 

@@ -29,7 +29,7 @@ Value = int | tuple[int, ...] | Arena | ConstantOf
 
 @dataclass(frozen=True, slots=True)
 class Constant:
-    """An array in flash: `values` are C-ordered elements of `dtype` ("int8_t" or "int32_t"), `size_bytes` with fill."""
+    """An array in flash: `values` are C-ordered `dtype` (int8_t, int16_t or int32_t), `size_bytes` is with fill."""
 
     role: str
     dtype: str

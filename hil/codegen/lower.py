@@ -13,7 +13,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from hil.codegen import arithmetic, moves
+from hil.codegen import arithmetic, moves, recurrent
 from hil.codegen.fields import Fields, bounded, in_place, layer_of, multiplier, pair, prefixed, quantised, source
 from hil.codegen.fold import Node, Size
 from hil.codegen.layer import Arena, Constant, ConstantOf, Lowered, Value
@@ -29,6 +29,7 @@ from hil.model.network import (
     DenseParams,
     DepthwiseParams,
     LookupParams,
+    LstmParams,
     Model,
     MoveParams,
     NoParams,
@@ -40,6 +41,7 @@ from hil.model.network import (
     ReduceParams,
     ResizeParams,
     SoftmaxParams,
+    SvdfParams,
     Tensor,
     TransposeConvParams,
 )
@@ -336,5 +338,7 @@ LOWERINGS: Mapping[type[Params], Callable[[Model, Node], Lowered]] = {
     MoveParams: moves.lower_move,
     PadParams: moves.lower_pad,
     ConcatParams: moves.lower_concat,
+    LstmParams: recurrent.lower_lstm,
+    SvdfParams: recurrent.lower_svdf,
 }
 """By parameters; RESHAPE has none, as it only gives its input another name."""

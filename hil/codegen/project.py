@@ -30,6 +30,7 @@ from hil.codegen.render import (
 )
 from hil.errors import InfrastructureError
 
+_WIDTHS = {"int8_t": 1, "int16_t": 2, "int32_t": 4}
 _HEX = tuple(f"\\x{value:02x}" for value in range(256))
 
 
@@ -146,7 +147,7 @@ def _arrays(plan: Plan) -> Iterator[dict[str, Any]]:
 
 
 def _array(constant: Constant, number: int) -> dict[str, Any]:
-    size = 1 if constant.dtype == "int8_t" else 4
+    size = _WIDTHS[constant.dtype]
     return {
         "name": f"{constant.role}_{number}",
         "dtype": constant.dtype,
@@ -162,7 +163,7 @@ def _lines(constant: Constant) -> list[str]:
     if constant.dtype == "int8_t":
         rows = [constant.values[start : start + 24] for start in range(0, len(constant.values), 24)]
         return ['    "' + "".join(map(_HEX.__getitem__, row)) + '"' for row in rows]
-    words = [str(value) for value in np.frombuffer(constant.values, "<i4").tolist()]
+    words = [str(value) for value in np.frombuffer(constant.values, f"<i{_WIDTHS[constant.dtype]}").tolist()]
     return ["    " + ", ".join(words[start : start + 8]) + "," for start in range(0, len(words), 8)]
 
 

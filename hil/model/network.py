@@ -26,6 +26,10 @@ where the parameters are shared. One output each:
     AddParams            a, b of one shape
     BinaryParams         a, b that broadcast to the output; either may be a constant, not both
     ConcatParams         1 to 64 tensors (ASSIGN_VARIABLE: the one that is copied into a state)
+    LstmParams           x (steps * inputs), hidden state (cells), cell state (cells, int16), weights (4, cells,
+                         inputs), weights of the hidden state (4, cells, cells), biases (4, cells)
+    SvdfParams           x (inputs), state (filters * memory, int16), weights (filters, inputs), weights in time
+                         (filters, memory, int16), bias (filters / rank)
     all others           x
 
 Per-channel weights of convolutions have as many scales as output channels, or one scale for all (`len(scales) == 1`).
@@ -97,12 +101,15 @@ class OpKind(StrEnum):
     READ_VARIABLE = "READ_VARIABLE"
     ASSIGN_VARIABLE = "ASSIGN_VARIABLE"
     BROADCAST_TO = "BROADCAST_TO"
+    UNIDIRECTIONAL_SEQUENCE_LSTM = "UNIDIRECTIONAL_SEQUENCE_LSTM"
+    SVDF = "SVDF"
 
 
 class DType(StrEnum):
-    """Element types. In the core only INT8 and INT32 occur; FLOAT32 and UINT8 at the edges."""
+    """Element types. In the core only INT8 and INT32 occur, and INT16 in states; FLOAT32 and UINT8 at the edges."""
 
     INT8 = "int8"
+    INT16 = "int16"
     INT32 = "int32"
     UINT8 = "uint8"
     FLOAT32 = "float32"
@@ -110,7 +117,7 @@ class DType(StrEnum):
     @property
     def size_bytes(self) -> int:
         """Bytes an element takes."""
-        return 1 if self in (DType.INT8, DType.UINT8) else 4
+        return {DType.INT8: 1, DType.UINT8: 1, DType.INT16: 2}.get(self, 4)
 
 
 class Activation(StrEnum):
@@ -331,6 +338,32 @@ class ResizeParams:
 
 
 @dataclass(frozen=True, slots=True)
+class LstmParams:
+    """UNIDIRECTIONAL_SEQUENCE_LSTM over `steps` inputs. Gates are those of input, forgetting, cell and output.
+
+    `input_scales` and `hidden_scales` take each gate's sums to steps of 2^-12, `output_scale` products of two numbers
+    of 16 bits to the output's steps. A cell has `integer_bits` besides its sign, and is at most `clip` (0: anything).
+    """
+
+    steps: int
+    input_scales: tuple[float, ...]
+    hidden_scales: tuple[float, ...]
+    output_scale: float
+    output_zero_point: int
+    integer_bits: int
+    clip: int
+
+
+@dataclass(frozen=True, slots=True)
+class SvdfParams:
+    """SVDF: `rank` filters make one output. Scales take a filter's sum to its state's steps, those to the output's."""
+
+    rank: int
+    feature_scale: float
+    output_scale: float
+
+
+@dataclass(frozen=True, slots=True)
 class NoParams:
     """RELU, RELU6 (scales may differ between input and output) and QUANTIZE (int8 to int8)."""
 
@@ -351,6 +384,8 @@ Params = (
     | LookupParams
     | MoveParams
     | ResizeParams
+    | LstmParams
+    | SvdfParams
     | NoParams
 )
 
@@ -394,7 +429,7 @@ class Model:
     """The int8 core of a .tflite. `name` is the caller's (file stem), `sha256` that of the whole file, in hex.
 
     `states` are tensors that live from one inference to the next, with what they hold before the first one. They are
-    read before ASSIGN_VARIABLE writes them.
+    read before ASSIGN_VARIABLE writes them, or belong to one LSTM or SVDF, which does both.
     """
 
     name: str

@@ -76,6 +76,8 @@ class KernelVariant(StrEnum):
     CONV_GROUPED = "conv-grouped"
     CONV_TRANSPOSED = "conv-transposed"
     RESIZE_BILINEAR = "resize-bilinear"
+    LSTM = "lstm"
+    SVDF = "svdf"
 
 
 @dataclass(frozen=True, slots=True)

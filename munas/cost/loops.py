@@ -124,6 +124,14 @@ def _add(work: Work) -> Counts:
     )  # fmt: skip
 
 
+def _lstm(work: Work) -> Counts:
+    return (1, work.pixels, work.blocks, work.vector_loops, work.scalar_loops, work.setup_loops)
+
+
+def _svdf(work: Work) -> Counts:
+    return (1, work.pixels, work.blocks, work.vector_loops, work.scalar_loops, work.copies)
+
+
 def _any(work: Work) -> Counts:
     return (1, work.pixels, work.copies, work.blocks, work.vector_loops, work.scalar_loops, work.inputs, work.outputs)
 
@@ -188,4 +196,6 @@ MAX_POOL = Loops(
 )
 AVG_POOL = Loops(("calls", "pixels", "outputs", "rows", "positions"), _avg_pool)
 ADD = Loops(("calls", "pixels", "blocks", "four_runs", "fours", "single_runs", "singles"), _add)
+LSTM = Loops(("calls", "steps", "cells", "fours", "pairs", "odd_columns"), _lstm)
+SVDF = Loops(("calls", "units", "filters", "fours", "rests", "memories"), _svdf)
 MOVE = Loops(("calls", "runs", "word_runs", "words", "byte_runs", "bytes", "output_words"), _move)

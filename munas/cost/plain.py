@@ -95,6 +95,42 @@ def _direct(variant: KernelVariant, out_shape: Shape, taps: int, depth: int, ent
     )
 
 
+def lstm(steps: int, inputs: int, cells: int) -> Work:
+    """Work of an LSTM: `blocks` cells in all steps, of four rows each; their columns in fours, pairs, and one."""
+    updates, columns = steps * cells, inputs + cells
+    return Work(
+        KernelVariant.LSTM,
+        macs=4 * updates * columns,
+        outputs=updates,
+        inputs=4 * updates * columns,
+        pixels=steps,
+        rows=4 * cells,
+        columns=columns,
+        blocks=updates,
+        vector_loops=updates * (inputs // 4 + cells // 4),
+        scalar_loops=updates * (inputs % 4 // 2 + cells % 4 // 2),
+        setup_loops=updates * (inputs % 2 + cells % 2),
+    )
+
+
+def svdf(inputs: int, units: int, rank: int, memory: int) -> Work:
+    """Work of an SVDF: `blocks` filters, their inputs in fours and what is left of these, and their memory."""
+    filters = units * rank
+    return Work(
+        KernelVariant.SVDF,
+        macs=filters * (inputs + memory),
+        outputs=units,
+        inputs=filters * (inputs + memory),
+        pixels=units,
+        rows=filters,
+        columns=inputs,
+        copies=filters * (memory - 1),
+        blocks=filters,
+        vector_loops=filters * (inputs // 4),
+        scalar_loops=filters * (inputs % 4),
+    )
+
+
 def resize_bilinear(out_shape: Shape) -> Work:
     """Work of a bilinear resize to (H, W, C)."""
     outputs = prod(out_shape)

@@ -45,6 +45,7 @@ class Code(IntEnum):
     RESIZE_BILINEAR = 23
     SOFTMAX = 25
     SPACE_TO_DEPTH = 26
+    SVDF = 27
     TANH = 28
     PAD = 34
     GATHER = 36
@@ -52,6 +53,7 @@ class Code(IntEnum):
     MEAN = 40
     SUB = 41
     SQUEEZE = 43
+    UNIDIRECTIONAL_SEQUENCE_LSTM = 44
     STRIDED_SLICE = 45
     EXP = 47
     SPLIT = 49
@@ -84,6 +86,7 @@ class Element(IntEnum):
     INT32 = 2
     UINT8 = 3
     INT64 = 4
+    INT16 = 7
     INT8 = 9
 
 
@@ -99,9 +102,15 @@ class Fused(IntEnum):
 # The first version of an operator that takes int8 as we write it, as TensorFlow's converter states it; others have 2.
 _FIRST = (
     Code.RESHAPE, Code.HARD_SWISH, Code.PRELU, Code.DEPTH_TO_SPACE, Code.SQUEEZE, Code.RELU_N1_TO_1,
-    Code.EXPAND_DIMS, Code.TILE, Code.ABS,
+    Code.EXPAND_DIMS, Code.TILE, Code.ABS, Code.UNIDIRECTIONAL_SEQUENCE_LSTM,
 )  # fmt: skip
-_OPERATOR_VERSIONS = {Code.CONV_2D: 3, Code.DEPTHWISE_CONV_2D: 3, Code.FULLY_CONNECTED: 4, **dict.fromkeys(_FIRST, 1)}
+_OPERATOR_VERSIONS = {
+    Code.CONV_2D: 3,
+    Code.DEPTHWISE_CONV_2D: 3,
+    Code.FULLY_CONNECTED: 4,
+    Code.SVDF: 3,
+    **dict.fromkeys(_FIRST, 1),
+}
 PER_CHANNEL_DENSE_VERSION = 12
 
 _ELEMENTS = {
@@ -109,6 +118,7 @@ _ELEMENTS = {
     np.dtype("<i4"): Element.INT32,
     np.dtype("u1"): Element.UINT8,
     np.dtype("<i8"): Element.INT64,
+    np.dtype("<i2"): Element.INT16,
     np.dtype("i1"): Element.INT8,
 }
 
@@ -185,6 +195,16 @@ def reducer_options(keep_dims: bool) -> Options:
     return Options(27, ((0, "Bool", keep_dims),))
 
 
+def lstm_options(cell_clip: float = 0.0, *, time_major: bool = False) -> Options:
+    """UnidirectionalSequenceLSTMOptions of a layer whose activation is tanh."""
+    return Options(71, ((0, "Int8", 4), (1, "Float32", cell_clip), (3, "Bool", time_major)))
+
+
+def svdf_options(rank: int) -> Options:
+    """SVDFOptions; the integer kernel demands RELU, which its output's range is."""
+    return Options(6, ((0, "Int32", rank), (1, "Int8", Fused.RELU)))
+
+
 PAD_OPTIONS = Options(22)
 DEQUANTIZE_OPTIONS = Options(38)
 QUANTIZE_OPTIONS = Options(89)
@@ -199,6 +219,7 @@ class _Tensor:
     zero_points: NDArray[np.int64] | None
     axis: int
     data: bytes
+    is_variable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +228,7 @@ class _Operator:
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     options: Options | None
+    intermediates: tuple[int, ...] = ()
 
 
 class TfliteFile:
@@ -230,6 +252,11 @@ class TfliteFile:
         points = None if scale is None else np.array([zero_point], np.int64)
         return self._append(_Tensor(name, tuple(shape), element, scales, points, 0, b""))
 
+    def variable(self, name: str, shape: Sequence[int], scale: float, zero_point: int, element: Element) -> int:
+        """Add a tensor that lives from one inference to the next. Returns its index."""
+        scales, points = np.array([scale], np.float32), np.array([zero_point], np.int64)
+        return self._append(_Tensor(name, tuple(shape), element, scales, points, 0, b"", is_variable=True))
+
     def constant(
         self,
         name: str,
@@ -238,7 +265,7 @@ class TfliteFile:
         axis: int = 0,
         zero_point: int = 0,
     ) -> int:
-        """Add a tensor with data (float32, int32, int64, int8 or uint8 array); one scale, or one along `axis`."""
+        """Add a tensor with data (float32, int8 to int64, uint8 array); one scale, or one along `axis`."""
         scale_array = None if scales is None else np.asarray(scales, np.float32).reshape(-1)
         points = None if scale_array is None else np.full(scale_array.shape, zero_point, np.int64)
         element = _ELEMENTS[values.dtype]
@@ -251,11 +278,30 @@ class TfliteFile:
         output: int | Sequence[int],
         options: Options | None = None,
         version: int = 0,
+        intermediates: Sequence[int] = (),
     ) -> None:
         """Add an operator that writes `output`; version 0 is the usual one. Operators run in the order of calls."""
         versioned = (code, version or _OPERATOR_VERSIONS.get(code, 2))
         outputs = (output,) if isinstance(output, int) else tuple(output)
-        self._operators.append(_Operator(versioned, tuple(inputs), outputs, options))
+        self._operators.append(_Operator(versioned, tuple(inputs), outputs, options, tuple(intermediates)))
+
+    def lstm(
+        self,
+        source: int,
+        weights: Sequence[int],
+        biases: Sequence[int],
+        states: tuple[int, int],
+        output: int,
+        hidden: tuple[float, int],
+        options: Options,
+    ) -> None:
+        """Add an LSTM of int8. `weights` are the four gates' for the input, then for the hidden state; `states` the
+        hidden and the cell state; `hidden` is scale and zero point before a projection, of which there is none.
+        """
+        floats = [self.activation("unused", (0,), None, element=Element.FLOAT32) for _ in range(4)]
+        intermediates = [*floats, self.activation("hidden", (0,), *hidden)]
+        inputs = [source, *weights, *[ABSENT] * 3, *biases, *[ABSENT] * 2, *states, *[ABSENT] * 4]
+        self.operator(Code.UNIDIRECTIONAL_SEQUENCE_LSTM, inputs, output, options, intermediates=intermediates)
 
     def finish(self, inputs: Sequence[int], outputs: Sequence[int]) -> bytes:
         """The file, with the network's input and output tensors."""
@@ -339,6 +385,8 @@ def _tensor(builder: flatbuffers.Builder, tensor: _Tensor, buffer: int) -> int:
         points = builder.CreateNumpyVector(tensor.zero_points)
         slots = ((2, "Offset", scales), (3, "Offset", points), (6, "Int32", tensor.axis))
         fields.append((4, "Offset", _table(builder, 7, slots)))
+    if tensor.is_variable:
+        fields.append((5, "Bool", True))
     return _table(builder, 9, [*fields, (8, "Bool", True)])
 
 
@@ -354,4 +402,6 @@ def _operator(builder: flatbuffers.Builder, code: int, operator: _Operator) -> i
         if options.ints is not None:
             members.append((0, "Offset", _int32s(builder, options.ints)))
         fields += [(3, "Uint8", options.union), (4, "Offset", _table(builder, 7, members))]
-    return _table(builder, 5, fields)
+    if operator.intermediates:
+        fields.append((8, "Offset", _int32s(builder, operator.intermediates)))
+    return _table(builder, 9 if operator.intermediates else 5, fields)

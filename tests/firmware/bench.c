@@ -11,6 +11,7 @@ typedef struct {
     const hil_model_t *model;
     const hil_step_t *steps;
     int8_t *arena;
+    void (*reset)(void);
 } bench_case_t;
 
 extern const bench_case_t bench_cases[];
@@ -55,6 +56,9 @@ static uint32_t run(const bench_case_t *test, const int8_t *input)
 {
     const hil_model_t *const model = test->model;
     memset(test->arena, 0x55, model->arena_size - model->arena_kept); /* what is kept holds zeros at first */
+    if (test->reset) {
+        test->reset();
+    }
     memcpy(test->arena + model->input_offset, input, model->input_size);
     for (uint32_t i = 0; i < model->layers; ++i) {
         if (test->steps[i].run(test->steps[i].op) != 0) {

@@ -61,9 +61,12 @@ class Bench:
         self.library = library(self.board, self.target, self.cmsis)
         self.objects = self._compile_kernels()
 
-    def run(self, cases: Sequence[Case]) -> list[NDArray[np.int8]]:
-        """Outputs of the device for each case: (count, bytes). Raises AssertionError when a kernel refuses."""
-        image = self._link(cases)
+    def run(self, cases: Sequence[Case], *, resets: bool = True) -> list[NDArray[np.int8]]:
+        """Outputs of the device for each case: (count, bytes). States are put back before each input, if `resets`.
+
+        Raises AssertionError when a kernel refuses.
+        """
+        image = self._link(cases, resets)
         output = self.folder / "output.bin"
         output.unlink(missing_ok=True)
         quiet = ["-nographic", "-monitor", "none", "-serial", "none"]
@@ -113,14 +116,14 @@ class Bench:
     def compile_model(self, plan: Plan, index: int) -> Path:
         """The object file of a plan's model.c, its symbols numbered so that several can be linked."""
         project = render(plan, self.board, "qemu", self.cmsis, self.folder / f"case{index}")
-        numbered = [f"-D{name}={name}_{index}" for name in ("hil_model", "hil_steps", "hil_arena")]
+        numbered = [f"-D{name}={name}_{index}" for name in ("hil_model", "hil_steps", "hil_arena", "hil_model_reset")]
         flags = [*project.library.model_flags(project.folder), *numbered]
         return self._compile(project.folder / "model.c", flags, f"model{index}")
 
-    def _link(self, cases: Sequence[Case]) -> Path:
+    def _link(self, cases: Sequence[Case], resets: bool) -> Path:
         flags = self.library.compile_flags(self.library.groups[0])
         objects = [self.compile_model(item.plan, index) for index, item in enumerate(cases)]
-        objects.append(self._compile(self._write_cases(cases), flags, "bench_cases"))
+        objects.append(self._compile(self._write_cases(cases, resets), flags, "bench_cases"))
         objects.append(self._compile(HERE / "bench.c", flags, "bench"))
         self.folder.joinpath("inputs.bin").write_bytes(b"".join(item.inputs.tobytes() for item in cases))
         assembly = self.folder / "bench_inputs.S"
@@ -132,16 +135,21 @@ class Bench:
         subprocess.run([str(word) for word in command], check=True)
         return image
 
-    def _write_cases(self, cases: Sequence[Case]) -> Path:
+    def _write_cases(self, cases: Sequence[Case], resets: bool) -> Path:
         count, each = len(cases), len(cases[0].inputs)
         assert all(len(item.inputs) == each for item in cases)
-        fields = "const hil_model_t *model; const hil_step_t *steps; int8_t *arena;"
+        fields = "const hil_model_t *model; const hil_step_t *steps; int8_t *arena; void (*reset)(void);"
         lines = ['#include "hil_kernels.h"', '#include "hil_model.h"', f"typedef struct {{ {fields} }} bench_case_t;"]
         for index in range(count):
             lines.append(f"extern const hil_model_t hil_model_{index};")
             lines.append(f"extern const hil_step_t hil_steps_{index}[];")
             lines.append(f"extern int8_t hil_arena_{index}[];")
-        rows = [f"{{&hil_model_{index}, hil_steps_{index}, hil_arena_{index}}}," for index in range(count)]
+            lines.append(f"extern void hil_model_reset_{index}(void) __attribute__((weak));")
+        reset = "hil_model_reset_{}" if resets else "0"
+        rows = [
+            f"{{&hil_model_{index}, hil_steps_{index}, hil_arena_{index}, {reset.format(index)}}},"
+            for index in range(count)
+        ]
         lines += ["extern const bench_case_t bench_cases[];", "const bench_case_t bench_cases[] = {", *rows, "};"]
         lines += [f"extern const uint32_t bench_count; const uint32_t bench_count = {count};"]
         lines += [f"extern const uint32_t bench_inputs_each; const uint32_t bench_inputs_each = {each};"]

@@ -13,6 +13,7 @@ from munas.tflite.file import (
     PER_CHANNEL_DENSE_VERSION,
     QUANTIZE_OPTIONS,
     Code,
+    Element,
     Fused,
     Options,
     TfliteFile,
@@ -21,9 +22,11 @@ from munas.tflite.file import (
     conv_options,
     dense_options,
     depthwise_options,
+    lstm_options,
     pool_options,
     reducer_options,
     softmax_options,
+    svdf_options,
 )
 
 Pair = tuple[int, int]
@@ -151,6 +154,47 @@ class Network:
         fields = ((0, "Int8", 0 if same else 1), (1, "Int32", stride[1]), (2, "Int32", stride[0]))
         weights, *more = operands
         self.file.operator(Code.TRANSPOSE_CONV, [shape, weights, source, *more], output, Options(49, fields), 3)
+        return output
+
+    def lstm(self, source: int, cells: int, *, time_major: bool = False) -> int:
+        """An LSTM over the rows of `source` ((steps, inputs))."""
+        rng, file = self.rng, self.file
+        steps, inputs = self.shapes[source]
+        scale = self.scales[source][0]
+        own = (float(np.float32(rng.uniform(0.004, 0.009))), int(rng.integers(-20, 20)))
+        weights, biases = [], []
+        for length, step in ((inputs, scale), (cells, own[0])):
+            for _ in range(4):
+                each = float(np.float32(np.exp(rng.uniform(-1.5, 1)) / (73 * 73 * math.sqrt(length) * step)))
+                weights.append(file.constant("w", rng.integers(-127, 128, (cells, length)).astype(np.int8), [each]))
+                if len(biases) < 4:
+                    values = rng.integers(-5000, 5000, cells).astype("<i4")
+                    biases.append(file.constant("b", values, [each * scale]))
+        power = int(rng.integers(-15, -8))
+        hidden = file.variable("h", (1, cells), *own, Element.INT8)
+        cell = file.variable("c", (1, cells), 2.0**power, 0, Element.INT16)
+        result = (steps, 1, cells) if time_major else (1, steps, cells)
+        output = file.activation("lstm", result, *own)
+        self.shapes[output], self.scales[output] = result[1:], own
+        clip = float(rng.choice([0.0, 10.0, 0.4]))
+        file.lstm(source, weights, biases, (hidden, cell), output, own, lstm_options(clip, time_major=time_major))
+        return output
+
+    def svdf(self, source: int, units: int, rank: int, memory: int) -> int:
+        """An SVDF over all of `source` ((inputs,))."""
+        rng, file = self.rng, self.file
+        (inputs,) = self.shapes[source]
+        scale, filters = self.scales[source][0], units * rank
+        weights = file.constant(
+            "w", rng.integers(-127, 128, (filters, inputs)).astype(np.int8), [rng.uniform(0.002, 0.02)]
+        )
+        in_time = file.constant("t", rng.integers(-32767, 32768, (filters, memory)).astype("<i2"), [2.0**-18])
+        spread = 73 * 73 * math.sqrt(inputs)
+        state_scale = float(np.float32(scale * 0.01 * spread / 12000 * rng.uniform(0.3, 2)))
+        bias = file.constant("b", rng.integers(-(2**24), 2**24, units).astype("<i4"), [state_scale * 2.0**-18])
+        state = file.variable("s", (1, filters * memory), state_scale, 0, Element.INT16)
+        output = self.activation((units,), state_scale * 2.0**-18 * 2.0**27 * math.sqrt(rank * memory) / 80)
+        file.operator(Code.SVDF, [source, weights, in_time, bias, state], output, svdf_options(rank))
         return output
 
     def reduce(self, code: Code, source: int, axes: Sequence[int], keep_dims: bool = True) -> int:

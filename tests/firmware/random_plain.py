@@ -358,8 +358,31 @@ def squeeze_expand(n: Network) -> int:
     return n.requantize(result)
 
 
+def lstm(n: Network) -> int:
+    """Over the rows of an image, whose columns and channels are the inputs; a second one behind it, or not."""
+    rng, shape = n.rng, n.shapes[n.input]
+    rows = n.like(n.input, (shape[0], shape[1] * shape[2]))
+    n.file.operator(Code.RESHAPE, [n.input, _ints(n, (1, *n.shapes[rows]))], rows)
+    time_major = bool(rng.random() < 0.2)
+    if time_major:
+        first = n.file.activation("rows", (shape[0], 1, shape[1] * shape[2]), *n.scales[rows])
+        n.shapes[first], n.scales[first] = n.shapes[rows], n.scales[rows]
+        n.file.operator(Code.RESHAPE, [rows, _ints(n, (shape[0], 1, shape[1] * shape[2]))], first)
+        return n.lstm(first, int(rng.integers(1, 14)), time_major=True)
+    found = n.lstm(rows, int(rng.integers(1, 14)))
+    return n.lstm(found, int(rng.integers(1, 14))) if rng.random() < 0.4 else found
+
+
+def svdf(n: Network) -> int:
+    rng = n.rng
+    flat = n.reshape(n.input, (math.prod(n.shapes[n.input]),))
+    found = n.svdf(flat, int(rng.integers(1, 9)), int(rng.integers(1, 4)), int(rng.integers(1, 9)))
+    return n.svdf(found, int(rng.integers(1, 9)), 1, int(rng.integers(1, 9))) if rng.random() < 0.4 else found
+
+
 KINDS: tuple[Callable[[Network], int], ...] = (
     function, add_broadcast, sub, mul, maximum, minimum, prelu, reduce_mean, reduce_max, reduce_min, strided_slice,
     slice_part, split, split_v, unpack_pack, transpose, gather, blocks, tile, broadcast_to, padv2, mirror_pad,
     resize_nearest, resize_bilinear, dense_rows, conv_grouped, conv_negative, conv_transposed, squeeze_expand,
+    lstm, svdf,
 )  # fmt: skip

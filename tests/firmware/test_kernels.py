@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hil.codegen.plan import Plan
+from hil.codegen.plan import STATE_CODE_BYTES, Plan
 from munas.arch.graph import build_graph
 from munas.arch.space import random_cnn
 from munas.cost.kernels import KernelVariant
@@ -99,8 +99,9 @@ def assert_sizes(plan: Plan, found: dict[str, int]) -> None:
     constants = {f"{constant.role}_{step.index}" for step in plan.steps for constant in step.layer.constants}
     weights = sum(size for name, size in found.items() if name in constants)
     tables = sum(size for name, size in found.items() if name.startswith(("layer_", "parts_", "hil_steps")))
-    assert weights == plan.weights_bytes
-    assert tables == plan.table_bytes
+    states = sum(size for name, size in found.items() if name == "states" or name.startswith("initial_"))
+    code = STATE_CODE_BYTES if plan.states else 0  # what puts states back is in another object file
+    assert weights + tables + states == plan.weights_bytes + plan.table_bytes - code
     assert next(size for name, size in found.items() if name.startswith("hil_arena")) == plan.arena_bytes
 
 

@@ -46,7 +46,7 @@ def test_inferences_in_a_row_remember(tmp_path: Path) -> None:
     for row in item.inputs:
         litert.run([(item.model.edges.inputs[0].file_tensor, row.reshape(1, 1, 4))])
         expected.append(litert.read(output.core_tensor).reshape(-1))
-    (found,) = Bench(tmp_path, "cortex-m4").run([item])
+    (found,) = Bench(tmp_path, "cortex-m4").run([item], resets=False)
     assert np.array_equal(found, np.stack(expected))
     assert len({row.tobytes() for row in found}) > 3
 

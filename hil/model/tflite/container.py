@@ -19,7 +19,8 @@ from hil.model.tflite.flatbuffer import Flatbuffer, Table, corrupt
 class RawTensor:
     """A tensor as the file states it; `data` is None when it is computed. `type` is the schema's element type.
 
-    `objection` says why nothing that uses the tensor can be imported (sparse, variable, ...); empty when it is plain.
+    `objection` says why nothing that uses the tensor can be imported (sparse, ...); empty when it is plain. A variable
+    lives from one inference to the next.
     """
 
     name: str
@@ -30,6 +31,7 @@ class RawTensor:
     zero_points: tuple[int, ...]
     axis: int
     objection: str = ""
+    is_variable: bool = False
 
     @property
     def elements(self) -> int:
@@ -42,7 +44,7 @@ class RawOperator:
     """An operator as the file states it. `kind` is None where the schema's operator is none of ours.
 
     `name` is the schema's for its operator, `place` the file's for its first output; `options` is None when the file
-    gives none.
+    gives none. `intermediates` are tensors that only lend it their quantisation.
     """
 
     index: int
@@ -52,6 +54,7 @@ class RawOperator:
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     options: Table | None
+    intermediates: tuple[int, ...] = ()
 
     def refuse(self, reason: str) -> ModelError:
         """The error that this operator cannot be imported: which one, where, why."""
@@ -140,14 +143,12 @@ def _tensor(table: Table, index: int, buffers: list[memoryview]) -> RawTensor:
         raise corrupt(f"tensor {index} needs {-(-elements * bits // 8)} bytes of data and has {len(data)}")
     scales, zero_points, axis = _quantization(table.table(4), index)
     name = table.text(3, limits.MAX_NAME_CHARACTERS)
-    return RawTensor(name, shape, element, data, scales, zero_points, axis, objection)
+    return RawTensor(name, shape, element, data, scales, zero_points, axis, objection, table.flag(5))
 
 
 def _objection(table: Table) -> str:
     """Why a tensor cannot be used, with the remedy; empty when it can."""
     quantisation = table.table(4)
-    if table.flag(5):
-        return "is a variable, state that lives from one inference to the next, which is not supported yet"
     if table.has(6):
         return "is sparse; convert again without Optimize.EXPERIMENTAL_SPARSITY"
     if table.has(9) or table.uint32(10):
@@ -187,7 +188,9 @@ def _operator(table: Table, index: int, code: int, code_table: Table, tensors: S
         name = f"custom operator {code_table.text(1, limits.MAX_NAME_CHARACTERS)}"
     member, options, outputs = table.uint8(3), table.table(4), table.int32s(2)
     place = tensors[outputs[0]].name if outputs and 0 <= outputs[0] < len(tensors) else ""
-    operator = RawOperator(index, kind, name, place, table.int32s(1), outputs, options if member else None)
+    operator = RawOperator(
+        index, kind, name, place, table.int32s(1), outputs, options if member else None, table.int32s(8)
+    )
     if kind is not None and (member not in (0, schema.OPERATORS[kind].options) or table.uint8(11)):
         raise operator.refuse("its options belong to another operator")
     _check_references(operator, len(tensors))
@@ -195,12 +198,12 @@ def _operator(table: Table, index: int, code: int, code_table: Table, tensors: S
 
 
 def _check_references(operator: RawOperator, tensors: int) -> None:
-    if max(len(operator.inputs), len(operator.outputs)) > limits.MAX_OPERANDS:
-        count = max(len(operator.inputs), len(operator.outputs))
+    count = max(map(len, (operator.inputs, operator.outputs, operator.intermediates)))
+    if count > limits.MAX_OPERANDS:
         raise operator.refuse(f"it has {count} inputs or outputs; at most {limits.MAX_OPERANDS} are supported")
     for index in operator.inputs:
         if not -1 <= index < tensors:
             raise operator.refuse(f"tensor {index} does not exist")
-    for index in operator.outputs:
+    for index in (*operator.outputs, *operator.intermediates):
         if not 0 <= index < tensors:
             raise operator.refuse(f"tensor {index} does not exist")

@@ -16,7 +16,7 @@ from hil.model.tflite.operators import IMPORTERS
 from hil.model.tflite.quantisation import activation_quantization
 from hil.model.tflite.refusals import FULL_INTEGER, check_quantised, unsupported
 from hil.model.tflite.states import STATE_KINDS, States
-from hil.model.tflite.tensors import CoreTensors
+from hil.model.tflite.tensors import VARIABLE, CoreTensors
 
 _EDGE_KINDS = (OpKind.QUANTIZE, OpKind.DEQUANTIZE)
 _UINT8_OFFSET = 128
@@ -47,7 +47,7 @@ def import_model(data: bytes, name: str) -> Model:
     states = States(container, tensors)
     ops = tuple(op for operator in core for op in _import_operator(operator, tensors, dilated, states))
     _check_outputs(tensors, outputs.tensors)
-    _check_rest(container)
+    _check_rest(container, tensors)
     tensors.check_totals()
     return Model(
         name=name,
@@ -57,7 +57,7 @@ def import_model(data: bytes, name: str) -> Model:
         inputs=tuple(_registered(tensors, index) for index in inputs.tensors),
         outputs=tuple(_registered(tensors, index) for index in outputs.tensors),
         edges=Edges(inputs.edges, outputs.edges),
-        states=states.finished(),
+        states=states.finished() + tensors.owned_states,
     )
 
 
@@ -122,7 +122,7 @@ def _check_outputs(tensors: CoreTensors, outputs: tuple[int, ...]) -> None:
             raise ModelError(f"output {position} of the model is a variable that is assigned, which is not supported")
 
 
-def _check_rest(container: Container) -> None:
+def _check_rest(container: Container, tensors: CoreTensors) -> None:
     """Refuse what no operator has complained about: LiteRT would look at it nevertheless."""
     calls = sum(operator.kind is OpKind.CALL_ONCE for operator in container.operators)
     if len(container.others) > calls:
@@ -133,6 +133,8 @@ def _check_rest(container: Container) -> None:
     for index, raw in enumerate(container.tensors):
         if raw.objection:
             raise ModelError(f"tensor {index} ('{raw.name}') {raw.objection}")
+        if raw.is_variable and not tensors.is_owned(index):
+            raise ModelError(f"tensor {index} ('{raw.name}') {VARIABLE}")
 
 
 def _input_boundary(container: Container) -> _Boundary:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from hil.model.network import OpKind
-from hil.model.tflite import elementwise, movement, reductions, windows
+from hil.model.tflite import elementwise, movement, recurrent, reductions, windows
 from hil.model.tflite.checks import Imported
 from hil.model.tflite.container import RawOperator
 from hil.model.tflite.tensors import CoreTensors
@@ -65,4 +65,6 @@ IMPORTERS: Mapping[OpKind, Importer] = {
     OpKind.RESIZE_NEAREST_NEIGHBOR: movement.resize_nearest,
     OpKind.CONCATENATION: movement.concatenation,
     OpKind.PACK: movement.pack,
+    OpKind.UNIDIRECTIONAL_SEQUENCE_LSTM: recurrent.lstm,
+    OpKind.SVDF: recurrent.svdf,
 }

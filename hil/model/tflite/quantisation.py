@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hil.model.network import OpKind, Quantization, Tensor
 from hil.model.tflite import limits
@@ -83,6 +84,21 @@ def check_weights(
         or bool(np.any(exponents > _MAX_SHIFT))
         or bool(np.any(np.ldexp(largest, np.maximum(exponents, 0)) >= _INT32_LIMIT))
     ):
+        raise operator.refuse("its sums can overflow 32 bits; weights, bias or scales are not those of a real network")
+
+
+def check_sums(
+    operator: RawOperator,
+    source: Quantization,
+    weights: NDArray[np.int8],
+    bias: bytes | None,
+    scale: float,
+) -> None:
+    """Refuse sums of int8 inputs over (rows, columns) `weights` that leave 32 bits, before or after their shift."""
+    largest = np.abs(weights.astype(np.float64)).sum(axis=1) * max(127 - source.zero_point, 128 + source.zero_point)
+    if bias is not None:
+        largest += np.abs(np.frombuffer(bias, "<i4").astype(np.float64))
+    if not 0 < scale < 2.0**_MAX_SHIFT or math.ldexp(largest.max(), max(math.frexp(scale)[1], 0)) >= _INT32_LIMIT:
         raise operator.refuse("its sums can overflow 32 bits; weights, bias or scales are not those of a real network")
 
 

@@ -13,8 +13,8 @@ FULL_INTEGER = (
 
 _REMEDIES = {
     "DENSIFY": "its weights are sparse; convert again without Optimize.EXPERIMENTAL_SPARSITY",
-    "SVDF": "it keeps state in a variable tensor, which is not supported yet",
-    "UNIDIRECTIONAL_SEQUENCE_LSTM": "convert the LSTM unrolled (keras.layers.LSTM(..., unroll=True))",
+    "LSTM": "convert it as UNIDIRECTIONAL_SEQUENCE_LSTM (keras.layers.LSTM), or unrolled (unroll=True)",
+    "BIDIRECTIONAL_SEQUENCE_LSTM": "convert two LSTMs, one of which reads backwards, or unrolled (unroll=True)",
     "SUM": "LiteRT's reference kernel takes int8 for uint8, so that no result can be verified; use a mean instead",
     "ELU": "LiteRT's reference kernels have none, so that no result can be verified; use another activation",
     "IF": "control flow is not supported",

@@ -47,6 +47,7 @@ OPERATORS: Mapping[OpKind, OperatorCode] = {
     OpKind.RESIZE_BILINEAR: OperatorCode(23, 15, _TWO),
     OpKind.SOFTMAX: OperatorCode(25, 9),
     OpKind.SPACE_TO_DEPTH: OperatorCode(26, 19),
+    OpKind.SVDF: OperatorCode(27, 6, range(5, 6)),
     OpKind.TANH: OperatorCode(28),
     OpKind.PAD: OperatorCode(34, 22, _TWO),
     OpKind.GATHER: OperatorCode(36, 23, _TWO),
@@ -56,6 +57,7 @@ OPERATORS: Mapping[OpKind, OperatorCode] = {
     OpKind.MEAN: OperatorCode(40, 27, _TWO),
     OpKind.SUB: OperatorCode(41, 28, _TWO),
     OpKind.SQUEEZE: OperatorCode(43, 30),
+    OpKind.UNIDIRECTIONAL_SEQUENCE_LSTM: OperatorCode(44, 71, range(24, 25)),
     OpKind.STRIDED_SLICE: OperatorCode(45, 32, range(4, 5)),
     OpKind.EXP: OperatorCode(47, 33),
     OpKind.SPLIT: OperatorCode(49, 35, _TWO),
@@ -110,7 +112,7 @@ TYPE_ADVICE: Mapping[int, str] = {
 }
 """What to do about a tensor of this type where int8 is needed."""
 
-DTYPES: dict[int, DType] = {0: DType.FLOAT32, 2: DType.INT32, 3: DType.UINT8, 9: DType.INT8}
+DTYPES: dict[int, DType] = {0: DType.FLOAT32, 2: DType.INT32, 3: DType.UINT8, 7: DType.INT16, 9: DType.INT8}
 ELEMENT_BITS: dict[int, int] = {
     **{0: 32, 1: 16, 2: 32, 3: 8, 4: 64, 6: 8, 7: 16, 9: 8, 10: 64, 12: 64, 15: 32, 16: 16, INT4: 4},
 }

@@ -13,6 +13,11 @@ from hil.model.tflite.container import Container, RawOperator, RawTensor
 from hil.model.tflite.integers import IntArray
 from hil.model.tflite.quantisation import activation_quantization, constant_quantization
 
+VARIABLE = (
+    "is a variable, state that lives from one inference to the next; supported: those of an LSTM or SVDF, and resource "
+    "variables"
+)
+
 
 class CoreTensors:
     """Gives operators their tensors, in file order; refuses what is read before it is written, or written twice.
@@ -30,6 +35,7 @@ class CoreTensors:
         self._floats: set[int] = set()
         self._unsigned: set[int] = set()
         self._stale: set[int] = set()
+        self._owned: dict[int, tuple[int, bytes]] = {}
         self._work = 0
 
     def raw(self, operator: RawOperator, position: int) -> RawTensor:
@@ -123,11 +129,51 @@ class CoreTensors:
         _, quantization = self.output(operator, position)
         return self._append(index, DType.INT8, quantization, None)
 
-    def add_state(self, raw: RawTensor, quantization: Quantization) -> int:
+    def add_state(self, raw: RawTensor, quantization: Quantization, dtype: DType = DType.INT8) -> int:
         """Register a tensor that lives from one inference to the next; returns its index in the core."""
         number = len(self._tensors)
-        self._tensors.append(Tensor(number, raw.shape, DType.INT8, quantization, None, raw.name))
+        self._tensors.append(Tensor(number, raw.shape, dtype, quantization, None, raw.name))
         return number
+
+    def own_state(self, operator: RawOperator, position: int, dtype: DType, elements: int) -> Tensor:
+        """Input `position` as a variable tensor of this operator alone. Of 16 bits it has no zero point.
+
+        Raises ModelError.
+        """
+        index = operator.inputs[position] if position < len(operator.inputs) else -1
+        raw = self._raw[index] if index >= 0 else None
+        if raw is None or not raw.is_variable or raw.objection or raw.data is not None:
+            raise operator.refuse(f"input {position} has to be a variable tensor")
+        if schema.DTYPES.get(raw.type) is not dtype or raw.elements != elements:
+            raise operator.refuse(
+                f"its state is {schema.type_name(raw.type)} of {raw.elements} elements; needed: {dtype} of {elements}"
+            )
+        if index in self._owned or index in self._index_of:
+            raise operator.refuse("its state belongs to another operator as well, which is not supported")
+        self._check_shape(raw, f"the state of operator {operator.index} ({operator.name})")
+        quantization = activation_quantization(raw, operator, "its state")
+        if dtype is DType.INT16 and quantization.zero_point:
+            raise operator.refuse(f"its state has the zero point {quantization.zero_point}; supported: 0")
+        number = self.add_state(raw, quantization, dtype)
+        width = dtype.size_bytes
+        self._owned[index] = number, (quantization.zero_point & 0xFF).to_bytes(1, "little") * (width * elements)
+        return self._tensors[number]
+
+    @property
+    def owned_states(self) -> tuple[tuple[int, bytes], ...]:
+        """(tensor of the core, what it holds at first) of states that belong to one operator: the real zero."""
+        return tuple(self._owned.values())
+
+    def is_owned(self, index: int) -> bool:
+        """Whether a tensor of the file is such a state."""
+        return index in self._owned
+
+    def intermediate(self, operator: RawOperator, position: int) -> Quantization:
+        """The quantisation that an operator's intermediate tensor states. Raises ModelError."""
+        raw = self._raw[operator.intermediates[position]]
+        return activation_quantization(
+            _plain(operator, raw, "an intermediate tensor"), operator, "its intermediate tensor"
+        )
 
     def name_state(self, index: int, state: int) -> None:
         """Take a tensor of the file for a state."""
@@ -160,6 +206,16 @@ class CoreTensors:
         return self._constant(
             operator, position, DType.INT8, constant_quantization(raw, operator, "its weights", axis, least)
         )
+
+    def wide_weights(self, operator: RawOperator, position: int, rank: int) -> Tensor:
+        """Input `position` as int16 weights with data and one scale. Raises ModelError."""
+        raw = self.raw(operator, position)
+        if raw.type != schema.INT16 or raw.data is None or len(raw.shape) != rank or min(raw.shape) < 1:
+            raise operator.refuse(f"input {position} has to be a constant of int16 with {rank} dimensions")
+        quantization = constant_quantization(raw, operator, "its weights", 0)
+        if quantization.per_channel:
+            raise operator.refuse("its weights in time have several scales; supported: one")
+        return self._constant(operator, position, DType.INT16, quantization)
 
     def bias(self, operator: RawOperator, channels: int, position: int = 2) -> Tensor | None:
         """Input `position` as int32 bias of (channels,), None when absent. Raises ModelError."""
@@ -273,6 +329,8 @@ class CoreTensors:
 def _plain(operator: RawOperator, raw: RawTensor, what: str) -> RawTensor:
     if raw.objection:
         raise operator.refuse(f"{what} ('{raw.name}') {raw.objection}")
+    if raw.is_variable:
+        raise operator.refuse(f"{what} ('{raw.name}') {VARIABLE}")
     return raw
 
 
