@@ -52,7 +52,7 @@ def _run(options: SearchOptions, board: Board, how: Options, as_json: bool, bega
     from hil.search.bounds import clock_of
     from hil.search.lines import JsonLines
     from hil.search.prepare import request_of
-    from hil.search.run import CALIBRATION_FILE, NETWORKS, Displays
+    from hil.search.run import CALIBRATION_FILE, NETWORKS, Callbacks
     from hil.search.run import search as run_search
 
     harness = Harness(board, how)
@@ -65,7 +65,7 @@ def _run(options: SearchOptions, board: Board, how: Options, as_json: bool, bega
     factor = None if request.calibration is None else clock_of(board, request.calibration).ms_per_unit
     lines = JsonLines(sys.stdout) if as_json else None
     display = display_of(console, f"{options.dataset} on {board.name}", factor, lines)
-    found = run_search(request, harness, Displays(display.search, display.finals, _tell))
+    found = run_search(request, harness, Callbacks(display.search, display.finals, _tell))
     report = write_search_report(request.folder, found.result)
     for table in export_tables(found.result):
         console.print(table)

@@ -14,7 +14,15 @@ from pathlib import Path
 from hil.errors import CheckFailed, StoreError
 from hil.search.drift import figures_of, outside_of
 from hil.search.emit import NETWORKS, ExportHarness, Network, emit, prune_folders, verified
-from hil.search.finals import Contender, Costs, FinalsPlan, FinalsRequest, contenders_of, plan_finals, plan_from_json
+from hil.search.finals import (
+    Costs,
+    FinalsPlan,
+    FinalsRequest,
+    RetrainedTrial,
+    plan_finals,
+    plan_from_json,
+    retrained_trials,
+)
 from hil.search.front import Front, front_of
 from hil.search.recalibrate import Verified
 from hil.search.result import Finalist, MeasuredFigures, boxes_of
@@ -137,14 +145,14 @@ def _nothing(trials: Sequence[TrialResult]) -> str:
     )
 
 
-def retrained(
+def retrain_finalists(
     store: SearchStore,
     trials: Mapping[int, TrialResult],
     plan: FinalsPlan,
     training: RetrainingSetup,
     criteria: Criteria,
     watcher: FinalsWatcher | None,
-) -> tuple[list[Contender], list[str]]:
+) -> tuple[list[RetrainedTrial], list[str]]:
     """The plan's networks trained again, and notes. Raises CheckFailed when no training succeeds."""
     jobs = [FinalJob(trials[index].trial, seed, plan.effort) for index in plan.finalists for seed in plan.seeds]
     finals = run_finals(
@@ -157,7 +165,7 @@ def retrained(
         preload=training.preload,
         watcher=watcher,
     )
-    return contenders_of(plan, trials, finals, criteria.assessor, criteria.hard, store.trained)
+    return retrained_trials(plan, trials, finals, criteria.assessor, criteria.hard, store.trained)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,16 +180,16 @@ class ExportContext:
 
 
 def export_networks(
-    context: ExportContext, contenders: Sequence[Contender], criteria: Criteria, tell: Callable[[str], None]
+    context: ExportContext, all_retrained: Sequence[RetrainedTrial], criteria: Criteria, tell: Callable[[str], None]
 ) -> tuple[list[Finalist], list[Verified | None]]:
-    """Emit and measure every contender; finalists without test accuracy. Raises HilError of the surroundings."""
+    """Emit and measure every retrained; finalists without test accuracy. Raises HilError of the surroundings."""
     finalists, checked = list[Finalist](), list[Verified | None]()
-    for contender in contenders:
-        network = _network(context, contender)
-        tell(f"network {contender.index}: writing and measuring it")
-        emit(network, _about(context, contender))
+    for retrained in all_retrained:
+        network = _network(context, retrained)
+        tell(f"network {retrained.index}: writing and measuring it")
+        emit(network, _about(context, retrained))
         found = verified(network, context.harness, context.store)
-        finalist = _finalist(context, contender, network)
+        finalist = _finalist(context, retrained, network)
         if isinstance(found, str):
             finalists.append(replace(finalist, message=found))
             checked.append(None)
@@ -192,53 +200,53 @@ def export_networks(
     return finalists, checked
 
 
-def _network(context: ExportContext, contender: Contender) -> Network:
-    name, trained = f"{contender.index:05d}", contender.trained
+def _network(context: ExportContext, retrained: RetrainedTrial) -> Network:
+    name, trained = f"{retrained.index:05d}", retrained.trained
     shape, num_classes = context.task
     folder = context.folder / NETWORKS / name
     return Network(f"{context.dataset}-{name}", trained.architecture, shape, num_classes, trained.tflite, folder)
 
 
-def _about(context: ExportContext, contender: Contender) -> dict[str, object]:
-    trial = contender.trial_result.trial
+def _about(context: ExportContext, retrained: RetrainedTrial) -> dict[str, object]:
+    trial = retrained.trial_result.trial
     return {
-        "dataset": context.dataset, "trial": trial.index, "seed": contender.chosen_seed,
-        "validation_error": contender.trained.error, "sparsity": trial.sparsity,
+        "dataset": context.dataset, "trial": trial.index, "seed": retrained.chosen_seed,
+        "validation_error": retrained.trained.error, "sparsity": trial.sparsity,
         "drawn": to_dict(trial.architecture),
     }  # fmt: skip
 
 
-def _finalist(context: ExportContext, contender: Contender, network: Network) -> Finalist:
+def _finalist(context: ExportContext, retrained: RetrainedTrial, network: Network) -> Finalist:
     return Finalist(
-        index=contender.index,
+        index=retrained.index,
         architecture=to_dict(network.architecture),
         layers=boxes_of(build_graph(network.architecture, network.input_shape, network.num_classes)),
-        seed_errors=contender.seed_errors,
-        chosen_seed=contender.chosen_seed,
-        mean_error=contender.mean_error,
-        sd_error=contender.sd_error,
+        seed_errors=retrained.seed_errors,
+        chosen_seed=retrained.chosen_seed,
+        mean_error=retrained.mean_error,
+        sd_error=retrained.sd_error,
         test_accuracy=None,
-        predicted=contender.predicted,
+        predicted=retrained.predicted,
         measured=None,
         outside=(),
         folder=network.folder.relative_to(context.folder).as_posix(),
-        sparsity=contender.trial_result.trial.sparsity,
-        error=contender.trained.error,
-        float_error=contender.trained.float_error,
-        int8_cause=contender.trained.int8_cause,
-        collapsed=contender.collapsed,
+        sparsity=retrained.trial_result.trial.sparsity,
+        error=retrained.trained.error,
+        float_error=retrained.trained.float_error,
+        int8_cause=retrained.trained.int8_cause,
+        collapsed=retrained.collapsed,
     )
 
 
 def tested(
-    context: ExportContext, contenders: Sequence[Contender], finalists: Sequence[Finalist], winner: int | None,
+    context: ExportContext, all_retrained: Sequence[RetrainedTrial], finalists: Sequence[Finalist], winner: int | None,
     score: Score, has_time: Callable[[], bool], tell: Callable[[str], None],
 ) -> list[Finalist]:  # fmt: skip
     """The finalists with their accuracy on the test set, which nothing before has looked at: the winner's, and those of
     the others while there is time. Each is scored once, whatever is resumed."""
     found = list(finalists)
     for place in sorted(range(len(finalists)), key=lambda place: finalists[place].index != winner):
-        network = _network(context, contenders[place])
+        network = _network(context, all_retrained[place])
         key = f"test:{network.sha256}"
         accuracy = context.store.document(key)
         if accuracy is None and finalists[place].index != winner and not has_time():

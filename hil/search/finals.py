@@ -128,7 +128,7 @@ def _seconds(
 
 
 @dataclass(frozen=True, slots=True)
-class Contender:
+class RetrainedTrial:
     """A network after re-training. `seed_errors` are (seed, int8 validation error); `trained` is the chosen seed's.
 
     `collapsed` are those of re-trainings that came out much worse than the trial. Where all did, `trained` is the
@@ -159,41 +159,41 @@ class Contender:
         return statistics.stdev(errors) if len(errors) > 1 else 0.0
 
 
-def contenders_of(
+def retrained_trials(
     plan: FinalsPlan,
     trials: Mapping[int, TrialResult],
     finals: Sequence[Final],
     assessor: Assessor,
     hard: Bounds,
     own: Callable[[int], Trained | None],
-) -> tuple[list[Contender], list[str]]:
+) -> tuple[list[RetrainedTrial], list[str]]:
     """What became of each finalist of the plan, and notes on trainings that failed or collapsed. Raises CheckFailed
     when all failed.
 
     The emitted network of a finalist is the seed of lowest validation error among those that fit `hard`: pruning leaves
     another network for every seed. `own` gives a trial's own network with its blobs.
     """
-    contenders, notes = [], []
+    all_retrained, notes = [], []
     for index in plan.finalists:
         mine = [item for item in finals if item.job.trial.index == index]
         failed = [item for item in mine if item.trained is None]
         notes += [f"network {index}, seed {item.job.seed}: training failed: {item.message}" for item in failed]
         runs = [(item.job.seed, item.trained) for item in mine if item.trained is not None]
         if runs:
-            contenders.append(_contender(trials[index], runs, assessor, hard, own))
-            notes += _collapse_note(contenders[-1])
-    if not contenders:
+            all_retrained.append(_retrained_trial(trials[index], runs, assessor, hard, own))
+            notes += _collapse_note(all_retrained[-1])
+    if not all_retrained:
         raise CheckFailed(f"no network of the front could be trained again: {notes[0] if notes else 'there is none'}")
-    return contenders, notes
+    return all_retrained, notes
 
 
-def _contender(
+def _retrained_trial(
     trial_result: TrialResult,
     runs: Sequence[tuple[int, Trained]],
     assessor: Assessor,
     hard: Bounds,
     own: Callable[[int], Trained | None],
-) -> Contender:
+) -> RetrainedTrial:
     before = math.inf if trial_result.trained is None else trial_result.trained.error
     collapsed = tuple((seed, item.error) for seed, item in runs if _has_collapsed(item.error, before))
     if len(collapsed) == len(runs) and (kept := own(trial_result.trial.index)) is not None and kept.tflite:
@@ -202,21 +202,21 @@ def _contender(
     fitting = [item for item in assessed if meets(features(item[1].error, item[2]), hard)]
     seed, trained, predicted = min(fitting or assessed, key=lambda item: (item[1].error, item[0]))
     errors = tuple((seed, item.error) for seed, item in runs)
-    return Contender(trial_result, errors, seed, trained, predicted, collapsed)
+    return RetrainedTrial(trial_result, errors, seed, trained, predicted, collapsed)
 
 
 def _has_collapsed(error: float, before: float) -> bool:
     return error > max(before * _COLLAPSED_TIMES, before + _COLLAPSED_POINTS)
 
 
-def _collapse_note(contender: Contender) -> list[str]:
-    collapsed = contender.collapsed
+def _collapse_note(retrained: RetrainedTrial) -> list[str]:
+    collapsed = retrained.collapsed
     if not collapsed:
         return []
-    assert contender.trial_result.trained is not None
+    assert retrained.trial_result.trained is not None
     errors = ", ".join(f"{error:.2%} (seed {seed})" for seed, error in collapsed)
-    text = f"network {contender.index}: re-training collapsed to {errors}; the trial had"
-    text += f" {contender.trial_result.trained.error:.2%}"
-    if set(dict(contender.seed_errors)) & set(dict(collapsed)):
+    text = f"network {retrained.index}: re-training collapsed to {errors}; the trial had"
+    text += f" {retrained.trial_result.trained.error:.2%}"
+    if set(dict(retrained.seed_errors)) & set(dict(collapsed)):
         return [text]
     return [f"{text}: its own network, of that one training, is exported"]

@@ -28,10 +28,10 @@ from hil.search.export import (
     RetrainingSetup,
     choose,
     export_networks,
-    retrained,
+    retrain_finalists,
     tested,
 )
-from hil.search.finals import Contender, FinalsPlan, FinalsRequest
+from hil.search.finals import FinalsPlan, FinalsRequest, RetrainedTrial
 from hil.search.recalibrate import Verified, recalibrated
 from hil.search.request import STORE_FILE, Request
 from hil.search.result import RESULT_FILE, Finalist, SearchResult
@@ -44,7 +44,7 @@ from munas.search.store import SearchStore
 from munas.search.study import FinalsWatcher, Outcome, Watcher, run_search
 from munas.search.trial import TrialResult
 
-__all__ = ["CALIBRATION_FILE", "NETWORKS", "STORE_FILE", "Displays", "Found", "failure_of", "search"]
+__all__ = ["CALIBRATION_FILE", "NETWORKS", "STORE_FILE", "Callbacks", "Found", "failure_of", "search"]
 
 CALIBRATION_FILE = "calibration.toml"
 _SLACK = 5.0  # times what a re-training is expected to take, before it has hung
@@ -52,7 +52,7 @@ _ENDED = "search"  # key of the document that says how the search phase ended
 
 
 @dataclass(frozen=True, slots=True)
-class Displays:
+class Callbacks:
     """Who is told how things go; `tell` gets a line for people now and then."""
 
     search: Watcher | None
@@ -68,7 +68,7 @@ class Found:
     failure: str
 
 
-def search(request: Request, harness: ExportHarness, displays: Displays) -> Found:
+def search(request: Request, harness: ExportHarness, callbacks: Callbacks) -> Found:
     """Run, or go on with, the search and its export; all files are written, also when a check fails.
 
     Raises UsageError for the store of another search, CheckFailed when nothing can be exported, and
@@ -82,11 +82,11 @@ def search(request: Request, harness: ExportHarness, displays: Displays) -> Foun
     if path.exists() and not path.is_file():  # opening a pipe would wait for ever
         raise UsageError(f"{path} is not a file; name another run folder")
     with mapped(), SearchStore(path) as store:
-        outcome = _searched(request, harness, store, displays)
-        return _conclude(request, harness, store, outcome, displays)
+        outcome = _searched(request, harness, store, callbacks)
+        return _conclude(request, harness, store, outcome, callbacks)
 
 
-def _searched(request: Request, harness: ExportHarness, store: SearchStore, displays: Displays) -> Outcome:
+def _searched(request: Request, harness: ExportHarness, store: SearchStore, callbacks: Callbacks) -> Outcome:
     """The search phase. One that has ended does not begin again while its export is resumed.
 
     What was under way at its end was dropped, so that it has not used up its time to the last second.
@@ -99,7 +99,7 @@ def _searched(request: Request, harness: ExportHarness, store: SearchStore, disp
         store,
         request.assessor,
         request.training.trainer,
-        displays.search,
+        callbacks.search,
         identity=request.identity(harness.identity),
         preload=request.training.preload,
         work=request.training.work,
@@ -123,7 +123,7 @@ def _ended(store: SearchStore, wish: list[Any]) -> tuple[int, Literal["trials", 
 
 
 def _conclude(
-    request: Request, harness: ExportHarness, store: SearchStore, outcome: Outcome, displays: Displays
+    request: Request, harness: ExportHarness, store: SearchStore, outcome: Outcome, callbacks: Callbacks
 ) -> Found:
     started, trials = time.monotonic(), list(store.results())
     criteria = Criteria(request.assessor, request.limits.bounds, request.limits.hard)
@@ -132,19 +132,21 @@ def _conclude(
     )
     notes = [note for note in (plan.note, pruning_note(trials, request.assessor)) if note]
     by_index = {item.trial.index: item for item in trials}
-    contenders, failures = retrained(
-        store, by_index, plan, _training(request, by_index, plan), criteria, displays.finals
+    all_retrained, failures = retrain_finalists(
+        store, by_index, plan, _training(request, by_index, plan), criteria, callbacks.finals
     )
     task = request.dataset.input_shape, request.dataset.num_classes
     context = ExportContext(request.folder, request.dataset.name, task, harness, store)
-    finalists, checked = export_networks(context, contenders, criteria, displays.tell)
+    finalists, checked = export_networks(context, all_retrained, criteria, callbacks.tell)
     if request.export.recalibrate:
-        criteria = _recalibrated(request, harness.identity, criteria, checked, displays.tell)
+        criteria = _recalibrated(request, harness.identity, criteria, checked, callbacks.tell)
         finalists = [criteria.finalist(finalist, found) for finalist, found in zip(finalists, checked, strict=True)]
     winner = criteria.winner(finalists)
     clock = _Deadline(request, outcome.summary.elapsed_s, started)
-    finalists = tested(context, contenders, finalists, winner, request.training.score, clock.has_time, displays.tell)
-    notes += [*failures, *_int8_notes(contenders), *_remarks(request.limits, finalists, winner)]
+    finalists = tested(
+        context, all_retrained, finalists, winner, request.training.score, clock.has_time, callbacks.tell
+    )
+    notes += [*failures, *_int8_notes(all_retrained), *_remarks(request.limits, finalists, winner)]
     is_new, seconds = criteria.assessor is not request.assessor, time.monotonic() - started
     export = Export(front, plan, tuple(finalists), winner, is_new, tuple(notes), seconds)
     result = summarise(request, harness.identity, store, trials, outcome, export)
@@ -168,10 +170,10 @@ class _Deadline:
         return request.seconds is None or spent_s < request.seconds
 
 
-def _int8_notes(contenders: Sequence[Contender]) -> list[str]:
+def _int8_notes(all_retrained: Sequence[RetrainedTrial]) -> list[str]:
     """What the conversion to int8 cost each network that is handed over, in points of validation accuracy."""
     notes = []
-    for item in contenders:
+    for item in all_retrained:
         trained, loss = item.trained, 100 * (item.trained.error - item.trained.float_error)
         cause = f": {trained.int8_cause}" if trained.int8_cause else ""
         notes.append(f"network {item.index}: int8 costs {loss:+.2f} points of validation accuracy{cause}")

@@ -25,7 +25,7 @@ from hil.search.finals import FinalsRequest, plan_finals
 from hil.search.front import front_of
 from hil.search.request import ExportOptions, Request
 from hil.search.result import Finalist, MeasuredFigures, read_search_result
-from hil.search.run import Displays, Found, failure_of, search
+from hil.search.run import Callbacks, Found, failure_of, search
 from hil.search.training import TrainingRequest
 from munas.arch.graph import build_graph
 from munas.arch.space import random_cnn
@@ -181,7 +181,7 @@ class World:
         return replace(request, **changes)
 
     def run(self, harness: StubHarness | None = None, **changes: Any) -> Found:
-        return search(self.request(**changes), harness or StubHarness(truth), Displays(None, None, lambda text: None))
+        return search(self.request(**changes), harness or StubHarness(truth), Callbacks(None, None, lambda text: None))
 
     def trainings(self) -> set[str]:
         return {path.name for path in self.journal.iterdir()}

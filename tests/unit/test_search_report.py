@@ -24,7 +24,7 @@ from hil.report.search.network import lanes_of, network_picture, nodes_of, place
 from hil.report.search.page import render_search
 from hil.report.search.progress import best_so_far
 from hil.report.search.pruning import sides_of
-from hil.report.search.series import error_ticks, measures_of, staircase, trials_of
+from hil.report.search.series import error_ticks, metrics_of, staircase, trials_of
 from hil.report.search.tables import agreement_verdict, lineage
 from hil.search.result import Box, SearchResult, boxes_of
 from munas.arch.graph import build_graph
@@ -233,8 +233,8 @@ def test_best_so_far_only_falls(full: SearchResult) -> None:
 
 
 def test_a_front_is_what_nothing_beats(full: SearchResult) -> None:
-    for measure in measures_of(full):
-        trials = trials_of(full.points, measure)
+    for metric in metrics_of(full):
+        trials = trials_of(full.points, metric)
         front = staircase(trials)
         for item in trials:
             assert any(best.x <= item.x and best.error <= item.error for best in front)

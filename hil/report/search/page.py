@@ -18,7 +18,7 @@ from hil.report.search.network import network_picture
 from hil.report.search.pareto import pareto_figure
 from hil.report.search.progress import NARROW, WIDE, progress_figure
 from hil.report.search.reported import reported_table
-from hil.report.search.series import measures_of
+from hil.report.search.series import metrics_of
 from hil.search.result import Finalist, SearchResult
 
 MOST_PICTURES = 8
@@ -49,7 +49,7 @@ def render_search(result: SearchResult, beside: SearchResult | None = None) -> s
     `beside` is another run on the same data and board, to be compared with (with and without pruning). Raises
     UsageError when the two cannot be compared. Deterministic: the same results give the same text.
     """
-    measures, compact = measures_of(result), len(result.points) > MOST_POINTS_WITH_TITLES
+    metrics, compact = metrics_of(result), len(result.points) > MOST_POINTS_WITH_TITLES
     pruned = pruning.pruned_points(result)
     return _template().render(
         result=result,
@@ -64,13 +64,13 @@ def render_search(result: SearchResult, beside: SearchResult | None = None) -> s
         progress_wide=progress_figure(result, WIDE),
         progress_narrow=progress_figure(result, NARROW),
         progress_text=_progress_text(result),
-        pareto=tuple(pareto_figure(result, measure, compact=compact) for measure in measures),
+        pareto=tuple(pareto_figure(result, metric, compact=compact) for metric in metrics),
         bounds=tables.bounds_table(result),
         finalists=tables.finalists_table(result),
         agreement=tables.agreement_table(result),
         seeds=tables.seeds_table(result),
         pruned=len(pruned),
-        pruning=tuple(pruning.pruning_figure(result, item) for item in pruning.pruning_measures(result)),
+        pruning=tuple(pruning.pruning_figure(result, item) for item in pruning.pruning_metrics(result)),
         sparsity=pruning.sparsity_table(result),
         comparison=None if beside is None else _comparison(result, beside),
         reported=reported_table(result),
@@ -95,10 +95,10 @@ def _progress_text(result: SearchResult) -> str:
 
 def _comparison(result: SearchResult, beside: SearchResult) -> Comparison:
     sides = pruning.sides_of(result, beside)
-    measures = pruning.beside_measures(result)
+    metrics = pruning.beside_metrics(result)
     return Comparison(
         (sides[0].name, sides[1].name),
-        tuple(pruning.beside_figure(sides, item) for item in measures),
+        tuple(pruning.beside_figure(sides, item) for item in metrics),
         pruning.beside_table(sides),
     )
 

@@ -10,7 +10,7 @@ from hil.report.charts import axes, numbers, svg
 from hil.report.charts.axes import Panel
 from hil.report.search.progress import MARK_LIMIT, NOTHING, circle, point_title, radius_of, trial_class
 from hil.report.search.series import (
-    Measure,
+    PlottedMetric,
     Trial,
     bound_of,
     error_floor,
@@ -32,46 +32,46 @@ HEIGHT = 372.0
 ERROR_NAME = "Validation error, int8"
 
 
-def pareto_figure(result: SearchResult, measure: Measure, *, compact: bool) -> Markup:
+def pareto_figure(result: SearchResult, metric: PlottedMetric, *, compact: bool) -> Markup:
     """Error against one resource. `compact` figures have no hover text."""
-    ident, name = f"pareto-{measure.key}", f"Error against {measure.name}"
-    trials = trials_of(result.points, measure)
+    ident, name = f"pareto-{metric.key}", f"Error against {metric.name}"
+    trials = trials_of(result.points, metric)
     if not trials:
-        return svg.empty(ident, axes.WIDTH, 200, measure.name, NOTHING)
+        return svg.empty(ident, axes.WIDTH, 200, metric.name, NOTHING)
     finalists = [
-        item for item in result.finalists if is_size(measure.finalist_value(item)) and is_error(item.mean_error)
+        item for item in result.finalists if is_size(metric.finalist_value(item)) and is_error(item.mean_error)
     ]
-    area = _area(ident, result, measure, trials, finalists)
+    area = _area(ident, result, metric, trials, finalists)
     front = staircase(full_trials(trials))
     description = (
         f"{numbers.plural(len(trials), 'trial')}; the front has {len(front)}, from "
-        f"{measure.form(front[0].x)} at an error of {numbers.percent(front[0].error)} to "
-        f"{measure.form(front[-1].x)} at {numbers.percent(front[-1].error)}."
+        f"{metric.form(front[0].x)} at an error of {numbers.percent(front[0].error)} to "
+        f"{metric.form(front[-1].x)} at {numbers.percent(front[-1].error)}."
     )
     return svg.drawing(
         ident, area.width, area.height, name, description,
-        area.header(measure.name, _y_name(area, result, measure)),
-        svg.text(area.right, 14, origin(result, measure), "note", "end"),
-        _feasible_corner(area, bound_of(result, measure), result.bounds.get("error")),
-        area.x_ticks(ticks_of(area.x, measure, 6), measure.tick), area.y_ticks(error_ticks(area.y), error_tick),
-        area.base_line(), area.x_name(measure.axis_name),
+        area.header(metric.name, _y_name(area, result, metric)),
+        svg.text(area.right, 14, origin(result, metric), "note", "end"),
+        _feasible_corner(area, bound_of(result, metric), result.bounds.get("error")),
+        area.x_ticks(ticks_of(area.x, metric, 6), metric.tick), area.y_ticks(error_ticks(area.y), error_tick),
+        area.base_line(), area.x_name(metric.axis_name),
         _marks(area, trials, titles=not compact and len(trials) <= MARK_LIMIT), front_line(area, front, "front"),
-        _bounds(area, bound_of(result, measure), result.bounds.get("error"), measure),
-        _finalists(area, result, measure, finalists),
+        _bounds(area, bound_of(result, metric), result.bounds.get("error"), metric),
+        _finalists(area, result, metric, finalists),
     )  # fmt: skip
 
 
-def _y_name(area: Panel, result: SearchResult, measure: Measure) -> str:
-    size = bound_of(result, measure)
+def _y_name(area: Panel, result: SearchResult, metric: PlottedMetric) -> str:
+    size = bound_of(result, metric)
     hidden = size is not None and not area.x.low < size < area.x.high
-    return f"{ERROR_NAME}; the bound of {measure.form(size or 0.0)} is off the axis" if hidden else ERROR_NAME
+    return f"{ERROR_NAME}; the bound of {metric.form(size or 0.0)} is off the axis" if hidden else ERROR_NAME
 
 
 def _area(
-    ident: str, result: SearchResult, measure: Measure, trials: Sequence[Trial], finalists: Sequence[Finalist]
+    ident: str, result: SearchResult, metric: PlottedMetric, trials: Sequence[Trial], finalists: Sequence[Finalist]
 ) -> Panel:
-    sizes = [item.x for item in trials] + [measure.finalist_value(item) or 0.0 for item in finalists]
-    low, high, log = size_scale_range(sizes, bound_of(result, measure))
+    sizes = [item.x for item in trials] + [metric.finalist_value(item) or 0.0 for item in finalists]
+    low, high, log = size_scale_range(sizes, bound_of(result, metric))
     errors = [item.error for item in trials] + [
         error for item in finalists for _, error in item.seed_errors if is_error(error)
     ]
@@ -110,7 +110,7 @@ def _feasible_corner(area: Panel, size: float | None, error: float | None) -> Ma
     return svg.rect(area.left, top, right - area.left, area.bottom - top, "band")
 
 
-def _bounds(area: Panel, size: float | None, error: float | None, measure: Measure) -> Markup:
+def _bounds(area: Panel, size: float | None, error: float | None, metric: PlottedMetric) -> Markup:
     parts = []
     if size is not None and area.x.low < size < area.x.high:
         x = area.x(size)
@@ -119,7 +119,7 @@ def _bounds(area: Panel, size: float | None, error: float | None, measure: Measu
         # at the bottom where the line of the other bound, and its label, would be in the way
         near_top = error is not None and area.y.clamped(error_floor(error)) < area.top + 30
         y = area.bottom - 8 if near_top else area.top + 12
-        parts.append(svg.text(x + shift, y, f"bound {measure.form(size)}", "budget-ink halo", anchor))
+        parts.append(svg.text(x + shift, y, f"bound {metric.form(size)}", "budget-ink halo", anchor))
     if error is not None and area.y.low < error_floor(error) < area.y.high:
         y = area.y(error_floor(error))
         parts.append(svg.line(area.left, y, area.right, y, "budget"))
@@ -127,17 +127,17 @@ def _bounds(area: Panel, size: float | None, error: float | None, measure: Measu
     return svg.join(parts)
 
 
-def _finalists(area: Panel, result: SearchResult, measure: Measure, finalists: Sequence[Finalist]) -> Markup:
+def _finalists(area: Panel, result: SearchResult, metric: PlottedMetric, finalists: Sequence[Finalist]) -> Markup:
     """A diamond for each finalist at its mean error, with a line from its best to its worst seed."""
     parts = []
     for item in sorted(finalists, key=lambda item: item.index == result.winner):
-        value = measure.finalist_value(item)
+        value = metric.finalist_value(item)
         assert value is not None
         x, y = area.x.clamped(max(value, area.x.low)), area.y.clamped(error_floor(item.mean_error))
         errors = [error_floor(error) for _, error in item.seed_errors if is_error(error)] or [item.mean_error]
         won = item.index == result.winner
         parts += [svg.line(x, area.y.clamped(min(errors)), x, area.y.clamped(max(errors)), "seeds"),
-                  _diamond(x, y, won, _member_title(item, measure, value))]  # fmt: skip
+                  _diamond(x, y, won, _member_title(item, metric, value))]  # fmt: skip
     return svg.tag("g", *parts, class_="finals") if parts else Markup("")
 
 
@@ -148,9 +148,9 @@ def _diamond(x: float, y: float, won: bool, title: str) -> Markup:
     return svg.tag("path", svg.title(title), d=svg.points_path(corners, closed=True), class_=class_)
 
 
-def _member_title(item: Finalist, measure: Measure, value: float) -> str:
-    how = "predicted" if measure.measured(item) is None else "measured"
+def _member_title(item: Finalist, metric: PlottedMetric, value: float) -> str:
+    how = "predicted" if metric.measured(item) is None else "measured"
     return (
-        f"#{item.index}: {measure.name} {measure.form(value)} {how}, error {numbers.percent(item.mean_error)} "
+        f"#{item.index}: {metric.name} {metric.form(value)} {how}, error {numbers.percent(item.mean_error)} "
         f"over {numbers.plural(len(item.seed_errors), 'seed')}"
     )

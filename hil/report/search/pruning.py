@@ -15,19 +15,19 @@ from hil.report.charts.tables import Column, Table
 from hil.report.search.pareto import ERROR_NAME, HEIGHT, front_line
 from hil.report.search.progress import circle, point_title, radius_of
 from hil.report.search.series import (
-    Measure,
+    PlottedMetric,
     Trial,
     error_range,
     error_tick,
     error_ticks,
     full_trials,
-    measures_of,
+    metrics_of,
     origin,
     size_scale_range,
     staircase,
     ticks_of,
     trials_of,
-    weights_measure,
+    weights_metric,
 )
 from hil.search.result import Point, SearchResult
 
@@ -41,17 +41,17 @@ def pruned_points(result: SearchResult) -> tuple[Point, ...]:
                  and not item.stopped)  # fmt: skip
 
 
-def pruning_measures(result: SearchResult) -> tuple[Measure, Measure]:
+def pruning_metrics(result: SearchResult) -> tuple[PlottedMetric, PlottedMetric]:
     """What before and after are drawn in: weights, and latency (MACs without a calibration)."""
-    known = {item.key: item for item in measures_of(result)}
-    return weights_measure(result), known.get("latency", known["macs"])
+    known = {item.key: item for item in metrics_of(result)}
+    return weights_metric(result), known.get("latency", known["macs"])
 
 
-def pruning_figure(result: SearchResult, measure: Measure) -> Markup:
+def pruning_figure(result: SearchResult, metric: PlottedMetric) -> Markup:
     """A line for each pruned trial, from its size as drawn to its size as emitted, at its error."""
-    ident, name = f"pruning-{measure.key}", f"{measure.name} before and after pruning"
+    ident, name = f"pruning-{metric.key}", f"{metric.name} before and after pruning"
     points = pruned_points(result)
-    before, after = trials_of(points, measure, drawn=True), trials_of(points, measure)
+    before, after = trials_of(points, metric, drawn=True), trials_of(points, metric)
     if not after or len(before) != len(after):
         return svg.empty(ident, axes.WIDTH, 200, name, "no trial was pruned")
     low, high, log = size_scale_range([item.x for item in (*before, *after)], None)
@@ -61,15 +61,15 @@ def pruning_figure(result: SearchResult, measure: Measure) -> Markup:
     text = f"median {numbers.percent(ratio)} of the size as drawn"
     return svg.drawing(
         ident, area.width, area.height, name, f"{numbers.plural(len(after), 'pruned trial')}; {text}.",
-        area.header(measure.name, f"{ERROR_NAME}; {text}"),
-        svg.text(area.right, 14, _origin(result, measure), "note", "end"),
-        area.x_ticks(ticks_of(area.x, measure, 6), measure.tick), area.y_ticks(error_ticks(area.y), error_tick),
-        area.base_line(), area.x_name(measure.axis_name), _shrinkings(area, before, after),
+        area.header(metric.name, f"{ERROR_NAME}; {text}"),
+        svg.text(area.right, 14, _origin(result, metric), "note", "end"),
+        area.x_ticks(ticks_of(area.x, metric, 6), metric.tick), area.y_ticks(error_ticks(area.y), error_tick),
+        area.base_line(), area.x_name(metric.axis_name), _shrinkings(area, before, after),
     )  # fmt: skip
 
 
-def _origin(result: SearchResult, measure: Measure) -> str:
-    return origin(result, measure).partition(";")[0]  # there are no finalists in this figure
+def _origin(result: SearchResult, metric: PlottedMetric) -> str:
+    return origin(result, metric).partition(";")[0]  # there are no finalists in this figure
 
 
 def _shrinkings(area: axes.Panel, before: Sequence[Trial], after: Sequence[Trial]) -> Markup:
@@ -144,18 +144,18 @@ def sides_of(result: SearchResult, beside: SearchResult) -> tuple[Side, Side]:
     return Side("op", names[0], result), Side("mac", names[1], beside)
 
 
-def beside_measures(result: SearchResult) -> tuple[Measure, Measure]:
+def beside_metrics(result: SearchResult) -> tuple[PlottedMetric, PlottedMetric]:
     """The resources in which two runs are compared."""
-    return weights_measure(result), measures_of(result)[0]
+    return weights_metric(result), metrics_of(result)[0]
 
 
-def beside_figure(sides: Sequence[Side], measure: Measure) -> Markup:
+def beside_figure(sides: Sequence[Side], metric: PlottedMetric) -> Markup:
     """The fronts of two runs in one plot, on networks trained to the end."""
-    ident, name = f"beside-{measure.key}", f"Error against {measure.name}"
-    trials = [full_trials(trials_of(side.result.points, measure)) for side in sides]
+    ident, name = f"beside-{metric.key}", f"Error against {metric.name}"
+    trials = [full_trials(trials_of(side.result.points, metric)) for side in sides]
     everything = [item for part in trials for item in part]
     if not all(trials):
-        return svg.empty(ident, axes.WIDTH, 200, measure.name, "one of the runs has no network")
+        return svg.empty(ident, axes.WIDTH, 200, metric.name, "one of the runs has no network")
     low, high, log = size_scale_range([item.x for item in everything], None)
     bottom, top, log_y = error_range([item.error for item in everything], None)
     area = axes.panel(ident, (low, high), (bottom, top), log_x=log, log_y=log_y, height=HEIGHT, right=24)
@@ -169,10 +169,10 @@ def beside_figure(sides: Sequence[Side], measure: Measure) -> Markup:
     return svg.drawing(
         ident, area.width, area.height, name, "; ".join(f"{side.name}: {numbers.plural(len(part), 'network')}"
                                                         for side, part in zip(sides, trials, strict=True)) + ".",
-        area.header(measure.name, ERROR_NAME),
-        svg.text(area.right, 14, _origin(sides[0].result, measure), "note", "end"),
-        area.x_ticks(ticks_of(area.x, measure, 6), measure.tick), area.y_ticks(error_ticks(area.y), error_tick),
-        area.base_line(), area.x_name(measure.axis_name), *marks,
+        area.header(metric.name, ERROR_NAME),
+        svg.text(area.right, 14, _origin(sides[0].result, metric), "note", "end"),
+        area.x_ticks(ticks_of(area.x, metric, 6), metric.tick), area.y_ticks(error_ticks(area.y), error_tick),
+        area.base_line(), area.x_name(metric.axis_name), *marks,
         *(front_line(area, front, f"curve {side.key}") for side, front in zip(sides, fronts, strict=True)),
         _legend(area, sides),
     )  # fmt: skip
@@ -187,7 +187,7 @@ def _legend(area: axes.Panel, sides: Sequence[Side]) -> Markup:
 
 def beside_table(sides: Sequence[Side]) -> Table:
     """Smallest error of each run within the same size of weights."""
-    fronts = [staircase(full_trials(trials_of(side.result.points, weights_measure(side.result)))) for side in sides]
+    fronts = [staircase(full_trials(trials_of(side.result.points, weights_metric(side.result)))) for side in sides]
     rows = []
     if all(fronts):
         largest, smallest = max(front[-1].x for front in fronts), min(front[0].x for front in fronts)

@@ -20,7 +20,7 @@ LARGEST = 1e15  # what is beyond is no size and no time, and would overflow an a
 
 
 @dataclass(frozen=True, slots=True)
-class Measure:
+class PlottedMetric:
     """One resource: `of` reads it from a prediction, `measured` from a finalist's measurement (None: not measurable).
 
     `key` is the bound's name in the result; `form` and `tick` turn a value into text.
@@ -64,9 +64,9 @@ def milliseconds(value: float) -> str:
     return f"{numbers.significant(value)}{numbers.NBSP}ms"
 
 
-def measures_of(result: SearchResult) -> tuple[Measure, ...]:
+def metrics_of(result: SearchResult) -> tuple[PlottedMetric, ...]:
     """The resources worth drawing: what the runtime uses, latency where it is known, MACs, and bounded proxies."""
-    return tuple(measure_of(result, row) for row in METRICS.values() if _is_drawn(result, row))
+    return tuple(metric_of(result, row) for row in METRICS.values() if _is_drawn(result, row))
 
 
 def _is_drawn(result: SearchResult, row: MetricSpec) -> bool:
@@ -77,7 +77,7 @@ def _is_drawn(result: SearchResult, row: MetricSpec) -> bool:
     return any(item.resources is not None and row.read(item.resources) is not None for item in result.points)
 
 
-def measure_of(result: SearchResult, row: MetricSpec) -> Measure:
+def metric_of(result: SearchResult, row: MetricSpec) -> PlottedMetric:
     """A metric as the figures of `result` show it: times in milliseconds where the result can tell them."""
     factor = result.milliseconds_per_unit if row.form is Form.TIME else None
     scale = 1.0 if factor is None else factor
@@ -97,8 +97,8 @@ def measure_of(result: SearchResult, row: MetricSpec) -> Measure:
     }.get(row.form, "")  # fmt: skip
     form = milliseconds if factor is not None else numbers.significant
     if row.form is Form.BYTES:
-        return Measure(row.metric.value, name, name + unit, of, measured, numbers.size, numbers.size, True)
-    return Measure(row.metric.value, name, name + unit, of, measured, form, numbers.tick, False)
+        return PlottedMetric(row.metric.value, name, name + unit, of, measured, numbers.size, numbers.size, True)
+    return PlottedMetric(row.metric.value, name, name + unit, of, measured, form, numbers.tick, False)
 
 
 def heading(row: MetricSpec) -> str:
@@ -106,22 +106,22 @@ def heading(row: MetricSpec) -> str:
     return row.name[0].upper() + row.name[1:]
 
 
-def weights_measure(result: SearchResult) -> Measure:
+def weights_metric(result: SearchResult) -> PlottedMetric:
     """The part of flash that is the network itself, which pruning makes smaller."""
-    found = measure_of(result, METRICS[Metric.WEIGHTS])
+    found = metric_of(result, METRICS[Metric.WEIGHTS])
     return replace(found, name="Weights in flash", axis_name="Weights, multipliers and tables, bytes")
 
 
-def bound_of(result: SearchResult, measure: Measure) -> float | None:
-    """The search's bound on `measure`, in the units of its axis."""
-    bound = result.bounds.get(measure.key)
-    factor = result.milliseconds_per_unit if METRICS[Metric(measure.key)].form is Form.TIME else None
+def bound_of(result: SearchResult, metric: PlottedMetric) -> float | None:
+    """The search's bound on `metric`, in the units of its axis."""
+    bound = result.bounds.get(metric.key)
+    factor = result.milliseconds_per_unit if METRICS[Metric(metric.key)].form is Form.TIME else None
     return bound if bound is None or factor is None else bound * factor
 
 
-def origin(result: SearchResult, measure: Measure) -> str:
-    """Where the figures of `measure` come from, for the corner of a figure: simulated, measured or counted."""
-    row = METRICS[Metric(measure.key)]
+def origin(result: SearchResult, metric: PlottedMetric) -> str:
+    """Where the figures of `metric` come from, for the corner of a figure: simulated, measured or counted."""
+    row = METRICS[Metric(metric.key)]
     if row.is_counted:
         return "counted from the architecture"
     kind = "simulated" if result.identity.simulated else "measured"
@@ -139,12 +139,12 @@ class Trial:
     error: float
 
 
-def trials_of(points: Iterable[Point], measure: Measure, *, drawn: bool = False) -> tuple[Trial, ...]:
-    """The points with an error and a value of `measure`; with `drawn`, its value before pruning."""
+def trials_of(points: Iterable[Point], metric: PlottedMetric, *, drawn: bool = False) -> tuple[Trial, ...]:
+    """The points with an error and a value of `metric`; with `drawn`, its value before pruning."""
     found = []
     for item in points:
         resources = item.drawn if drawn and item.drawn is not None else item.resources
-        value = None if resources is None else measure.of(resources)
+        value = None if resources is None else metric.of(resources)
         if value is not None and is_size(value) and is_error(item.error):
             found.append(Trial(item, value, error_floor(item.error)))
     return tuple(found)
@@ -204,9 +204,9 @@ def size_scale_range(values: Sequence[float], bound: float | None) -> tuple[floa
     return low, high, log
 
 
-def ticks_of(scale: Scale, measure: Measure, most: int) -> tuple[float, ...]:
-    """Ticks of an axis of `measure`: powers of two for bytes."""
-    if not measure.in_bytes:
+def ticks_of(scale: Scale, metric: PlottedMetric, most: int) -> tuple[float, ...]:
+    """Ticks of an axis of `metric`: powers of two for bytes."""
+    if not metric.in_bytes:
         return scale.ticks(most)
     if not scale.log:
         return byte_ticks(scale.high, most)
