@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from hil.api.harness import Harness, Model, board_of, content_of, modelled_as, via_of
 from hil.boards.board import Board
+from hil.bring_up.clock import clocks_of
 from hil.calibration.calibrate import Request, calibration_for
 from hil.calibration.calibrate import calibrate as run_calibration
 from hil.calibration.estimates import ModelEstimate, estimate_model
@@ -16,7 +18,7 @@ from hil.calibration.options import DEFAULT_SAMPLES
 from hil.calibration.population import DEFAULT_POPULATION
 from hil.calibration.result import CalibrationResult, read_result
 from hil.errors import UsageError
-from hil.jobs.campaign import Progress
+from hil.jobs.campaign import Progress, Silent
 from hil.measure.harness import Harness as MeasuringHarness
 from hil.measure.harness import HarnessFactory, Options
 from hil.report.run import write_calibration_report
@@ -61,6 +63,8 @@ def calibrated(
 ) -> CalibrationRun:  # fmt: skip
     """`calibrate` with a harness that is there already."""
     board, options = harness.board, harness.options
+    if options.via == "hardware":
+        options = with_clocks(board, options, progress)
     place = run_folder(board, options, population) if folder is None else Path(folder)
     request = Request(
         board=board,
@@ -74,11 +78,20 @@ def calibrated(
         workers=workers or len(options.devices) or os.cpu_count() or 1,
         code=harness.inner.kernel_code(),
         population=population,
+        clocks=partial(clocks_of, board, options.devices, (progress or Silent()).tell),
     )
     result = run_calibration(request, progress)
     write_calibration_report(result)
     found = calibration_for(Path(result.calibration_path), harness.identity)
     return CalibrationRun(board, options, found, request.folder, result)
+
+
+def with_clocks(board: Board, options: Options, progress: Progress | None = None) -> Options:
+    """`options` for the boards whose clock is right, with what was measured of it. Raises DeviceLost without one."""
+    readings = clocks_of(board, options.devices, (progress or Silent()).tell)
+    right = {item.device for item in readings}
+    devices = tuple(item for item in options.devices if item.serial_number in right)
+    return replace(options, devices=devices, clocks=readings)
 
 
 def load_calibration(

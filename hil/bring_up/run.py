@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from hil.boards.board import Board
 from hil.bring_up import steps
+from hil.bring_up.contact import Contact
 from hil.bring_up.image import build_bring_up
 from hil.bring_up.report import BringUp, Finding
 from hil.build.toolchain import find_toolchain
@@ -51,7 +52,7 @@ def _on_device(board: Board, session: Session, seconds: float, tell: Told) -> No
     device.wait_ready()
     identity = device.identity()
     tell(Finding("boot", "right", f"the firmware answers; its timer counts {identity.timer}"))
-    contact = steps.Contact(board, session, device)
+    contact = Contact(board, session, device)
     for name, step in (
         ("core", steps.core), ("line", steps.line), ("clock", lambda found: steps.clock(found, seconds)),
         ("repeatability", steps.repeats), ("counter", steps.counter), ("ram", steps.ram),
@@ -62,7 +63,7 @@ def _on_device(board: Board, session: Session, seconds: float, tell: Told) -> No
     _take("flash", steps.flash_end, contact, tell)
 
 
-def _take(name: str, step: Callable[[steps.Contact], Finding], contact: steps.Contact, tell: Told) -> None:
+def _take(name: str, step: Callable[[Contact], Finding], contact: Contact, tell: Told) -> None:
     try:
         tell(step(contact))
     except (LinkError, TargetFaultError) as error:

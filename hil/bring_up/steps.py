@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import random
-import struct
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 
-from hil.boards.board import Board
+from hil.bring_up.clock import TRIAL_ROUNDS, pace_of, read_clock
+from hil.bring_up.contact import ECHO, LOOP, LOOP_WITHOUT, MEMORY, READ, Contact
 from hil.bring_up.report import Finding
 from hil.errors import LinkError, TargetFaultError
-from hil.link.device import Device
-from hil.targets.runners.base import Session
 
-ECHO, LOOP, LOOP_WITHOUT, MEMORY, READ = range(5)  # firmware/bring_up/model.c
 CPUID = 0xE000ED00
 CORES: Mapping[int, str] = {0xC24: "cortex-m4", 0xC27: "cortex-m7", 0xD21: "cortex-m33", 0xC60: "cortex-m0plus"}
-CLOCK_LIMIT = 0.01  # a crystal is 100 times better, an RC oscillator not as good
 LINEAR_LIMIT = 0.001
-TRIAL_ROUNDS = 100_000
 EMULATED_ROUNDS = 50_000_000  # more would take minutes
 ECHOES = 50
 COUNTER_BITS = 32
@@ -36,27 +30,6 @@ ACCELERATORS: Mapping[str, tuple[tuple[str, int, int], ...]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Contact:
-    """A booted device and what it should be."""
-
-    board: Board
-    session: Session
-    device: Device
-
-    @property
-    def emulated(self) -> bool:
-        """Whether its time is an emulator's."""
-        return self.session.simulated
-
-    def ask(self, command: int, *arguments: int) -> tuple[int, tuple[int, ...], float]:
-        """Ticks, the eight words of the answer, and the host's seconds. Raises LinkError, TargetFaultError."""
-        self.device.upload(struct.pack("<4I", command, *arguments, *([0] * (3 - len(arguments)))))
-        started = time.monotonic()
-        ticks, output = self.device.answer()
-        return ticks, struct.unpack("<8I", output), time.monotonic() - started
-
-
 def core(contact: Contact) -> Finding:
     """Which core it is, by its CPUID (B3.2.3 of the Armv7-M manual)."""
     _, words, _ = contact.ask(READ, CPUID)
@@ -71,8 +44,7 @@ def core(contact: Contact) -> Finding:
 def clock(contact: Contact, seconds: float) -> Finding:
     """The core's clock against the host's, over a loop of about `seconds`."""
     claimed, wanted = contact.device.identity().ticks_hz, contact.session.ticks_hz or contact.board.clock_hz
-    per_round, idle_s = _per_round(contact)
-    figures: dict[str, int | float | str] = {"ticks_per_round": per_round, "claimed_hz": claimed}
+    figures: dict[str, int | float | str] = {"ticks_per_round": pace_of(contact).per_round, "claimed_hz": claimed}
     if not contact.emulated and claimed != wanted:
         return Finding(
             "clock", "wrong", f"the clock tree did not start: the core runs at its reset clock, {claimed:,} Hz, not "
@@ -83,23 +55,16 @@ def clock(contact: Contact, seconds: float) -> Finding:
         return Finding(
             "clock", "not here", "an emulator's time is virtual: there is nothing to compare it with", figures
         )
-    ticks, _, took_s = contact.ask(LOOP, round(seconds * claimed / per_round))
-    measured = ticks / max(took_s - idle_s, 1e-9)
-    off = measured / wanted - 1
-    figures |= {"measured_hz": round(measured), "off_pct": 100 * off, "over_s": took_s}
-    if abs(off) > CLOCK_LIMIT:
+    found = read_clock(contact, seconds)
+    figures |= {"measured_hz": found.measured_hz, "off_pct": 100 * found.off, "over_s": found.over_s}
+    if found.celsius is not None:
+        figures["celsius"] = found.celsius
+    if not found.is_right:
         return Finding(
-            "clock", "wrong", f"the core runs at {measured:,.0f} Hz by the host's clock, not at {wanted:,} Hz: another "
-            "crystal than the port expects, or a wrong clock_hz in the board file", figures,
+            "clock", "wrong", f"the core runs at {found.measured_hz:,} Hz by the host's clock, not at {wanted:,} Hz: "
+            "another crystal than the port expects, or a wrong clock_hz in the board file", figures,
         )  # fmt: skip
-    return Finding("clock", "right", f"{measured:,.0f} Hz by the host's clock, {100 * off:+.2f} %", figures)
-
-
-def _per_round(contact: Contact) -> tuple[float, float]:
-    """Ticks of one round of the loop, and the host's seconds for a command that does almost nothing."""
-    empty, _, idle_s = contact.ask(LOOP, 1)
-    ticks, _, _ = contact.ask(LOOP, 1 + TRIAL_ROUNDS)
-    return (ticks - empty) / TRIAL_ROUNDS, idle_s
+    return Finding("clock", "right", found.words(), figures)
 
 
 def line(contact: Contact) -> Finding:
@@ -122,7 +87,7 @@ def line(contact: Contact) -> Finding:
 
 def counter(contact: Contact) -> Finding:
     """That the cycle counter is continued past its 32 bits."""
-    per_round, _ = _per_round(contact)
+    per_round = pace_of(contact).per_round
     rounds = round(1.05 * 2**COUNTER_BITS / per_round)
     figures: dict[str, int | float | str] = {"rounds": rounds}
     if contact.emulated and rounds > EMULATED_ROUNDS * 2:

@@ -87,6 +87,7 @@ def _held_out_models(
 def _sample_result(record: Record, predicted: Forecast, held: Held, model: MemoryModel) -> SampleResult:
     sample, measurement = record.sample, record.measurement
     memory, paths = measurement.memory, {work.variant for work in predicted.works}
+    repeated = measurement.repeatability
     return SampleResult(
         index=sample.index,
         model=sample.name,
@@ -106,6 +107,7 @@ def _sample_result(record: Record, predicted: Forecast, held: Held, model: Memor
         predicted_arena=predicted.arena,
         predicted_flash=model.code(paths) + predicted.constants,
         predicted_ram=model.ram(predicted.arena),
+        unsteady=0 if repeated is None or repeated.is_steady else repeated.spread,
     )
 
 

@@ -25,6 +25,7 @@ from hil.calibration.analyse import (
     mean_stages,
     worst_misses,
 )
+from hil.calibration.devices import DeviceReport, device_reports
 from hil.calibration.fit import MIN_OBSERVATIONS, path_errors
 from hil.calibration.forecast import RESERVES, tflite_of
 from hil.calibration.population import DEFAULT_POPULATION, POPULATIONS
@@ -42,11 +43,14 @@ from hil.measure.arena import ArenaMap, arena_map
 from hil.measure.measurement import Identity, Measurement, Outputs
 from hil.model.load import parse_model
 from hil.runtimes.base import Deployment
+from hil.targets.clock import ClockReading
 from munas.cost.calibration import Calibration, KernelCode
 from munas.cost.calibration_file import CalibrationError, load_calibration, write_calibration
 
 SAMPLER_VERSION = 3  # raise it when `draw_sample` draws other networks, or other weights: old results are another run
 FIRST_PROBE = 1_000_000  # number of the first probe in the store: samples have those below
+FIRST_AGAIN = 2_000_000  # ... and of the first time that the first sample was measured again
+AGAIN_EVERY = 20  # networks on a board
 
 
 class Measured(Protocol):
@@ -74,7 +78,7 @@ class Request:
     """What to calibrate: `identity` is that of the board and build that `measurer` measures with.
 
     `code` is what the linker keeps for each kernel path, where it is known; `population` names what is drawn. `probes`
-    are measured beside the samples.
+    are measured beside the samples. `clocks` reads the clocks of connected boards again when all is measured.
     """
 
     board: Board
@@ -87,6 +91,7 @@ class Request:
     code: KernelCode | None = None
     population: str = DEFAULT_POPULATION
     probes: int = PROBES
+    clocks: Callable[[], tuple[ClockReading, ...]] = tuple
 
     @property
     def limits(self) -> Limits:
@@ -103,6 +108,19 @@ class Request:
         if self.population != DEFAULT_POPULATION:
             parameters["population"] = self.population
         return Run("calibrate", asdict(self.identity), self.seed, parameters)
+
+    @property
+    def indices(self) -> tuple[int, ...]:
+        """Numbers of all networks in their order. On boards the first one comes again and again: it shows a drift."""
+        networks = [*range(self.samples), *range(FIRST_PROBE, FIRST_PROBE + self.probes)]
+        if self.identity.simulated:
+            return tuple(networks)
+        found = list[int]()
+        for number, index in enumerate(networks):
+            if number % AGAIN_EVERY == 0:
+                found.append(FIRST_AGAIN + number // AGAIN_EVERY)
+            found.append(index)
+        return (*found, FIRST_AGAIN + -(-len(networks) // AGAIN_EVERY))
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +163,9 @@ class SampleJobFactory:
 
     def _drawn(self, index: int) -> tuple[Mapping[str, Any], str, Callable[[], bytes]]:
         """What the store keeps of network `index`, its name, and what writes its .tflite."""
+        if index >= FIRST_AGAIN:
+            sample = POPULATIONS[self.population].draw(self.seed, 0, self.limits)
+            return {"again": index - FIRST_AGAIN}, sample.name, lambda: tflite_of(sample)
         if index < FIRST_PROBE:
             sample = POPULATIONS[self.population].draw(self.seed, index, self.limits)
             return sample.to_json(), sample.name, lambda: tflite_of(sample)
@@ -172,10 +193,10 @@ def calibrate(request: Request, progress: Progress | None = None) -> Calibration
     factory = SampleJobFactory(request.measurer, request.seed, request.limits, request.identity, request.population)
     with Store(request.folder / "store.sqlite") as store:
         run_id = store.run_id(request.run)
-        indices = [*range(request.samples), *range(FIRST_PROBE, FIRST_PROBE + request.probes)]
-        summary = run_campaign(store, run_id, indices, factory, workers=request.workers, progress=progress)
+        summary = run_campaign(store, run_id, request.indices, factory, workers=request.workers, progress=progress)
+    clocks = request.clocks() if summary.ok + summary.failed else ()
     # What was stored is asked for anew: a store that somebody removed or replaced meanwhile does not have it.
-    wanted = set(indices)
+    wanted = set(request.indices)
     with Store(request.folder / "store.sqlite") as store:
         results = [item for item in store.results(store.run_id(request.run)) if item.sample in wanted]
     if len(results) < len(wanted):
@@ -183,10 +204,14 @@ def calibrate(request: Request, progress: Progress | None = None) -> Calibration
             f"{request.folder / 'store.sqlite'} has {len(results)} of the {len(wanted)} networks: it was changed "
             "during the run; run the same command again"
         )
-    return _conclude(request, summary, results)
+    result = _conclude(request, summary, results, clocks)
+    write_text(request.folder / "result.json", json.dumps(result.to_json(), allow_nan=False) + "\n")
+    return result
 
 
-def _conclude(request: Request, summary: Summary, results: Sequence[Result]) -> CalibrationResult:
+def _conclude(
+    request: Request, summary: Summary, results: Sequence[Result], clocks: Sequence[ClockReading]
+) -> CalibrationResult:
     records, probes = stored_networks(results)
     failures = tuple(
         Failure(result.sample, _description(request, result.sample), result.error)
@@ -198,8 +223,9 @@ def _conclude(request: Request, summary: Summary, results: Sequence[Result]) -> 
         raise InfrastructureError(f"only {len(records)} of {request.samples} networks could be measured{cause}")
     analysis = analyse(records, request.identity, request.seed, request.code, probes)
     result = _result(request, summary, records, failures, analysis, outputs_of(results))
+    if not request.identity.simulated:
+        result = replace(result, devices=_on_boards(results, clocks))
     write_text(request.folder / "calibration.toml", write_calibration(analysis.calibration))
-    write_text(request.folder / "result.json", json.dumps(result.to_json(), allow_nan=False) + "\n")
     return result
 
 
@@ -207,10 +233,24 @@ def stored_networks(results: Iterable[Result]) -> tuple[list[Record], list[Measu
     """Samples and probes among results of a calibration. Raises StoreError for what is neither."""
     done = [result for result in results if result.status == "ok"]
     records = [from_result(result) for result in done if result.sample < FIRST_PROBE]
-    return records, [network_of(result) for result in done if result.sample >= FIRST_PROBE and result.record]
+    return records, [network_of(result) for result in done if _is_probe(result.sample) and result.record]
+
+
+def _is_probe(index: int) -> bool:
+    return FIRST_PROBE <= index < FIRST_AGAIN
+
+
+def _on_boards(results: Iterable[Result], clocks: Sequence[ClockReading]) -> tuple[DeviceReport, ...]:
+    """What the connected boards were like; `clocks` were read in the end."""
+    done = [result for result in results if result.status == "ok" and result.record]
+    found = [(result.sample, network_of(result).measurement) for result in done]
+    first = [measurement for index, measurement in found if index >= FIRST_AGAIN]
+    return device_reports([measurement for _, measurement in found], first, clocks)
 
 
 def _description(request: Request, index: int) -> str:
+    if index >= FIRST_AGAIN:
+        return "the first network again"
     if index >= FIRST_PROBE:
         return f"probe {index - FIRST_PROBE}"
     return describe(POPULATIONS[request.population].draw(request.seed, index, request.limits))

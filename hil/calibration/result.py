@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from hil.calibration.devices import DeviceReport
 from hil.calibration.population import DEFAULT_POPULATION, PAPER_R2
 from hil.errors import UsageError
 from hil.files import from_document, read_json, to_document
@@ -79,6 +80,7 @@ class SampleResult:
     predicted_flash: int
     predicted_ram: int
     stack_bound: int = 0  # the most by the call graph; 0 where that is not known
+    unsteady: int = 0  # spread of the same inference repeated, where it is more than the timer explains
 
     @property
     def error_op(self) -> float:
@@ -195,6 +197,7 @@ class CalibrationResult:
     arena_map: ArenaMap | None = None
     cycles: CycleShares | None = None  # timer modelled-cycles only
     population: str = DEFAULT_POPULATION
+    devices: tuple[DeviceReport, ...] = ()  # connected boards
     calibration_path: str = ""
     report_path: str = ""
 
@@ -223,6 +226,7 @@ class CalibrationResult:
             "population": self.population, "macs_r2": self.macs_r2,
             **({"paper_macs_r2": PAPER_R2} if self.population == "paper" else {}),
             "models_per_minute": self.models_per_minute,
+            **({"devices": [item.to_json() for item in self.devices]} if self.devices else {}),
             "calibration": self.calibration_path, "report": self.report_path,
         }  # fmt: skip
 

@@ -11,7 +11,7 @@ from hil.calibration.bench import BenchResult
 from hil.calibration.estimates import ModelEstimate
 from hil.cycle_model.model import Milliseconds
 from hil.cycle_model.modelled import ModelledLatency
-from hil.measure.measurement import Measurement
+from hil.measure.measurement import TIMER_STEPS, Measurement, Repeatability
 from hil.terminal import printable
 from hil.timers import MODELLED
 
@@ -22,13 +22,16 @@ def measurement_table(measurements: Sequence[Measurement]) -> Table:
     caption = f"{identity.board} via {identity.via}, timer {identity.timer}" if identity else None
     unit = measurements[0].latency.unit if measurements else "time"
     columns = ["arena", "stack", "static", "RAM", "weights", "code", "flash", "outputs"]
+    repeated = [item.repeatability for item in measurements if item.repeatability is not None]
+    if repeated:
+        columns[:0] = ["spread", "first"]
     modelled = [item.modelled for item in measurements if item.modelled is not None]
     if modelled:
         columns.insert(0, "modelled ms" if modelled[0].milliseconds else "modelled cycles")
     table = Table("model", f"median {unit}", *columns)
     for column in table.columns[1:]:
         column.justify = "right"
-    table.caption = caption and f"{caption}; sizes in bytes{_modelled_caption(modelled)}"
+    table.caption = caption and f"{caption}; sizes in bytes{_modelled_caption(modelled)}{_unsteady(repeated)}"
     for item in measurements:
         memory, outputs = item.memory, item.outputs
         sizes = (
@@ -37,8 +40,23 @@ def measurement_table(measurements: Sequence[Measurement]) -> Table:
         )  # fmt: skip
         verdict = f"{outputs.checked - outputs.mismatched}/{outputs.checked} equal"
         times = [f"{item.latency.median:,.0f}", *([modelled_text(item.modelled)] if item.modelled else [])]
+        if repeated:
+            times += _repeated(item.repeatability)
         table.add_row(printable(item.model), *times, *(f"{size:,}" for size in sizes), verdict)
     return table
+
+
+def _repeated(found: Repeatability | None) -> list[str]:
+    """Spread of the same inference, marked where the timer does not explain it, and what the first one took more."""
+    if found is None:
+        return ["-", "-"]
+    return [f"{found.spread:,}{'' if found.is_steady else ' !'}", f"{100 * found.warm_up:+.1f} %"]
+
+
+def _unsteady(repeated: Sequence[Repeatability]) -> str:
+    if all(item.is_steady for item in repeated):
+        return ""
+    return f"; !: more than the {TIMER_STEPS} that the timer explains, something disturbs the core"
 
 
 def layer_table(item: Measurement) -> Table:

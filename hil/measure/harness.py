@@ -40,6 +40,7 @@ from hil.measure.reader import Reader
 from hil.model.reference import Reference
 from hil.runtimes.base import Deployment, Expected, Runtime, as_one_buffer
 from hil.runtimes.registry import DEFAULT_RUNTIME, RUNTIMES
+from hil.targets.clock import ClockReading
 from hil.targets.detect import Connected
 from hil.targets.place import make_runner
 from hil.targets.runners.base import Runner, Session
@@ -61,7 +62,8 @@ class Options:
     firmware answers with; it also decides in which form MLPerf's `db` gives the input. `transcripts` is the folder for
     what went over the serial line of measurements that failed; default: one in the cache. `placement` says where the
     network's parts lie. `keep_constant_channels`: the network is as large as its architecture says, which calibration
-    and search predict from; else channels that trained to be constant are left out.
+    and search predict from; else channels that trained to be constant are left out. `clocks` are what was measured of
+    the clocks of `devices`, and go with each measurement.
     """
 
     via: Via = "qemu"
@@ -74,6 +76,7 @@ class Options:
     transcripts: Path | None = None
     placement: Placement = AS_EVER
     keep_constant_channels: bool = False
+    clocks: tuple[ClockReading, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +224,8 @@ class Harness:
             seconds=clock.seconds,
             modelled=modelled,
             device=session.device,
+            repeatability=figures.repeatability,
+            clock=next((item for item in self.options.clocks if item.device == session.device), None),
         )
         return Measured(measurement, plan, figures.answers, image.functions)
 

@@ -10,7 +10,10 @@ from typing import Any
 from hil.cycle_model.modelled import ModelledLatency, modelled_from_json
 from hil.errors import CalibrationMismatch
 from hil.files import from_document
+from hil.targets.clock import ClockReading
 from hil.timers import TimerKind
+
+TIMER_STEPS = 2  # a count begins and ends somewhere within a step: what the timer itself explains of a spread
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,42 @@ class Latency:
         return {
             "unit": self.unit, "samples": list(self.samples),
             "min": self.min, "median": self.median, "max": self.max,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Repeatability:
+    """How well a board repeats itself: the same input again and again, single inferences, in the latency's unit.
+
+    `cold` is the first inference after the reset, when caches and prefetch buffers were empty: it is not among `times`.
+    """
+
+    cold: int
+    times: tuple[int, ...]
+
+    @property
+    def median(self) -> float:
+        return float(statistics.median(self.times))
+
+    @property
+    def spread(self) -> int:
+        """Between the slowest and the fastest."""
+        return max(self.times) - min(self.times)
+
+    @property
+    def warm_up(self) -> float:
+        """What the first inference took more than the later ones, a fraction."""
+        return self.cold / self.median - 1.0
+
+    @property
+    def is_steady(self) -> bool:
+        """Whether the timer explains the spread; else something interrupts the core or shares its memory."""
+        return self.spread <= TIMER_STEPS
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "cold": self.cold, "times": list(self.times), "median": self.median, "spread": self.spread,
+            "warm_up": self.warm_up, "steady": self.is_steady,
         }  # fmt: skip
 
 
@@ -137,6 +176,8 @@ class Measurement:
     """One network on one board. `modelled` is there where a timing model watched, whatever the timer is.
 
     `device` is the serial number of a connected board. It is no part of the identity: boards of a kind may be pooled.
+    `repeatability` is there where a board measured (an emulator's count is the same every time), `clock` where the
+    campaign has measured that board's.
     """
 
     model: str
@@ -150,6 +191,8 @@ class Measurement:
     seconds: dict[str, float] = field(default_factory=dict)  # host time per stage, for `make bench`
     modelled: ModelledLatency | None = None
     device: str | None = None
+    repeatability: Repeatability | None = None
+    clock: ClockReading | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The document of `measure --json` for one model (shared design: keys and order)."""
@@ -161,6 +204,8 @@ class Measurement:
             "layers": [asdict(layer) for layer in self.layers], "memory": asdict(self.memory),
             "outputs": asdict(self.outputs), "build": asdict(self.build), "identity": asdict(identity),
             "seconds": dict(self.seconds), "modelled": None if self.modelled is None else self.modelled.to_json(),
+            "repeatability": None if self.repeatability is None else self.repeatability.to_json(),
+            "clock": None if self.clock is None else asdict(self.clock),
         }  # fmt: skip
 
 
@@ -172,6 +217,8 @@ def measurement_from_json(document: Mapping[str, Any]) -> Measurement:
     known = {item.name: document[item.name] for item in fields(Measurement) if item.name in document}
     latency, modelled = document["latency"], known.pop("modelled", None)
     known["latency"] = {"unit": latency["unit"], "samples": latency["samples"]}  # the others follow from them
+    if (repeated := known.get("repeatability")) is not None:
+        known["repeatability"] = {"cold": repeated["cold"], "times": repeated["times"]}
     measurement = from_document(Measurement, known)
     if modelled is None:
         return measurement

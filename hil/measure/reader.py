@@ -11,21 +11,27 @@ from hil.cycle_model.record import InferenceRecord
 from hil.errors import DeviceLost, FlashError, InfrastructureError, TargetFaultError
 from hil.link.device import Device
 from hil.link.protocol import DeviceIdentity, MemoryReport
-from hil.measure.measurement import Memory
+from hil.measure.measurement import Memory, Repeatability
 from hil.patterns import Pattern
 from hil.runtimes.base import Deployment
 from hil.targets.runners.base import Session
 
+REPEATS = 8
+
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """`samples` (one an input) and `layers` in the timer's unit; `answers` are the outputs, one an input."""
+    """`samples` (one an input) and `layers` in the timer's unit; `answers` are the outputs, one an input.
+
+    `repeatability` is None via an emulator.
+    """
 
     samples: tuple[int, ...]
     layers: tuple[int, ...]
     memory: Memory
     answers: tuple[bytes, ...]
     records: tuple[InferenceRecord, ...]
+    repeatability: Repeatability | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +50,11 @@ class Reader:
         device = self.device
         self.check(device.identity())
         device.fill(patterns[0])
+        cold = None if self.session.simulated else device.infer(1, 0)[0]
         layers = device.profile()  # also the warm-up
         self.session.new_records()  # of that one
         runs, records = self._answers(patterns)
+        repeated = None if cold is None else self._repeated(cold, patterns[0])
         memory = device.memory()
         if memory.arena_used > self.plan.arena_bytes:
             raise TargetFaultError(
@@ -72,7 +80,14 @@ class Reader:
             ),
             answers=tuple(output for _, output in runs),
             records=records,
+            repeatability=repeated,
         )
+
+    def _repeated(self, cold: int, pattern: Pattern) -> Repeatability:
+        """The inference that was the first one again, when all is warm."""
+        self.device.fill(pattern)
+        units = self.session.ticks_to_units
+        return Repeatability(units(cold), tuple(map(units, self.device.infer(REPEATS, 1))))
 
     def _stack_bound(self, seen: MemoryReport) -> int:
         """The image's, 0 where there is none. Raises InfrastructureError where painting shows more."""

@@ -17,6 +17,7 @@ from hil.boards.board import Board, Budget, load_board
 from hil.boards.target import Region
 from hil.bring_up import run as bring_up_module
 from hil.bring_up import steps
+from hil.bring_up.contact import Contact
 from hil.bring_up.report import BringUp, Finding
 from hil.bring_up.run import bring_up
 from hil.errors import CheckFailed, LinkTimeout
@@ -60,14 +61,14 @@ def test_an_emulated_board_is_right(name: str) -> None:
     assert found.to_text().count("\n- **") == 11
 
 
-def on(board: Board, step: Callable[[steps.Contact], Finding], **changes: object) -> Finding:
+def on(board: Board, step: Callable[[Contact], Finding], **changes: object) -> Finding:
     """What `step` finds on QEMU's machine when it believes `board`, and a session with `changes`."""
     found: list[Finding] = []
 
     def only(_: Board, session: Session, seconds: float, tell: Callable[[Finding], None]) -> None:
         device = bring_up_module.Device(session.port, session.timeouts)
         device.wait_ready()
-        found.append(step(steps.Contact(board, replace(session, **changes), device)))  # type: ignore[arg-type]
+        found.append(step(Contact(board, replace(session, **changes), device)))  # type: ignore[arg-type]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bring_up_module, "_on_device", only)
@@ -100,7 +101,7 @@ def test_clocks_of_a_board_that_is_not_emulated() -> None:
 
 
 def test_a_loop_that_is_disturbed() -> None:
-    class Disturbed(steps.Contact):
+    class Disturbed(Contact):
         """Now and then something takes 3 ticks."""
 
         def ask(self, command: int, *arguments: int) -> tuple[int, tuple[int, ...], float]:
@@ -130,7 +131,7 @@ def test_a_line_that_loses_bytes() -> None:
                     kept.append(byte)
             return bytes(kept)
 
-    def lossy(contact: steps.Contact) -> Finding:
+    def lossy(contact: Contact) -> Finding:
         contact.device._exchange._channel.port = Lossy(contact.session.port)  # type: ignore[assignment]
         return steps.line(contact)
 

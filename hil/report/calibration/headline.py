@@ -8,6 +8,7 @@ from hil.calibration.result import CalibrationResult
 from hil.report.calibration.latency import law_text
 from hil.report.charts import numbers
 from hil.report.headline import Fact, Tile, via_name
+from hil.targets.clock import CLOCK_LIMIT
 from hil.timers import TIMERS, words_of
 
 TARGET_MAPE = 0.03
@@ -59,9 +60,27 @@ def tiles(result: CalibrationResult) -> tuple[Tile, ...]:
         Tile("Outputs that differ", numbers.count(wrong if checked else math.nan),
              f"of {numbers.count(checked)} compared bit for bit", "target: none", wrong == 0 if checked else None),
         _memory_tile(result), _code_tile(result),
+        *_board_tiles(result),
         Tile("Networks a minute", numbers.fixed(result.models_per_minute, 0),
              f"{numbers.plural(result.workers, 'worker')}, {numbers.seconds(result.wall_seconds)} in all",
              "target ≥ 120", _judge(result.models_per_minute, result.models_per_minute >= TARGET_NETWORKS_PER_MINUTE)),
+    )  # fmt: skip
+
+
+def _board_tiles(result: CalibrationResult) -> tuple[Tile, ...]:
+    """Of connected boards only."""
+    if not result.devices:
+        return ()
+    unsteady = sum(item.unsteady for item in result.devices)
+    worst = max(item.worst_spread for item in result.devices)
+    offs = [reading.off for item in result.devices for reading in item.clocks]
+    off = max(offs, key=abs, default=math.nan)
+    known = f"{numbers.plural(len(offs), 'reading')}, the worst" if offs else "no clock was measured"
+    return (
+        Tile("Unsteady measurements", numbers.count(unsteady), f"spread up to {numbers.percent(worst)}",
+             "target: none", unsteady == 0),
+        Tile("Clock against the host's", numbers.percent(off, signed=True), known, f"limit {100 * CLOCK_LIMIT:g} %",
+             _judge(off, abs(off) <= CLOCK_LIMIT)),
     )  # fmt: skip
 
 

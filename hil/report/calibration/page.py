@@ -64,6 +64,7 @@ def render(result: CalibrationResult) -> str:
         memory=tables.memory_table(result),
         code=tables.code_table(result),
         worst=tables.worst_table(result),
+        devices=tables.devices_table(result) if result.devices else None,
         failures=failures_table(result.failed),
         coefficients=tables.coefficients_table(result),
         stages=tables.stages_table(result),

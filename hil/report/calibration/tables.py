@@ -6,7 +6,9 @@ import math
 
 from markupsafe import Markup
 
+from hil.calibration.devices import DeviceReport
 from hil.calibration.result import CalibrationResult, SampleResult
+from hil.measure.measurement import TIMER_STEPS
 from hil.report.calibration.series import Group
 from hil.report.charts import numbers, svg
 from hil.report.charts.tables import STRIP_ENDS, Column, Table, bar, interval_strip
@@ -58,6 +60,45 @@ def paths_table(result: CalibrationResult) -> Table:
 
 def _orderable(value: float) -> float:
     return value if math.isfinite(value) else -1.0
+
+
+def devices_table(result: CalibrationResult) -> Table:
+    """The connected boards: whether their clocks are what they are told to be, and how well they repeat themselves."""
+    rows = tuple(
+        (
+            item.device, numbers.count(item.measurements), _clock(item), _celsius(item),
+            numbers.MISSING if item.warm_up is None else numbers.percent(item.warm_up, signed=True),
+            numbers.count(item.unsteady), numbers.percent(item.worst_spread),
+            numbers.MISSING if item.drift is None else numbers.percent(item.drift, signed=True),
+        )
+        for item in result.devices
+    )  # fmt: skip
+    columns = (
+        Column("Board", "code"), Column("Networks", "number"), Column("Clock by the host's", "number"),
+        Column("Temperature", "number"), Column("First inference", "number"), Column("Unsteady", "number"),
+        Column("Largest spread", "number"), Column("Drift", "number"),
+    )  # fmt: skip
+    note = (
+        f"Unsteady: the same inference, repeated, spread by more than the {TIMER_STEPS} steps that the timer explains. "
+        "First inference: what it took more than the later ones, median. Drift: of the campaign's first network, which "
+        "was measured again and again, from its first figure, the largest. Temperature: of the chip, where the port "
+        "has a sensor for it."
+    )
+    return Table("Boards of the campaign", columns, rows, note)
+
+
+def _clock(item: DeviceReport) -> str:
+    if not item.clocks:
+        return "not measured"
+    worst = max(item.clocks, key=lambda reading: abs(reading.off))
+    return f"{numbers.frequency(worst.measured_hz)} ({numbers.percent(worst.off, signed=True)})"
+
+
+def _celsius(item: DeviceReport) -> str:
+    low, high = min(item.celsius, default=None), max(item.celsius, default=None)
+    if low is None or high is None:
+        return numbers.MISSING
+    return f"{low:.0f} to {high:.0f}{numbers.NBSP}°C"
 
 
 def groups_table(groups: tuple[Group, ...], unit: str) -> Table:

@@ -102,6 +102,11 @@ def _tiles(item: Measurement) -> tuple[Tile, ...]:
         time = modelled.milliseconds
         interval = f"{numbers.significant(time.low)} to {numbers.significant(time.high)}; modelled, not measured"
         tiles.append(Tile("Time, milliseconds", numbers.significant(time.estimate), interval))
+    if (repeated := item.repeatability) is not None:
+        note = f"first inference {numbers.percent(repeated.warm_up, signed=True)}; {len(repeated.times)} times the same"
+        tiles.append(
+            Tile("Spread", numbers.count(repeated.spread), note, "what the timer explains", repeated.is_steady)
+        )
     return (
         *tiles,
         Tile("Flash", numbers.size(memory.flash_total), f"{memory.flash_total:,} B, code and weights"),
