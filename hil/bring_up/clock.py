@@ -33,9 +33,10 @@ _JITTER_SHARE = (
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """Ticks of one round of the loop; the host's seconds for a command that does almost nothing, and their spread."""
+    """Ticks of a round of the loop. Of a command that does almost nothing: ticks, the host's seconds, their spread."""
 
     per_round: float
+    idle_ticks: int
     idle_s: float
     jitter_s: float
 
@@ -45,7 +46,7 @@ def pace_of(contact: Contact) -> Pace:
     idle = [contact.ask(LOOP, 1) for _ in range(IDLE_COMMANDS)]
     ticks, _, _ = contact.ask(LOOP, 1 + TRIAL_ROUNDS)
     seconds = sorted(took_s for _, _, took_s in idle)
-    return Pace((ticks - idle[-1][0]) / TRIAL_ROUNDS, seconds[len(seconds) // 2], seconds[-1] - seconds[0])
+    return Pace((ticks - idle[-1][0]) / TRIAL_ROUNDS, idle[-1][0], seconds[len(seconds) // 2], seconds[-1] - seconds[0])
 
 
 def read_clock(contact: Contact, seconds: float = SECONDS) -> ClockReading:
@@ -57,7 +58,7 @@ def read_clock(contact: Contact, seconds: float = SECONDS) -> ClockReading:
     return ClockReading(
         device=contact.session.device or "",
         claimed_hz=claimed,
-        measured_hz=round(ticks / ran_s),
+        measured_hz=round((ticks - pace.idle_ticks) / ran_s),
         over_s=took_s,
         within=pace.jitter_s / ran_s,
         at=datetime.now(UTC).isoformat(timespec="seconds"),
