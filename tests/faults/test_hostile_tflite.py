@@ -5,6 +5,7 @@ The same mutations run by the hundred thousand before a release: `MUNAS_HIL_FUZZ
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import struct
@@ -20,6 +21,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hil.codegen.plan import make_plan
 from hil.errors import ModelError
 from hil.model.load import parse_model
 from munas.arch.graph import build_graph
@@ -35,13 +37,19 @@ TELLING = (0, 1, 2, 3, 4, 7, 8, 127, 128, 255, 65535, 65536, 2**24, 2**31 - 1, 2
 
 
 def is_refused(data: bytes) -> bool:
-    """Whether the importer raises ModelError. Any other exception, or taking long, fails the test."""
-    message, started = None, time.process_time()
+    """Whether the importer raises ModelError. Any other exception, or taking long, fails the test.
+
+    What is imported is planned as well, where ModelError is the only exception too.
+    """
+    message, started, model = None, time.process_time(), None
     try:
-        parse_model(data, "hostile")
+        model = parse_model(data, "hostile")
     except ModelError as error:
         message = str(error)
     assert time.process_time() - started < SECONDS_EACH
+    if model is not None:
+        with contextlib.suppress(ModelError):
+            make_plan(model)
     assert message is None or (message.isascii() and message.isprintable())
     return message is not None
 
