@@ -25,7 +25,7 @@ from munas.scratch import scratch_name, sweep_scratch
 
 MANIFEST = ".manifest.json"
 _MAX_MANIFEST_BYTES = 1 << 20
-_ENTRY_KINDS = ("library", "part", "timing", "teachers", "datasets")
+_ENTRY_KINDS = ("library", "part", "stack", "timing", "teachers", "datasets")
 
 # Entries that this process has verified, with the time of their manifest: once is enough.
 _verified: dict[Path, int] = {}

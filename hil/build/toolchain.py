@@ -12,18 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hil.compilers import compiler_environment
 from hil.errors import BudgetError, BuildError, InfrastructureError, ToolMissing
 from hil.logs import command_line
 
 _log = logging.getLogger("hil.build")
 
 INSTALL_GCC = "apt-get install gcc-arm-none-eabi libnewlib-arm-none-eabi"
-# By these a user's environment would put other headers, libraries and programs into a build without its knowing.
-COMPILER_VARIABLES = (
-    "CPATH", "C_INCLUDE_PATH", "CPLUS_INCLUDE_PATH", "OBJC_INCLUDE_PATH", "LIBRARY_PATH", "COMPILER_PATH",
-    "GCC_EXEC_PREFIX", "GCC_COMPARE_DEBUG", "DEPENDENCIES_OUTPUT", "SUNPRO_DEPENDENCIES", "SOURCE_DATE_EPOCH",
-    "LD_RUN_PATH", "LDEMULATION", "COLLECT_GCC_OPTIONS", "COLLECT_LTO_WRAPPER",
-)  # fmt: skip
 _TIMEOUT_S = 300.0
 _OVERFLOW = re.compile(r"region [`'](\w+)' overflowed by (\d+) bytes?")  # "1 byte"
 
@@ -115,7 +110,7 @@ def _bytes(number: int) -> str:
 
 def _environment(words: Sequence[str]) -> dict[str, str]:
     """Messages in English. Temporary files beside the output: a killed compiler cannot delete them, its caller does."""
-    environment = {key: value for key, value in os.environ.items() if key not in COMPILER_VARIABLES} | {"LC_ALL": "C"}
+    environment = compiler_environment()
     if "-o" in words[:-1]:
         environment["TMPDIR"] = os.path.dirname(os.path.abspath(words[words.index("-o") + 1]))
     return environment

@@ -11,6 +11,7 @@ import subprocess
 from pathlib import Path
 
 from hil.cache import cached_folder, digest
+from hil.compilers import compiler_environment
 from hil.cycle_model.description import load_description
 from hil.cycle_model.tables import render_tables
 from hil.errors import BuildError, ToolMissing
@@ -76,7 +77,7 @@ def _run(command: list[str]) -> str:
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT_S, stdin=subprocess.DEVNULL,
-            env={**os.environ, "LC_ALL": "C"}, check=False,
+            env=compiler_environment(), check=False,
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired) as error:
         raise BuildError(f"{command[0]} cannot be run: {error}") from error

@@ -8,8 +8,9 @@ import pytest
 
 from hil.boards.board import load_board
 from hil.build import stack
+from hil.build.image import _stack_bound
 from hil.build.stack import stack_bound
-from hil.build.toolchain import find_toolchain, run_tool
+from hil.build.toolchain import Toolchain, find_toolchain, run_tool
 from hil.measure.harness import Harness, Options
 from tests.networks import small_network
 
@@ -57,3 +58,29 @@ def test_the_bound_is_above_what_is_seen_and_below_what_is_reserved(seed: int) -
     harness = Harness(load_board("mps2-an386"), Options())
     memory = harness.measure(small_network(seed), f"net{seed}").measurement.memory
     assert 0 < memory.stack_used <= memory.stack_bound <= memory.stack_reserved
+
+
+def test_the_bound_is_read_from_images_once_for_each_set_of_functions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also by another process, as it is in the cache; it takes as long as a link."""
+    elf, _ = image(tmp_path, SOURCE)
+    monkeypatch.setenv("MUNAS_HIL_CACHE", str(tmp_path / "cache"))
+    asked: list[Path] = []
+    whole = stack.stack_bound
+
+    def counted(elf: Path, toolchain: Toolchain) -> int | None:
+        asked.append(elf)
+        return whole(elf, toolchain)
+
+    monkeypatch.setattr(stack, "stack_bound", counted)
+    built = [tmp_path / "library" / "libhil.a"]
+    for functions in ({"leaf": 8}, {"leaf": 8}, {"leaf": 8, "deeper": 4}, {"leaf": 12}, {"leaf": 8, "deeper": 4}):
+        assert _stack_bound(elf, built, functions, find_toolchain()) == whole(elf, find_toolchain())
+    assert len(asked) == 3
+    _stack_bound(elf, [tmp_path / "another" / "libhil.a"], {"leaf": 8}, find_toolchain())
+    assert len(asked) == 4
+    unknown = image(tmp_path, "int other; void start(void) { other = 1; }")[0]
+    for _ in range(2):
+        assert _stack_bound(unknown, built, {"start": 8}, find_toolchain()) is None
+    assert len(asked) == 5
