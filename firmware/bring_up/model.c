@@ -4,12 +4,13 @@
 #include "board.h"
 #include "build.h"
 #include "hil_model.h"
+#include "hil_port.h"
 
 #define INPUT_OFFSET 1024
 #define INPUT_BYTES 16
 #define OUTPUT_WORDS 8
 
-enum { ECHO, LOOP, LOOP_WITHOUT, MEMORY, READ };
+enum { ECHO, LOOP, LOOP_WITHOUT, MEMORY, READ, TEMPERATURE };
 
 int8_t hil_arena[2048] __attribute__((section(".arena"), aligned(16)));
 
@@ -85,6 +86,14 @@ static void memory(uint32_t address, uint32_t bytes)
     answer(1, first);
 }
 
+/* Whether there is a sensor that can be read, and thousandths of a degree. */
+static void temperature(void)
+{
+    int32_t millidegrees = 0;
+    answer(0, hil_port_temperature && hil_port_temperature(&millidegrees));
+    answer(1, (uint32_t)millidegrees);
+}
+
 int hil_model_infer(hil_mark_fn mark)
 {
     const uint32_t command = argument(0), a = argument(1), b = argument(2), c = argument(3);
@@ -103,6 +112,9 @@ int hil_model_infer(hil_mark_fn mark)
         break;
     case READ:
         answer(0, *(volatile uint32_t *)(uintptr_t)a);
+        break;
+    case TEMPERATURE:
+        temperature();
         break;
     default:
         break;

@@ -4,7 +4,7 @@
  * QEMU's netduinoplus2 (HIL_QEMU) has the USART and the timers, but neither clocks nor a cycle counter: there the clock
  * tree gives up and TIM2 is the timer. QEMU feeds its timers with 1 GHz, so that TIM2 divided by 1024 counts
  * instructions under `-icount shift=10`, and TIM5 divided by 65536 counts every 64th. */
-#include "stm32.h"
+#include "stm32_temperature.h"
 
 #define RCC 0x40023800u
 #define RCC_CR REGISTER(RCC + 0x00u)
@@ -28,6 +28,7 @@
 #define RCC_APB1ENR_TIM5 (1u << 3)
 #define RCC_APB1ENR_PWR (1u << 28)
 #define RCC_APB2ENR_USART1 (1u << 4)
+#define RCC_APB2ENR_ADC1 (1u << 8)
 
 #define PWR_CR REGISTER(0x40007000u)
 #define PWR_CR_VOS_SCALE1 (1u << 14)
@@ -36,6 +37,10 @@
 #define FLASH_ACR_FULL_SPEED (5u | 1u << 8 | 1u << 9 | 1u << 10) /* LATENCY, PRFTEN, ICEN, DCEN */
 
 #define GPIOA 0x40020000u
+#define ADC1 0x40012000u
+#define TS_CHANNEL 16u
+#define TS_CAL1 0x1FFF7A2Cu
+#define TS_CAL2 0x1FFF7A2Eu
 
 /* The USART of the F4 is the older one. */
 #define USART1_SR REGISTER(0x40011000u)
@@ -170,3 +175,18 @@ uint32_t hil_port_ticks_hz(void)
     return core_hz;
 #endif
 }
+
+#if !defined(HIL_QEMU) /* which has no memory where the calibration is, and faults */
+/* ADC1's channel 16 in the F405; in the F42x it is 18. */
+bool hil_port_temperature(int32_t *millidegrees)
+{
+    const stm32_calibration_t known = {stm32_half(TS_CAL1), stm32_half(TS_CAL2), 110, 3300u};
+    uint32_t sum;
+    if (!stm32_is_calibrated(&known)) {
+        return false;
+    }
+    RCC_APB2ENR |= RCC_APB2ENR_ADC1;
+    (void)RCC_APB2ENR;
+    return stm32f_adc(ADC1, TS_CHANNEL, &sum) && stm32_millidegrees(sum, &known, millidegrees);
+}
+#endif

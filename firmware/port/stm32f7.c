@@ -1,6 +1,6 @@
 /* STM32F74x (RM0385) on a NUCLEO-144: 216 MHz from the 8 MHz that the ST-LINK feeds into HSE, over-drive on, 7 wait
  * states, flash prefetch and accelerator, both L1 caches. USART3 on PD8/PD9 is the virtual COM port. */
-#include "stm32.h"
+#include "stm32_temperature.h"
 
 #define RCC 0x40023800u
 #define RCC_CR REGISTER(RCC + 0x00u)
@@ -24,6 +24,8 @@
 #define RCC_APB1ENR_TIM2 (1u << 0)
 #define RCC_APB1ENR_USART3 (1u << 18)
 #define RCC_APB1ENR_PWR (1u << 28)
+#define RCC_APB2ENR REGISTER(RCC + 0x44u)
+#define RCC_APB2ENR_ADC1 (1u << 8)
 
 #define PWR_CR1 REGISTER(0x40007000u)
 #define PWR_CSR1 REGISTER(0x40007004u)
@@ -36,6 +38,10 @@
 
 #define GPIOD 0x40020C00u
 #define USART3 0x40004800u
+#define ADC1 0x40012000u
+#define TS_CHANNEL 18u
+#define TS_CAL1 0x1FF0F44Cu
+#define TS_CAL2 0x1FF0F44Eu
 
 #define FULL_HZ 216000000u
 #define RESET_HZ 16000000u
@@ -120,4 +126,17 @@ uint64_t hil_port_ticks(void)
 uint32_t hil_port_ticks_hz(void)
 {
     return core_hz;
+}
+
+/* ADC1's channel 18. */
+bool hil_port_temperature(int32_t *millidegrees)
+{
+    const stm32_calibration_t known = {stm32_half(TS_CAL1), stm32_half(TS_CAL2), 110, 3300u};
+    uint32_t sum;
+    if (!stm32_is_calibrated(&known)) {
+        return false;
+    }
+    RCC_APB2ENR |= RCC_APB2ENR_ADC1;
+    (void)RCC_APB2ENR;
+    return stm32f_adc(ADC1, TS_CHANNEL, &sum) && stm32_millidegrees(sum, &known, millidegrees);
 }

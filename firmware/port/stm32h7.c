@@ -1,6 +1,6 @@
 /* STM32H743 (RM0433) on a NUCLEO-144: 400 MHz from the 8 MHz that the ST-LINK feeds into HSE, voltage scale 1, buses at
  * 200 and 100 MHz, 2 wait states, both L1 caches. USART3 on PD8/PD9 is the virtual COM port. */
-#include "stm32.h"
+#include "stm32_temperature.h"
 
 #define RCC 0x58024400u
 #define RCC_CR REGISTER(RCC + 0x00u)
@@ -30,6 +30,10 @@
 #define RCC_PLLCFGR_DIVP1EN (1u << 16)
 #define RCC_PLLCFGR_PLL1 0xFu /* FRACEN, VCOSEL (clear: wide), RGE of PLL1 */
 #define RCC_AHB4ENR_GPIOD (1u << 3)
+#define RCC_AHB4ENR_ADC3 (1u << 24)
+#define RCC_D3CCIPR REGISTER(RCC + 0x58u)
+#define RCC_D3CCIPR_ADCSEL (3u << 16)
+#define RCC_D3CCIPR_ADCSEL_PER (2u << 16) /* HSI, 64 MHz: not of the PLL */
 #define RCC_APB1LENR_TIM2 (1u << 0)
 #define RCC_APB1LENR_USART3 (1u << 18)
 
@@ -53,6 +57,11 @@
 
 #define GPIOD 0x58020C00u
 #define USART3 0x40004800u
+#define ADC3 0x58026000u
+#define ADC_PER_8 (4u << 18) /* PRESC: 8 MHz */
+#define TS_CHANNEL 18u
+#define TS_CAL1 0x1FF1E820u
+#define TS_CAL2 0x1FF1E840u
 
 #define FULL_HZ 400000000u
 #define RESET_HZ 64000000u
@@ -157,4 +166,18 @@ uint64_t hil_port_ticks(void)
 uint32_t hil_port_ticks_hz(void)
 {
     return core_hz;
+}
+
+/* ADC3's channel 18, 16 bits. */
+bool hil_port_temperature(int32_t *millidegrees)
+{
+    const stm32_calibration_t known = {stm32_half(TS_CAL1), stm32_half(TS_CAL2), 110, 3300u};
+    uint32_t sum;
+    if (!stm32_is_calibrated(&known)) {
+        return false;
+    }
+    RCC_AHB4ENR |= RCC_AHB4ENR_ADC3;
+    stm32_change(&RCC_D3CCIPR, RCC_D3CCIPR_ADCSEL, RCC_D3CCIPR_ADCSEL_PER);
+    REGISTER(ADC3 + ADC_L_PCSEL) = 1u << TS_CHANNEL;
+    return stm32l_adc(ADC3, ADC_PER_8, TS_CHANNEL, &sum) && stm32_millidegrees(sum, &known, millidegrees);
 }

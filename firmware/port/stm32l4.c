@@ -1,7 +1,7 @@
 /* STM32L4+ (RM0432) on a NUCLEO-L4R5ZI: 120 MHz from HSI16, which depends on no solder bridge (1 % accurate; figures are
  * in cycles), range 1 boost mode, 5 wait states, flash prefetch and both flash caches. LPUART1 on PG7/PG8 is the virtual
  * COM port. */
-#include "stm32.h"
+#include "stm32_temperature.h"
 
 #define RCC 0x40021000u
 #define RCC_CR REGISTER(RCC + 0x00u)
@@ -23,6 +23,7 @@
 #define RCC_CFGR_HPRE (15u << 4)
 #define RCC_CFGR_HPRE_HALF (8u << 4)
 #define RCC_AHB2ENR_GPIOG (1u << 6)
+#define RCC_AHB2ENR_ADC (1u << 13)
 #define RCC_APB1ENR1_TIM2 (1u << 0)
 #define RCC_APB1ENR1_PWR (1u << 28)
 #define RCC_APB1ENR2_LPUART1 (1u << 0)
@@ -44,6 +45,11 @@
 
 #define GPIOG 0x48001800u
 #define LPUART1 0x40008000u
+#define ADC1 0x50040000u
+#define ADC_HCLK_4 (3u << 16) /* 30 MHz: the bus's clock divided */
+#define TS_CHANNEL 17u
+#define TS_CAL1 0x1FFF75A8u
+#define TS_CAL2 0x1FFF75CAu
 #define LPUART_RATE (STM32_BAUD / 256u) /* 450 exactly: a low-power UART divides in 256ths */
 
 #define FULL_HZ 120000000u
@@ -130,4 +136,17 @@ uint64_t hil_port_ticks(void)
 uint32_t hil_port_ticks_hz(void)
 {
     return core_hz;
+}
+
+/* ADC1's channel 17. */
+bool hil_port_temperature(int32_t *millidegrees)
+{
+    const stm32_calibration_t known = {stm32_half(TS_CAL1), stm32_half(TS_CAL2), 130, 3000u};
+    uint32_t sum;
+    if (!stm32_is_calibrated(&known)) {
+        return false;
+    }
+    RCC_AHB2ENR |= RCC_AHB2ENR_ADC;
+    (void)RCC_AHB2ENR;
+    return stm32l_adc(ADC1, ADC_HCLK_4, TS_CHANNEL, &sum) && stm32_millidegrees(sum, &known, millidegrees);
 }

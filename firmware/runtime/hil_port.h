@@ -2,6 +2,7 @@
 #ifndef HIL_PORT_H
 #define HIL_PORT_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* Clock, serial port (115200 baud, 8N1 where a baud rate exists) and timer, running. Called once, first. */
@@ -25,5 +26,9 @@ uint32_t hil_port_ticks_hz(void);
 
 /* What a tick counts: "dwt-cycles", "icount-instructions", "renode-instructions" or "modelled-cycles". */
 extern const char hil_port_timer_kind[];
+
+/* The chip's temperature in thousandths of a degree Celsius; false when it cannot be read. A port without a sensor has no
+ * such function. Only bring-up's firmware links it. */
+__attribute__((weak)) bool hil_port_temperature(int32_t *millidegrees);
 
 #endif

@@ -62,6 +62,7 @@ def read_clock(contact: Contact, seconds: float = SECONDS) -> ClockReading:
         over_s=took_s,
         within=pace.jitter_s / ran_s,
         at=datetime.now(UTC).isoformat(timespec="seconds"),
+        celsius=contact.celsius(),
     )
 
 

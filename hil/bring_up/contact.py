@@ -11,7 +11,7 @@ from hil.boards.board import Board
 from hil.link.device import Device
 from hil.targets.runners.base import Session
 
-ECHO, LOOP, LOOP_WITHOUT, MEMORY, READ = range(5)  # firmware/bring_up/model.c
+ECHO, LOOP, LOOP_WITHOUT, MEMORY, READ, TEMPERATURE = range(6)  # firmware/bring_up/model.c
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,3 +34,8 @@ class Contact:
         started = self.now()
         ticks, output = self.device.answer()
         return ticks, struct.unpack("<8I", output), self.now() - started
+
+    def celsius(self) -> float | None:
+        """The chip's temperature; None where the port has no sensor for it, or it cannot be read."""
+        _, (is_there, thousandths, *_), _ = self.ask(TEMPERATURE)
+        return (thousandths - (thousandths >> 31 << 32)) / 1000 if is_there else None

@@ -18,7 +18,8 @@ static struct {
     volatile uint32_t value;
 } slots[SLOTS];
 static uint32_t used;
-static int broken; /* 0: nothing, 1: no oscillator, 2: no PLL, 3: no power, 4: no switch, 5: the H7 is of revision Y */
+/* 0: nothing, 1: no oscillator, 2: no PLL, 3: no power, 4: no switch, 5: the H7 is of revision Y, 6: no ADC */
+static int broken;
 static int plain;
 
 static volatile uint32_t *slot(uint32_t address)
@@ -92,9 +93,88 @@ static void settle(void)
 #endif
 }
 
+/* The ADC that the temperature sensor hangs on: it converts what is switched on, clocked, selected and sampled for long
+ * enough, and its reading then depends on nothing but the sensor. */
+#define READING 1100u
+static int clocked(void)
+{
+#if FAMILY == 8
+    return (*slot(RCC + 0xE0u) >> 24 & 1u) != 0u && (*slot(RCC + 0x58u) >> 16 & 3u) == 2u;
+#elif FAMILY == 5
+    return (*slot(RCC + 0x4Cu) >> 13 & 1u) != 0u;
+#else
+    return (*slot(RCC + 0x44u) >> 8 & 1u) != 0u;
+#endif
+}
+
+#if FAMILY == 5 || FAMILY == 8
+#if FAMILY == 8
+#define ADC 0x58026000u
+#define CLOCK_FIELD (4u << 18)
+#define CHANNEL 18u
+#define SELECTED (*slot(ADC + 0x1Cu) == 1u << CHANNEL)
+#define SCALE 16u
+#else
+#define ADC 0x50040000u
+#define CLOCK_FIELD (3u << 16)
+#define CHANNEL 17u
+#define SELECTED 1
+#define SCALE 1u
+#endif
+static void convert(void)
+{
+    volatile uint32_t *cr = slot(ADC + 0x08u), *isr = slot(ADC), *ccr = slot(ADC + 0x308u);
+    const int powered = (*cr >> 28 & 3u) == 1u; /* regulator on, out of deep power down */
+    static int calibrated;
+    static uint32_t status;
+    if (*isr != status) {
+        status &= ~*isr; /* written ones clear */
+    }
+    if ((*cr >> 31 & 1u) != 0u && powered && (*cr & 1u) == 0u) {
+        calibrated = 1;
+        *cr &= ~(1u << 31);
+    }
+    status = (status & ~1u) | ((*cr & 1u) != 0u && powered && calibrated && clocked());
+    if ((*cr >> 2 & 1u) != 0u && (status & 1u) != 0u &&
+        (*ccr & (15u << 18 | 3u << 16 | 1u << 23)) == (CLOCK_FIELD | 1u << 23) && *slot(ADC + 0x30u) == CHANNEL << 6 &&
+        *slot(ADC + 0x18u) >> 3u * (CHANNEL - 10u) == 7u && SELECTED && broken != 6) {
+        *slot(ADC + 0x40u) = READING * SCALE;
+        *cr &= ~4u;
+        status |= 4u;
+    }
+    if ((*cr >> 1 & 1u) != 0u) {
+        *cr &= ~3u;
+    }
+    *isr = status;
+}
+#else
+#define ADC 0x40012000u
+#if FAMILY == 7
+#define CHANNEL 18u
+#else
+#define CHANNEL 16u
+#endif
+#define SCALE 1u
+static void convert(void)
+{
+    volatile uint32_t *cr2 = slot(ADC + 0x08u);
+    const uint32_t ccr = *slot(ADC + 0x304u);
+    if ((*cr2 >> 30 & 1u) != 0u && (*cr2 & 1u) != 0u && clocked() && (ccr >> 22 & 3u) == 2u && (ccr >> 16 & 3u) == 1u &&
+        *slot(ADC + 0x34u) == CHANNEL && *slot(ADC + 0x2Cu) >> 20 == 0u &&
+        *slot(ADC + 0x0Cu) >> 3u * (CHANNEL - 10u) == 7u && broken != 6) {
+        *slot(ADC + 0x4Cu) = READING * SCALE;
+        *cr2 &= ~(1u << 30);
+        *slot(ADC) |= 2u;
+    }
+}
+#endif
+
 static volatile uint32_t *simulated(uint32_t address)
 {
     settle();
+    if (!plain) {
+        convert();
+    }
     return slot(address);
 }
 
@@ -135,6 +215,14 @@ int main(int count, char **words)
     printf("{\"hz\": %u, \"kind\": \"%s\"", hil_port_ticks_hz(), hil_port_timer_kind);
     for (uint32_t i = 0; i < used; i++) {
         printf(", \"%08x\": %u", slots[i].address, slots[i].value);
+    }
+    int32_t millidegrees = 0;
+    if (!plain) {
+        const int before = hil_port_temperature(&millidegrees); /* nothing is where the factory's readings are */
+        *slot(TS_CAL1 & ~3u) = 1000u * SCALE | (TS_CAL2 == TS_CAL1 + 2u ? 1400u * SCALE << 16 : 0u);
+        *slot(TS_CAL2 & ~3u) |= TS_CAL2 % 4u == 2u ? 1400u * SCALE << 16 : 1400u * SCALE;
+        const int after = hil_port_temperature(&millidegrees);
+        printf(", \"uncalibrated\": %d, \"measured\": %d, \"millidegrees\": %d", before, after, millidegrees);
     }
     /* Ticks: the coarse counter says how often the cycle counter has wrapped, whichever is a little ahead. */
     *slot(TIM2 + TIM_CNT) = 1u << 20;

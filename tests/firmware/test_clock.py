@@ -17,6 +17,7 @@ from hil.api import calibration as api
 from hil.boards.board import Board
 from hil.bring_up import clock
 from hil.bring_up.clock import SECONDS, clock_of, clocks_of
+from hil.bring_up.contact import TEMPERATURE, Contact
 from hil.errors import DeviceLost
 from hil.link.device import Device
 from hil.measure.harness import Harness, Options
@@ -117,6 +118,16 @@ def test_a_line_that_jitters_is_measured_for_longer(
     assert found.over_s == pytest.approx(4 * 0.016 / 0.01, rel=0.02)
     assert 0.0 < found.within < 0.003
     assert abs(found.off) <= found.within
+
+
+@pytest.mark.parametrize(("words", "celsius"), [((1, 25_500), 25.5), ((1, 2**32 - 12_000), -12.0), ((0, 0), None)])
+def test_a_temperature_below_zero_and_a_port_without_a_sensor(words: tuple[int, int], celsius: float | None) -> None:
+    class Answering(Contact):
+        def ask(self, command: int, *arguments: int) -> tuple[int, tuple[int, ...], float]:
+            assert command == TEMPERATURE
+            return 1, (*words, 0, 0, 0, 0, 0, 0), 0.0
+
+    assert Answering(BOARD, None, None).celsius() == celsius  # type: ignore[arg-type]
 
 
 def reading(device: str, error: float = 0.0) -> ClockReading:

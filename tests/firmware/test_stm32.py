@@ -227,6 +227,18 @@ def test_a_port_finds_all_it_needs_on_renodes_platform(simulate: Simulation, nam
 # --- the real thing, as far as QEMU has it ----------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(("port", "expected"), [
+    # 100 of 400 above 30 degrees, of 80 or 100 degrees; the L4's factory had 3.0 V: 1100 are 1210 of its steps
+    ("stm32f4", 50_000), ("stm32f7", 50_000), ("stm32h7", 50_000), ("stm32l4", 82_500),
+])  # fmt: skip
+def test_the_temperature_is_read_from_the_sensor(simulate: Simulation, port: str, expected: int) -> None:
+    """RM0090 13.10, RM0385 15.10, RM0432 21.4.32, RM0433 25.4.33: on, sampled long enough, clocked within limits."""
+    found = simulate(port)
+    assert (found["uncalibrated"], found["measured"], found["millidegrees"]) == (0, 1, expected)
+    broken = simulate(port, 6)
+    assert (broken["uncalibrated"], broken["measured"]) == (0, 0)
+
+
 @pytest.fixture(scope="module")
 def netduino(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:
     images.need_toolchain()
