@@ -407,7 +407,8 @@ class Edge:
 
     `dtype`/`quantization` describe the file's own tensor (INT8: it is the core's tensor itself; FLOAT32 has no
     quantisation; UINT8 differs from the core by 128 only). `file_tensor` is that tensor's index *in the file*, and
-    `core_tensor` the one of the int8 tensor behind it; they are equal for INT8.
+    `core_tensor` the one of the int8 tensor behind it; they are equal for INT8. A softmax and its like on float32 in
+    front of an output are not in the core either.
     """
 
     dtype: DType

@@ -57,6 +57,7 @@ class Code(IntEnum):
     STRIDED_SLICE = 45
     EXP = 47
     SPLIT = 49
+    CAST = 53
     PRELU = 54
     MAXIMUM = 55
     MINIMUM = 57
@@ -69,6 +70,7 @@ class Code(IntEnum):
     PACK = 83
     UNPACK = 88
     REDUCE_MIN = 89
+    FILL = 94
     RESIZE_NEAREST_NEIGHBOR = 97
     LEAKY_RELU = 98
     MIRROR_PAD = 100
@@ -76,6 +78,7 @@ class Code(IntEnum):
     SPLIT_V = 102
     QUANTIZE = 114
     HARD_SWISH = 117
+    WHILE = 119
     BROADCAST_TO = 130
 
 

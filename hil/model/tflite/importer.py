@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hil.errors import ModelError
 from hil.model.network import DType, Edge, Edges, Model, Op, OpKind, Quantization
 from hil.model.tflite import schema
 from hil.model.tflite.container import Container, RawOperator, RawTensor, read_container
 from hil.model.tflite.dilation import Dilated, dilated_convolutions, import_dilated
-from hil.model.tflite.integers import fold_integers
+from hil.model.tflite.integers import fold_integers, with_filled
 from hil.model.tflite.operators import IMPORTERS
 from hil.model.tflite.quantisation import activation_quantization
 from hil.model.tflite.refusals import FULL_INTEGER, check_quantised, unsupported
 from hil.model.tflite.states import STATE_KINDS, States
 from hil.model.tflite.tensors import VARIABLE, CoreTensors
 
+HOST_FUNCTIONS = ("SOFTMAX", "LOG_SOFTMAX", "LOGISTIC", "TANH")
+"""Behind DEQUANTIZE, on float32: the application's."""
+
+_MAX_BEHIND = 4
 _EDGE_KINDS = (OpKind.QUANTIZE, OpKind.DEQUANTIZE)
 _UINT8_OFFSET = 128
 
@@ -37,8 +41,9 @@ def import_model(data: bytes, name: str) -> Model:
     container = read_container(data)
     check_quantised(container)
     integers, folded = fold_integers(container)
+    container, filled = with_filled(container, integers)
     inputs, outputs = _input_boundary(container), _output_boundary(container)
-    left_out = inputs.dropped | outputs.dropped | folded
+    left_out = inputs.dropped | outputs.dropped | folded | filled
     core = [op for op in container.operators if op.index not in left_out]
     dilated = dilated_convolutions(container, core, integers)
     tensors = CoreTensors(container, integers)
@@ -149,6 +154,12 @@ def _input_boundary(container: Container) -> _Boundary:
             tensors.append(index)
             continue
         readers = [op for op in container.operators if index in op.inputs]
+        cast = _whole_numbers(container, readers, index)
+        if cast is not None:
+            edges.append(Edge(DType.UINT8, Quantization((1.0,), (0,)), index, cast[1].outputs[0]))
+            tensors.append(cast[1].outputs[0])
+            dropped += [operator.index for operator in cast]
+            continue
         if len(readers) != 1 or readers[0].kind is not OpKind.QUANTIZE:
             raise _not_int8(outer, f"input {position}", readers)
         inner = readers[0].outputs[0]
@@ -161,6 +172,25 @@ def _input_boundary(container: Container) -> _Boundary:
         tensors.append(inner)
         dropped.append(readers[0].index)
     return _Boundary(tuple(tensors), tuple(edges), frozenset(dropped), frozenset(unsigned))
+
+
+def _whole_numbers(
+    container: Container, readers: list[RawOperator], index: int
+) -> tuple[RawOperator, RawOperator] | None:
+    """CAST of a uint8 input to float32 and QUANTIZE of that where int8 is the input less 128; else None."""
+    if container.tensors[index].type != schema.UINT8 or len(readers) != 1 or readers[0].name != "CAST":
+        return None
+    cast = readers[0]
+    number = cast.outputs[0] if len(cast.inputs) == len(cast.outputs) == 1 else -1
+    behind = [op for op in container.operators if number in op.inputs]
+    if number < 0 or len(behind) != 1 or behind[0].kind is not OpKind.QUANTIZE or len(behind[0].inputs) != 1:
+        return None
+    (outer, between), inner = (container.tensors[at] for at in (index, number)), container.tensors[behind[0].outputs[0]]
+    is_plain = not any(raw.data or raw.objection or raw.is_variable for raw in (outer, between, inner))
+    types = (between.type, inner.type, inner.scales, inner.zero_points)
+    same_shape = outer.shape == between.shape == inner.shape
+    is_exact = types == (schema.FLOAT32, schema.INT8, (1.0,), (-_UINT8_OFFSET,))
+    return (cast, behind[0]) if is_plain and same_shape and is_exact else None
 
 
 def _is_shift(outer: RawTensor, inner: RawTensor) -> bool:
@@ -181,14 +211,34 @@ def _output_boundary(container: Container) -> _Boundary:
             edges.append(Edge(DType.INT8, None, index, index))
             tensors.append(index)
             continue
-        writers = [op for op in container.operators if index in op.outputs]
+        last, behind = _behind_the_core(container, index)
+        writers = [op for op in container.operators if last in op.outputs]
         if len(writers) != 1 or writers[0].kind not in _EDGE_KINDS or len(writers[0].inputs) != 1:
-            raise _not_int8(outer, f"output {position}", writers)
+            raise _not_int8(outer, f"output {position}", [op for op in container.operators if index in op.outputs])
         inner = writers[0].inputs[0]
-        edges.append(_edge(container, writers[0], index, inner, OpKind.DEQUANTIZE))
+        edge = _edge(container, writers[0], last, inner, OpKind.DEQUANTIZE)
+        edges.append(replace(edge, file_tensor=index))
         tensors.append(inner)
-        dropped.append(writers[0].index)
+        dropped += [writers[0].index, *behind]
     return _Boundary(tuple(tensors), tuple(edges), frozenset(dropped))
+
+
+def _behind_the_core(container: Container, index: int) -> tuple[int, list[int]]:
+    """(the float32 tensor that DEQUANTIZE makes, operators between it and output `index`): functions of float32 that
+    leave the largest element the largest are the application's, as DEQUANTIZE is.
+    """
+    behind: list[int] = []
+    while len(behind) < _MAX_BEHIND:
+        writers = [op for op in container.operators if index in op.outputs]
+        is_function = len(writers) == 1 and writers[0].name in HOST_FUNCTIONS and len(writers[0].inputs) == 1
+        source = writers[0].inputs[0] if is_function else -1
+        if source < 0 or writers[0].index in behind:
+            return index, behind
+        if {container.tensors[at].type for at in (index, source)} != {schema.FLOAT32}:
+            return index, behind
+        behind.append(writers[0].index)
+        index = source
+    return index, behind
 
 
 def _edge(container: Container, operator: RawOperator, outer: int, inner: int, float_kind: OpKind) -> Edge:

@@ -6,7 +6,8 @@ here as LiteRT would, so that RESHAPE and its like get constants. Nothing of it 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from math import prod
 
 import numpy as np
@@ -19,6 +20,7 @@ IntArray = NDArray[np.int64]
 """Values of a constant int32 or int64 tensor."""
 
 _TYPES = (schema.INT32, schema.INT64)
+_BOTH_INT8 = (schema.INT8, schema.INT8)
 
 
 def fold_integers(container: Container) -> tuple[dict[int, IntArray], frozenset[int]]:
@@ -41,6 +43,35 @@ def fold_integers(container: Container) -> tuple[dict[int, IntArray], frozenset[
                 known[index] = value
             folded.add(operator.index)
     return known, frozenset(folded)
+
+
+def with_filled(container: Container, known: Mapping[int, IntArray]) -> tuple[Container, frozenset[int]]:
+    """The file with int8 results of FILL as constants, and the operators that they came from.
+
+    Raises ModelError for an operator that LiteRT would refuse as well.
+    """
+    tensors, filled = list(container.tensors), set()
+    for operator in container.operators:
+        if operator.name == "FILL" and len(operator.inputs) == 2 and len(operator.outputs) == 1:
+            (dims, value), output = operator.inputs, operator.outputs[0]
+            raw, result = container.tensors[value] if value >= 0 else None, tensors[output]
+            if dims not in known or raw is None or raw.data is None or (raw.type, result.type) != _BOTH_INT8:
+                continue
+            if raw.objection or result.objection or result.is_variable or result.data is not None:
+                raise operator.refuse("its tensors are not plain")
+            _check_result(operator, result, np.broadcast_to(np.int64(0), _dimensions(operator, known[dims])))
+            if (raw.scales, raw.zero_points, raw.elements) != (result.scales, result.zero_points, 1):
+                raise operator.refuse("its value has to be one element of the output's scale and zero point")
+            tensors[output] = replace(result, data=memoryview(bytes(raw.data) * result.elements))
+            filled.add(operator.index)
+    return replace(container, tensors=tuple(tensors)) if filled else container, frozenset(filled)
+
+
+def _dimensions(operator: RawOperator, values: IntArray) -> tuple[int, ...]:
+    shape = tuple(values.reshape(-1).tolist())
+    if len(shape) > limits.MAX_RANK or min(shape, default=1) < 1 or prod(shape) > limits.MAX_FOLDED_ELEMENTS:
+        raise operator.refuse(f"a constant of shape {list(shape[:8])} is not supported")
+    return shape
 
 
 def _computed(operator: RawOperator, tensors: Sequence[RawTensor], known: dict[int, IntArray]) -> list[IntArray] | None:

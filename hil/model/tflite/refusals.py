@@ -63,6 +63,27 @@ def check_quantised(container: Container) -> None:
         )
     if schema.UINT8 in types:
         raise ModelError(
-            "the model is not int8: its activations are uint8, as converters before 2020 made them, and its weights "
-            "have zero points, which int8 kernels do not take; convert the original again with TFLITE_BUILTINS_INT8"
+            f"the model is not int8: its activations are uint8, as converters before 2020 made them"
+            f"{_beyond_int8(container)}; convert the original again with TFLITE_BUILTINS_INT8"
         )
+
+
+def _beyond_int8(container: Container) -> str:
+    """Why shifting all zero points by 128 does not make int8 of a uint8 network: weights that are no int8 then."""
+    weights = [
+        container.tensors[operator.inputs[1]]
+        for operator in container.operators
+        if operator.name in _HEAVY[:3] and len(operator.inputs) > 1 and operator.inputs[1] >= 0
+    ]
+    found = [raw for raw in weights if raw.type == schema.UINT8 and raw.data and len(raw.zero_points) == 1]
+    lost = [raw for raw in found if not _fits_int8(bytes(raw.data or b""), raw.zero_points[0])]
+    if not lost:
+        return ", whose kernels round otherwise than those of int8"
+    return (
+        f", and the weights of {len(lost)} of {len(weights)} layers, less their zero point, do not fit int8, so that "
+        "they cannot be shifted"
+    )
+
+
+def _fits_int8(data: bytes, zero_point: int) -> bool:
+    return max(data) - zero_point <= 127 and min(data) - zero_point >= -128
