@@ -15,7 +15,8 @@
      │    │    ├── DeviceMissing           no such board is connected
      │    │    ├── DeviceBusy              another session uses the board
      │    │    ├── DeviceLost              a connected board that does not work
-     │    │    └── FlashError              the image did not get onto the board
+     │    │    ├── FlashError              the image did not get onto the board
+     │    │    └── NeverBooted             the core locked up before the firmware said anything
      │    ├── LinkError                    the serial link failed
      │    │    ├── LinkTimeout             nothing (or too little) came back in time
      │    │    └── ProtocolError           what came back is not the protocol
@@ -128,6 +129,10 @@ class DeviceLost(RunnerError):
 
     def __reduce__(self) -> tuple[type[DeviceLost], tuple[str, str]]:
         return type(self), (self.device, str(self))
+
+
+class NeverBooted(RunnerError):
+    """The core locked up before its boot message: the build is broken, and no network of it is to blame."""
 
 
 class FlashError(RunnerError):

@@ -30,6 +30,7 @@ from hil.errors import (
     DeviceLost,
     HilError,
     InfrastructureError,
+    NeverBooted,
     StoreError,
     TargetFaultError,
     ToolMissing,
@@ -56,7 +57,7 @@ class UsesDevices(Protocol):
 
 INFRASTRUCTURE_LIMIT = 5  # so many in a row are not bad luck: the toolchain, the disk or the emulator is gone
 ATTEMPTS = 3  # at a sample whose errors are infrastructure's: a stored failure outlives a cable that is loose
-_HOPELESS = (ToolMissing, StoreError, DeviceBusy)  # no use in trying another sample
+_HOPELESS = (ToolMissing, StoreError, DeviceBusy, NeverBooted)  # no use in trying another sample
 STOP_GRACE_S = 5.0
 _PR_SET_PDEATHSIG = 1
 

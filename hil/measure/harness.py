@@ -27,7 +27,7 @@ from hil.errors import (
     HilError,
     InfrastructureError,
     ModelError,
-    RunnerError,
+    NeverBooted,
     TargetFaultError,
     UsageError,
 )
@@ -244,7 +244,9 @@ class Harness:
             if has_booted:
                 raise
             # Nothing of the network has run yet: neither it nor its sample is to blame.
-            raise RunnerError(f"{error}; before its boot message: the firmware's build is broken") from error
+            raise NeverBooted(
+                f"{error}; before its boot message, so that the firmware's build is broken: munas-hil cache --clear"
+            ) from error
 
     def _modelled(self, records: Sequence[InferenceRecord], layers: int, ram_bytes: int) -> ModelledLatency | None:
         if self.options.modelled == "off":

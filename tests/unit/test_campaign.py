@@ -18,6 +18,7 @@ from hil.errors import (
     HilError,
     InfrastructureError,
     ModelError,
+    NeverBooted,
     RunnerError,
     TargetFaultError,
     ToolMissing,
@@ -197,7 +198,12 @@ def test_a_job_that_knows_no_boards_ends_with_its_board(store: Store, tmp_path: 
 
 @pytest.mark.parametrize(
     "error",
-    [ToolMissing("gcc", "apt install gcc"), OSError(28, "No space left on device"), DeviceBusy("no gcc board is free")],
+    [
+        ToolMissing("gcc", "apt install gcc"),
+        OSError(28, "No space left on device"),
+        DeviceBusy("no gcc board is free"),
+        NeverBooted("gcc made an image that locks up"),
+    ],
 )
 def test_hopeless_trouble_stops_it_at_once(store: Store, tmp_path: Path, error: Exception) -> None:
     run = store.run_id(RUN)
