@@ -40,6 +40,8 @@ class BoundOptions:
     latency: str | None = None
     macs: str | None = None
     weights: str | None = None
+    peak_memory: str | None = None
+    model_size: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +109,8 @@ def _parsed(row: MetricSpec, asked: str | float, board: Board, calibration: Cali
     if row.form is Form.FRACTION:
         return _error(float(asked))
     if row.form is Form.BYTES:
-        return _bytes(row.flag, str(asked), _region_bytes(row, board), board)
+        most = None if row.region is None else _region_bytes(row, board)
+        return _bytes(row.flag, str(asked), most, board)
     if row.form is Form.TIME:
         return _latency(str(asked), board, calibration)
     return _count(row.flag, str(asked))
@@ -143,9 +146,9 @@ def _error(value: float) -> float:
     return value
 
 
-def _bytes(option: str, text: str, most: int, board: Board) -> float:
+def _bytes(option: str, text: str, most: int | None, board: Board) -> float:
     size_bytes = typed_size_bytes(option, text)
-    if size_bytes > most:
+    if most is not None and size_bytes > most:
         raise UsageError(
             f"{option} {text} is more than the {most} bytes that the budget of {board.name} allows;"
             " raise that with --flash or --sram"

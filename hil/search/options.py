@@ -30,6 +30,8 @@ class SearchOptions(PlaceOptions):
     max_latency: Quantity | None = option(None, help="Bound on time: 50ms, or 5M in the calibration's unit.")
     max_macs: Quantity | None = option(None, help="Bound on multiply-accumulates, e.g. 1.5M.")
     max_weights: Quantity | None = option(None, help="Bound on weights and tables in flash, e.g. 8K.")
+    max_peak_memory: Quantity | None = option(None, help="Bound on peak memory as the paper counts it, e.g. 2500.")
+    max_model_size: Quantity | None = option(None, help="Bound on model size as the paper counts it, e.g. 4500.")
     strategy: Literal["ageing", "evolution", "random"] = option("ageing", help="ageing (evolution) or random.")
     space: Literal["cnn", "mlp"] = option("cnn", help="cnn or mlp.")
     mode: Literal["deployed", "paper"] = option("deployed", help="Graph of MACs, size, peak memory: deployed or paper.")
@@ -48,6 +50,7 @@ class SearchOptions(PlaceOptions):
     )
     pruning: bool = option(True, help="Prune channels while training.")
     halving: bool = option(True, help="Stop hopeless trials early.")
+    surrogate: bool = option(True, help="Of several proposals train the most promising one.")
     reject_infeasible: bool = option(True, help="Do not train what cannot fit.")
     population: int | None = option(
         None, help="Of ageing evolution; default: a fifth of the trials expected, 100 at most.", ge=1, le=10**5

@@ -36,6 +36,7 @@ from munas.search.study import SearchSettings
 from munas.training.train import KerasTraining
 
 INSTALL_SEARCH = "make install-search (or: pip install 'munas-hil[search]')"
+POOL = 6  # proposals that the surrogate chooses from; to make a random one fit takes a third of a second
 EXPORT_SHARE = 0.35  # of all minutes, kept for re-training, measuring and testing the front
 _OPEN = ("effort", "population", "sample")  # options that the time decides where they were left open
 _MEMORY_SHARE = 0.8  # of the machine's, over all workers
@@ -57,6 +58,7 @@ def bound_options(options: SearchOptions) -> BoundOptions:
     return BoundOptions(
         preset=options.preset, error=options.max_error, ram=options.max_ram, flash=options.max_flash,
         latency=options.max_latency, macs=options.max_macs, weights=options.max_weights,
+        peak_memory=options.max_peak_memory, model_size=options.max_model_size,
     )  # fmt: skip
 
 
@@ -255,9 +257,17 @@ def _scale(options: SearchOptions, dataset: Dataset, limits: Limits, assessor: A
     scale = scale_of(
         lambda effort: work_of(training, effort), least_effort(recipe.epochs, images, recipe.batch), first,
         seconds=_search_s(options), trials=options.trials, workers=_workers(options), halving=options.halving,
-        effort=options.effort, population=options.population, sample=options.sample,
+        load=_load(), effort=options.effort, population=options.population, sample=options.sample,
     )  # fmt: skip
     return scale, first
+
+
+def _load() -> float:
+    """How many processes others keep running here, by the last minute."""
+    try:
+        return os.getloadavg()[0]
+    except OSError:
+        return 0.0
 
 
 def _settings(
@@ -282,6 +292,7 @@ def _settings(
         rung_epochs=rung_epochs,
         sparsity=sparsity,
         mlp=options.space == "mlp",
+        pool=POOL if options.surrogate else 1,
         workers=_workers(options),
         time_limit_s=options.time_limit,
         memory_limit_bytes=_memory_limit_bytes(options),

@@ -29,6 +29,7 @@ _HALVED = 0.6  # of a full training that halving leaves on average: half are sto
 _EFFORTS = (0.2, 0.14, 0.1, 0.07, 0.05, 0.035, 0.025, 0.018, 0.0125, 0.009, 0.006)
 _LEAST_PASSES, _LEAST_STEPS = 0.25, 300  # over the training images, and batches of training: below, ranks say nothing
 _SAMPLED = 5
+_BUSY = 0.75  # processes of others, above which the start says so
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,7 @@ class Scale:
     sample: int
     trials: int
     trial_s: float
+    load: float = 0.0
 
 
 def drawn(
@@ -82,19 +84,22 @@ def scale_of(
     trials: int | None,
     workers: int,
     halving: bool,
+    load: float = 0.0,
     effort: float | None = None,
     population: int | None = None,
     sample: int | None = None,
 ) -> Scale:
     """The scale of a search of `seconds` (None: no limit) and at most `trials` (None: as many as there is time for).
 
-    `work` says what a trial does at an effort. What is given, is taken.
+    `work` says what a trial does at an effort. What is given, is taken. `load` is how many processes of others are
+    running, which take their share of the cores.
     """
+    cores = os.cpu_count() or 1
+    at_a_time = min(workers, cores) * min(1.0, cores / (load + workers))
 
     def number(value: float) -> int:
         if seconds is None:
             return trials or DEFAULT_TRIALS
-        at_a_time = min(workers, os.cpu_count() or 1)
         full_s = work(value).seconds(first.macs)
         aside_s = work(least_effort).seconds(0.0)
         cost_s = aside_s + max(0.0, full_s - aside_s) * (_HALVED if halving else 1.0)
@@ -107,7 +112,7 @@ def scale_of(
     expected = number(effort)
     population = population or min(_POPULATION, max(_LEAST_POPULATION, expected // _GENERATIONS))
     sample = sample or max(_LEAST_SAMPLE, min(_SAMPLE, population // 4))
-    return Scale(effort, population, sample, expected, work(effort).seconds(first.macs))
+    return Scale(effort, population, sample, expected, work(effort).seconds(first.macs), load)
 
 
 def least_effort(epochs: int, images: int, batch: int) -> float:
@@ -125,6 +130,8 @@ def announcement(
         f" population {scale.population}, sample {scale.sample}; a typical first network has"
         f" {first.macs / 1000:,.0f} K MACs and takes {scale.trial_s:.0f} s on a core of its own"
     )
+    if scale.load >= _BUSY:
+        lines += f"; the machine is busy (load {scale.load:.1f})"
     if sparsity is None:
         return lines
     return (

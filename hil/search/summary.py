@@ -20,6 +20,7 @@ from munas.search.metrics import features
 from munas.search.objective import Bounds, meets
 from munas.search.store import SearchStore
 from munas.search.study import Outcome
+from munas.search.surrogate import Surrogate
 from munas.search.trial import Trial, TrialResult
 
 
@@ -51,7 +52,7 @@ def summarise(
         preset=request.preset,
         strategy=settings.strategy,
         seed=settings.seed,
-        settings=_settings(request, export),
+        settings=_settings(request, export, trials),
         points=tuple(_point(item, request.assessor, request.limits.bounds) for item in trials),
         front=export.front.indices,
         finalists=export.finalists,
@@ -81,7 +82,17 @@ def summarise(
     )
 
 
-def _settings(request: Request, export: Export) -> dict[str, Any]:
+def _surrogate_rank(request: Request, trials: Sequence[TrialResult]) -> str:
+    """How well errors were told beforehand: each by what was known when the one before it was finished."""
+    data = request.dataset
+    surrogate = Surrogate(data.input_shape, data.num_classes)
+    for item in trials:
+        surrogate.tell(item)
+    found = surrogate.record.rank_correlation()
+    return "unknown" if found is None else f"{found:.2f} over {len(surrogate.record)} trials"
+
+
+def _settings(request: Request, export: Export, trials: Sequence[TrialResult]) -> dict[str, Any]:
     settings = request.settings
     return {
         "trials": settings.trials if settings.trials < UNLIMITED else None,
@@ -89,6 +100,7 @@ def _settings(request: Request, export: Export) -> dict[str, Any]:
         "mode": request.assessor.mode, "effort": settings.effort, "halving": bool(settings.rung_epochs),
         "rung_epochs": list(settings.rung_epochs),
         "sparsity": None if settings.sparsity is None else list(settings.sparsity),
+        "pool": settings.pool, "surrogate_rank": _surrogate_rank(request, trials),
         "population": settings.population, "sample": settings.sample, "mlp": settings.mlp,
         "time_limit_s": settings.time_limit_s, "expected_trials": request.expected_trials,
         "memory_limit_bytes": settings.memory_limit_bytes,

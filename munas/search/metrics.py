@@ -98,11 +98,11 @@ _ROWS = (
     ),
     MetricSpec(
         Metric.PEAK_MEMORY, "peak memory", "Peak memory (µNAS' proxy)", "a peak memory", Form.BYTES,
-        lambda costs: None if costs.peak_memory < 0 else costs.peak_memory,
+        lambda costs: None if costs.peak_memory < 0 else costs.peak_memory, option="max_peak_memory",
     ),
     MetricSpec(
         Metric.MODEL_SIZE, "model size", "Model size (µNAS' proxy)", "a model size", Form.BYTES,
-        lambda costs: costs.model_size,
+        lambda costs: costs.model_size, option="max_model_size",
     ),
 )  # fmt: skip
 

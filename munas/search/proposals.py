@@ -1,8 +1,10 @@
-"""Trials that fit: what a strategy proposes and the device cannot hold is dropped before it is trained."""
+"""Trials that fit and promise something: what a strategy proposes and the device cannot hold is dropped before it is
+trained, and of several that fit the one with the best prospects is taken."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -11,8 +13,9 @@ from munas.arch.space import AnyArchitecture, ArchitectureError, draw_choice
 from munas.cost.resources import Assessor
 from munas.errors import SearchError
 from munas.search.evolve import Strategy
-from munas.search.metrics import features
-from munas.search.objective import Bounds
+from munas.search.metrics import Metric, features
+from munas.search.objective import Bounds, draw_lambdas, fitness
+from munas.search.surrogate import Surrogate
 from munas.search.trial import Trial
 
 if TYPE_CHECKING:
@@ -31,6 +34,17 @@ MAX_STARTS = 2
 """Trials that could not be made to fit before the budget counts as out of reach."""
 
 
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """Of every `pool` trials that fit, the fittest is trained: by its resources and the error that the `surrogate`
+    predicts, under `bounds` with weights drawn for that choice. Where the error is far from its bound that is the one
+    of lowest predicted error."""
+
+    surrogate: Surrogate
+    bounds: Bounds
+    pool: int
+
+
 @dataclass(slots=True)
 class Proposer:
     """Asks a strategy for trials, and makes what is drawn at random smaller, by morphs, until it fits `budget` (None =
@@ -44,9 +58,30 @@ class Proposer:
     budget: Bounds | None
     rng: Generator
     rejected: int = 0
+    ranking: Ranking | None = None
 
     def propose(self, index: int) -> Trial:
         """The trial of that index. Raises SearchError when none that fits is found."""
+        ranking = self.ranking
+        if ranking is None or ranking.pool <= 1:
+            return self._fitting(index)
+        trials = [self._fitting(index)]
+        rejected = self.rejected  # of what is only looked at, nothing is counted
+        trials += [self._fitting(index) for _ in range(ranking.pool - 1)]
+        self.rejected = rejected
+        lambdas = draw_lambdas(ranking.bounds, self.rng)
+        return max(trials, key=lambda trial: self._prospects(trial, ranking, lambdas))
+
+    def _prospects(self, trial: Trial, ranking: Ranking, lambdas: Mapping[Metric, float]) -> tuple[float, float]:
+        try:
+            resources = self.assessor.assess(trial.architecture)
+        except ArchitectureError:
+            return -math.inf, -math.inf
+        error = ranking.surrogate.predict(trial)
+        return fitness(features(error, resources), ranking.bounds, lambdas), -error
+
+    def _fitting(self, index: int) -> Trial:
+        """A trial that fits, as the strategy proposes it or made smaller."""
         closest: Trial | None = None
         least, nearest, starts = math.inf, math.inf, 0
         for draw in range(1, MAX_DRAWS + 1):

@@ -25,9 +25,10 @@ from munas.search.halving import Halving
 from munas.search.metrics import Metric
 from munas.search.objective import Bounds, unreachable
 from munas.search.pace import Pace, Work
-from munas.search.proposals import Proposer
+from munas.search.proposals import Proposer, Ranking
 from munas.search.store import SearchStore, State
 from munas.search.study_summary import StudySummary, Tally
+from munas.search.surrogate import Surrogate
 from munas.search.trial import Task, Trained, TrainerFactory, Trial, TrialResult
 from munas.search.worker_pool import Finished, Limits, WorkerPool
 
@@ -52,7 +53,8 @@ class SearchSettings:
 
     `bounds` are the objective; what exceeds `hard_budget` is rejected before it is trained. `rung_epochs` are the
     epochs at which hopeless trials stop (successive halving; empty = never). `sparsity` is the range of pruning
-    (None = no pruning). `seconds` ends the search, counted over all resumes. `trials`, `seconds`, `workers` and
+    (None = no pruning). Of every `pool` proposals the one that the surrogate thinks most of is trained (1 = there is no
+    surrogate). `seconds` ends the search, counted over all resumes. `trials`, `seconds`, `workers` and
     the two limits, which hold for each trial, may change when a search is resumed; with anything else changed it is
     another search. Without `time_limit_s` a trial's limit follows from its MACs and the pace of those before it.
     """
@@ -69,6 +71,7 @@ class SearchSettings:
     rung_epochs: tuple[int, ...] = ()
     sparsity: tuple[float, float] | None = None
     mlp: bool = False
+    pool: int = 1
     workers: int = 2
     time_limit_s: float | None = None
     memory_limit_bytes: int = 4 << 30
@@ -168,7 +171,9 @@ class _Search:
             StrategySettings(space, settings.bounds, settings.population, settings.sample)
         )
         rng = np.random.Generator(np.random.PCG64(settings.seed))
-        self.proposer = Proposer(self.strategy, assessor, settings.hard_budget, rng)
+        self.surrogate = Surrogate(assessor.input_shape, assessor.num_classes)
+        ranking = Ranking(self.surrogate, settings.bounds, settings.pool) if settings.pool > 1 else None
+        self.proposer = Proposer(self.strategy, assessor, settings.hard_budget, rng, ranking=ranking)
         self.pending: deque[Task] = deque()
         self.drawn = self.finished = self.failures_in_a_row = 0
         self.before_s, self.started = 0.0, time.monotonic()
@@ -281,6 +286,7 @@ class _Search:
             self._tell_pace(self.pace, trial_result)
         self.strategy.tell(trial_result)
         self.halving.tell(trial_result)
+        self.surrogate.tell(trial_result)
         self.tally.tell(trial_result)
 
     def _tell_pace(self, pace: Pace, trial_result: TrialResult) -> None:
@@ -297,7 +303,7 @@ def check(settings: SearchSettings, assessor: Assessor) -> None:
     """Raises SearchError for settings that cannot work, bounds that no network can meet among them."""
     if settings.strategy not in STRATEGIES:
         raise SearchError(f"unknown strategy {settings.strategy}; known are {', '.join(STRATEGIES)}")
-    for name in ("population", "sample", "trials", "workers", "time_limit_s", "memory_limit_bytes"):
+    for name in ("population", "sample", "trials", "pool", "workers", "time_limit_s", "memory_limit_bytes"):
         value = getattr(settings, name)
         if value is not None and not value > 0:
             raise SearchError(f"{name.replace('_', ' ')} must be above 0, not {value}")
