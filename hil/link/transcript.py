@@ -78,8 +78,8 @@ class Transcript:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             path.write_text(self.text(), encoding="ascii")
-            kept = sorted(folder.glob(f"*{SUFFIX}"), key=lambda item: item.stat().st_mtime)
-            for old in kept[:-MAX_FILES]:
+            others = sorted(set(folder.glob(f"*{SUFFIX}")) - {path}, key=lambda item: item.stat().st_mtime)
+            for old in others[: max(0, len(others) + 1 - MAX_FILES)]:  # never this one, whatever the clock says
                 old.unlink(missing_ok=True)
         except OSError as error:  # what failed before matters more
             _log.warning("the transcript cannot be kept in %s: %s", folder, error)

@@ -127,3 +127,47 @@ def test_networks_are_measured_under_qemu(inner: pytest.Pytester, monkeypatch: p
         """
     )
     run(inner, "--hil-board", "mps2-an386").assert_outcomes(passed=2)
+
+
+@pytest.mark.firmware
+@pytest.mark.slow
+def test_a_board_that_fails_under_xdist(inner: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test that measures fails with the board's own error; no worker is lost, and the other tests pass."""
+    images.need_toolchain()
+    pytest.importorskip("xdist")
+    monkeypatch.setenv("MUNAS_HIL_CACHE", str(CACHE))
+    emulator = inner.path / "bin" / "qemu-system-arm"
+    emulator.parent.mkdir()
+    emulator.write_text("#!/bin/sh\ncase $* in *--version*) echo 'QEMU emulator version 7.2.0';; esac\nexit 7\n")
+    emulator.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{emulator.parent}{os.pathsep}{os.environ['PATH']}")
+    (inner.path / "one.tflite").write_bytes(small_network(1))
+    inner.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.parametrize("number", range(4))
+        def test_measures(hil_measure, number): hil_measure("one.tflite")
+
+        @pytest.mark.parametrize("number", range(4))
+        def test_measures_nothing(hil_board, number): assert hil_board.name == "mps2-an386"
+        """
+    )
+    found = run(inner, "--hil-board", "mps2-an386", "-p", "xdist.plugin", "-n", "2")
+    found.assert_outcomes(failed=4, passed=4)
+    found.stdout.fnmatch_lines(["*RunnerError*"])
+    found.stdout.no_fnmatch_line("*crashed*")
+    found.stdout.no_fnmatch_line("*INTERNALERROR*")
+
+
+@pytest.mark.slow
+def test_no_board_under_xdist(inner: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is connected: an error of each test that measures, in every worker."""
+    pytest.importorskip("xdist")
+    monkeypatch.setenv("MUNAS_HIL_CACHE", str(inner.path / "cache"))
+    inner.makepyfile(
+        "import pytest\n\n@pytest.mark.parametrize('number', range(4))\ndef test_measures(hil_measure, number): pass\n"
+    )
+    found = run(inner, "--hil-via", "hardware", "-p", "xdist.plugin", "-n", "2")
+    found.assert_outcomes(errors=4)
+    found.stdout.fnmatch_lines(["*DeviceMissing*"])
