@@ -9,6 +9,8 @@ import numpy as np
 
 from hil.calibration.probe import Probe, Result, Shape
 from hil.calibration.probe_arms import pair, shrunk
+from hil.model.network import OpKind
+from hil.model.tflite.schema import OPERATORS
 from munas.tflite.file import (
     PER_CHANNEL_DENSE_VERSION,
     Code,
@@ -21,7 +23,6 @@ from munas.tflite.file import (
     svdf_options,
 )
 
-_BINARY_OPTIONS = {Code.ADD: 11, Code.SUB: 28, Code.MUL: 21, Code.MAXIMUM: 39, Code.MINIMUM: 39}
 _MAX_CHANNELS = 64
 _SLICE = Options(48)
 
@@ -93,7 +94,7 @@ def binary(code: Code) -> Callable[[Probe], Result]:
             values = probe.rng.integers(-128, 128, shape[2:] if kind else (1,)).astype(np.int8)
             second = probe.file.constant("c", values, [scale], zero_point=zero_point)
         output = probe.tensor(shape) if is_extreme else probe.other(shape)
-        probe.file.operator(code, [source, second], output, Options(_BINARY_OPTIONS[code]))
+        probe.file.operator(code, [source, second], output, Options(OPERATORS[OpKind[code.name]].options))
         return (output, shape) if is_extreme else probe.converted(output, shape)
 
     return arm

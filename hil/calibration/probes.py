@@ -17,6 +17,7 @@ from hil.calibration import probe_arms as arms
 from hil.calibration import probe_plain as plain
 from hil.calibration.probe import SIZES, USUAL_ROOM, Probe, Room
 from munas.cost.kernels import KernelVariant
+from munas.cost.variants import SPECS
 from munas.tflite.file import (
     Code,
 )
@@ -26,6 +27,12 @@ PROBES_VERSION = 2  # raise it when other probes are drawn: old results are then
 ARMS = 10  # operators of a probe
 
 ARMS_OF: Mapping[KernelVariant, tuple[arms.Arm, ...]] = {
+    # Arithmetic of two operands: the operator that the variant is named after.
+    **{
+        variant: (plain.binary(Code[variant.name]),)
+        for variant, spec in SPECS.items()
+        if spec.struct == "hil_binary_t" and variant.name in Code.__members__
+    },
     KernelVariant.CONV_1X1: (arms.conv_pointwise,),
     KernelVariant.CONV_DEEP: (arms.conv_deep,),
     KernelVariant.CONV_ANY: (arms.conv_coarse,),
@@ -65,10 +72,6 @@ ARMS_OF: Mapping[KernelVariant, tuple[arms.Arm, ...]] = {
     KernelVariant.COPY: (plain.copy, plain.slices),
     KernelVariant.SELECT: (plain.select,),
     KernelVariant.ADD_BROADCAST: (plain.binary(Code.ADD),),
-    KernelVariant.SUB: (plain.binary(Code.SUB),),
-    KernelVariant.MUL: (plain.binary(Code.MUL),),
-    KernelVariant.MAXIMUM: (plain.binary(Code.MAXIMUM),),
-    KernelVariant.MINIMUM: (plain.binary(Code.MINIMUM),),
     KernelVariant.PRELU: (plain.prelu,),
     KernelVariant.SUM: (plain.reduced(Code.MEAN),),
     KernelVariant.REDUCE_MAX: (plain.reduced(Code.REDUCE_MAX),),
