@@ -4,7 +4,10 @@
      ├── DatasetError       a data set is missing, corrupt, or of a shape that cannot be used
      ├── SearchError        the request itself is wrong: bounds nothing can meet, the store of another search
      ├── SearchStoreError   the surroundings failed: disk full, file corrupt or held by another process
-     └── TrainingError      one trial could not be trained; the search goes on
+     ├── TrainingError      one trial could not be trained; the search goes on
+     ├── JobError           a job failed in a way that only its text tells
+     └── JobsError          jobs cannot be run at all: no worker can be started, the cluster is gone
+          └── PreloadError  what all workers need cannot be imported
 
 A message says what was tried and what to do. A `SearchError` is the user's to repair; after a `SearchStoreError` the
 same command goes on where the search was.
@@ -31,3 +34,15 @@ class SearchStoreError(MunasError):
 
 class TrainingError(MunasError):
     """One trial could not be trained or quantised. It counts as a failed trial."""
+
+
+class JobError(MunasError):
+    """What a job raised, where the error itself does not pickle."""
+
+
+class JobsError(MunasError):
+    """Jobs cannot be run: no worker can be started, a module is missing, the cluster is gone."""
+
+
+class PreloadError(JobsError):
+    """What all workers need cannot be imported, or not before they are forked."""

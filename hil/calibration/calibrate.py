@@ -37,7 +37,7 @@ from hil.calibration.sample import Limits, describe
 from hil.codegen.plan import make_plan
 from hil.errors import BudgetError, CheckFailed, InfrastructureError, StoreError, TargetFaultError, UsageError
 from hil.files import write_text
-from hil.jobs.campaign import Progress, Summary, UsesDevices, run_campaign
+from hil.jobs.campaign import Crew, Progress, Summary, UsesDevices, run_campaign
 from hil.jobs.store import Result, Run, Store
 from hil.measure.arena import ArenaMap, arena_map
 from hil.measure.measurement import Identity, Measurement, Outputs
@@ -46,8 +46,13 @@ from hil.runtimes.base import Deployment
 from hil.targets.clock import ClockReading
 from munas.cost.calibration import Calibration, KernelCode
 from munas.cost.calibration_file import CalibrationError, load_calibration, write_calibration
+from munas.jobs.base import JobBackend
+from munas.jobs.local import LOCAL
 
 SAMPLER_VERSION = 3  # raise it when `draw_sample` draws other networks, or other weights: old results are another run
+PRELOAD = ("hil.calibration.calibrate", "hil.measure.harness")
+"""What workers of a calibration import."""
+
 FIRST_PROBE = 1_000_000  # number of the first probe in the store: samples have those below
 FIRST_AGAIN = 2_000_000  # ... and of the first time that the first sample was measured again
 AGAIN_EVERY = 20  # networks on a board
@@ -92,6 +97,12 @@ class Request:
     population: str = DEFAULT_POPULATION
     probes: int = PROBES
     clocks: Callable[[], tuple[ClockReading, ...]] = tuple
+    backend: JobBackend = LOCAL
+
+    @property
+    def crew(self) -> Crew:
+        """Who measures."""
+        return Crew(self.workers, self.backend, PRELOAD)
 
     @property
     def limits(self) -> Limits:
@@ -193,7 +204,7 @@ def calibrate(request: Request, progress: Progress | None = None) -> Calibration
     factory = SampleJobFactory(request.measurer, request.seed, request.limits, request.identity, request.population)
     with Store(request.folder / "store.sqlite") as store:
         run_id = store.run_id(request.run)
-        summary = run_campaign(store, run_id, request.indices, factory, workers=request.workers, progress=progress)
+        summary = run_campaign(store, run_id, request.indices, factory, progress=progress, crew=request.crew)
     clocks = request.clocks() if summary.ok + summary.failed else ()
     # What was stored is asked for anew: a store that somebody removed or replaced meanwhile does not have it.
     wanted = set(request.indices)

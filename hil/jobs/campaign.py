@@ -1,8 +1,8 @@
-"""Campaigns: many samples over several worker processes, stored as they finish, resumable after kill -9.
+"""Campaigns: many samples by several workers, stored as they finish, resumable after kill -9.
 
 The main process hands out sample numbers and is the only one that writes to the store. A sample is therefore either
-stored, once, or it is done again by the next run with the same key. Workers are plain processes with one pipe each, not
-a pool: a worker that dies costs the sample it was on, and is replaced.
+stored, once, or it is done again by the next run with the same key. Where the samples are done is a place that runs
+jobs (`munas.jobs`): a worker that dies, hangs or takes all memory costs the sample it was on, and is replaced.
 
 A board that does not work (DeviceLost) is no sample's fault: the sample is done again, by workers that leave that board
 alone. When none is left the campaign ends, and a resume goes on.
@@ -10,20 +10,12 @@ alone. When none is left the campaign ends, and a resume goes on.
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import errno
-import multiprocessing
-import os
-import signal
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
-from types import FrameType
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from hil.errors import (
     DeviceBusy,
@@ -37,6 +29,10 @@ from hil.errors import (
 )
 from hil.jobs.store import Result, Status, Store
 from hil.logs import as_the_parent_does
+from munas.errors import JobsError
+from munas.jobs.base import ONE_CORE, Finished, JobBackend, Jobs, Limits, Needs, Staff
+from munas.jobs.base import Job as OneJob
+from munas.jobs.local import LOCAL
 
 Job = Callable[[int], Result]
 """Does one sample. Runs in a worker; a HilError of the sample's own (ModelError, BudgetError, TargetFaultError, ...)
@@ -55,11 +51,26 @@ class UsesDevices(Protocol):
         ...
 
 
+LIMITS = Limits(1800.0, 4 << 30)
+
+
+@dataclass(frozen=True, slots=True)
+class Crew:
+    """Who does the samples: `workers` of them at `backend`, which have imported the modules `preload`.
+
+    `limits` hold for each sample; the link has time-outs of its own, so that they are for what nobody thought of.
+    """
+
+    workers: int = 2
+    backend: JobBackend = LOCAL
+    preload: tuple[str, ...] = ()
+    limits: Limits = LIMITS
+    needs: Needs = ONE_CORE
+
+
 INFRASTRUCTURE_LIMIT = 5  # so many in a row are not bad luck: the toolchain, the disk or the emulator is gone
 ATTEMPTS = 3  # at a sample whose errors are infrastructure's: a stored failure outlives a cable that is loose
 _HOPELESS = (ToolMissing, StoreError, DeviceBusy, NeverBooted)  # no use in trying another sample
-STOP_GRACE_S = 5.0
-_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,19 +118,22 @@ class Silent:
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
-    """What a worker sends back. `error` is an infrastructure error, which may end the campaign."""
+    """What became of a sample. `error` is an infrastructure error, which may end the campaign."""
 
     sample: int
     result: Result
     error: HilError | None = None
 
 
-@dataclass(slots=True)
-class _Worker:
-    process: BaseProcess
-    pipe: Connection
+@dataclass(frozen=True, slots=True)
+class _Logged:
+    """The work of a factory, which shows what the main process shows."""
+
     factory: JobFactory
-    sample: int | None = None
+
+    def __call__(self) -> Job:
+        as_the_parent_does()
+        return self.factory()
 
 
 @dataclass(slots=True)
@@ -178,8 +192,9 @@ def run_campaign(
     *,
     workers: int = 2,
     progress: Progress | None = None,
+    crew: Crew | None = None,
 ) -> Summary:
-    """Do every sample of `samples` that `run_id` does not have yet, with `workers` processes.
+    """Do every sample of `samples` that `run_id` does not have yet, with `workers` processes, or by a `crew`.
 
     Results are stored as they finish. A failed sample is stored with its error. Raises the worker's InfrastructureError
     when five follow each other, a tool is missing, or the last board is lost or taken by others; StoreError when the
@@ -195,146 +210,53 @@ def run_campaign(
     counts: dict[Status, int] = {"ok": 0, "failed": 0}
     shown.start(len(wanted), len(resumed))
     try:
-        with contextlib.closing(_outcomes(ledger, max(1, min(workers, len(ledger.todo))))) as outcomes:
-            for outcome in outcomes:
-                if ledger.keep(outcome) and store.insert(run_id, outcome.result):
-                    counts[outcome.result.status] += 1
-                    shown.advance(outcome.result)
+        for outcome in _outcomes(ledger, crew or Crew(workers)):
+            if ledger.keep(outcome) and store.insert(run_id, outcome.result):
+                counts[outcome.result.status] += 1
+                shown.advance(outcome.result)
+    except JobsError as error:
+        raise InfrastructureError(str(error)) from error
     finally:
         shown.stop()
     return Summary(counts["ok"], counts["failed"], len(resumed), time.monotonic() - started)
 
 
-def _outcomes(ledger: _Ledger, count: int) -> Generator[_Outcome, None, None]:
+def _outcomes(ledger: _Ledger, crew: Crew) -> Generator[_Outcome, None, None]:
     """Outcomes in the order in which they finish. The consumer may change todo and factory between two of them."""
-    pool: list[_Worker] = []
-    try:
-        while ledger.todo or any(worker.sample is not None for worker in pool):
-            _replace_outdated(ledger, pool)
-            while len(pool) < count and sum(worker.sample is None for worker in pool) < len(ledger.todo):
-                pool.append(_start_worker(ledger.factory))
-            _hand_out(ledger, pool)
-            for worker in _ready(pool):
-                outcome = _receive(worker)
-                if worker.pipe.closed:
-                    pool.remove(worker)
-                if outcome is not None and outcome.error is None:
-                    _hand_out(ledger, pool)  # before the yield: storing an outcome takes as long as a disk's sync
-                if outcome is not None:
-                    yield outcome
-    finally:
-        _stop_workers(pool)
+    if not ledger.todo:
+        return
+    count = max(1, min(crew.workers, len(ledger.todo)))
+    staff = Staff(count, preload=crew.preload, needs=crew.needs)
+    with crew.backend.open(staff) as jobs:
+        work = _Logged(ledger.factory)
+        while ledger.todo or jobs.busy:
+            if work.factory is not ledger.factory:
+                work = _Logged(ledger.factory)
+            _hand_out(ledger, jobs, work, crew.limits)
+            outcomes = [_outcome(finished) for finished in jobs.wait()]
+            if all(outcome.error is None for outcome in outcomes):
+                _hand_out(ledger, jobs, work, crew.limits)  # now: storing an outcome takes as long as a disk's sync
+            yield from outcomes
 
 
-def _start_worker(factory: JobFactory) -> _Worker:
-    # spawn, not fork: LiteRT and rich have threads, and a forked child of a threaded process may dead-lock.
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_worker_main, args=(theirs, factory, os.getpid()), daemon=True)
-    process.start()
-    theirs.close()
-    return _Worker(process, ours, factory)
+def _hand_out(ledger: _Ledger, jobs: Jobs, work: _Logged, limits: Limits) -> None:
+    """Give everyone who is idle a sample."""
+    while ledger.todo and jobs.idle:
+        sample = ledger.todo.popleft()
+        jobs.submit(OneJob(f"sample {sample}", work, sample, limits))
 
 
-def _replace_outdated(ledger: _Ledger, pool: list[_Worker]) -> None:
-    """Let idle workers go whose jobs use a device that is lost by now."""
-    outdated = [worker for worker in pool if worker.sample is None and worker.factory is not ledger.factory]
-    pool[:] = [worker for worker in pool if worker not in outdated]
-    _stop_workers(outdated)
-
-
-def _hand_out(ledger: _Ledger, pool: list[_Worker]) -> None:
-    """Give every idle worker a sample."""
-    for worker in pool:
-        if worker.sample is None and ledger.todo and worker.factory is ledger.factory:
-            worker.sample = ledger.todo.popleft()
-            with contextlib.suppress(OSError):  # it died while idle: _ready sees that next
-                worker.pipe.send(worker.sample)
-
-
-def _ready(pool: list[_Worker]) -> list[_Worker]:
-    """Waits until a worker answers or dies; those that did."""
-    owner: dict[Any, _Worker] = {}
-    for worker in pool:
-        owner[worker.pipe] = owner[worker.process.sentinel] = worker
-    ready = {id(owner[item]) for item in wait(list(owner))}
-    return [worker for worker in pool if id(worker) in ready]
-
-
-def _receive(worker: _Worker) -> _Outcome | None:
-    """The worker's outcome, or what its death means; None when it died without a sample."""
-    try:
-        if worker.pipe.poll():
-            outcome = worker.pipe.recv()
-            worker.sample = None
-            assert isinstance(outcome, _Outcome)
-            return outcome
-    except (EOFError, OSError):
-        pass
-    worker.process.join(STOP_GRACE_S)
-    worker.pipe.close()
-    sample, worker.sample = worker.sample, None
-    if sample is None:
-        return None
-    message = f"worker process died on sample {sample}: {_cause(worker.process.exitcode)}"
-    return _Outcome(sample, Result(sample, "failed", error=message), InfrastructureError(message))
-
-
-def _cause(exit_code: int | None) -> str:
-    if exit_code is None:
-        return "it closed its pipe and hangs"
-    if exit_code < 0:
-        with contextlib.suppress(ValueError):
-            return f"killed by {signal.Signals(-exit_code).name}"
-    return f"exit status {exit_code}"
-
-
-def _stop_workers(pool: list[_Worker]) -> None:
-    """End all workers: idle ones by closing their pipe, busy ones by SIGTERM (their emulators go with them)."""
-    for worker in pool:
-        if worker.sample is not None and worker.process.is_alive():
-            worker.process.terminate()
-        worker.pipe.close()
-    deadline = time.monotonic() + STOP_GRACE_S
-    for worker in pool:
-        worker.process.join(max(0.0, deadline - time.monotonic()))
-        if worker.process.is_alive():
-            worker.process.kill()
-            worker.process.join()
-        worker.process.close()
-
-
-# -- inside the worker --
-
-
-def _worker_main(pipe: Connection, factory: JobFactory, parent: int) -> None:
-    _die_with_parent(parent)
-    as_the_parent_does()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the main process decides
-    signal.signal(signal.SIGTERM, _on_sigterm)
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # under nohup it is, and the campaign goes on
-        signal.signal(signal.SIGHUP, _on_sigterm)
-    job: Job | None = None
-    while True:
-        try:
-            sample = pipe.recv()
-        except (EOFError, OSError):
-            return
-        try:
-            job = job or factory()
-            outcome = _Outcome(sample, job(sample))
-        except Exception as error:
-            outcome = _failure(sample, error)
-        try:
-            pipe.send(outcome)
-        except (EOFError, OSError):
-            return
-
-
-def _failure(sample: int, error: Exception) -> _Outcome:
+def _outcome(finished: Finished) -> _Outcome:
     """A sample's own error fails the sample. Errors of the host may end the campaign, and so may bugs of ours: both
     come in rows, and a stored failure would outlive the repair."""
-    text = str(error) if isinstance(error, HilError) else f"{type(error).__name__}: {error}"
+    sample, error = finished.job.argument, finished.error
+    if not finished.trouble:
+        assert isinstance(finished.value, Result)
+        return _Outcome(sample, finished.value)
+    if error is None:
+        text = f"sample {sample}: {finished.message}"
+        return _Outcome(sample, Result(sample, "failed", error=text), InfrastructureError(text))
+    text = str(error) if isinstance(error, HilError) else finished.message
     result = Result(sample, "failed", error=text)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         full = f"sample {sample}: {text}; free space and run the same command again"
@@ -344,15 +266,3 @@ def _failure(sample: int, error: Exception) -> _Outcome:
     if isinstance(error, InfrastructureError) and not isinstance(error, TargetFaultError):
         return _Outcome(sample, result, error)
     return _Outcome(sample, result)
-
-
-def _on_sigterm(number: int, frame: FrameType | None) -> None:
-    raise SystemExit(128 + number)  # unwinds context managers: emulator, pty and temporary folder go
-
-
-def _die_with_parent(parent: int) -> None:
-    """SIGTERM for this process when the parent dies, however it dies (Linux)."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:  # it died before the call above
-        raise SystemExit(0)

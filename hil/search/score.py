@@ -6,16 +6,15 @@ These kernels take milliseconds an input, so a large test set is shared out amon
 from __future__ import annotations
 
 import itertools
-import multiprocessing
-import signal
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from hil.errors import InfrastructureError
 from munas.cost.resources import Resources
 from munas.data import Dataset, Examples
-from munas.search.fork_server import die_with_parent
+from munas.errors import JobsError
+from munas.jobs.base import Job, JobBackend, Staff
+from munas.jobs.local import LOCAL
 from munas.training.quantise import int8_error
 
 _FEW = 1000  # inputs that are not worth a process
@@ -29,6 +28,7 @@ class Scorer:
 
     dataset: Dataset
     workers: int = 1
+    backend: JobBackend = LOCAL
 
     def __call__(self, tflite: bytes) -> float:
         """Share (0..1) of the test set that the network gets right.
@@ -39,37 +39,45 @@ class Scorer:
         parts = 1 if total < _FEW else self.workers
         edges = [total * part // parts for part in range(parts + 1)]
         spans = list(itertools.pairwise(edges))
-        if len(spans) == 1:
-            return 1.0 - _wrong(self.dataset, tflite, 0, total) / total
-        # spawn, not fork: LiteRT has threads, and a forked child of a threaded process may dead-lock.
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(parts, context, initializer=_leave_the_terminal) as pool:
-            try:
-                futures = [pool.submit(_wrong, self.dataset, tflite, start, stop) for start, stop in spans]
-                return 1.0 - sum(future.result() for future in futures) / total
-            except BrokenProcessPool as error:
-                raise InfrastructureError(
-                    "a process that scores the test set has died, perhaps because memory ran out; run the same command"
-                    " again"
-                ) from error
-            except BaseException:
-                # Or who is interrupted would wait for the whole test set.
-                for process in list(pool._processes.values()):
-                    process.kill()
-                raise
+        scoring = _Scoring(self.dataset, tflite)
+        wrong = scoring()(spans[0]) if len(spans) == 1 else self._shared_out(scoring, spans)
+        return 1.0 - wrong / total
+
+    def _shared_out(self, scoring: _Scoring, spans: list[tuple[int, int]]) -> int:
+        """How many inputs of all spans the network gets wrong: a worker for each span."""
+        wrong = 0
+        try:
+            with self.backend.open(Staff(len(spans), preload=(__name__,))) as jobs:
+                for span in spans:
+                    jobs.submit(Job(f"inputs {span[0]} to {span[1]}", scoring, span))
+                while jobs.busy:
+                    for finished in jobs.wait():
+                        if finished.error is not None:
+                            raise finished.error
+                        if finished.trouble:
+                            text = "a process that scores the test set has died, perhaps because memory ran out"
+                            raise InfrastructureError(f"{text} ({finished.message}); run the same command again")
+                        wrong += finished.value
+        except JobsError as error:
+            raise InfrastructureError(str(error)) from error
+        return wrong
 
     def seconds(self, resources: Resources) -> float:
         """Roughly what one network takes."""
         return len(self.dataset.test) * (resources.macs / _MACS_PER_S + _INPUT_S) / max(1, self.workers)
 
 
-def _leave_the_terminal() -> None:
-    """Ctrl-C is the main process' business, and so is our end."""
-    die_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+@dataclass(frozen=True, slots=True)
+class _Scoring:
+    """Counts, for spans of test inputs, how many the network gets wrong."""
 
+    dataset: Dataset
+    tflite: bytes
 
-def _wrong(dataset: Dataset, tflite: bytes, start: int, stop: int) -> int:
-    """How many of the test inputs from `start` to `stop` the network gets wrong."""
-    part = Examples(dataset.test.inputs[start:stop], dataset.test.labels[start:stop])
-    return round(int8_error(tflite, part, dataset.scale, dataset.offset, reference=True) * len(part))
+    def __call__(self) -> Callable[[tuple[int, int]], int]:
+        return self._wrong
+
+    def _wrong(self, span: tuple[int, int]) -> int:
+        start, stop = span
+        part = Examples(self.dataset.test.inputs[start:stop], self.dataset.test.labels[start:stop])
+        return round(int8_error(self.tflite, part, self.dataset.scale, self.dataset.offset, reference=True) * len(part))

@@ -20,6 +20,8 @@ from munas.arch.graph import build_graph
 from munas.arch.space import ArchitectureError
 from munas.cost.resources import Assessor, Resources
 from munas.errors import SearchError, SearchStoreError
+from munas.jobs.base import Finished, Job, JobBackend, Jobs, Limits
+from munas.jobs.local import LOCAL
 from munas.search.evolve import STRATEGIES, Space, StrategySettings
 from munas.search.halving import Halving
 from munas.search.metrics import Metric
@@ -29,8 +31,8 @@ from munas.search.proposals import Proposer, Ranking
 from munas.search.store import SearchStore, State
 from munas.search.study_summary import StudySummary, Tally
 from munas.search.surrogate import Surrogate
+from munas.search.training_jobs import task_of, trained_of, training_job, training_jobs
 from munas.search.trial import Task, Trained, TrainerFactory, Trial, TrialResult
-from munas.search.worker_pool import Finished, Limits, WorkerPool
 
 __all__ = [
     "Final", "FinalJob", "FinalsWatcher", "Outcome", "SearchSettings", "StudySummary", "Watcher",
@@ -130,6 +132,7 @@ def run_search(
     identity: Mapping[str, Any] | None = None,
     preload: Sequence[str] = (),
     work: Work | None = None,
+    backend: JobBackend = LOCAL,
 ) -> Outcome:
     """Run, or go on with, the search of `store`, in the main thread.
 
@@ -144,12 +147,13 @@ def run_search(
     """
     check(settings, assessor)
     store.begin({**(identity or {}), **settings.identity()})
-    search = _Search(settings, store, assessor, watcher or _Silent(), None if work is None else Pace(work))
+    pace = None if work is None else Pace(work)
+    search = _Search(settings, store, assessor, trainer, watcher or _Silent(), pace)
     search.resume()
-    limits = Limits(settings.time_limit_s or DEFAULT_LIMIT_S, settings.memory_limit_bytes)
+    logs = store.path.parent / "logs"
     try:
-        with WorkerPool(trainer, settings.workers, limits, store.path.parent / "logs", preload) as workers:
-            stopped = search.run(workers)
+        with training_jobs(backend, settings.workers, settings.memory_limit_bytes, logs, preload) as jobs:
+            stopped = search.run(jobs)
         store.put_document(_ELAPSED, search.elapsed_s)
     finally:
         search.watcher.finished()
@@ -160,9 +164,15 @@ class _Search:
     """A search that is under way."""
 
     def __init__(
-        self, settings: SearchSettings, store: SearchStore, assessor: Assessor, watcher: Watcher, pace: Pace | None
+        self,
+        settings: SearchSettings,
+        store: SearchStore,
+        assessor: Assessor,
+        trainer: TrainerFactory,
+        watcher: Watcher,
+        pace: Pace | None,
     ) -> None:
-        self.pace = pace
+        self.trainer, self.pace = trainer, pace
         self.settings, self.store, self.assessor, self.watcher = settings, store, assessor, watcher
         self.halving = Halving(settings.rung_epochs)
         self.tally = Tally(settings.bounds)
@@ -212,24 +222,23 @@ class _Search:
             raise SearchStoreError(f"{self.store.path} holds a damaged time ({elapsed_s!r:.80}); {_ELSEWHERE}")
         return float(elapsed_s)
 
-    def run(self, workers: WorkerPool) -> Literal["trials", "time"]:
+    def run(self, jobs: Jobs) -> Literal["trials", "time"]:
         """Until the trials are done or the time is over."""
         while self.finished < self.settings.trials:
             remaining_s = math.inf if self.settings.seconds is None else self.settings.seconds - self.elapsed_s
             if remaining_s <= 0:
                 return "time"
-            while workers.idle and self.finished + workers.busy < self.settings.trials:
-                task = self._next_task()
-                workers.start(task, self._limit_s(task.trial))
-            for finished in workers.wait(min(remaining_s, 60.0)):
+            while jobs.idle and self.finished + jobs.busy < self.settings.trials:
+                jobs.submit(self._job(self._next_task()))
+            for finished in jobs.wait(min(remaining_s, 60.0)):
                 self._record(finished)
         return "trials"
 
-    def _limit_s(self, trial: Trial) -> float | None:
-        """Of one trial; None where it is the pool's."""
-        if self.pace is None or self.settings.time_limit_s is not None:
-            return None
-        return self.pace.limit_s(self._macs(trial))
+    def _job(self, task: Task) -> Job:
+        seconds = self.settings.time_limit_s
+        if seconds is None:
+            seconds = DEFAULT_LIMIT_S if self.pace is None else self.pace.limit_s(self._macs(task.trial))
+        return training_job(task, self.trainer, Limits(seconds, self.settings.memory_limit_bytes))
 
     def _macs(self, trial: Trial) -> int:
         """Of what is trained, which pruning makes smaller only later."""
@@ -250,7 +259,7 @@ class _Search:
         """Store a finished task, then act on it."""
         trained, resources, message = self._judged(finished)
         trial_result = TrialResult(
-            trial=finished.task.trial,
+            trial=task_of(finished).trial,
             status="failed" if trained is None else "ok",
             trained=trained,
             resources=resources,
@@ -269,11 +278,11 @@ class _Search:
 
     def _judged(self, finished: Finished) -> tuple[Trained | None, Resources | None, str]:
         """The network with its costs; the costs of what was drawn, and why, when there is no network."""
-        trained, message = finished.trained, finished.message
+        trained, message = trained_of(finished), finished.message
         if trained is not None and not math.isfinite(trained.error):
             message = f"the validation error is {trained.error}"
             trained = None
-        architecture = finished.task.trial.architecture if trained is None else trained.architecture
+        architecture = task_of(finished).trial.architecture if trained is None else trained.architecture
         try:
             return trained, self.assessor.assess(architecture), message
         except ArchitectureError as error:
@@ -372,6 +381,7 @@ def run_finals(
     memory_limit_bytes: int = 4 << 30,
     preload: Sequence[str] = (),
     watcher: FinalsWatcher | None = None,
+    backend: JobBackend = LOCAL,
 ) -> list[Final]:
     """Do every job that the store does not have yet; all of them, in the order of `jobs`.
 
@@ -384,16 +394,16 @@ def run_finals(
         watcher.started(len(finals) + len(todo), len(finals))
     limits = Limits(time_limit_s, memory_limit_bytes)
     try:
-        with WorkerPool(trainer, workers, limits, store.path.parent / "logs", preload) as pool:
+        with training_jobs(backend, workers, memory_limit_bytes, store.path.parent / "logs", preload) as pool:
             running: dict[Task, FinalJob] = {}
             while todo or running:
                 while todo and pool.idle:
                     job = todo.popleft()
                     running[job.task] = job
-                    pool.start(job.task)
+                    pool.submit(training_job(job.task, trainer, limits))
                 for done in pool.wait(60.0):
-                    job = running.pop(done.task)
-                    finals[job] = final = Final(job, done.trained, done.message, done.seconds)
+                    job = running.pop(task_of(done))
+                    finals[job] = final = Final(job, trained_of(done), done.message, done.seconds)
                     if final.trained is not None:
                         store.add_final(job.trial.index, job.seed, job.effort, final.trained, final.seconds)
                     if watcher is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -126,4 +125,3 @@ def test_no_board_left_ends_it_and_a_resume_goes_on(desk: TwoBoards) -> None:
     summary, used = desk.run()
     assert (summary.ok, summary.failed, summary.resumed) == (SAMPLES - summary.resumed, 0, desk.done - summary.ok)
     assert len(used) == SAMPLES
-    assert multiprocessing.active_children() == []
