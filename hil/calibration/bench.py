@@ -56,7 +56,9 @@ def run_bench(
         factory = SampleJobFactory(request.measurer, seed, request.limits)
         with Store(folder / "store.sqlite") as store:
             run_id = store.run_id(request.run)
-            summary = run_campaign(store, run_id, range(samples), factory, progress=progress, crew=request.crew)
+            summary = run_campaign(
+                store, run_id, range(samples), factory, progress=progress, execution=request.execution
+            )
             records = [from_result(result) for result in store.results(run_id) if result.status == "ok"]
     if not records:
         raise InfrastructureError("not one network could be measured; see the failures above")

@@ -37,7 +37,7 @@ from hil.calibration.sample import Limits, describe
 from hil.codegen.plan import make_plan
 from hil.errors import BudgetError, CheckFailed, InfrastructureError, StoreError, TargetFaultError, UsageError
 from hil.files import write_text
-from hil.jobs.campaign import Crew, Progress, Summary, UsesDevices, run_campaign
+from hil.jobs.campaign import Execution, Progress, Summary, UsesDevices, run_campaign
 from hil.jobs.store import Result, Run, Store
 from hil.measure.arena import ArenaMap, arena_map
 from hil.measure.measurement import Identity, Measurement, Outputs
@@ -100,9 +100,9 @@ class Request:
     backend: JobBackend = LOCAL
 
     @property
-    def crew(self) -> Crew:
+    def execution(self) -> Execution:
         """Who measures."""
-        return Crew(self.workers, self.backend, PRELOAD)
+        return Execution(self.workers, self.backend, PRELOAD)
 
     @property
     def limits(self) -> Limits:
@@ -204,7 +204,7 @@ def calibrate(request: Request, progress: Progress | None = None) -> Calibration
     factory = SampleJobFactory(request.measurer, request.seed, request.limits, request.identity, request.population)
     with Store(request.folder / "store.sqlite") as store:
         run_id = store.run_id(request.run)
-        summary = run_campaign(store, run_id, request.indices, factory, progress=progress, crew=request.crew)
+        summary = run_campaign(store, run_id, request.indices, factory, progress=progress, execution=request.execution)
     clocks = request.clocks() if summary.ok + summary.failed else ()
     # What was stored is asked for anew: a store that somebody removed or replaced meanwhile does not have it.
     wanted = set(request.indices)

@@ -30,7 +30,7 @@ from hil.errors import (
 from hil.jobs.store import Result, Status, Store
 from hil.logs import as_the_parent_does
 from munas.errors import JobsError
-from munas.jobs.base import ONE_CORE, Finished, JobBackend, Jobs, Limits, Needs, Staff
+from munas.jobs.base import ONE_CORE, Finished, JobBackend, Jobs, Limits, Needs, Workers
 from munas.jobs.base import Job as OneJob
 from munas.jobs.local import LOCAL
 
@@ -55,7 +55,7 @@ LIMITS = Limits(1800.0, 4 << 30)
 
 
 @dataclass(frozen=True, slots=True)
-class Crew:
+class Execution:
     """Who does the samples: `workers` of them at `backend`, which have imported the modules `preload`.
 
     `limits` hold for each sample; the link has time-outs of its own, so that they are for what nobody thought of.
@@ -192,9 +192,9 @@ def run_campaign(
     *,
     workers: int = 2,
     progress: Progress | None = None,
-    crew: Crew | None = None,
+    execution: Execution | None = None,
 ) -> Summary:
-    """Do every sample of `samples` that `run_id` does not have yet, with `workers` processes, or by a `crew`.
+    """Do every sample of `samples` that `run_id` does not have yet, with `workers` processes, or as `execution` says.
 
     Results are stored as they finish. A failed sample is stored with its error. Raises the worker's InfrastructureError
     when five follow each other, a tool is missing, or the last board is lost or taken by others; StoreError when the
@@ -210,7 +210,7 @@ def run_campaign(
     counts: dict[Status, int] = {"ok": 0, "failed": 0}
     shown.start(len(wanted), len(resumed))
     try:
-        for outcome in _outcomes(ledger, crew or Crew(workers)):
+        for outcome in _outcomes(ledger, execution or Execution(workers)):
             if ledger.keep(outcome) and store.insert(run_id, outcome.result):
                 counts[outcome.result.status] += 1
                 shown.advance(outcome.result)
@@ -221,21 +221,23 @@ def run_campaign(
     return Summary(counts["ok"], counts["failed"], len(resumed), time.monotonic() - started)
 
 
-def _outcomes(ledger: _Ledger, crew: Crew) -> Generator[_Outcome, None, None]:
+def _outcomes(ledger: _Ledger, execution: Execution) -> Generator[_Outcome, None, None]:
     """Outcomes in the order in which they finish. The consumer may change todo and factory between two of them."""
     if not ledger.todo:
         return
-    count = max(1, min(crew.workers, len(ledger.todo)))
-    staff = Staff(count, preload=crew.preload, needs=crew.needs)
-    with crew.backend.open(staff) as jobs:
+    count = max(1, min(execution.workers, len(ledger.todo)))
+    workers = Workers(count, preload=execution.preload, needs=execution.needs)
+    with execution.backend.open(workers) as jobs:
         work = _Logged(ledger.factory)
         while ledger.todo or jobs.busy:
             if work.factory is not ledger.factory:
                 work = _Logged(ledger.factory)
-            _hand_out(ledger, jobs, work, crew.limits)
+            _hand_out(ledger, jobs, work, execution.limits)
             outcomes = [_outcome(finished) for finished in jobs.wait()]
             if all(outcome.error is None for outcome in outcomes):
-                _hand_out(ledger, jobs, work, crew.limits)  # now: storing an outcome takes as long as a disk's sync
+                _hand_out(
+                    ledger, jobs, work, execution.limits
+                )  # now: storing an outcome takes as long as a disk's sync
             yield from outcomes
 
 

@@ -13,7 +13,7 @@ from hil.errors import InfrastructureError
 from munas.cost.resources import Resources
 from munas.data import Dataset, Examples
 from munas.errors import JobsError
-from munas.jobs.base import Job, JobBackend, Staff
+from munas.jobs.base import Job, JobBackend, Workers
 from munas.jobs.local import LOCAL
 from munas.training.quantise import int8_error
 
@@ -47,7 +47,7 @@ class Scorer:
         """How many inputs of all spans the network gets wrong: a worker for each span."""
         wrong = 0
         try:
-            with self.backend.open(Staff(len(spans), preload=(__name__,))) as jobs:
+            with self.backend.open(Workers(len(spans), preload=(__name__,))) as jobs:
                 for span in spans:
                     jobs.submit(Job(f"inputs {span[0]} to {span[1]}", scoring, span))
                 while jobs.busy:

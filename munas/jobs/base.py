@@ -66,7 +66,7 @@ class Finished:
 class Needs:
     """What one job occupies on a cluster: shares of processors and GPUs, bytes of memory, and a `board` by its name.
 
-    Processes of this machine do not count it: there, `Staff.count` says it all.
+    Processes of this machine do not count it: there, `Workers.count` says it all.
     """
 
     cpus: float = 1.0
@@ -79,7 +79,7 @@ ONE_CORE = Needs()
 
 
 @dataclass(frozen=True, slots=True)
-class Staff:
+class Workers:
     """Who does the jobs: at most `count` at a time.
 
     `fresh`: a process of its own for each job, which holds nothing outside and is killed when it has to end. Others do
@@ -135,6 +135,6 @@ class Jobs(Protocol):
 class JobBackend(Protocol):
     """A place that runs jobs. It pickles."""
 
-    def open(self, staff: Staff) -> Jobs:
-        """Take on `staff`. Raises JobsError."""
+    def open(self, workers: Workers) -> Jobs:
+        """Take on the workers. Raises JobsError."""
         ...

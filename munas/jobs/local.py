@@ -25,7 +25,7 @@ from typing import Self
 
 from munas.errors import JobsError, MunasError, PreloadError
 from munas.jobs import fork_server
-from munas.jobs.base import Finished, Job, JobBackend, Jobs, Staff, Work
+from munas.jobs.base import Finished, Job, JobBackend, Jobs, Work, Workers
 from munas.jobs.fork_server import GRACE_S, Born, Ended, Ready, Wanted
 from munas.jobs.frames import dumps, framed, take
 from munas.jobs.worker import Reply
@@ -48,9 +48,9 @@ _DIED = "the process that workers are forked from has died; run the same command
 class LocalBackend:
     """Processes of this machine."""
 
-    def open(self, staff: Staff) -> Jobs:
+    def open(self, workers: Workers) -> Jobs:
         """See `munas.jobs.base.JobBackend`."""
-        return LocalJobs(staff)
+        return LocalJobs(workers)
 
 
 LOCAL: JobBackend = LocalBackend()
@@ -84,15 +84,15 @@ class _Worker:
 class LocalJobs:
     """See `munas.jobs.base.Jobs`."""
 
-    def __init__(self, staff: Staff) -> None:
-        self._staff = staff
+    def __init__(self, workers: Workers) -> None:
+        self._settings = workers
         self._workers: list[_Worker] = []
         self._leaving: list[_Worker] = []  # they have no job any more, and will end
         self._count = 0
-        self._server_log = _server_log(staff)
+        self._server_log = _server_log(workers)
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            self._server = _start_server(staff, theirs, self._server_log)
+            self._server = _start_server(workers, theirs, self._server_log)
         except OSError as error:
             self._control.close()
             raise JobsError(f"cannot start a worker: {type(error).__name__}: {error}") from error
@@ -115,7 +115,7 @@ class LocalJobs:
     @property
     def idle(self) -> int:
         """Jobs that can be begun now."""
-        return self._staff.count - self.busy
+        return self._settings.count - self.busy
 
     def submit(self, job: Job) -> None:
         """Begin a job. Its time counts from when its worker runs; the first one waits for the imports."""
@@ -140,7 +140,7 @@ class LocalJobs:
         """End everybody: who holds nothing outside is killed, others have some seconds to clean up."""
         everybody = [*self._workers, *self._leaving]
         for worker in everybody:
-            if self._staff.fresh:
+            if self._settings.fresh:
                 worker.kill()
             elif worker.job is not None:
                 worker.kill(signal.SIGTERM)
@@ -170,12 +170,12 @@ class LocalJobs:
 
     def _free(self, work: Work) -> _Worker | None:
         """A worker without a job that has made this work already. Room for another one is made by those of others."""
-        if self._staff.fresh:
+        if self._settings.fresh:
             return None
         for worker in self._workers:
             if worker.job is None and worker.work is work and worker.status is None and worker.at_end == math.inf:
                 return worker
-        if len(self._workers) >= self._staff.count:
+        if len(self._workers) >= self._settings.count:
             self._dismiss(next(worker for worker in self._workers if worker.job is None))
         return None
 
@@ -184,11 +184,11 @@ class LocalJobs:
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         self._count += 1
-        name = job.name if self._staff.fresh else f"worker-{self._count}"
-        log = None if self._staff.logs is None else self._staff.logs / f"{name}.log"
+        name = job.name if self._settings.fresh else f"worker-{self._count}"
+        log = None if self._settings.logs is None else self._settings.logs / f"{name}.log"
         worker = _Worker(self._count, job.work, ours, log, outgoing=bytearray(framed(work)))
         try:
-            wanted = Wanted(worker.number, "" if log is None else str(log.resolve()), self._staff.fresh)
+            wanted = Wanted(worker.number, "" if log is None else str(log.resolve()), self._settings.fresh)
             fork_server.send(self._control, wanted, theirs.fileno())
         except OSError as error:
             ours.close()
@@ -289,7 +289,7 @@ class LocalJobs:
             assert isinstance(reply, Reply)
         except Exception as error:  # any: a value unpickles as it likes
             reply = Reply(error=error)
-        if self._staff.fresh:
+        if self._settings.fresh:
             if reply.error is None and worker.log is not None:
                 worker.log.unlink(missing_ok=True)
             self._dismiss(worker)
@@ -307,24 +307,24 @@ class LocalJobs:
         return Finished(worker.job, None, "died", text, None, seconds)
 
 
-def _server_log(staff: Staff) -> Path | None:
+def _server_log(workers: Workers) -> Path | None:
     """Where the fork server prints. Raises JobsError when the folder cannot be written."""
-    if staff.logs is None:
+    if workers.logs is None:
         return None
-    path = staff.logs / SERVER_LOG
+    path = workers.logs / SERVER_LOG
     try:
-        staff.logs.mkdir(parents=True, exist_ok=True)
+        workers.logs.mkdir(parents=True, exist_ok=True)
         path.write_text("")
     except OSError as error:
         raise JobsError(f"cannot write to the folder of logs: {error}") from error
     return path
 
 
-def _start_server(staff: Staff, control: socket.socket, log: Path | None) -> subprocess.Popen[bytes]:
+def _start_server(workers: Workers, control: socket.socket, log: Path | None) -> subprocess.Popen[bytes]:
     # It has to find what this process finds, wherever that was started.
     path = os.pathsep.join(item or str(Path.cwd()) for item in sys.path)
-    command = [sys.executable, "-P", "-m", fork_server.__name__, str(control.fileno()), *staff.preload]
-    environment = {**os.environ, **ONE_THREAD, **staff.environment, "PYTHONPATH": path}
+    command = [sys.executable, "-P", "-m", fork_server.__name__, str(control.fileno()), *workers.preload]
+    environment = {**os.environ, **ONE_THREAD, **workers.environment, "PYTHONPATH": path}
     with contextlib.ExitStack() as opened:
         output = None if log is None else opened.enter_context(log.open("ab"))
         return subprocess.Popen(

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from munas.errors import JobError, JobsError, MunasError, PreloadError, SearchError, SearchStoreError, TrainingError
-from munas.jobs.base import Finished, Job, JobBackend, Jobs, Limits, Needs, Staff
+from munas.jobs.base import Finished, Job, JobBackend, Jobs, Limits, Needs, Workers
 from munas.search.trial import Task, Trained, TrainerFactory
 
 _HOST_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENFILE, errno.EMFILE)
@@ -40,7 +40,7 @@ def training_jobs(
     """
     needs = Needs(memory_bytes=memory_limit_bytes)
     try:
-        with backend.open(Staff(max(1, count), True, tuple(preload), logs, _ENVIRONMENT, needs)) as jobs:
+        with backend.open(Workers(max(1, count), True, tuple(preload), logs, _ENVIRONMENT, needs)) as jobs:
             yield jobs
     except PreloadError as error:
         raise SearchError(str(error)) from error

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from munas.errors import JobError, JobsError, TrainingError
-from munas.jobs.base import Finished, Job, JobBackend, Jobs, Limits, Staff
+from munas.jobs.base import Finished, Job, JobBackend, Jobs, Limits, Workers
 from munas.jobs.local import LocalBackend
 from tests.job_kinds import PRELOAD, Play
 from tests.signals import INTERRUPTIBLE
@@ -91,7 +91,7 @@ class JobBackendContract:
         kept: list[Jobs] = []
 
         def start(count: int = 2, **more: Any) -> Jobs:
-            kept.append(backend.open(Staff(count, **{"preload": PRELOAD, **more})))
+            kept.append(backend.open(Workers(count, **{"preload": PRELOAD, **more})))
             return kept[-1]
 
         yield start
@@ -267,7 +267,7 @@ class TestLocal(JobBackendContract):
 
 
 def _main(folder: Path, backend: JobBackend) -> None:
-    with backend.open(Staff(2, preload=PRELOAD)) as jobs:
+    with backend.open(Workers(2, preload=PRELOAD)) as jobs:
         work = Play(folder)
         for index, kind in enumerate(("hang", "child")):
             jobs.submit(Job(f"job-{index}", work, (kind, index)))
