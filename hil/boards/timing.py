@@ -6,6 +6,7 @@ Without the table a board gets the core's cycles at zero wait states, and no mil
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -83,16 +84,20 @@ class EvidenceRow(_Strict):
     """One figure measured on a board by others, and what the model said of the same code.
 
     `source` cites the figure, `error_pct` is modelled / published - 1; `held_out`: by constants fitted without the row.
+    `network` is what several rows may have in common, empty for one of its own. `wider_pct`: what the network does that the interval of the board
+    does not cover (hil/cycle_model/model.py); such a row has no part in that interval.
     """
 
     source: str
     board: str
     code: str
+    network: str = ""
     clock_mhz: Annotated[float, Field(gt=0, le=10_000)]
     published_ms: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     modelled_ms: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     error_pct: Annotated[float, Field(ge=-100, le=1000, allow_inf_nan=False)]
     held_out: bool = True
+    wider_pct: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] = 0.0
 
     @model_validator(mode="after")
     def _adds_up(self) -> Self:
@@ -107,7 +112,8 @@ _MIN_ROWS = 3
 
 class Evidence(_Strict):
     """Why the constants may be believed: figures measured on boards, and how far the model was from those of them that
-    it had not been fitted to. The interval of milliseconds follows from these errors alone."""
+    it had not been fitted to. The interval of milliseconds follows from these errors alone. Two images of one network
+    are likely to err alike, so that it is as wide as if there were no more figures than networks."""
 
     source: str
     rows: tuple[EvidenceRow, ...]
@@ -120,9 +126,14 @@ class Evidence(_Strict):
         return self
 
     @property
+    def out_of_fit(self) -> tuple[EvidenceRow, ...]:
+        """The rows that were held out and that the interval has to cover by itself."""
+        return tuple(row for row in self.rows if row.held_out and not row.wider_pct)
+
+    @property
     def errors_pct(self) -> tuple[float, ...]:
-        """Errors of the rows that were held out."""
-        return tuple(row.error_pct for row in self.rows if row.held_out)
+        """Their errors."""
+        return tuple(row.error_pct for row in self.out_of_fit)
 
     @property
     def mean_error_pct(self) -> float:
@@ -136,15 +147,17 @@ class Evidence(_Strict):
 
     @property
     def interval_pct(self) -> float:
-        """Half of the 95 % prediction interval for one more normal error with mean zero, and at least the worst seen.
+        """Half of the 95 % prediction interval for one more normal error with mean zero, and at least the worst seen."""
+        names = [row.network for row in self.out_of_fit]
+        independent = len(set(names) - {""}) + names.count("")
+        return round(max(prediction_pct(self.errors_pct, independent), self.max_error_pct), 1)
 
-        Student's t with as many degrees of freedom as there are errors, times their root mean square, times
-        sqrt(1 + 1/n).
-        """
-        count = len(self.errors_pct)
-        rms = math.sqrt(sum(error**2 for error in self.errors_pct) / count)
-        interval = student_t_975(count) * rms * math.sqrt(1 + 1 / count)
-        return round(max(interval, self.max_error_pct), 1)
+
+def prediction_pct(errors_pct: Sequence[float], independent: int) -> float:
+    """Half of the 95 % prediction interval for one more error: Student's t with as many degrees of freedom as there are
+    `independent` ones, n, times the root mean square of all, times sqrt(1 + 1/n)."""
+    rms = math.sqrt(sum(error**2 for error in errors_pct) / len(errors_pct))
+    return student_t_975(independent) * rms * math.sqrt(1 + 1 / independent)
 
 
 def student_t_975(degrees: int) -> float:

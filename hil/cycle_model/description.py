@@ -73,7 +73,8 @@ class InstructionClass:
     `m4_rule` is ``L`` (single load), ``I`` (IT folding), ``D`` (divide), ``W`` (store) or empty. `m7_free_shift`: the
     shifter is not taken in the younger slot. `m7_hold` is the number of cycles the issue stage is held, 0 meaning half
     the registers moved. `m7_early` says in which slot the early ALU can run it, `m7_load_wait` that it waits a cycle
-    longer for a loaded word.
+    longer for a loaded word. `m33_*` make up the Cortex-M33's: cycles in its issue stage, ``I`` (pairs like IT), ``D``
+    (divide) or ``M`` (2-byte multiplication) as `m33_rule`, and cycles until the result can be used.
     """
 
     name: str
@@ -89,6 +90,10 @@ class InstructionClass:
     m7_hold: int
     m7_early: str
     m7_load_wait: bool
+    m33_base: int
+    m33_per_register: int
+    m33_rule: str
+    m33_latency: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +178,7 @@ def _parse_operand(token: str, bits: str) -> Operand:
 
 def parse_class(line: str) -> InstructionClass:
     """One line of classes.txt. Raises ValueError."""
-    name, group, m4, units, latency, issue, ways = line.split()
+    name, group, m4, units, latency, issue, ways, m33 = line.split()
     base, per_register, refill, rule = 0, 0, False, ""
     for term in m4.split("+"):
         if term.isdigit():
@@ -194,5 +199,23 @@ def parse_class(line: str) -> InstructionClass:
         raise ValueError(f"class {name}: M7 ways {ways!r} or units {units!r} unknown")
     free = "shift?" in units.split(",")
     return InstructionClass(
-        name, group, base, per_register, refill, rule, taken, free, int(latency), slot, held, early, waits
-    )
+        name, group, base, per_register, refill, rule, taken, free, int(latency), slot, held, early, waits,
+        *_parse_m33(name, m33),
+    )  # fmt: skip
+
+
+def _parse_m33(name: str, text: str) -> tuple[int, int, str, int]:
+    issue, _, latency = text.partition("/")
+    base, per_register, rule = 0, 0, ""
+    for term in issue.split("+"):
+        if term.isdigit():
+            base += int(term)
+        elif term in ("I", "D", "M"):
+            rule = term
+        elif term == "N":
+            per_register += 1
+        else:
+            raise ValueError(f"class {name}: M33 term {term!r} is none of a number, N, I, D, M")
+    if not latency.isdigit():
+        raise ValueError(f"class {name}: M33 latency {latency!r} is no number")
+    return base, per_register, rule, int(latency)

@@ -21,7 +21,7 @@ _log = logging.getLogger("hil.cycle_model")
 
 INSTALL_CC = "apt-get install gcc libc6-dev"
 
-_COMMON = ("decode.c", "code.c", "m4.c", "m7.c", "lines.c", "paths.c", "engine.c")
+_COMMON = ("decode.c", "code.c", "m4.c", "m7.c", "m33.c", "lines.c", "paths.c", "engine.c")
 _FLAGS = ("-std=c11", "-O3", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared", "-fvisibility=hidden")
 _TIMEOUT_S = 120.0
 

@@ -12,7 +12,7 @@ from hil.boards.timing import CodeLines, Timing
 from hil.cycle_model.regions import Regions
 from hil.errors import BoardError
 
-CYCLE_MODELS = {"cortex-m4": 4, "cortex-m7": 7}
+CYCLE_MODELS = {"cortex-m4": 4, "cortex-m7": 7, "cortex-m33": 33}
 """What the engine calls each cycle model that a core file may name."""
 ENGINE_CORES = tuple(CYCLE_MODELS.values())
 """The same in the order of `core_t` (engine/model.h)."""

@@ -17,7 +17,7 @@ def render_tables(description: Description) -> str:
         '#include "decode.h"',
         _enum("CLASS", tuple(item.name for item in description.classes)),
         _enum("GROUP", description.groups),
-        _enum("RULE", ("NONE", "L", "I", "D", "W")),
+        _enum("RULE", ("NONE", "L", "I", "D", "W", "M")),
         _enum("ISSUE", ISSUES),
         _enum("EARLY", EARLY),
         _enum("UNIT", UNITS),
@@ -54,7 +54,8 @@ def _class_row(item: InstructionClass) -> str:
     return (
         f'{{ "{item.name}", GROUP_{item.group.upper()}, {item.m4_base}, {item.m4_per_register}, {int(item.m4_refill)}, '
         f"RULE_{item.m4_rule or 'NONE'}, {{ {uses} }}, {item.m7_latency}, ISSUE_{item.m7_issue.upper()}, "
-        f"{item.m7_hold}, {int(item.m7_free_shift)}, EARLY_{item.m7_early.upper()}, {int(item.m7_load_wait)} }}"
+        f"{item.m7_hold}, {int(item.m7_free_shift)}, EARLY_{item.m7_early.upper()}, {int(item.m7_load_wait)}, "
+        f"{item.m33_base}, {item.m33_per_register}, RULE_{item.m33_rule or 'NONE'}, {item.m33_latency} }}"
     )
 
 

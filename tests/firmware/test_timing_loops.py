@@ -227,3 +227,50 @@ def test_m7_predicts_branches(tmp_path: Path) -> None:
     total = run(code, tmp_path, core=7, mispredict=0).total
     assert total.mispredicted == 1
     assert run(code, tmp_path, core=7, mispredict=7).total.cycles == total.cycles + 7
+
+
+# Cortex-M33: (code, cycles). What a branch costs is known when it has gone somewhere: BL and BX LR are not part of it.
+SINGLE = {
+    "one a cycle": ("adds r0, #1; add r0, r0, r3; mvn r0, r0; lsrs r0, r0, #3; bfi r0, r3, #2, #3", 5),
+    "a loaded value is there a cycle later": ("ldr r0, [sp]; add r0, r0, r3; ldr r0, [sp]; nop; add r0, r0, r3", 3 + 3),
+    "but not as an accumulator": ("ldr r0, [sp]; mla r0, r2, r2, r0", 2),
+    "nor to be stored": ("ldr r0, [sp]; str r0, [sp, #-4]", 2),
+    "a load or a store behind a load": ("ldr r0, [sp]; ldrb r3, [sp]; str r2, [sp, #-4]; ldr r0, [sp]", 4),
+    "address from a load": ("str sp, [sp, #-8]; ldr r0, [sp, #-8]; ldr r0, [r0]", 1 + 2 + 1),
+    "multiplications chain": ("mul r0, r2, r2; mla r0, r2, r2, r0; smlad r0, r2, r2, r0; smlabb r0, r2, r2, r0", 4),
+    "their results are a cycle late": ("mul r0, r2, r2; add r0, r0, r3; smlad r0, r2, r2, r0; eor r0, r0, r3", 3 + 3),
+    "two bytes that multiply take two cycles": ("muls r0, r3, r0; mov.w r2, r2", 3),
+    "shifted operands and DSP": ("add r0, r0, r3, lsl #2; eor r0, r0, r3; sadd16 r0, r0, r0; eor r0, r0, r3", 3 + 3),
+    "transfers": ("push {r0-r3}; pop {r0-r3}; ldrd r0, r3, [sp]; strd r0, r2, [sp, #-8]; mov.w r2, r2", 4 + 4 + 2 + 2 + 1),
+    "it pairs with two bytes": ("cmp r0, r0; it eq; moveq r0, r3; mov.w r2, r2", 1 + 0 + 1 + 1),
+    "and not with four": ("cmp.w r0, r0; it eq; moveq r0, r3; mov.w r2, r2", 1 + 1 + 1 + 1),
+}  # fmt: skip
+M33 = {"core": 33, "refill": 1}
+
+
+@pytest.mark.parametrize("name", SINGLE)
+def test_m33_issues_one_a_cycle(name: str, tmp_path: Path) -> None:
+    code, cycles = SINGLE[name]
+    assert run(body(code + "; mov.w r2, r2"), tmp_path, **M33).total.cycles == cycles + 1
+
+
+# Ten rounds of a loop: (what is in front of the branch, cycles of a round that goes round, of the last one)
+@pytest.mark.parametrize(
+    ("front", "taken", "last"),
+    [
+        ("subs r0, #1; ", 1 + 2, 1 + 0),
+        ("subs.w r0, r0, #1; ", 1 + 2, 1 + 1),
+        ("subs.w r0, r0, #1; mov r2, r2; ", 1 + 1 + 1, 1 + 1 + 0),
+    ],
+)
+def test_m33_branches_pair(front: str, taken: int, last: int, tmp_path: Path) -> None:
+    """A 2-byte branch costs nothing beside a 2-byte instruction; not when it is taken and that one set the flags."""
+    code = "mov.w r0, #10; mov.w r2, r2\n1: " + front + "bne 1b\n    mov.w r2, r2"
+    assert run(body(code), tmp_path, **M33).total.cycles == 2 + 9 * taken + last + 1
+
+
+@pytest.mark.parametrize("position", range(696, 730, 2))
+def test_m33_does_not_mind_where_the_emulator_cuts(position: int, tmp_path: Path) -> None:
+    tail = "ldr r0, [sp]; add r0, r0, r3; cmp r0, r0; it eq; moveq r0, r3; mul r0, r2, r2; eor r0, r0, r3; mov.w r2, r2"
+    cycles = run(body("nop; " * (position // 2) + tail), tmp_path, **M33).total.cycles
+    assert cycles == position // 2 + 3 + (1 + 0 + 1) + 3 + 1

@@ -18,7 +18,7 @@ from tests.firmware.timing_networks import deploy, infer, roomy
 
 pytestmark = [pytest.mark.firmware, pytest.mark.qemu, pytest.mark.slow]
 
-BOARDS = {name: load_board(name).timing for name in ("nucleo-l4r5zi", "nucleo-f746zg")}
+BOARDS = {name: load_board(name).timing for name in ("nucleo-l4r5zi", "nucleo-f746zg", "nucleo-u575zi-q")}
 L4R5 = BOARDS["nucleo-l4r5zi"] or Timing()
 
 

@@ -12,8 +12,10 @@ from hil.cycle_model.plugin import find_plugin
 from hil.cycle_model.record import InferenceRecord, RecordReader
 
 QEMU = "qemu-system-arm"
-MACHINES = {4: ("cortex-m4", "mps2-an386"), 7: ("cortex-m7", "mps2-an500")}
+MACHINES = {4: ("cortex-m4", "mps2-an386"), 7: ("cortex-m7", "mps2-an500"), 33: ("cortex-m33", "mps2-an505")}
+# Where each machine has its vectors and its RAM (the Cortex-M33 starts in secure state).
 FLASH, RAM = (0x0, 0x400000), (0x20000000, 0x400000)
+SECURE_FLASH, SECURE_RAM = (0x10000000, 0x400000), (0x38000000, 0x400000)
 
 # The loop is called twice, so that the second record shows that nothing is left over from the first. Semihosting's
 # exit ends QEMU.
@@ -23,7 +25,7 @@ _FRAME = """
     .fpu fpv4-sp-d16
     .thumb
     .section .vectors, "a"
-    .word 0x20001000, reset + 1, fault + 1, fault + 1
+    .word {ram:#x} + 0x1000, reset + 1, fault + 1, fault + 1
     .text
     .align 2
     .global reset
@@ -56,14 +58,19 @@ buffer: .space 1024
 """
 
 
+def _memory(core: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    return (SECURE_FLASH, SECURE_RAM) if core == 33 else (FLASH, RAM)
+
+
 def build(body: str, core: int, folder: Path) -> tuple[Path, dict[str, int]]:
     """An image whose `inference` is `body`, and its symbols (Thumb bits cleared)."""
     cpu = MACHINES[core][0]
     source, elf = folder / "loop.s", folder / "loop.elf"
-    source.write_text(_FRAME.format(cpu=cpu, body=body), encoding="ascii")
+    (flash, _), (ram, _) = _memory(core)
+    source.write_text(_FRAME.format(cpu=cpu, body=body, ram=ram), encoding="ascii")
     subprocess.run(
-        ["arm-none-eabi-gcc", *load_core(cpu).flags, "-nostdlib", "-Wl,-Ttext=0x100", "-Wl,--section-start=.vectors=0",
-         "-Wl,-Tbss=0x20000000", "-Wl,-e,reset", "-Wl,--build-id=none", str(source), "-o", str(elf)],
+        ["arm-none-eabi-gcc", *load_core(cpu).flags, "-nostdlib", f"-Wl,-Ttext={flash + 0x100:#x}",
+         f"-Wl,--section-start=.vectors={flash:#x}", f"-Wl,-Tbss={ram:#x}", "-Wl,-e,reset", "-Wl,--build-id=none", str(source), "-o", str(elf)],
         check=True,
     )  # fmt: skip
     listed = subprocess.run(["arm-none-eabi-nm", str(elf)], capture_output=True, text=True, check=True).stdout
@@ -74,8 +81,9 @@ def build(body: str, core: int, folder: Path) -> tuple[Path, dict[str, int]]:
 def run(body: str, folder: Path, core: int = 4, layers: tuple[str, ...] = (), **options: object) -> InferenceRecord:
     """The record of `body`; both calls have to give the same one. `layers` are labels in it."""
     elf, symbols = build(body, core, folder)
+    flash, ram = _memory(core)
     engine = EngineOptions(
-        core=core, inference=symbols["inference"], layers=tuple(symbols[name] for name in layers), flash=FLASH, ram=RAM,
+        core=core, inference=symbols["inference"], layers=tuple(symbols[name] for name in layers), flash=flash, ram=ram,
         **options,  # type: ignore[arg-type]
     )  # fmt: skip
     records = folder / "records"

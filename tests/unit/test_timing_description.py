@@ -43,14 +43,21 @@ def test_malformed_encodings_are_refused(line: str) -> None:
         parse_encoding(line)
 
 
-@pytest.mark.parametrize("line", ["x alu 1+Q alu 1 any", "x alu 1 fpu 1 any", "x alu 1 alu 1 both", "x alu 1 alu 1"])
+@pytest.mark.parametrize("line", [
+        "x alu 1+Q alu 1 any - 1/1",
+        "x alu 1 fpu 1 any - 1/1",
+        "x alu 1 alu 1 both - 1/1",
+        "x alu 1 alu 1 any - 1+P/1",
+        "x alu 1 alu 1 any - 1",
+        "x alu 1 alu 1 any -",
+    ])
 def test_malformed_classes_are_refused(line: str) -> None:
     with pytest.raises(ValueError, match=r"class|unpack"):
         parse_class(line)
 
 
 def test_an_error_names_file_and_line(tmp_path: Path) -> None:
-    (tmp_path / "classes.txt").write_text("alu alu 1 alu 1 any -\n", encoding="ascii")
+    (tmp_path / "classes.txt").write_text("alu alu 1 alu 1 any - 1/1\n", encoding="ascii")
     (tmp_path / "thumb2.txt").write_text("# comment\nadd alu 0\n", encoding="ascii")
     with pytest.raises(DescriptionError, match=r"thumb2\.txt:2"):
         load_description(tmp_path)

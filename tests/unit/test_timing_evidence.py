@@ -9,11 +9,13 @@ import pytest
 from typer.testing import CliRunner
 
 from hil.boards.soc import load_soc, soc_names
+from hil.boards.timing import prediction_pct
 from hil.cli.main import app
 from hil.cycle_model.evidence import all_points, core_file, errors_of
 from hil.report.calibration.evidence import evidence_figure, evidence_table
 
 POINTS = all_points()
+CHIPS = ["stm32f746", "stm32h7a3", "stm32l4r5", "stm32u575"]
 
 
 def test_every_row_of_every_chip_and_core_is_a_point() -> None:
@@ -37,12 +39,49 @@ def test_errors_in_and_out_of_the_fit_are_apart() -> None:
     assert found[POINTS[0].about, True].max_pct < 10
 
 
-@pytest.mark.parametrize(("core", "mean", "worst"), [("cortex-m4", 1.5, 6), ("cortex-m7", 4, 10)])
-def test_core_models_are_within_their_targets(core: str, mean: float, worst: float) -> None:
-    (errors,) = (item for item in errors_of(POINTS) if item.about == core)
-    assert errors.held_out
-    assert errors.mean_pct <= mean
-    assert errors.max_pct <= worst
+@pytest.mark.parametrize(
+    ("core", "compiled", "mean", "worst"),
+    [
+        ("cortex-m4", False, 1.5, 6),
+        ("cortex-m4", True, 2.1, 7.4),  # rebuilt with another compiler than the one that was measured
+        ("cortex-m7", False, 4, 10),
+        ("cortex-m33", False, 2, 5),
+    ],
+)
+def test_core_models_are_within_their_targets(core: str, compiled: bool, mean: float, worst: float) -> None:
+    rows = [row for row in json.loads(core_file().read_text()) if row["core"] == core]
+    rows = [row for row in rows if (row["compiler"] != "none: assembly") == compiled]
+    errors = [abs(row["error_pct"]) for row in rows]
+    assert all(row["held_out"] for row in rows)
+    assert len(errors) >= 8
+    assert sum(errors) / len(errors) <= mean
+    assert max(errors) <= worst
+
+
+def test_intervals_hold_at_their_rate_on_networks_that_they_were_not_made_of() -> None:
+    """Each network of each chip against the interval that the other networks' rows alone would give."""
+    inside = []
+    for name in CHIPS:
+        evidence = load_soc(name).timing.evidence
+        networks = {row.network for row in evidence.out_of_fit}
+        for left_out in networks:
+            others = [row.error_pct for row in evidence.out_of_fit if row.network != left_out]
+            interval = prediction_pct(others, len(networks) - 1)
+            rows = [row for row in evidence.out_of_fit if row.network == left_out]
+            inside += [abs(row.error_pct) <= interval for row in rows]
+    assert len(inside) >= 30
+    assert sum(inside) / len(inside) >= 0.95
+
+
+@pytest.mark.parametrize("name", CHIPS)
+def test_chips_are_within_their_targets(name: str) -> None:
+    """MLPerf Tiny images: 2 % in the mean (2.3 on the STM32L4R5), 5 % at most; with what a row adds of its own."""
+    evidence = load_soc(name).timing.evidence
+    assert evidence.mean_error_pct <= 2.3
+    assert evidence.max_error_pct <= 5
+    assert len({row.network for row in evidence.out_of_fit}) == 4
+    for row in evidence.rows:
+        assert abs(row.error_pct) <= evidence.interval_pct + row.wider_pct
 
 
 def test_the_command_prints_all_evidence() -> None:

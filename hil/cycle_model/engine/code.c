@@ -1,4 +1,4 @@
-/* Decoded blocks, and what both cores ask about an instruction. */
+/* Decoded blocks, and what all cores ask about an instruction. */
 #include <stdlib.h>
 
 #include "model.h"

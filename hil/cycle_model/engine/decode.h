@@ -35,6 +35,7 @@ typedef struct {
     uint8_t m7_units[9];
     uint8_t m7_latency, m7_issue, m7_hold;
     uint8_t m7_free_shift, m7_early, m7_load_wait;
+    uint8_t m33_base, m33_per_register, m33_rule, m33_latency;
 } class_info_t;
 
 /* --- a decoded instruction --- */

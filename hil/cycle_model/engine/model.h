@@ -8,16 +8,16 @@
 
 enum { GROUP_MAX = 8 };
 
-typedef enum { CORE_CORTEX_M4, CORE_CORTEX_M7 } core_t;
+typedef enum { CORE_CORTEX_M4, CORE_CORTEX_M7, CORE_CORTEX_M33 } core_t;
 
 /* How one block follows another. */
 typedef enum { FLOW_START, FLOW_SEQUENTIAL, FLOW_TAKEN } flow_t;
 
 typedef struct {
     core_t core;
-    uint32_t refill_cycles;        /* M4: P, for a target that one fetch delivers */
+    uint32_t refill_cycles;        /* M4: P, for a target that one fetch delivers; M33: what a taken branch adds */
     uint32_t refill_split_cycles;  /* M4: P, for a 4-byte target that lies across two words */
-    uint32_t divide_cycles;        /* M4: D; its operands are out of reach of a plugin */
+    uint32_t divide_cycles;        /* M4, M33: D; its operands are out of reach of a plugin */
     uint32_t address_stall_cycles; /* M4: address computed by the instruction before */
     uint32_t mispredict_cycles;    /* M7 */
     uint32_t unaligned_cycles;     /* for each part that an unaligned load is read in beyond the first */
@@ -50,5 +50,6 @@ typedef struct {
 /* Cycles that the last of `count` steps adds, the cost of leaving the step before it included. */
 int32_t m4_cycles(const core_options_t *options, const step_t *steps, size_t count);
 int32_t m7_cycles(const step_t *steps, size_t count);
+int32_t m33_cycles(const core_options_t *options, const step_t *steps, size_t count);
 
 #endif

@@ -89,13 +89,19 @@ static flow_t flow_between(const block_t *from, const block_t *into)
     return onwards && !must_leave ? FLOW_SEQUENTIAL : FLOW_TAKEN;
 }
 
+static bool follows_stretches(void)
+{
+    return paths.options.core != CORE_CORTEX_M4;
+}
+
 /* Where QEMU cuts code into blocks depends on pages, and on when its instruction budget runs out, which no two runs
- * share. So that issue groups do not depend on it, the Cortex-M7's context is whole stretches of code up to a branch:
- * the way into a block is told apart by the way into its predecessor where one of the two was cut. */
+ * share. So that issue groups do not depend on it, the context of cores that follow more than the instruction in front is
+ * whole stretches of code up to a branch: the way into a block is told apart by the way into its predecessor where one of
+ * the two was cut. */
 static const edge_t *way_back(const block_t *from, const edge_t *last)
 {
     bool cut = last != NULL && (!from->branches || last->cut);
-    return cut && paths.options.core == CORE_CORTEX_M7 ? last : NULL;
+    return cut && follows_stretches() ? last : NULL;
 }
 
 /* The stretch that ends with `edge`, and the one before it, into the end of `steps`. Returns the index of the first. */
@@ -118,7 +124,14 @@ static size_t find_steps(const edge_t *edge, step_t steps[STEPS_MAX])
 
 static int32_t block_cycles(const core_options_t *options, const step_t *steps, size_t count)
 {
-    return options->core == CORE_CORTEX_M7 ? m7_cycles(steps, count) : m4_cycles(options, steps, count);
+    switch (options->core) {
+    case CORE_CORTEX_M7:
+        return m7_cycles(steps, count);
+    case CORE_CORTEX_M33:
+        return m33_cycles(options, steps, count);
+    default:
+        return m4_cycles(options, steps, count);
+    }
 }
 
 static edge_t *make_edge(block_t *from, block_t *into, const edge_t *last)
@@ -135,7 +148,7 @@ static edge_t *make_edge(block_t *from, block_t *into, const edge_t *last)
     edge->taken = edge->flow == FLOW_TAKEN && from->branches;
     step_t steps[STEPS_MAX];
     size_t first = find_steps(edge, steps);
-    bool entry = last == NULL && paths.options.core == CORE_CORTEX_M7; /* the caller may be cut as well */
+    bool entry = last == NULL && follows_stretches(); /* the caller may be cut as well */
     first = entry ? STEPS_MAX - 1 : first;
     edge->cycles = block_cycles(&paths.options, &steps[first], STEPS_MAX - first);
     return edge;

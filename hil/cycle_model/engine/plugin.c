@@ -122,8 +122,8 @@ static bool set_option(engine_options_t *options, const char *argument)
         return true;
     }
     if (strcmp(name, "core") == 0) {
-        options->core.core = number == 7 ? CORE_CORTEX_M7 : CORE_CORTEX_M4;
-        return number == 4 || number == 7;
+        options->core.core = number == 7 ? CORE_CORTEX_M7 : number == 33 ? CORE_CORTEX_M33 : CORE_CORTEX_M4;
+        return number == 4 || number == 7 || number == 33;
     }
     if (strcmp(name, "data_covers_ram") == 0) {
         options->data_covers_ram = number != 0;
