@@ -84,8 +84,8 @@ class EvidenceRow(_Strict):
     """One figure measured on a board by others, and what the model said of the same code.
 
     `source` cites the figure, `error_pct` is modelled / published - 1; `held_out`: by constants fitted without the row.
-    `network` is what several rows may have in common, empty for one of its own. `wider_pct`: what the network does that the interval of the board
-    does not cover (hil/cycle_model/model.py); such a row has no part in that interval.
+    `network` is what several rows may have in common, empty for one of its own. `wider_pct`: what the network does that
+    the interval of the board does not cover (hil/cycle_model/model.py); such a row has no part in that interval.
     """
 
     source: str
@@ -147,7 +147,7 @@ class Evidence(_Strict):
 
     @property
     def interval_pct(self) -> float:
-        """Half of the 95 % prediction interval for one more normal error with mean zero, and at least the worst seen."""
+        """Half of the 95 % prediction interval for one more error, and at least the worst of them."""
         names = [row.network for row in self.out_of_fit]
         independent = len(set(names) - {""}) + names.count("")
         return round(max(prediction_pct(self.errors_pct, independent), self.max_error_pct), 1)

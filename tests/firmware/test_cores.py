@@ -68,7 +68,7 @@ def test_without_the_dsp_extension_the_same_results(tmp_path: Path) -> None:
 def test_a_core_without_a_cycle_model_has_counts_only() -> None:
     images.need_toolchain()
     harness = Harness(load_board("mps2-an385"), Options(modelled="beside"))
-    with pytest.raises(BoardError, match=r"core cortex-m3 has no cycle model \(known: cortex-m4, cortex-m7, cortex-m33\)"):
+    with pytest.raises(BoardError, match=r"core cortex-m3 has no cycle model \(known: cortex-m4, cortex-m7,"):
         harness.measure(small_network(42), "net")
 
 
@@ -76,7 +76,8 @@ def test_a_core_without_a_cycle_model_has_counts_only() -> None:
 def test_milliseconds_only_where_a_chip_has_evidence(board: str, milliseconds: bool) -> None:
     """Two chips with a Cortex-M33: published figures of the first one's; the second's flash is outside of the chip."""
     images.need_toolchain()
-    found = Harness(load_board(board), Options(modelled="beside")).measure(small_network(42), "net").measurement.modelled
+    harness = Harness(load_board(board), Options(modelled="beside"))
+    found = harness.measure(small_network(42), "net").measurement.modelled
     assert found is not None
     assert found.median > 0
     assert (found.milliseconds is not None) == milliseconds

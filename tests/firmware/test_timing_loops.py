@@ -241,7 +241,7 @@ SINGLE = {
     "their results are a cycle late": ("mul r0, r2, r2; add r0, r0, r3; smlad r0, r2, r2, r0; eor r0, r0, r3", 3 + 3),
     "two bytes that multiply take two cycles": ("muls r0, r3, r0; mov.w r2, r2", 3),
     "shifted operands and DSP": ("add r0, r0, r3, lsl #2; eor r0, r0, r3; sadd16 r0, r0, r0; eor r0, r0, r3", 3 + 3),
-    "transfers": ("push {r0-r3}; pop {r0-r3}; ldrd r0, r3, [sp]; strd r0, r2, [sp, #-8]; mov.w r2, r2", 4 + 4 + 2 + 2 + 1),
+    "transfers": ("push {r0-r3}; pop {r0-r3}; ldrd r0, r3, [sp]; strd r0, r2, [sp, #-8]", 4 + 4 + 2 + 2),
     "it pairs with two bytes": ("cmp r0, r0; it eq; moveq r0, r3; mov.w r2, r2", 1 + 0 + 1 + 1),
     "and not with four": ("cmp.w r0, r0; it eq; moveq r0, r3; mov.w r2, r2", 1 + 1 + 1 + 1),
 }  # fmt: skip

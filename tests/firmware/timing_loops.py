@@ -70,7 +70,8 @@ def build(body: str, core: int, folder: Path) -> tuple[Path, dict[str, int]]:
     source.write_text(_FRAME.format(cpu=cpu, body=body, ram=ram), encoding="ascii")
     subprocess.run(
         ["arm-none-eabi-gcc", *load_core(cpu).flags, "-nostdlib", f"-Wl,-Ttext={flash + 0x100:#x}",
-         f"-Wl,--section-start=.vectors={flash:#x}", f"-Wl,-Tbss={ram:#x}", "-Wl,-e,reset", "-Wl,--build-id=none", str(source), "-o", str(elf)],
+         f"-Wl,--section-start=.vectors={flash:#x}", f"-Wl,-Tbss={ram:#x}",
+         "-Wl,-e,reset", "-Wl,--build-id=none", str(source), "-o", str(elf)],
         check=True,
     )  # fmt: skip
     listed = subprocess.run(["arm-none-eabi-nm", str(elf)], capture_output=True, text=True, check=True).stdout

@@ -43,14 +43,17 @@ def test_malformed_encodings_are_refused(line: str) -> None:
         parse_encoding(line)
 
 
-@pytest.mark.parametrize("line", [
+@pytest.mark.parametrize(
+    "line",
+    [
         "x alu 1+Q alu 1 any - 1/1",
         "x alu 1 fpu 1 any - 1/1",
         "x alu 1 alu 1 both - 1/1",
         "x alu 1 alu 1 any - 1+P/1",
         "x alu 1 alu 1 any - 1",
         "x alu 1 alu 1 any -",
-    ])
+    ],
+)
 def test_malformed_classes_are_refused(line: str) -> None:
     with pytest.raises(ValueError, match=r"class|unpack"):
         parse_class(line)

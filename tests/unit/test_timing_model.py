@@ -51,9 +51,8 @@ def test_the_interval_is_what_goes_with_the_errors_of_rows_held_out() -> None:
     """Four errors with a root mean square of sqrt(2.5): t(4) = 2.776, times sqrt(1 + 1/4)."""
     assert EVIDENCE.interval_pct == pytest.approx(2.776 * 2.5**0.5 * 1.25**0.5, abs=0.05)
     assert (EVIDENCE.mean_error_pct, EVIDENCE.max_error_pct) == (1.5, 2)
-    twice = EVIDENCE.model_copy(
-        update={"rows": tuple(row.model_copy(update={"network": "same"}) for row in EVIDENCE.rows[:2]) + EVIDENCE.rows[2:]}
-    )
+    same = [row.model_copy(update={"network": "same"}) for row in EVIDENCE.rows[:2]]
+    twice = EVIDENCE.model_copy(update={"rows": (*same, *EVIDENCE.rows[2:])})
     assert twice.interval_pct > EVIDENCE.interval_pct  # two images of a network are not two networks
     apart = EVIDENCE.model_copy(
         update={"rows": (*EVIDENCE.rows, EVIDENCE.rows[0].model_copy(update={"error_pct": 20.0, "wider_pct": 15.0}))}
