@@ -130,6 +130,7 @@ void hil_port_init(void)
     start_timers();
 }
 
+#if !defined(HIL_RTT) /* else port/rtt.c has them */
 uint8_t hil_port_getc(void)
 {
     while ((USART1_SR & USART_RXNE) == 0u) {
@@ -156,6 +157,7 @@ void hil_port_flush(void)
     while ((USART1_SR & USART_TC) == 0u) {
     }
 }
+#endif
 
 uint64_t hil_port_ticks(void)
 {

@@ -103,6 +103,7 @@ void hil_port_init(void)
     stm32_cycles_start();
 }
 
+#if !defined(HIL_RTT) /* else port/rtt.c has them */
 uint8_t hil_port_getc(void)
 {
     return stm32_usart_get(USART3);
@@ -117,6 +118,7 @@ void hil_port_flush(void)
 {
     stm32_usart_flush(USART3);
 }
+#endif
 
 uint64_t hil_port_ticks(void)
 {

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hil.boards.board import Board
+from hil.boards.linked import link_of
 from hil.boards.target import Target
 from hil.errors import BoardError, ToolMissing, UsageError
 from hil.resources import firmware_dir
@@ -171,7 +172,7 @@ def library(board: Board, target: Target, cmsis: CmsisRoots, firmware: Path | No
             Group("kernels", _sources(root / "kernels"), (*fast, *WARNING_FLAGS, *CMSIS_DEFINES, *plain)),
             Group("cmsis-nn", upstream, (*fast, *CMSIS_FLAGS)),
             Group("runtime", _sources(root / "runtime"), (*small, *WARNING_FLAGS)),
-            Group("port", (port,), (*small, *WARNING_FLAGS)),
+            Group("port", (port, *_rtt(root, target)), (*small, *WARNING_FLAGS)),
         ),
         includes=(root / "runtime", root / "kernels"),
         system_includes=(cmsis.nn / "Include", cmsis.core / "Include"),
@@ -179,6 +180,11 @@ def library(board: Board, target: Target, cmsis: CmsisRoots, firmware: Path | No
         defines=tuple(f"-D{name}={value}" for name, value in sorted(target.defines.items())),
         linker_script=root / "link.ld",
     )
+
+
+def _rtt(root: Path, target: Target) -> tuple[Path, ...]:
+    """The serial functions that take the place of the port's own, where they do."""
+    return (root / "port" / "rtt.c",) if link_of(target) == "rtt" else ()
 
 
 def _sources(folder: Path) -> tuple[Path, ...]:

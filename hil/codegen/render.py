@@ -17,6 +17,7 @@ import jinja2
 import numpy as np
 
 from hil.boards.board import Board, Uart, Via
+from hil.boards.linked import link_of
 from hil.boards.placement import Weights
 from hil.boards.target import Target
 from hil.build.sources import Group, Library, Project
@@ -105,13 +106,13 @@ def _build_id(texts: Mapping[str, str], linked: Library, compiler: str) -> str:
 
 def copy_firmware(folder: Path, target: Target, names: Iterable[str]) -> Path:
     """Put our firmware's folders `names`, the port of `target` and the linker script into `folder`; where they are."""
-    copy = folder / "firmware"
+    copy, ports = folder / "firmware", {target.port, *(("rtt",) if link_of(target) == "rtt" else ())}
     for name in (*names, "port"):
         copied = copy / name
         copied.mkdir(parents=True, exist_ok=True)
         for path in sorted((firmware_dir() / name).iterdir()):
             wanted = path.suffix in (".c", ".h", ".cc")
-            if wanted and (name != "port" or path.stem == target.port or path.suffix == ".h"):
+            if wanted and (name != "port" or path.stem in ports or path.suffix == ".h"):
                 shutil.copyfile(path, copied / path.name)
     shutil.copyfile(firmware_dir() / "link.ld", copy / "link.ld")
     return copy

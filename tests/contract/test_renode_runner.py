@@ -322,7 +322,7 @@ def test_one_stm32_port_counts_alike_in_qemu_and_renode(
 
 def _in_sessions_of(parent: int) -> list[int]:
     """Processes of the sessions that `parent` has started Renode in."""
-    leaders = [pid for name in ("mono", "dotnet", "renode", "Renode") for pid in children(parent, name)]
+    leaders = [pid for name in ("bash", "mono", "dotnet", "renode", "Renode") for pid in children(parent, name)]
     assert leaders
     return leaders
 

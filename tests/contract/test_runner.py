@@ -17,6 +17,7 @@ from typing import ClassVar
 import pytest
 
 from hil.boards.board import Board, load_board
+from hil.boards.linked import linked
 from hil.boards.target import Target
 from hil.errors import (
     BoardError,
@@ -278,3 +279,67 @@ class TestQemuRunner(RunnerContract):
             key, fields = protocol.parse_extension(device.command("hil memory")[0]) or ("", ["0"])
             assert key == protocol.KEYS["SILENCE"]
             assert int(fields[0]) == pytest.approx(2 * ticks / 25, abs=3)
+
+
+@pytest.mark.firmware
+@pytest.mark.qemu
+class TestRttRunner(RunnerContract):
+    """QEMU without a UART: the rings of firmware/port/rtt.c, through its GDB server."""
+
+    via = "qemu"
+
+    @pytest.fixture
+    def runner(self) -> Runner:
+        if shutil.which(QEMU) is None:
+            pytest.skip(f"{QEMU} is not installed")
+        return QemuRunner(timeouts=Timeouts(boot_s=20.0, command_s=10.0, inference_s=20.0))
+
+    @pytest.fixture
+    def board(self) -> Board:
+        return linked(load_board("mps2-an386"), "rtt")
+
+    @pytest.fixture
+    def image(self, board: Board, objects_folder: Path, tmp_path: Path) -> Image:
+        objects = images.compiled_for(board, "qemu", objects_folder / "rtt")
+        return lambda model: images.link(images.header() + model, objects, tmp_path, core=board.core)
+
+    def kill_place(self) -> None:
+        (emulator,) = children(os.getpid(), "qemu-system-arm")
+        os.kill(emulator, signal.SIGKILL)
+
+    def check_nothing_left(self) -> None:
+        assert children(os.getpid(), "qemu-system-arm") == []
+        assert self.sessions
+        assert not any(session.port.is_open for session in self.sessions)  # type: ignore[attr-defined]
+
+    # --- RTT's own ----------------------------------------------------------------------------------------------
+
+    def test_as_many_instructions_as_with_a_uart(
+        self, runner: Runner, board: Board, image: Image, objects_folder: Path, tmp_path: Path
+    ) -> None:
+        plain = images.runtime(board.core, objects_folder / board.core)
+        serial = images.link(images.header() + images.countdown(10_000), plain, tmp_path / "uart", core=board.core)
+        counts = []
+        for made, place in ((image(images.countdown(10_000)), board), (serial, load_board("mps2-an386"))):
+            with runner.open(made, place) as session:
+                device = boot(session)
+                counts.append({session.ticks_to_units(device.run(RANDOM).ticks) for _ in range(3)})
+        assert counts == [{20_002}, {20_002}]
+
+    def test_an_image_with_a_uart_is_refused(
+        self, runner: Runner, board: Board, objects_folder: Path, tmp_path: Path
+    ) -> None:
+        plain = images.runtime(board.core, objects_folder / board.core)
+        made = images.link(images.header() + images.ADDER, plain, tmp_path, core=board.core)
+        with pytest.raises(RunnerError, match="was not built for RTT"):
+            self.within(runner.open(made, board), boot)
+        assert children(os.getpid(), "qemu-system-arm") == []
+
+    def test_long_commands_and_replies_go_round_the_rings(self, runner: Runner, board: Board, image: Image) -> None:
+        with runner.open(image(images.ADDER), board) as session:
+            device = boot(session)
+            for seed in range(20):
+                data = Pattern(PatternKind.RANDOM, seed).data(100)
+                device.upload(data)
+                assert device.answer()[1] == bytes((value + 3) & 0xFF for value in data[:10])
+            assert device.retries == 0

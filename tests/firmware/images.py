@@ -13,6 +13,7 @@ from elftools.elf.sections import SymbolTableSection
 
 from hil.boards.board import Board, Via
 from hil.boards.core import load_core
+from hil.boards.linked import link_of
 from hil.boards.target import Target
 
 FIRMWARE = Path(__file__).resolve().parents[2] / "firmware"
@@ -107,7 +108,8 @@ def compiled_for(board: Board, via: Via, folder: Path) -> tuple[Path, ...]:
     need_toolchain()
     folder.mkdir(parents=True, exist_ok=True)
     target = board.target(via)
-    sources = [*sorted((FIRMWARE / "runtime").glob("*.c")), FIRMWARE / "port" / f"{target.port}.c"]
+    ports = [target.port, *(["rtt"] if link_of(target) == "rtt" else [])]
+    sources = [*sorted((FIRMWARE / "runtime").glob("*.c")), *(FIRMWARE / "port" / f"{port}.c" for port in ports)]
     defines = [f"-D{name}={value}" for name, value in sorted(target.defines.items())]
     _gcc(folder, *board.core_flags, *FLAGS, *defines, f"-I{FIRMWARE / 'runtime'}", "-c", *map(str, sources))
     return tuple(folder / f"{source.stem}.o" for source in sources)

@@ -1,4 +1,4 @@
-"""Runs an image under QEMU, with a pty as its serial port and instructions as its clock.
+"""Runs an image under QEMU, with a pty (or RTT) as its serial port and instructions as its clock.
 
 QEMU looks at a pty that nobody has open only once a second. So it is started in its preconfiguration state, where the
 pty exists but the machine does not; we open the pty, then let it build the machine, whose UART finds it connected.
@@ -13,21 +13,26 @@ import re
 import select
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from fractions import Fraction
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import serial
 
 from hil.boards.board import Board
+from hil.boards.linked import link_of
+from hil.build.elf import read_symbols
 from hil.cycle_model.observer import TimingObserver
-from hil.errors import CoreLockedUp, HilError, LinkError, LinkTimeout, RunnerError, ToolMissing
-from hil.link.device import Timeouts
+from hil.errors import BuildError, CoreLockedUp, HilError, LinkError, LinkTimeout, RunnerError, ToolMissing
+from hil.link.device import SerialPort, Timeouts
+from hil.link.gdb_remote import GdbRemote
+from hil.link.rtt import SYMBOL, RttPort
 from hil.link.transport import open_port
 from hil.logs import command_line
 from hil.targets.process import GUARD, GUARD_INSTALL
@@ -65,14 +70,20 @@ class QemuRunner:
         """See `Runner.open`. Raises ToolMissing, RunnerError, BoardError; within the context also TargetFaultError."""
         target = board.target("qemu")
         command = self._command(image, str(target.machine))
-        with self._observer(board) as observer:
+        with self._observer(board) as observer, ExitStack() as lines:
             what = f"{image.name} on {board.name}"
-            emulator = _Emulator(command if observer is None else [*command, *observer.arguments(image)], what)
+            debugger = _debugger(lines) if link_of(target) == "rtt" else None
+            command += _SERIAL if debugger is None else _through(debugger.far)
+            command += () if observer is None else observer.arguments(image)
+            emulator = _Emulator(command, what, () if debugger is None else (debugger.far.fileno(),))
             ticks_per_instruction = Fraction(2**ICOUNT_SHIFT, target.tick_ns)
-            port: serial.Serial | None = None
+            port: SerialPort | None = None
             try:
-                port = _open_port(emulator.pty())
-                emulator.execute("x-exit-preconfig")
+                if debugger is None:
+                    port = _open_port(emulator.pty())
+                    emulator.execute("x-exit-preconfig")
+                else:
+                    port = _open_rtt(emulator, debugger, image)
                 yield Session(
                     port, "qemu", is_simulated("qemu"), target.timer, ticks_per_instruction, self._timeouts,
                     ticks_hz=NS_PER_S // target.tick_ns,
@@ -104,9 +115,51 @@ class QemuRunner:
         return [
             *GUARD, str(os.getpid()), program,
             "-M", machine, "-kernel", str(image), "-icount", f"shift={ICOUNT_SHIFT}",
-            "-nodefaults", "-no-user-config", "-display", "none", "-nic", "none",
-            "-chardev", "pty,id=uart", "-serial", "chardev:uart", "-qmp", "stdio", "-preconfig",
+            "-nodefaults", "-no-user-config", "-display", "none", "-nic", "none", "-qmp", "stdio", "-preconfig",
         ]  # fmt: skip
+
+
+_SERIAL = ("-chardev", "pty,id=uart", "-serial", "chardev:uart")
+
+
+class _Debugger(NamedTuple):
+    """A line to the emulator's GDB server: our end, and the one that it gets."""
+
+    near: socket.socket
+    far: socket.socket
+
+
+def _debugger(lines: ExitStack) -> _Debugger:
+    near, far = socket.socketpair()
+    lines.callback(near.close)
+    lines.callback(far.close)
+    return _Debugger(near, far)
+
+
+def _through(far: socket.socket) -> tuple[str, ...]:
+    """The core waits for the debugger at the socket `far`, which QEMU inherits: no file, no port of the machine."""
+    return ("-chardev", f"socket,id=debugger,fd={far.fileno()}", "-gdb", "chardev:debugger", "-S")
+
+
+def _open_rtt(emulator: _Emulator, debugger: _Debugger, image: Path) -> RttPort:
+    debugger.far.close()
+    address = _control_block(image)
+    emulator.start()
+    try:
+        return RttPort(GdbRemote(debugger.near), address)
+    except serial.SerialException as error:
+        raise emulator.explain(LinkError(f"QEMU's debugger: {error}")) from error
+
+
+def _control_block(image: Path) -> int:
+    """Where the image has its RTT rings. Raises RunnerError."""
+    try:
+        found = read_symbols(image).get(SYMBOL)
+    except BuildError as error:
+        raise RunnerError(f"{image.name}: {error}") from error
+    if found is None:
+        raise RunnerError(f"the image {image.name} was not built for RTT: it has no {SYMBOL}; build it with --link rtt")
+    return found
 
 
 def _open_port(path: str) -> serial.Serial:
@@ -119,7 +172,7 @@ def _open_port(path: str) -> serial.Serial:
 class _Emulator:
     """The QEMU process, and QMP (its control protocol, one JSON document a line) over its standard streams."""
 
-    def __init__(self, command: list[str], what: str) -> None:
+    def __init__(self, command: list[str], what: str, inherited: tuple[int, ...] = ()) -> None:
         self._what = what
         self._pending = b""
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed in stop)
@@ -133,10 +186,16 @@ class _Emulator:
                 stderr=self._errors,
                 bufsize=0,
                 start_new_session=True,
+                pass_fds=inherited,
             )
         except OSError as error:
             self._errors.close()
             raise RunnerError(f"QEMU cannot be started: {error}") from error
+
+    def start(self) -> None:
+        """Build the machine; whether it runs is another question."""
+        self.execute("qmp_capabilities")
+        self.execute("x-exit-preconfig")
 
     def pty(self) -> str:
         """Path of the pty that is the serial port."""
