@@ -10,6 +10,7 @@ from pathlib import Path
 
 from hil.api.harness import Harness, Model, board_of, content_of, modelled_as, via_of
 from hil.boards.board import Board
+from hil.boards.linked import link_of
 from hil.bring_up.clock import clocks_of
 from hil.calibration.calibrate import Request, calibration_for
 from hil.calibration.calibrate import calibrate as run_calibration
@@ -139,5 +140,6 @@ def estimates(
 def run_folder(board: Board, options: Options, population: str = DEFAULT_POPULATION) -> Path:
     """Where a board's calibration is kept unless the user names another folder."""
     modelled = "-modelled" if options.modelled == "timer" else ""
+    link = "-rtt" if link_of(board.target(options.via)) == "rtt" else ""
     drawn = "" if population == DEFAULT_POPULATION else f"-{population}"
-    return Path("runs") / f"{board.name}-{options.runtime}-{options.via}{modelled}{drawn}"
+    return Path("runs") / f"{board.name}-{options.runtime}-{options.via}{modelled}{link}{drawn}"

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from hil.boards.board import Board
+from hil.boards.linked import linked
 from hil.bring_up import steps
 from hil.bring_up.contact import Contact
 from hil.bring_up.image import build_bring_up
@@ -13,6 +14,7 @@ from hil.bring_up.report import BringUp, Finding
 from hil.build.toolchain import find_toolchain
 from hil.errors import HilError, LinkError, TargetFaultError
 from hil.link.device import Device
+from hil.targets.detect import link_of_all
 from hil.targets.place import Place, make_runner
 from hil.targets.runners.base import Session
 from munas.scratch import scratch_folder
@@ -26,7 +28,7 @@ def bring_up(board: Board, place: Place, seconds: float = 10.0, told: Told = lam
 
     Raises ToolMissing and BuildError when the image cannot be made; what is wrong with the board is in the report.
     """
-    toolchain = find_toolchain()
+    board, toolchain = linked(board, link_of_all(place.devices)), find_toolchain()
     findings: list[Finding] = []
 
     def tell(finding: Finding) -> None:

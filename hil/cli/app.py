@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 import typer
 
 from hil.boards.board import Board, Via, load_board
+from hil.boards.linked import linked, parse_link
 from hil.boards.sizes import typed_size_bytes
 from hil.errors import HilError, InfrastructureError, UsageError
 from hil.logs import configure
@@ -116,6 +117,7 @@ SramOption = Annotated[str | None, typer.Option("--sram", help="SRAM budget, e.g
 TimerOption = Annotated[
     str | None, typer.Option("--timer", help="modelled-cycles (via qemu); default: the place's own timer.")
 ]
+LinkOption = Annotated[str, typer.Option("--link", help="uart, or rtt: no UART, through the debugger's access to RAM.")]
 ProfileOption = Annotated[
     str | None, typer.Option("--profile", metavar="ID", help="MLPerf model id of the firmware, e.g. kws01, ad01, ic01.")
 ]
@@ -124,9 +126,10 @@ ModelsArgument = Annotated[list[Path], typer.Argument(metavar="MODEL...", help="
 DEFAULT_RUNTIME = "cmsis-nn"
 
 
-def chosen_board(name: str, flash: str | None = None, sram: str | None = None) -> Board:
-    """The board with the budget of the options. Raises BoardError or UsageError."""
-    return load_board(name).with_budget(_budget_bytes("--flash", flash), _budget_bytes("--sram", sram))
+def chosen_board(name: str, flash: str | None = None, sram: str | None = None, link: str = "uart") -> Board:
+    """The board with the budget and the link of the options. Raises BoardError or UsageError."""
+    board = load_board(name).with_budget(_budget_bytes("--flash", flash), _budget_bytes("--sram", sram))
+    return linked(board, parse_link(link))
 
 
 def _budget_bytes(option: str, text: str | None) -> int | None:

@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hil.cli.app import DeviceOption, JsonOption, ViaOption, app, chosen_board, chosen_place, console, emit_json
+from hil.cli.app import (
+    DeviceOption,
+    JsonOption,
+    LinkOption,
+    ViaOption,
+    app,
+    chosen_board,
+    chosen_place,
+    console,
+    emit_json,
+)
 from hil.errors import CheckFailed, InfrastructureError
 
 if TYPE_CHECKING:
@@ -21,6 +31,7 @@ def bring_up(
     board: Annotated[str, typer.Option("--board", "-b", help="Board name, or a board's .toml file.")],
     via: ViaOption = "auto",
     device: DeviceOption = None,
+    link: LinkOption = "uart",
     seconds: Annotated[
         float, typer.Option("--seconds", min=0.5, max=60.0, help="For how long the clock is measured.")
     ] = 10.0,
@@ -32,7 +43,7 @@ def bring_up(
     """First contact with a board: flash, boot, core, line, clock, counter, caches, memory; what is wrong, and why."""
     from hil.bring_up.run import bring_up as run
 
-    chosen = chosen_board(board)
+    chosen = chosen_board(board, link=link)
     place = chosen_place(chosen, via, device)
 
     def told(finding: Finding) -> None:

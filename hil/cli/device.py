@@ -15,6 +15,7 @@ from hil.cli.app import (
     DeviceOption,
     FlashOption,
     JsonOption,
+    LinkOption,
     ProfileOption,
     RuntimeOption,
     SramOption,
@@ -70,6 +71,7 @@ def generate(
     runtime: RuntimeOption = DEFAULT_RUNTIME,
     flash: FlashOption = None,
     sram: SramOption = None,
+    link: LinkOption = "uart",
     profile: ProfileOption = None,
     keep: KeepOption = False,
     as_json: JsonOption = False,
@@ -78,7 +80,7 @@ def generate(
     from hil.api.harness import via_to_build
     from hil.measure.harness import Options, generate_project
 
-    chosen = chosen_board(board, flash, sram)
+    chosen = chosen_board(board, flash, sram, link)
     options = Options(via=via_to_build(chosen, via), runtime=runtime, keep_constant_channels=keep)
     options = with_profile(options, profile)
     project = generate_project(model, chosen, options, out)
@@ -98,6 +100,7 @@ def measure(
     runtime: Annotated[str, typer.Option("--runtime", help="cmsis-nn, tflm, or both side by side.")] = DEFAULT_RUNTIME,
     flash: FlashOption = None,
     sram: SramOption = None,
+    link: LinkOption = "uart",
     seed: Annotated[int, typer.Option("--seed", min=0, max=MAX_SEED, help="Seed of the verification inputs.")] = 0,
     protocol: Annotated[str, typer.Option("--protocol", help="hil, or mlperf: MLPerf Tiny's commands only.")] = "hil",
     port: Annotated[str | None, typer.Option("--port", help="With mlperf: a device that runs its firmware.")] = None,
@@ -129,7 +132,7 @@ def measure(
             raise UsageError("--profile is for firmware that is built from a MODEL; what runs already has its own")
         measure_running(models or [], Where(port, device), protocol, seed, as_json)
         return
-    chosen = chosen_board(board, flash, sram)
+    chosen = chosen_board(board, flash, sram, link)
     where = chosen_place(chosen, via, device, timer=MODELLED if timing else None)
     options = Options(
         via=where.via, seed=seed, runtime=runtime, devices=where.devices, keep_constant_channels=keep

@@ -15,6 +15,7 @@ from hil.cli.app import (
     DeviceOption,
     FlashOption,
     JsonOption,
+    LinkOption,
     ModelsArgument,
     RuntimeOption,
     SramOption,
@@ -59,7 +60,7 @@ def calibrate(options: CalibrateOptions, as_json: bool) -> None:
     if junit is not None and (not junit.parent.is_dir() or (junit.exists() and not junit.is_file())):
         raise UsageError(f"--junit {junit} cannot be a file there; name another one")
     drawn = population_called(options.population)
-    board = chosen_board(options.board, options.flash or drawn.flash, options.sram or drawn.sram)
+    board = chosen_board(options.board, options.flash or drawn.flash, options.sram or drawn.sram, options.link)
     harness = chosen_harness(
         board, options.backend, options.device, several=True, runtime=options.runtime, timer=options.timer
     )
@@ -104,6 +105,7 @@ def estimate(
     runtime: RuntimeOption = DEFAULT_RUNTIME,
     flash: FlashOption = None,
     sram: SramOption = None,
+    link: LinkOption = "uart",
     calibration: Annotated[Path | None, typer.Option("--calibration", help="calibration.toml to use.")] = None,
     timer: TimerOption = None,
     as_json: JsonOption = False,
@@ -112,7 +114,7 @@ def estimate(
     from hil.api.calibration import estimates, load_calibration
     from hil.cli.tables import estimate_table
 
-    chosen = chosen_board(board, flash, sram)
+    chosen = chosen_board(board, flash, sram, link)
     known = load_calibration(chosen, calibration, via=via, runtime=runtime, timer=timer)
     found = estimates(models, known)
     if as_json:

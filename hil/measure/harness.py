@@ -12,6 +12,7 @@ from typing import Literal
 
 from hil.boards.bank import banks_touched
 from hil.boards.board import Board, Via
+from hil.boards.linked import linked
 from hil.boards.placement import AS_EVER, Placement, placed
 from hil.build.image import Image, build_library, compile_model, flags_text, kernel_functions, link
 from hil.build.sources import Project
@@ -41,7 +42,7 @@ from hil.model.reference import Reference
 from hil.runtimes.base import Deployment, Expected, Runtime, as_one_buffer
 from hil.runtimes.registry import DEFAULT_RUNTIME, RUNTIMES
 from hil.targets.clock import ClockReading
-from hil.targets.detect import Connected
+from hil.targets.detect import Connected, link_of_all
 from hil.targets.place import make_runner
 from hil.targets.runners.base import Runner, Session
 from hil.timers import MODELLED, TIMERS, is_simulated
@@ -133,7 +134,7 @@ class Harness:
     def __init__(self, board: Board, options: Options = Options()) -> None:
         if options.inputs < MIN_INPUTS:
             raise UsageError(f"at least {MIN_INPUTS} inputs have to be verified, not {options.inputs}")
-        self.board = board = placed(board, options.placement)
+        self.board = board = placed(linked(board, link_of_all(options.devices)), options.placement)
         self.options = options
         if options.placement.weights == "ram" and options.runtime != DEFAULT_RUNTIME:
             raise UsageError(f"--place weights=ram is for --runtime {DEFAULT_RUNTIME}")

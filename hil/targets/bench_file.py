@@ -9,6 +9,7 @@ drive = "/media/me/NODE_F746ZG"      # optional likewise; mass-storage only
 gdb = "localhost:3333"               # gdb only: the address of a GDB server
 gdb_server = "openocd"               # gdb only: whose it is
 baud = 115200
+link = "uart"                        # or rtt: `port` is then where a program of the probe serves it, see docs/link.md
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import platformdirs
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from hil.boards.board import canonical_name
+from hil.boards.linked import Link
 from hil.errors import UsageError
 from hil.files import read_toml
 
@@ -44,6 +46,7 @@ class BenchDevice(BaseModel):
     gdb: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.\-\[\]:]+:[0-9]{1,5}$")] | None = None
     gdb_server: GdbServerKind | None = None
     baud: Annotated[int, Field(ge=1200, le=4_000_000)] | None = None
+    link: Link = "uart"
 
     @model_validator(mode="after")
     def _drive_is_used(self) -> Self:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hil.boards.board import Board, board_names, load_board
+from hil.boards.linked import Link
 from hil.errors import DeviceAmbiguous, DeviceMissing, InfrastructureError, UsageError
 from hil.link.transport import BAUD
 from hil.targets.bench_file import Bench, FlashMethod, GdbServerKind, read_bench
@@ -42,6 +43,7 @@ class Connected:
     source: str = "bench file"
     gdb: str | None = None  # address of its GDB server, with flash = "gdb"
     gdb_server: GdbServerKind | None = None
+    link: Link = "uart"  # what its firmware talks over
 
     def describe(self) -> str:
         """One line for a message."""
@@ -132,8 +134,18 @@ def connected_devices(bench: Bench | None = None, sources: Sequence[Source] = SO
             source="bench file",
             gdb=item.gdb,
             gdb_server=item.gdb_server,
+            link=item.link,
         )
     return tuple(devices[number] for number in sorted(devices))
+
+
+def link_of_all(devices: Sequence[Connected]) -> Link:
+    """What the firmware of all `devices` talks over. Raises UsageError when they do not agree: it is one firmware."""
+    links = sorted({device.link for device in devices})
+    if len(links) > 1:
+        named = ", ".join(f"{device.serial_number} by {device.link}" for device in devices)
+        raise UsageError(f"the bench file links the boards differently ({named}): choose one of them with --device")
+    return links[0] if links else "uart"
 
 
 def _merged(first: Found | None, second: Found) -> Found:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Protocol
 
 from hil.errors import HilError
 from hil.link import protocol
@@ -19,11 +19,17 @@ from hil.measure.reader import Reader
 from hil.patterns import Pattern, PatternKind, verification_patterns
 from hil.targets.runners.base import Session
 from tests.faults import host_device
-from tests.faults.faulty import FaultyLine
+from tests.faults.faulty import FaultyLine, Target
 from tests.faults.host_device import HostDevice, layer_ticks, output, ticks
 
 SHORT = Timeouts(boot_s=0.3, command_s=0.15, inference_s=0.15)
 INPUT_BYTES, ZERO_POINT = host_device.INPUT_BYTES, host_device.ZERO_POINT
+
+
+class Hosted(Target, Protocol):
+    """A device that ends with the test."""
+
+    def stop(self) -> None: ...
 
 
 @dataclass
@@ -90,10 +96,12 @@ def operation(device: Device, rng: random.Random) -> bool:
     return crc == protocol.crc32(data)
 
 
-def exchanges(faults: Sequence[str], count: int, seed: int, rate: float = 0.01) -> Outcome:
+def exchanges(
+    faults: Sequence[str], count: int, seed: int, rate: float = 0.01, make: Callable[[], Hosted] = HostDevice
+) -> Outcome:
     """Operations on one device until `count` exchanges have happened."""
     outcome, rng = Outcome(" + ".join(faults) if len(faults) < 3 else "all"), random.Random(seed)
-    host = HostDevice()
+    host = make()
     try:
         line = FaultyLine(host, faults, rate, random.Random(seed + 1))
         line.boot()
@@ -139,10 +147,12 @@ def measurement(line: FaultyLine, options: Options) -> tuple[Device, bool | HilE
     return device, figures == _expected(options)
 
 
-def measurements(faults: Sequence[str], count: int, seed: int, rate: float = 0.01) -> Outcome:
+def measurements(
+    faults: Sequence[str], count: int, seed: int, rate: float = 0.01, make: Callable[[], Hosted] = HostDevice
+) -> Outcome:
     """`count` measurements, each from a reset on."""
     outcome = Outcome("measurements, all")
-    host = HostDevice()
+    host = make()
     try:
         for index in range(count):
             line = FaultyLine(host, faults, rate, random.Random(f"{seed} {index}"))

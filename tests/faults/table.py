@@ -9,17 +9,24 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 from tests.contract.processes import children
 from tests.faults.faulty import FAULTS
-from tests.faults.host_device import open_descriptors, program
-from tests.faults.injection import Outcome, exchanges, measurements
+from tests.faults.host_device import HostDevice, open_descriptors, program
+from tests.faults.injection import Hosted, Outcome, exchanges, measurements
+from tests.faults.rtt_device import RttDevice, image
 
 HEAD = ("fault (1 % each)", "exchanges", "faults", "tried", "right", "wrong", "failed", "sent again", "slowest", "time")
 BATCH = 50  # measurements a task
+DEVICES: Mapping[str, tuple[Callable[[], Path], Callable[[], Hosted], str]] = {
+    "uart": (program, HostDevice, "device"),
+    "rtt": (image, RttDevice, "qemu-system-arm"),
+}
+"""Link: what builds the device, what makes one, what its process is called."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +37,7 @@ class Task:
     count: int
     seed: int
     whole: bool = False
+    link: str = "uart"
 
 
 @dataclass(frozen=True)
@@ -44,10 +52,11 @@ class Done:
 
 def work(task: Task) -> Done:
     """Do a task, in a process of its own."""
-    program()
+    built, make, process = DEVICES[task.link]
+    built()
     before, started = open_descriptors(), time.monotonic()
-    outcome = (measurements if task.whole else exchanges)(task.faults, task.count, task.seed)
-    left = len(children(os.getpid(), "device"))
+    outcome = (measurements if task.whole else exchanges)(task.faults, task.count, task.seed, make=make)
+    left = len(children(os.getpid(), process))
     return Done(outcome, time.monotonic() - started, open_descriptors() - before, left)
 
 
@@ -72,11 +81,12 @@ def main() -> int:
     parser.add_argument("--measurements", type=int, default=1_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=6)
+    parser.add_argument("--link", choices=list(DEVICES), default="uart")
     options = parser.parse_args()
-    rows = [[Task([name], options.exchanges, options.seed)] for name in FAULTS]
-    rows.append([Task(FAULTS, options.exchanges, options.seed)])
+    rows = [[Task([name], options.exchanges, options.seed, link=options.link)] for name in FAULTS]
+    rows.append([Task(FAULTS, options.exchanges, options.seed, link=options.link)])
     counts = [min(BATCH, options.measurements - start) for start in range(0, options.measurements, BATCH)]
-    rows.append([Task(FAULTS, count, options.seed + index, True) for index, count in enumerate(counts)])
+    rows.append([Task(FAULTS, count, options.seed + index, True, options.link) for index, count in enumerate(counts)])
     print("| " + " | ".join(HEAD) + " |\n|" + "---|" * len(HEAD), flush=True)
     done: list[Done] = []
     with ProcessPoolExecutor(options.jobs) as pool:

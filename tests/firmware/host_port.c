@@ -2,7 +2,10 @@
  * parser runs under the host's sanitisers, is fuzzed (HOST_FUZZ), and is the device of the fault injection.
  *
  * Time and output depend on the input, so that a figure of one input is never right for another: layer i takes
- * 1000 + input[i] ticks, output byte i is input[i % 100] + 1 + i / 100 (tests/faults/host_device.py knows the same). */
+ * 1000 + input[i] ticks, output byte i is input[i % 100] + 1 + i / 100 (tests/faults/host_device.py knows the same).
+ *
+ * With HIL_RTT it is the network and the clock of an emulated Cortex-M, whose start-up and memory are the runtime's own and
+ * whose serial port is port/rtt.c (tests/faults/rtt_device.py). */
 #include <stdio.h>
 
 #include "hil_model.h"
@@ -20,8 +23,12 @@
 #define HOST_SPARE 1024u
 #endif
 
+#ifdef HIL_RTT
+int8_t hil_arena[ARENA] __attribute__((section(".arena"), aligned(16)));
+#else
 static uint32_t stack[512];
 int8_t hil_arena[ARENA + HOST_SPARE] __attribute__((aligned(16))); /* the spare RAM follows the arena */
+#endif
 
 const hil_model_t hil_model = {
     .build_id = "0123456789abcdef0123456789abcdef",
@@ -38,6 +45,7 @@ const hil_model_t hil_model = {
     .input_scale = 0.25f,
 };
 
+#ifndef HIL_RTT
 const hil_memory_t hil_memory = {
     .stack_start = (uint8_t *)stack,
     .stack_end = (uint8_t *)(stack + 512),
@@ -47,6 +55,7 @@ const hil_memory_t hil_memory = {
     .spare_end = (uint8_t *)hil_arena + ARENA + HOST_SPARE,
     .flash_bytes = 0,
 };
+#endif
 
 const char hil_port_timer_kind[] = "modelled-cycles";
 static uint64_t now;
@@ -74,6 +83,7 @@ int hil_model_infer(hil_mark_fn mark)
     return 0;
 }
 
+#ifndef HIL_RTT
 int hil_bare_return(hil_mark_fn mark)
 {
     (void)mark;
@@ -97,11 +107,13 @@ uint32_t *hil_stack_pointer(void)
 {
     return stack + 512;
 }
+#endif
 
 void hil_port_init(void)
 {
 }
 
+#ifndef HIL_RTT
 uint8_t hil_port_getc(void)
 {
     return (uint8_t)getchar();
@@ -116,6 +128,7 @@ void hil_port_flush(void)
 {
     fflush(stdout);
 }
+#endif
 
 uint64_t hil_port_ticks(void)
 {
@@ -158,7 +171,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     hil_feed('%');
     return 0;
 }
-#else
+#elif !defined(HIL_RTT)
 int main(void)
 {
     hil_greet();

@@ -16,7 +16,8 @@ from pathlib import Path
 import serial
 
 from hil.boards.board import Board
-from hil.errors import DeviceLost, DeviceMissing, FlashError, LinkError, RunnerError, TargetFaultError
+from hil.boards.linked import link_of
+from hil.errors import DeviceLost, DeviceMissing, FlashError, LinkError, RunnerError, TargetFaultError, UsageError
 from hil.link.device import Device, ReconnectingPort, Timeouts
 from hil.link.transport import open_port
 from hil.targets.detect import Connected
@@ -59,13 +60,18 @@ class HardwareRunner:
     @contextmanager
     def open(self, image: Path, board: Board) -> Iterator[Session]:
         """See `Runner.open`. Raises DeviceLost, DeviceBusy, DeviceMissing, FlashError and RunnerError."""
-        board.target("hardware")
+        link = link_of(board.target("hardware"))
         if not self._devices:
             raise DeviceMissing(f"no device was chosen to run {board.name} on; see: munas-hil boards --detect")
         if not image.is_file():
             raise RunnerError(f"the image {image.name} does not exist")
         with any_device(tuple(self._devices), self._lock_wait_s) as serial_number:
             device = self._devices[serial_number]
+            if device.link != link:
+                raise UsageError(
+                    f"the firmware talks over {link}, {serial_number} is reached by {device.link}: say link = "
+                    f'"{link}" in its entry of the bench file, and with it what its port is'
+                )
             try:
                 with self._session(device, image, board) as session:
                     yield session

@@ -21,6 +21,7 @@ from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
 
 from hil.boards.board import Board
+from hil.boards.linked import link_of
 from hil.errors import BoardError, HilError, LinkError, LinkTimeout, RunnerError, TargetFaultError, ToolMissing
 from hil.link.device import Timeouts
 from hil.link.transport import open_port
@@ -120,6 +121,8 @@ class RenodeRunner:
     def open(self, image: Path, board: Board) -> Iterator[Session]:
         """See `Runner.open`. Raises ToolMissing, RunnerError, BoardError; within the context also TargetFaultError."""
         target = board.target("renode")
+        if link_of(target) != "uart":
+            raise BoardError(f"--link {link_of(target)} is not there via renode: use --via qemu, or a board")
         platform = platform_file(board)
         code = _code_range(image)
         what = f"{image.name} on {board.name}"
