@@ -54,17 +54,19 @@ def _run(options: SearchOptions, board: Board, how: Options, as_json: bool, bega
     from hil.search.prepare import request_of
     from hil.search.run import CALIBRATION_FILE, NETWORKS, Callbacks
     from hil.search.run import search as run_search
+    from munas.data import is_own, own_name
 
     harness = Harness(board, how)
     calibration = run_folder(board, how)
-    folder = Path("runs") / f"search-{options.dataset}-{calibration.name}"
+    name = own_name(options.dataset) if is_own(options.dataset) else options.dataset
+    folder = Path("runs") / f"search-{name}-{calibration.name}"
     request = request_of(
         options, board, harness.identity, calibration / CALIBRATION_FILE, folder, harness.kernel_code, _tell,
         command=shlex.join(["munas-hil", *sys.argv[1:]]), began=began,
     )  # fmt: skip
     factor = None if request.calibration is None else clock_of(board, request.calibration).ms_per_unit
     lines = JsonLines(sys.stdout) if as_json else None
-    display = display_of(console, f"{options.dataset} on {board.name}", factor, lines)
+    display = display_of(console, f"{name} on {board.name}", factor, lines)
     found = run_search(request, harness, Callbacks(display.search, display.finals, _tell))
     report = write_search_report(request.folder, found.result)
     for table in export_tables(found.result):

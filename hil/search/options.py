@@ -17,7 +17,7 @@ MAX_MINUTES = 60.0 * 24 * 366
 class SearchOptions(PlaceOptions):
     """What is searched for, how it is trained, and where the results go."""
 
-    dataset: str = option(..., "--dataset", "-d", help="Data set, e.g. digits or fashion-mnist.")
+    dataset: str = option(..., "--dataset", "-d", help="Data set: a name, an .npz, a folder.")
     source: Path | None = option(None, help="Its folder or file; default: the usual places.")
     calibration: Path | None = option(None, help="calibration.toml; default: that of the board's run folder.")
     # One bound for each row of munas.search.metrics that names an option.

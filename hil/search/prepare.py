@@ -9,6 +9,8 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 from hil.boards.board import Board
 from hil.boards.sizes import KIB, typed_size_bytes
 from hil.cache import cache_dir
@@ -29,7 +31,8 @@ from munas.cost.calibration import Calibration, CodePart, KernelCode, MemoryMode
 from munas.cost.kernels import KernelVariant
 from munas.cost.resources import Assessor
 from munas.cost.variants import SPECS
-from munas.data import DATASETS, Dataset, load_dataset
+from munas.data import DATASETS, Dataset, is_own, load_dataset, own_name
+from munas.data.loader import Loader
 from munas.search.objective import unreachable
 from munas.search.store import SearchStore
 from munas.search.study import SearchSettings
@@ -39,6 +42,7 @@ INSTALL_SEARCH = "make install-search (or: pip install 'munas-hil[search]')"
 POOL = 6  # proposals that the surrogate chooses from; to make a random one fit takes a third of a second
 EXPORT_SHARE = 0.35  # of all minutes, kept for re-training, measuring and testing the front
 _OPEN = ("effort", "population", "sample")  # options that the time decides where they were left open
+_NAMED = 6  # classes that the start names
 _MEMORY_SHARE = 0.8  # of the machine's, over all workers
 _ALIASES = {"ageing": "evolution"}
 _SPACE_VARIANTS = tuple(variant for variant, spec in SPECS.items() if spec.in_space)
@@ -47,7 +51,18 @@ _SPACE_VARIANTS = tuple(variant for variant, spec in SPECS.items() if spec.in_sp
 def check(options: SearchOptions) -> None:
     """Raise UsageError for what is wrong by itself, before a tool or a file is looked for."""
     if options.dataset not in DATASETS:
-        raise UsageError(f"--dataset {options.dataset} does not exist (known: {', '.join(DATASETS)})")
+        if not is_own(options.dataset):
+            known = ", ".join(DATASETS)
+            raise UsageError(
+                f"--dataset {options.dataset} does not exist (known: {known}; or an .npz file, or a folder of class"
+                " folders)"
+            )
+        if options.recipe == "paper":
+            raise UsageError(f"--recipe paper: the authors have none for {options.dataset}; leave it out")
+        if options.source is not None:
+            raise UsageError(
+                f"--source {options.source}: --dataset {options.dataset} is its own source; name one of them"
+            )
     _memory_limit_bytes(options)
     _check_teacher(options.teacher)
     _check_folder(options.output)
@@ -132,11 +147,16 @@ def request_of(
     check(options)
     calibration, path = _calibration(options, board, identity, default_calibration, tell)
     limits = limits_of(bound_options(options), options.dataset, board, calibration)
-    _refuse_unreachable(options, board, limits, _assessor(options.dataset, calibration, options.mode))
     base = _base(options, calibration, path, identity)
+    known = DATASETS.get(options.dataset)
+    if known is not None:  # before its files are looked for
+        _refuse_unreachable(options, board, limits, _assessor(known, calibration, options.mode))
     require_training()
     with mapped():
         dataset = load_dataset(options.dataset, options.source, cache_dir())
+        if known is None:
+            tell(described(dataset, options.dataset))
+            _refuse_unreachable(options, board, limits, _assessor(dataset, calibration, options.mode))
         assessor = _assessor(dataset, calibration, options.mode)
         where = options.output or folder
         scale, first = _scale(_as_stored(options, where / STORE_FILE), dataset, limits, assessor)
@@ -199,9 +219,25 @@ def _calibration(
     return None, path
 
 
-def _assessor(data: Dataset | str, calibration: Calibration | None, mode: Mode) -> Assessor:
+def described(dataset: Dataset, path: str) -> str:
+    """What was found in a data set of the user's own, and what is made of it."""
+    shape, pictures = "x".join(map(str, dataset.input_shape)), dataset.train.inputs.dtype == np.uint8
+    parts = (dataset.train, dataset.validation, dataset.test)
+    counts = np.sum([np.bincount(part.labels, minlength=dataset.num_classes) for part in parts], axis=0)
+    named = [f"{name} {count}" for name, count in zip(dataset.classes, counts.tolist(), strict=True)]
+    listed = ", ".join(named[:_NAMED]) + (f", and {len(named) - _NAMED} more" if len(named) > _NAMED else "")
+    what = "pictures" if pictures else "MFCC of recordings" if dataset.constants else "arrays of numbers"
+    sizes = ", ".join(
+        f"{len(part):,} {name}" for part, name in zip(parts, ("train", "validation", "test"), strict=True)
+    )
+    return (
+        f"{path}: {what} of {shape} in {dataset.num_classes} classes ({listed}); {sizes}; parts that it has not are"
+        " split off, stratified, seed 0; scaled to mean 0 and deviation 1"
+    )
+
+
+def _assessor(shaped: Dataset | Loader, calibration: Calibration | None, mode: Mode) -> Assessor:
     """Proxies included: the report shows them, and presets bound them."""
-    shaped = DATASETS[data] if isinstance(data, str) else data
     memory = calibration.memory if calibration is not None else _cautious()
     shape, classes = shaped.input_shape, shaped.num_classes
     return Assessor(memory, calibration, shape, classes, proxies=True, mode=mode)
@@ -280,7 +316,7 @@ def _settings(
     seconds = _search_s(options)
     trials = options.trials or (DEFAULT_TRIALS if seconds is None else UNLIMITED)
     settings = SearchSettings(
-        dataset=options.dataset,
+        dataset=options.dataset if options.dataset in DATASETS else own_name(options.dataset),
         bounds=limits.bounds,
         hard_budget=limits.hard if options.reject_infeasible else None,
         strategy=_strategy(options),

@@ -14,6 +14,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from hil.errors import InfrastructureError, StoreError, UsageError
 from hil.files import sweep, write_text
 from hil.measure.measurement import Identity
@@ -48,6 +51,7 @@ __all__ = ["CALIBRATION_FILE", "NETWORKS", "STORE_FILE", "Callbacks", "Found", "
 
 CALIBRATION_FILE = "calibration.toml"
 _SLACK = 5.0  # times what a re-training is expected to take, before it has hung
+_LEARNT = 0.95  # of the error of guessing: a network above that knows nothing
 _ENDED = "search"  # key of the document that says how the search phase ended
 
 
@@ -152,7 +156,8 @@ def _conclude(
     result = summarise(request, harness.identity, store, trials, outcome, export)
     write_search(request.folder, result)
     level = 1.0 if request.calibration is None else request.calibration.latency.level
-    return Found(result, failure_of(request.limits, finalists, winner, level))
+    guessed = _guessed_error(request.dataset.validation.labels)
+    return Found(result, failure_of(request.limits, finalists, winner, level, guessed))
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,10 +240,17 @@ def _recalibrated(
     return replace(criteria, assessor=replace(criteria.assessor, memory=calibration.memory, calibration=calibration))
 
 
-def failure_of(limits: Limits, finalists: Sequence[Finalist], winner: int | None, level: float) -> str:
+def _guessed_error(labels: NDArray[np.int64]) -> float:
+    """Of always guessing the most frequent class."""
+    return 1.0 - float(np.bincount(labels).max()) / len(labels)
+
+
+def failure_of(
+    limits: Limits, finalists: Sequence[Finalist], winner: int | None, level: float, guessed: float = 1.0
+) -> str:
     """Why the command fails although everything was written; empty when it does not.
 
-    `level` is that of the intervals of the finalists' latencies.
+    `level` is that of the intervals of the finalists' latencies, `guessed` the error without any network.
     """
     reasons = [f"network {item.index} was not verified: {item.message}" for item in finalists if item.measured is None]
     differing = [
@@ -255,6 +267,11 @@ def failure_of(limits: Limits, finalists: Sequence[Finalist], winner: int | None
     best = next((item for item in finalists if item.index == winner), None)
     if best is not None and best.chosen_seed in dict(best.collapsed):
         reasons.append(f"the winner, network {best.index}, collapsed when it was trained again; search longer")
+    if best is not None and best.mean_error > _LEARNT * guessed:
+        reasons.append(
+            f"the winner has learnt nothing: its error is {best.mean_error:.2%}, and guessing has {guessed:.2%}; raise"
+            " the bounds, or search longer"
+        )
     if best is None:
         reasons.append("no verified network is within all bounds on resources")
     elif limits.is_error_asked and best.mean_error > limits.bounds.values[Metric.ERROR]:

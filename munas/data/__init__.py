@@ -2,5 +2,6 @@
 
 from munas.data.catalogue import DATASETS, load_dataset
 from munas.data.dataset import Dataset, Examples
+from munas.data.own import is_own, own_name
 
-__all__ = ["DATASETS", "Dataset", "Examples", "load_dataset"]
+__all__ = ["DATASETS", "Dataset", "Examples", "is_own", "load_dataset", "own_name"]

@@ -1,8 +1,13 @@
-"""All data sets by name, and `load_dataset`: find the files, look into the cache, read and split on a miss."""
+"""All data sets by name, and `load_dataset`: find the files, look into the cache, read and split on a miss.
+
+The user's own (`munas.data.own`) are named by their file or folder.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from munas.cache import CacheError, cache_dir, digest, discard, filled_folder
-from munas.data import chars74k, cifar10, speech_commands
-from munas.data.dataset import FORMAT, Dataset, EntryError, binary, open_entry, write_entry
+from munas.data import chars74k, cifar10, own, speech_commands
+from munas.data.dataset import FORMAT, PARTS, Dataset, EntryError, binary, open_entry, write_entry
 from munas.data.fingerprint import fingerprint
 from munas.data.idx import idx_loader
 from munas.data.loader import Labelled, Loader, Parts, Sources
@@ -57,17 +62,23 @@ DATASETS: dict[str, Loader] = {
 
 
 def load_dataset(name: str, source: Path | None = None, cache: Path | None = None) -> Dataset:
-    """The data set called `name`, from `source` (a folder or file) or else from the usual places.
+    """The data set called `name`, from `source` (a folder or file) or else from the usual places; or the one of the
+    .npz file or the folder of class folders `name`.
 
     What was read once is kept under `cache` (by default munas-hil's cache folder), by the SHA-256 of the source files:
     changed files make a new entry. Several processes may load the same set at once. Raises DatasetError when there is
     no such set, its files are missing (the message says how to get them) or wrong, or the cache cannot be written.
     """
-    loader = DATASETS.get(name)
-    if loader is None:
-        raise DatasetError(f"no data set is called {name!r}; there are {', '.join(DATASETS)}")
+    loader, root = DATASETS.get(name), (cache or cache_dir()) / "datasets"
+    if loader is None and not own.is_own(name):
+        raise DatasetError(
+            f"no data set is called {name!r}; there are {', '.join(DATASETS)}, an .npz file, or a folder of class"
+            " folders"
+        )
     try:
-        dataset = _cached(loader, loader.find(source), (cache or cache_dir()) / "datasets")
+        if loader is None:
+            return _own(name, own.find(Path(name)), root)
+        dataset = _cached(loader.name, loader.entry, loader.find(source), root, partial(_prepared, loader))
     except CacheError as error:
         raise DatasetError(str(error)) from error
     except OSError as error:  # of looking around in folders; reading a file has its own messages
@@ -75,22 +86,47 @@ def load_dataset(name: str, source: Path | None = None, cache: Path | None = Non
     return dataset if loader.positive_below is None else binary(dataset, name, loader.positive_below)
 
 
-def _cached(loader: Loader, sources: Sources, root: Path) -> Dataset:
+def _own(path: str, sources: Sources, root: Path) -> Dataset:
+    """A data set of the user's own; its name says no more than the file's or folder's."""
+    name = own.own_name(path)
+    name = f"{name}-own" if name in DATASETS else name
+
+    def prepare(sources: Sources) -> tuple[dict[str, Any], dict[str, Labelled]]:
+        found = own.read(sources)
+        parts = {part: labelled for part in PARTS if (labelled := getattr(found.parts, part)) is not None}
+        scale, offset = found.parts.scale, found.parts.offset
+        if scale is None or offset is None:
+            scale, offset = _standardise(parts["train"][0])
+        return {
+            "input_shape": found.input_shape, "num_classes": len(found.classes), "classes": found.classes,
+            "is_own": True, "scale": scale, "offset": offset, "constants": dict(found.parts.constants),
+        }, parts  # fmt: skip
+
+    return _cached(name, name, sources, root, prepare)
+
+
+def _cached(
+    name: str,
+    entry: str,
+    sources: Sources,
+    root: Path,
+    prepare: Callable[[Sources], tuple[dict[str, Any], dict[str, Labelled]]],
+) -> Dataset:
     sha256 = fingerprint(sources, root)
-    target = root / f"{loader.entry}-{digest([str(FORMAT), loader.entry, sha256])}"
+    target = root / f"{entry}-{digest([str(FORMAT), entry, sha256])}"
 
     def fill(folder: Path) -> None:
-        header, parts = _prepared(loader, sources)
+        header, parts = prepare(sources)
         if fingerprint(sources, root) != sha256:
-            raise DatasetError(f"the files of data set {loader.name} in {sources.root} changed while they were read")
-        write_entry(folder, {"name": loader.entry, **header, "sha256": sha256}, parts)
+            raise DatasetError(f"the files of data set {name} in {sources.root} changed while they were read")
+        write_entry(folder, {"name": entry, **header, "sha256": sha256}, parts)
 
     for attempt in range(_ATTEMPTS):
         try:
             return open_entry(filled_folder(target, fill))
         except EntryError as error:
             if attempt == _ATTEMPTS - 1:
-                raise DatasetError(f"the cache entry of {loader.name} is damaged: {error}; remove it") from error
+                raise DatasetError(f"the cache entry of {name} is damaged: {error}; remove it") from error
             discard(target)
     raise AssertionError
 

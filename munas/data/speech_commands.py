@@ -8,18 +8,17 @@ from the first 80 % of each recording for training, the next 10 % for validation
 
 from __future__ import annotations
 
-import io
 import itertools
 import os
-import wave
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from munas.data.loader import Labelled, Loader, Parts, Sources, candidates, missing
-from munas.data.mfcc import COEFFICIENTS, RATE_HZ, SAMPLES, STEPS, mfcc
+from munas.data.mfcc import COEFFICIENTS, SAMPLES, STEPS, mfcc
+from munas.data.recordings import MAX_BYTES, clips, recording
 from munas.data.streams import read_all
 from munas.errors import DatasetError
 
@@ -37,9 +36,6 @@ EXTRA_SHARE = 0.1
 
 NOISE_SHARES = {"train": (0.0, 0.8), "validation": (0.8, 0.9), "test": (0.9, 1.0)}
 SEED = 0
-MAX_BYTES = 64 << 20
-"""Of a recording or list; the longest recording of noise has 3 MB."""
-
 FOLDERS = ("", "speech_commands_v0.02")
 INSTRUCTION = (
     "download the 'Speech Commands v0.02' archive (speech_commands_v0.02.tar.gz) and unpack it into that folder, or "
@@ -63,14 +59,14 @@ def read(sources: Sources) -> Parts:
     """All three parts as standardised MFCC. `constants` has the mean and deviation of each coefficient before that."""
     listed = _listed(sources.root)
     recordings = sources.files[len(LISTS) :]
-    noise = [_wav(path) for path in recordings if path.parent.name == NOISE_FOLDER]
+    noise = [recording(path) for path in recordings if path.parent.name == NOISE_FOLDER]
     rng = np.random.default_rng(SEED)
     parts: dict[str, Labelled] = {}
     for part in PARTS:
-        clips = [path for path in recordings[len(noise) :] if _part(f"{path.parent.name}/{path.name}", listed) == part]
-        words = sum(path.parent.name in WORDS for path in clips)
-        parts[part] = _features(clips, _silence(part, noise, _extra(words), rng))
-    mean, deviation = _standardise(parts)
+        spoken = [path for path in recordings[len(noise) :] if _part(f"{path.parent.name}/{path.name}", listed) == part]
+        words = sum(path.parent.name in WORDS for path in spoken)
+        parts[part] = _features(spoken, _silence(part, noise, _extra(words), rng))
+    mean, deviation = standardise_coefficients(parts)
     constants = {"mfcc_mean": tuple(mean.tolist()), "mfcc_deviation": tuple(deviation.tolist())}
     return Parts(parts["train"], parts["validation"], parts["test"], (1.0,), (0.0,), constants)
 
@@ -132,34 +128,6 @@ def _selected(root: Path) -> Iterator[str]:
         yield from (pool[index] for index in np.sort(rng.choice(len(pool), count, replace=False)))
 
 
-def _wav(path: Path, most: int | None = None) -> NDArray[np.float32]:
-    """Samples in -1..1 of a mono recording of 16 bits at 16 kHz, at most `most` of them. Raises DatasetError."""
-    try:
-        with wave.open(io.BytesIO(read_all(path, MAX_BYTES)), "rb") as recording:
-            kind = (recording.getnchannels(), recording.getsampwidth(), recording.getframerate())
-            frames = recording.getnframes()
-            raw = recording.readframes(frames if most is None else min(frames, most))
-    except (wave.Error, EOFError, ValueError, OverflowError) as error:
-        raise DatasetError(f"{path} is no readable WAV file: {error or 'it ends early'}; get it again") from error
-    if kind != (1, 2, RATE_HZ):
-        found = f"{kind[0]} channels of {8 * kind[1]} bits at {kind[2]} Hz"
-        raise DatasetError(f"{path} has {found} instead of 1 channel of 16 bits at {RATE_HZ} Hz")
-    if len(raw) != 2 * (frames if most is None else min(frames, most)) or not raw:
-        raise DatasetError(f"{path} is truncated: {frames} samples announced, {len(raw) // 2} found; get it again")
-    return np.frombuffer(raw, "<i2").astype(np.float32) / np.float32(32768)
-
-
-def _clips(paths: Sequence[Path]) -> Iterator[NDArray[np.float32]]:
-    """Batches of clips, (n, 16000), padded with zeros where a clip is shorter."""
-    for start in range(0, len(paths), _BATCH):
-        batch = paths[start : start + _BATCH]
-        clips = np.zeros((len(batch), SAMPLES), np.float32)
-        for clip, path in zip(clips, batch, strict=True):
-            samples = _wav(path, SAMPLES)
-            clip[: len(samples)] = samples
-        yield clips
-
-
 def _silence(
     part: str, noise: Sequence[NDArray[np.float32]], count: int, rng: np.random.Generator
 ) -> NDArray[np.float32]:
@@ -167,13 +135,13 @@ def _silence(
     cuts = np.empty((count, SAMPLES), np.float32)
     first, last = NOISE_SHARES[part]
     for cut in cuts:
-        recording = noise[int(rng.integers(len(noise)))]
-        if len(recording) < SAMPLES:
+        longer = noise[int(rng.integers(len(noise)))]
+        if len(longer) < SAMPLES:
             raise DatasetError(f"a recording in {NOISE_FOLDER} is shorter than a second; {INSTRUCTION}")
         # A share of less than a second reaches back into the one before it, which only happens in short recordings.
-        latest = max(0, int(last * len(recording)) - SAMPLES)
-        start = int(rng.integers(min(int(first * len(recording)), latest), latest + 1))
-        cut[:] = recording[start : start + SAMPLES] * np.float32(rng.uniform())
+        latest = max(0, int(last * len(longer)) - SAMPLES)
+        start = int(rng.integers(min(int(first * len(longer)), latest), latest + 1))
+        cut[:] = longer[start : start + SAMPLES] * np.float32(rng.uniform())
     return cuts
 
 
@@ -181,14 +149,14 @@ def _features(paths: Sequence[Path], silence: NDArray[np.float32]) -> Labelled:
     """MFCC of all clips, then of the silence; (N, 49, 40, 1)."""
     inputs = np.empty((len(paths) + len(silence), STEPS, COEFFICIENTS, 1), np.float32)
     filled = 0
-    for batch in itertools.chain(_clips(paths), (silence[at : at + _BATCH] for at in range(0, len(silence), _BATCH))):
+    for batch in itertools.chain(clips(paths), (silence[at : at + _BATCH] for at in range(0, len(silence), _BATCH))):
         inputs[filled : filled + len(batch), ..., 0] = mfcc(batch)
         filled += len(batch)
     labels = [WORDS.index(path.parent.name) if path.parent.name in WORDS else UNKNOWN for path in paths]
     return inputs, np.array([*labels, *[SILENCE] * len(silence)], np.int64)
 
 
-def _standardise(parts: dict[str, Labelled]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def standardise_coefficients(parts: Mapping[str, Labelled]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Gives each coefficient mean 0 and deviation 1 over the training part, in place; returns what they were, (40,)."""
     train = parts["train"][0]
     mean = train.mean(axis=(0, 1, 3), dtype=np.float64)

@@ -370,6 +370,7 @@ def test_a_collapsed_winner_fails_the_command(world: World) -> None:
     broken = [replace(best, collapsed=((best.chosen_seed, best.mean_error),))]
     assert "collapsed when it was trained again" in failure_of(limits, broken, best.index, 0.95)
     assert failure_of(limits, [best], best.index, 0.95) == ""
+    assert "has learnt nothing" in failure_of(limits, [best], best.index, 0.95, guessed=best.mean_error)
 
 
 def test_trained_networks_cost_what_the_device_will_execute() -> None:

@@ -1,0 +1,241 @@
+"""Data sets of the user's own: what is found in a file or folder, and one line for whatever is wrong."""
+
+from __future__ import annotations
+
+import pickle
+import wave
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from hil.search.prepare import described
+from munas.data import DATASETS, Dataset, is_own, load_dataset, own_name
+from munas.errors import DatasetError
+from munas.training.train import KerasTraining
+
+RNG = np.random.default_rng(0)
+X, Y = RNG.integers(0, 256, (60, 8, 9), np.uint8), np.arange(60) % 3
+
+
+def saved(folder: Path, **arrays: Any) -> str:
+    path = folder / "own.npz"
+    np.savez_compressed(path, **arrays)
+    return str(path)
+
+
+def loaded(folder: Path, **arrays: Any) -> Dataset:
+    return load_dataset(saved(folder, **arrays), None, folder / "cache")
+
+
+def write_pictures(
+    folder: Path, sizes: dict[str, int], mode: str = "RGB", side: int = 10, suffix: str = ".png"
+) -> None:
+    image = pytest.importorskip("PIL.Image")
+    for name, count in sizes.items():
+        (folder / name).mkdir(parents=True)
+        for number in range(count):
+            shape = (side, side, 3) if mode == "RGB" else (side, side)
+            picture = image.fromarray(RNG.integers(0, 256, shape, np.uint8), mode)
+            picture.save(folder / name / f"{number}{suffix}")
+
+
+def write_clip(path: Path, samples: int = 16_000, rate: int = 16_000) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with wave.open(str(path), "wb") as clip:
+        clip.setnchannels(1)
+        clip.setsampwidth(2)
+        clip.setframerate(rate)
+        clip.writeframes(RNG.integers(-9000, 9000, samples, np.int16).tobytes())
+
+
+def test_arrays_are_split_scaled_and_remembered(tmp_path: Path) -> None:
+    data = loaded(tmp_path, x=X, y=Y * 10)
+    assert (data.name, data.input_shape, data.num_classes, data.classes) == ("own", (8, 9, 1), 3, ("0", "10", "20"))
+    assert data.is_own
+    assert [len(part) for part in (data.train, data.validation, data.test)] == [42, 6, 12]
+    assert sorted(np.concatenate([data.train.labels, data.validation.labels, data.test.labels])) == sorted(Y)
+    seen = data.train.inputs.astype(np.float64) * data.scale + data.offset
+    assert seen.mean() == pytest.approx(0, abs=1e-6)
+    assert seen.std() == pytest.approx(1, abs=1e-6)
+    again = pickle.loads(pickle.dumps(data))
+    assert (again.classes, again.is_own, again.folder) == (data.classes, True, data.folder)
+    assert KerasTraining(again).used_recipe.cycle is not None
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("x_train", "y_train", "x_test", "y_test"), ("train_images", "train_labels", "test_images", "test_labels"),
+     ("X_train", "Y_train", "X_test", "Y_test")],
+)  # fmt: skip
+def test_parts_that_are_there_are_kept(names: tuple[str, ...], tmp_path: Path) -> None:
+    data = loaded(tmp_path, **dict(zip(names, (X[:40], Y[:40, None], X[40:], Y[40:, None]), strict=True)))
+    np.testing.assert_array_equal(data.test.inputs[..., 0], X[40:])
+    assert [len(part) for part in (data.train, data.validation, data.test)] == [37, 3, 20]  # one of each class
+
+
+def test_text_and_floats_are_taken_as_they_are(tmp_path: Path) -> None:
+    names = np.array(["cat", "dog", "bird"])
+    data = loaded(tmp_path, inputs=X.astype(np.float64) / 7, labels=names[Y])
+    assert data.classes == ("bird", "cat", "dog")
+    assert data.train.inputs.dtype == np.float32
+    text = described(data, "pets.npz")
+    assert text.startswith("pets.npz: arrays of numbers of 8x9x1 in 3 classes (bird 20, cat 20, dog 20); 42 train")
+    named = loaded(tmp_path, x=X.astype(np.int32), y=Y, class_names=names)
+    assert named.classes == ("cat", "dog", "bird")
+    assert named.train.inputs.dtype == np.uint8
+
+
+def test_class_folders_of_pictures(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "pets", {"cat": 8, "dog": 6})
+    data = load_dataset(str(tmp_path / "pets"), None, tmp_path / "cache")
+    assert (data.name, data.input_shape, data.classes) == ("pets", (10, 10, 3), ("cat", "dog"))
+    assert sum(map(len, (data.train, data.validation, data.test))) == 14
+    assert "pictures of 10x10x3 in 2 classes (cat 8, dog 6)" in described(data, "pets")
+
+
+def test_grey_pictures_have_one_channel_and_parts_their_folders(tmp_path: Path) -> None:
+    for part, count in (("train", 5), ("val", 2), ("test", 3)):
+        write_pictures(tmp_path / "pets" / part, {"cat": count, "dog": count}, mode="L", suffix=".pgm")
+    data = load_dataset(f"{tmp_path}/pets/", None, tmp_path / "cache")
+    assert data.input_shape == (10, 10, 1)
+    assert [len(part) for part in (data.train, data.validation, data.test)] == [10, 4, 6]
+    (tmp_path / "pets" / "test" / "cat" / "0.pgm").unlink()
+    write_pictures(tmp_path / "more", {"cat": 1})
+    (tmp_path / "more" / "cat" / "0.png").rename(tmp_path / "pets" / "test" / "cat" / "0.png")
+    changed = load_dataset(str(tmp_path / "pets"), None, tmp_path / "cache")
+    assert changed.input_shape == (10, 10, 3)
+    assert changed.sha256 != data.sha256
+
+
+def test_recordings_go_through_the_front_end(tmp_path: Path) -> None:
+    for number in range(5):
+        for word in ("on", "off"):
+            write_clip(tmp_path / "words" / word / f"{number}.wav", samples=9_000 + 4_000 * number)
+    data = load_dataset(str(tmp_path / "words"), None, tmp_path / "cache")
+    assert (data.input_shape, data.classes) == ((49, 40, 1), ("off", "on"))
+    assert set(data.constants) == {"mfcc_mean", "mfcc_deviation"}
+    np.testing.assert_allclose(data.train.inputs.mean(axis=(0, 1, 3)), 0, atol=1e-4)
+    assert KerasTraining(data).used_recipe.augmentation.shift_pixels == 0
+
+
+def test_names() -> None:
+    assert is_own("some/folder")
+    assert is_own("x.npz")
+    assert not is_own("imagenet")
+    assert own_name("data/My flowers (2).npz") == "My-flowers-2"
+    assert own_name("/data/pets/") == "pets"
+
+
+def test_a_name_of_a_known_data_set_is_not_taken(tmp_path: Path) -> None:
+    np.savez(tmp_path / "mnist.npz", x=X, y=Y)
+    data = load_dataset(str(tmp_path / "mnist.npz"), None, tmp_path / "cache")
+    assert data.name == "mnist-own"
+    assert data.name not in DATASETS
+
+
+def with_nan() -> NDArray[np.float64]:
+    values = X.astype(np.float64)
+    values[17, 2, 3] = np.nan
+    return values
+
+
+BAD_ARRAYS: list[tuple[dict[str, Any], str]] = [
+    ({"x": with_nan(), "y": Y}, r"train part: input 17 has values that are not finite"),
+    ({"x": X, "y": np.where(np.arange(60) == 5, 7, Y)}, r"class 7 has one example in the train part; it needs 3"),
+    ({"x_train": X, "y_train": Y, "x_test": X, "y_test": Y + 1}, r"class 0 is in the train part and not in the test"),
+    ({"x_train": X, "y_train": Y, "x_test": X[:, :7], "y_test": Y}, r"test part are 7x9x1 uint8, and .* 8x9x1 uint8"),
+    ({"x": X, "y": Y[:50]}, r"60 inputs and 50 labels"),
+    ({"x": X, "y": np.zeros(60, int)}, r"has 1 classes"),
+    ({"x": X, "y": np.eye(3)[Y]}, r"labels of the train part are an array of 60x3"),
+    ({"x": X, "y": Y + 0.5}, r"labels of the train part are float64"),
+    ({"x": X.reshape(60, -1), "y": Y}, r"an array of 60x72 instead of \(N, height, width"),
+    ({"x": X.astype(complex), "y": Y}, r"complex128"),
+    ({"a": X, "y": Y}, r"no arrays x_train and y_train \(it has a, y\)"),
+    ({"x": X, "y": np.array([None] * 60)}, r"array y.npy: Object arrays"),
+    ({"x": np.zeros((60, 1, 2000), np.uint8), "y": Y}, r"inputs of 1x2000x1; at most 1024"),
+    ({"x": np.full((60, 2, 2), 1e300), "y": Y}, r"32-bit floats cannot hold"),
+    ({"x_train": X, "y_train": Y, "x_test": X, "y_test": Y.astype(str)}, r"text in one part and numbers in another"),
+]
+
+
+@pytest.mark.parametrize(("arrays", "text"), BAD_ARRAYS, ids=range(len(BAD_ARRAYS)))
+def test_bad_arrays_are_one_line(arrays: dict[str, Any], text: str, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=text) as caught:
+        loaded(tmp_path, **arrays)
+    assert "\n" not in str(caught.value)
+    assert "own.npz" in str(caught.value)
+
+
+def other_size(root: Path) -> None:
+    write_pictures(root, {"cat": 4, "dog": 4})
+    write_pictures(root / "x", {"y": 1}, side=11)
+    (root / "x" / "y" / "0.png").rename(root / "dog" / "9.png")
+    (root / "x" / "y").rmdir()
+    (root / "x").rmdir()
+
+
+def one_example(root: Path) -> None:
+    write_pictures(root, {"cat": 4, "dog": 1})
+
+
+def other_classes(root: Path) -> None:
+    write_pictures(root / "train", {"cat": 4, "dog": 4})
+    write_pictures(root / "test", {"cat": 4, "cow": 4})
+
+
+def damaged(root: Path) -> None:
+    write_pictures(root, {"cat": 4, "dog": 4})
+    (root / "dog" / "2.png").write_bytes(b"\x89PNG\r\n\x1a\n and nothing more")
+
+
+def mixed(root: Path) -> None:
+    write_pictures(root, {"cat": 4, "dog": 4})
+    write_clip(root / "dog" / "bark.wav")
+
+
+def empty_class(root: Path) -> None:
+    write_pictures(root, {"cat": 4, "dog": 4})
+    (root / "cow").mkdir()
+
+
+def beside(root: Path) -> None:
+    write_pictures(root / "train", {"cat": 4, "dog": 4})
+    (root / "notes").mkdir()
+
+
+def slow_clip(root: Path) -> None:
+    for word in ("on", "off"):
+        write_clip(root / word / "0.wav", rate=8_000)
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (other_size, r"dog/9.png is 11x11 pixels, and .*cat/0.png is 10x10"),
+        (one_example, r"class dog has one example in the train part"),
+        (other_classes, r"class cow is in the test part and not in the train part"),
+        (damaged, r"dog/2.png is no readable picture"),
+        (mixed, r"has pictures and recordings"),
+        (empty_class, r"cow has no pictures"),
+        (beside, r"has a folder train, and notes beside it"),
+        (slow_clip, r"0.wav has 1 channels of 16 bits at 8000 Hz"),
+        (lambda root: (root / "cat").mkdir(parents=True), r"cat has no pictures"),
+        (lambda root: root.mkdir(), r"has 0 class folders"),
+        (lambda root: None, r"there is no data set"),
+    ],
+)
+def test_bad_folders_are_one_line(make: Callable[[Path], object], text: str, tmp_path: Path) -> None:
+    make(tmp_path / "own")
+    with pytest.raises(DatasetError, match=text) as caught:
+        load_dataset(str(tmp_path / "own"), None, tmp_path / "cache")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_no_archive(tmp_path: Path) -> None:
+    (tmp_path / "own.npz").write_bytes(b"PK and nothing")
+    with pytest.raises(DatasetError, match=r"own.npz is no readable .npz file"):
+        load_dataset(str(tmp_path / "own.npz"), None, tmp_path / "cache")
