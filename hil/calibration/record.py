@@ -117,7 +117,7 @@ def network_of(result: Result) -> MeasuredNetwork:
     try:
         document: Mapping[str, Any] = result.record
         measurement = measurement_from_json(document["measurement"])
-        works = tuple(_work_from_json(item) for item in document["works"])
+        works = _works_from_json(document["works"])
         if min(measurement.latency.samples, default=0) <= 0:
             raise ValueError("a time is not positive")
         if len(works) != len(measurement.layers):
@@ -154,7 +154,7 @@ def _work_to_json(work: Work) -> dict[str, Any]:
     return {key: value for key, value in asdict(work).items() if value}
 
 
-def _work_from_json(document: Mapping[str, Any]) -> Work:
+def _works_from_json(documents: Iterable[Mapping[str, Any]]) -> tuple[Work, ...]:
     """Stores of version 0.1 have a kernel's variant as ``path``."""
-    named = {"variant" if key == "path" else key: value for key, value in document.items()}
-    return from_document(Work, _NOTHING | named)
+    named = ({"variant" if key == "path" else key: value for key, value in item.items()} for item in documents)
+    return from_document(tuple[Work, ...], [_NOTHING | item for item in named])
