@@ -150,3 +150,17 @@ def test_the_pytest_plugin(run: Run) -> None:
     test = "def test_it(hil_measure):\n    assert hil_measure('model.tflite').measurement.outputs.mismatched == 0\n"
     run("python", "-c", f"open('test_it.py', 'w').write({test!r})")
     run("python", "-m", "pytest", "-q", "test_it.py", "--hil-board", "mps2-an386")
+
+
+def test_a_search(run: Run) -> None:
+    """With the extra [search]: workers are programs of the environment too, and what they find is measured."""
+    for name in ("tensorflow", "keras", "sklearn"):
+        pytest.importorskip(name)
+    small = ("--trials", "4", "--population", "3", "--sample", "2", "--effort", "0.05", "--final-effort", "0.1")
+    few = ("--front", "1", "--seeds", "1", "--workers", "1", "-o", "found", "--json")
+    place = ("--board", "mps2-an386", "--via", "qemu")
+    *_, last = run("munas-hil", "search", "--dataset", "digits", *place, *small, *few).splitlines()
+    result = parsed(last)
+    assert result["trials"] == 4
+    assert result["finalists"][0]["measured"]["latency"] > 0
+    run("munas-hil", "report", "found", "-o", "found.html")
