@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -26,6 +28,16 @@ def children(parent: int, name: str) -> list[int]:
             if stat is not None and stat[0] == name[:15] and stat[1] != "Z" and stat[2] == parent:
                 found.append(int(entry.name))
     return found
+
+
+def of_session(leader: int) -> list[int]:
+    """Processes of the session that `leader` leads, itself included; those that it launched come first."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with suppress(OSError):
+            if entry.name.isdigit() and os.getsid(int(entry.name)) == leader:
+                found.append(int(entry.name))
+    return sorted(found, reverse=True)
 
 
 def gone(pid: int, within_s: float) -> bool:

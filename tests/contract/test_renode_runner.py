@@ -24,7 +24,7 @@ from hil.targets.runners.base import Runner, Session
 from hil.targets.runners.qemu import QEMU, QemuRunner
 from hil.targets.runners.renode import VARIABLE, RenodeRunner, find_renode, platform_file
 from tests import fake_renode
-from tests.contract.processes import children, gone
+from tests.contract.processes import children, gone, of_session
 from tests.contract.test_runner import RANDOM, Image, RunnerContract, boot
 from tests.fake_board import FakeBoard
 from tests.firmware import images
@@ -321,10 +321,11 @@ def test_one_stm32_port_counts_alike_in_qemu_and_renode(
 
 
 def _in_sessions_of(parent: int) -> list[int]:
-    """Processes of the sessions that `parent` has started Renode in."""
+    """Processes of the sessions that `parent` has started Renode in: a launcher and what it launched, or one."""
     leaders = [pid for name in ("bash", "mono", "dotnet", "renode", "Renode") for pid in children(parent, name)]
-    assert leaders
-    return leaders
+    found = [pid for leader in leaders for pid in of_session(leader)]
+    assert found
+    return found
 
 
 # --- platform files ---------------------------------------------------------------------------------------------------
