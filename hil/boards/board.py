@@ -28,6 +28,7 @@ from hil.resources import boards_dir
 from hil.timers import own_timer
 
 Via = Literal["hardware", "renode", "qemu"]
+Uf2Family = Literal["rp2040", "rp2350", "nrf52840"]
 
 
 class Uart(Strict):
@@ -81,6 +82,7 @@ class Board(Strict):
     uart: Uart | None = None
     usb: Usb | None = None
     probe: Probe | None = None
+    uf2: Uf2Family | None = None  # whose UF2 bootloader it has
     emulated_only: bool = False  # the SoC's port is for another board's clock source and serial port
     hardware: Target | None = None
     banks: tuple[Bank, ...] = ()

@@ -4,8 +4,8 @@
 board = "nucleo-f746zg"
 serial_number = "066EFF..."          # as `munas-hil boards --detect` shows it
 port = "/dev/ttyACM0"                # optional where the serial number finds it
-flash = "mass-storage"               # or pyocd, openocd, gdb, probe-rs, cubeprogrammer, j-link
-drive = "/media/me/NODE_F746ZG"      # optional likewise; mass-storage only
+flash = "mass-storage"               # or pyocd, openocd, gdb, probe-rs, cubeprogrammer, j-link, uf2
+drive = "/media/me/NODE_F746ZG"      # optional likewise; mass-storage and uf2 only
 gdb = "localhost:3333"               # gdb only: the address of a GDB server
 gdb_server = "openocd"               # gdb only: whose it is
 baud = 115200
@@ -26,7 +26,9 @@ from hil.boards.linked import Link
 from hil.errors import UsageError
 from hil.files import read_toml
 
-FlashMethod = Literal["mass-storage", "pyocd", "openocd", "gdb", "probe-rs", "cubeprogrammer", "j-link"]
+FlashMethod = Literal[
+    "mass-storage", "pyocd", "openocd", "gdb", "probe-rs", "cubeprogrammer", "j-link", "uf2"
+]  # fmt: skip
 GdbServerKind = Literal["openocd", "pyocd", "probe-rs", "j-link", "st-link", "black-magic", "qemu", "renode"]
 VARIABLE = "MUNAS_HIL_BENCH"
 FILE_NAME = "bench.toml"
@@ -52,8 +54,8 @@ class BenchDevice(BaseModel):
     def _drive_is_used(self) -> Self:
         if self.drive is not None and any(len(part) > MAX_NAME for part in self.drive.parts):
             raise ValueError("drive has a name that no folder can have")
-        if self.drive is not None and self.flash != "mass-storage":
-            raise ValueError(f"drive is for flash = 'mass-storage', not for {self.flash!r}")
+        if self.drive is not None and self.flash not in ("mass-storage", "uf2"):
+            raise ValueError(f"drive is for flash = 'mass-storage' or 'uf2', not for {self.flash!r}")
         if (self.gdb is not None, self.gdb_server is not None) != (self.flash == "gdb",) * 2:
             raise ValueError("gdb (HOST:PORT of the GDB server) and gdb_server (whose it is) go with flash = 'gdb'")
         return self
