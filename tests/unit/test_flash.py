@@ -285,7 +285,7 @@ def test_a_serial_number_that_tcl_would_run(image: Path, program: Callable[[str,
 
 def test_a_board_without_a_probe() -> None:
     device = Connected("1", ("mps2-an386",), None, flash="pyocd")
-    with pytest.raises(BoardError, match=r"no \[probe\] table"):
+    with pytest.raises(BoardError, match=r"needs: a \[probe\] table"):
         flasher_for(device, load_board("mps2-an386"))
 
 
