@@ -67,9 +67,8 @@ def test_a_failing_compiler_is_a_build_error(cache: Path, tmp_path: Path, monkey
     assert list((cache / "timing").iterdir()) == []
 
 
-@pytest.mark.parametrize("variable", ["CPATH", "C_INCLUDE_PATH", "LIBRARY_PATH", "COMPILER_PATH", "GCC_EXEC_PREFIX"])
 def test_the_environment_of_compilers_is_not_the_users(
-    variable: str, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Their headers and programs would be in the plugin, and it in the cache under the key of another."""
     planted = tmp_path / "planted"
@@ -78,7 +77,8 @@ def test_the_environment_of_compilers_is_not_the_users(
         (planted / name).write_text("#error planted\n", encoding="ascii")
     for name in ("as", "ld", "collect2", "cc1"):
         script(planted / name, "echo planted: error >&2; exit 1")
-    monkeypatch.setenv(variable, f"{planted}/")
+    for variable in ("CPATH", "C_INCLUDE_PATH", "LIBRARY_PATH", "COMPILER_PATH", "GCC_EXEC_PREFIX"):
+        monkeypatch.setenv(variable, f"{planted}/")
     assert native.build_library().is_file()
 
 
