@@ -163,11 +163,6 @@ int hil_conv_im2col(const void *op)
     return im2col(op, hil_quads);
 }
 
-int hil_conv_deep(const void *op)
-{
-    return im2col(op, hil_quads_deep);
-}
-
 int hil_conv_any(const void *op)
 {
     return im2col(op, hil_quads_any);

@@ -39,8 +39,7 @@ typedef struct {
 /* Scratch: 4 * kernel_h * kernel_w * in_c bytes, if that is more than 1024 (less is on the stack). */
 int hil_conv_1x1(const void *op); /* no padding */
 int hil_conv_im2col(const void *op);
-int hil_conv_deep(const void *op); /* both, for more than 511 products; the two above are for up to that many */
-int hil_conv_any(const void *op);  /* both, any number of products, scales of 1/2 or more too */
+int hil_conv_any(const void *op); /* both, scales of 1/2 or more too */
 
 /* Multiplier 1; kernel_w is at most 7. */
 int hil_dw_3x3(const void *op);

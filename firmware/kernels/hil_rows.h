@@ -29,13 +29,12 @@ typedef struct {
 /* The groups of four rows: leaves in `rows` where the others begin. `quads` is at least 1. */
 typedef void (*hil_quads_fn)(hil_rows_t *rows);
 
-/* Shifts of 0 or more: scales below 1/2. In the weights of hil_quads, which takes HIL_PACKED_COLUMNS at most, every odd byte
- * is one less if the byte before it is negative: as 16 bits, both are 256 times the odd row plus the even one. */
+/* Shifts of 0 or more: scales below 1/2. Every odd byte of the weights is one less if the byte before it is negative: as 16
+ * bits, both are 256 times the odd row plus the even one. */
 void hil_quads(hil_rows_t *rows);
-void hil_quads_deep(hil_rows_t *rows);
-void hil_quads_any(hil_rows_t *rows); /* any shifts; the twin of hil_quads_deep in C */
+void hil_quads_any(hil_rows_t *rows); /* in C, for any shifts; weights as they are */
 
-enum { HIL_PACKED_COLUMNS = 511 };
+enum { HIL_PACKED_COLUMNS = 511 }; /* as many as a packed sum has room for, whatever the weights are */
 
 /* The up to three rows that are left. */
 void hil_rest_of_rows(hil_rows_t *rows, uint32_t count);

@@ -14,7 +14,7 @@ static __attribute__((noinline)) void finish_both(hil_rows_t *rows, uint32_t cou
     rows->output_1 += count;
 }
 
-/* The twin in C of hil_quads, for any shifts: two columns of four rows are two words. */
+/* hil_quads for any shifts, with weights that are not packed: two columns of four rows are two words. */
 void hil_quads_any(hil_rows_t *rows)
 {
     for (uint32_t n = rows->quads; n != 0; --n) {
@@ -82,11 +82,6 @@ void hil_quads(hil_rows_t *rows)
         }
         finish_both(rows, GROUP, sums[0], sums[1]);
     }
-}
-
-void hil_quads_deep(hil_rows_t *rows)
-{
-    hil_quads_any(rows);
 }
 
 #endif

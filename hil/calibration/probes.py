@@ -34,12 +34,12 @@ ARMS_OF: Mapping[KernelVariant, tuple[arms.Arm, ...]] = {
         if spec.struct == "hil_binary_t" and variant.name in Code.__members__
     },
     KernelVariant.CONV_1X1: (arms.conv_pointwise,),
-    KernelVariant.CONV_DEEP: (arms.conv_deep,),
     KernelVariant.CONV_ANY: (arms.conv_coarse,),
     KernelVariant.CONV_IM2COL: (
         arms.conv,
         arms.conv_along_one_axis,
         arms.conv_of_one_channel,
+        arms.conv_deep,
     ),
     KernelVariant.DW_3X3: (arms.depthwise_3x3,),
     KernelVariant.DW: (arms.depthwise,),

@@ -52,7 +52,7 @@ from munas.cost.kernels import KernelVariant, Work
 _INT16_MAX = 2**15 - 1
 _INT16_KERNELS = (KernelVariant.DW_MULT4, KernelVariant.DW_GENERIC)  # they count pixels in 16 bits with a sign
 
-_ROWS = (KernelVariant.CONV_1X1, KernelVariant.CONV_IM2COL, KernelVariant.CONV_DEEP)
+_ROWS = (KernelVariant.CONV_1X1, KernelVariant.CONV_IM2COL)
 _TAPS = (KernelVariant.DW_3X3, KernelVariant.DW)
 
 Int32Array = NDArray[np.int32]
@@ -172,7 +172,7 @@ def _rows(
     dilated = params.dilation[1] > 1 and shape[2] > 1
     by_fours = work.variant is KernelVariant.CONV_1X1 or (node.sizes[0][2] % 4 == 0 and not dilated)
     comment = f"{_extents(shape)}, interleaved"
-    packed = work.variant in (KernelVariant.CONV_1X1, KernelVariant.CONV_IM2COL)
+    packed = work.variant is not KernelVariant.CONV_ANY
     return work, (row_weights(matrix, comment, by_fours=by_fours, packed=packed), row_channels(bias, multipliers))
 
 

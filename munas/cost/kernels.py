@@ -5,7 +5,7 @@ dw-mult4 and dw-generic are CMSIS-NN 4.0.0 without MVE, as the bakenn wheel pack
 The same functions serve the search (`work_of`) and the planner of a .tflite.
 
 - conv-*: pixels in pairs, the last one of an odd number costs a pair as well; `blocks` tiles of 2 pixels x 4 rows;
-  `vector_loops` of 16 products (2 columns) in them. `trips` gather the windows (munas.cost.gathers).
+  `vector_loops` of 16 products (2 columns) in them, in `setup_loops` goes beyond the first. `trips` gather the windows (munas.cost.gathers).
 - dw-3x3, dw, dw-any: `blocks` pixels of four channels each, `scalar_loops` rows, `vector_loops` taps; `trips` as above.
 - dw-mult4, dw-generic: `blocks` outputs (four at once, or one), `setup_loops` rows, `scalar_loops` positions; `trips`
   are rows of the output, and outputs that are dilated down and along.
@@ -38,7 +38,6 @@ class KernelVariant(StrEnum):
 
     CONV_1X1 = "conv-1x1"
     CONV_IM2COL = "conv-im2col"
-    CONV_DEEP = "conv-deep"
     CONV_ANY = "conv-any"
     DW_3X3 = "dw-3x3"
     DW = "dw"
@@ -112,6 +111,9 @@ STACK_COLUMNS = 256
 PACKED_COLUMNS = 511
 """Products for one output up to which two rows are summed in one register (firmware/kernels/quads.c)."""
 
+COLUMNS_AT_ONCE = 504
+"""Columns of every further go where there are more; the first one has what is left of them."""
+
 FOURS_AT_ONCE = PACKED_COLUMNS // 4
 """Columns, four at a time, that a dense layer sums up in one go (firmware/kernels/dense.c)."""
 
@@ -129,10 +131,8 @@ def _rows_inside(in_shape: Shape, out_shape: Shape, window: Window) -> int:
     return _total(axes(in_shape, out_shape, window)[0])
 
 
-def conv_variant(window: Window, channels: int = 1) -> KernelVariant:
-    """The path of a convolution (all input channels, of which there are `channels`, to all output channels)."""
-    if window.size * channels > PACKED_COLUMNS:
-        return KernelVariant.CONV_DEEP
+def conv_variant(window: Window) -> KernelVariant:
+    """The path of a convolution from all input channels to all output channels."""
     if window.kernel == (1, 1) and window.padding == (0, 0, 0, 0):
         return KernelVariant.CONV_1X1
     return KernelVariant.CONV_IM2COL
@@ -148,7 +148,7 @@ def depthwise_variant(window: Window, multiplier: int) -> KernelVariant:
 
 def conv(in_shape: Shape, out_shape: Shape, window: Window) -> Work:
     """Work of a convolution from (H, W, C) to (H, W, C), two pixels at a time."""
-    path = conv_variant(window, in_shape[2])
+    path = conv_variant(window)
     pixels, rows, columns = out_shape[0] * out_shape[1], out_shape[2], window.size * in_shape[2]
     pairs = half_up(pixels)
     return Work(
@@ -163,6 +163,7 @@ def conv(in_shape: Shape, out_shape: Shape, window: Window) -> Work:
         scratch_bytes=0 if columns <= STACK_COLUMNS else 4 * columns,
         blocks=pairs * (rows // 4),
         vector_loops=pairs * (rows // 4) * (columns // 2),
+        setup_loops=pairs * (rows // 4) * max(0, -((PACKED_COLUMNS // 2 - columns // 2) // (COLUMNS_AT_ONCE // 2))),
         trips=conv_trips(in_shape, out_shape, window),
     )
 

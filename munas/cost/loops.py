@@ -24,6 +24,7 @@ def _quads(work: Work) -> Counts:
     return (
         pairs if work.rows >= 4 else 0,
         work.blocks, work.vector_loops, work.blocks * ((columns // 2 + 3) // 4), work.blocks * (columns % 2),
+        work.setup_loops,
     )  # fmt: skip
 
 
@@ -160,10 +161,10 @@ _RESTS = (
     "single_pixels", "rest_runs", "twos", "two_pairs", "two_odd_columns",
     "ones", "one_quads", "one_pairs", "one_odd_columns",
 )  # fmt: skip
-_QUADS = ("quad_runs", "quads", "quad_pairs", "quad_trips", "quad_odd_columns")
-_QUAD_KERNELS = ("packed", "deep", "any")  # they are called by the same function, which has all other loops
+_QUADS = ("quad_runs", "quads", "quad_pairs", "quad_trips", "quad_odd_columns", "quad_goes")
+_QUAD_KERNELS = ("packed", "any")  # they are called by the same function, which has all other loops
 _CONV_NAMES = ("calls", *CONV_TRIPS, *_RESTS, *(f"{kernel}_{name}" for kernel in _QUAD_KERNELS for name in _QUADS))
-CONV_IM2COL, CONV_DEEP, CONV_ANY = (Loops(_CONV_NAMES, _conv(place)) for place in range(len(_QUAD_KERNELS)))
+CONV_IM2COL, CONV_ANY = (Loops(_CONV_NAMES, _conv(place)) for place in range(len(_QUAD_KERNELS)))
 CONV_1X1 = Loops(
     (
         "calls", "output_rows", "pixels", "eights", "single_fours", "rests", "rest_pairs", "rest_lasts",

@@ -84,9 +84,6 @@ def _binary(function: str) -> KernelSpec:
 SPECS: Mapping[KernelVariant, KernelSpec] = {
     KernelVariant.CONV_1X1: _conv("hil_conv_1x1", loops.CONV_1X1, _rows_in_groups, in_space=True),
     KernelVariant.CONV_IM2COL: _conv("hil_conv_im2col", loops.CONV_IM2COL, _rows_in_groups, in_space=True),
-    KernelVariant.CONV_DEEP: _conv(
-        "hil_conv_deep", loops.CONV_DEEP, _rows_in_groups, in_space=True, costs_as=KernelVariant.CONV_IM2COL
-    ),
     KernelVariant.CONV_ANY: _conv("hil_conv_any", loops.CONV_ANY, _rows_in_groups, costs_as=KernelVariant.CONV_IM2COL),
     KernelVariant.DW_3X3: _conv("hil_dw_3x3", loops.DW_3X3, _taps_in_groups, in_space=True, costs_as=KernelVariant.DW),
     KernelVariant.DW: _conv("hil_dw", loops.DW, _taps_in_groups, in_space=True),

@@ -120,7 +120,6 @@ def test_inner_loops_call_nothing(bench: Bench) -> None:
         "rows": set(),
         "conv": {
             "hil_quads",
-            "hil_quads_deep",
             "hil_quads_any",
             "hil_rest_of_rows",
             "hil_widen",
