@@ -1,9 +1,11 @@
 /* Convolutions over all channels: two pixels of the output at a time. Their windows are gathered into scratch as 16-bit
  * columns, and multiplied with all rows of weights (rows.c, quads.c). Padding is the input's zero point, as that is in the
  * biases. A last single pixel is computed as a pair with whatever is there. */
+#include "hil_gather.h"
 #include "hil_kernels.h"
 #include "hil_rows.h"
 
+#include <arm_nnsupportfunctions.h>
 #include <stdbool.h>
 
 /* Where the kernel lies on an axis of `size` elements when it begins at `start`: positions from `first` to before `end`. */
@@ -29,55 +31,108 @@ typedef struct {
     int32_t top, left;
 } window_t;
 
-static void gather(const hil_conv_t *op, uint32_t *to, uint32_t pixel, const window_t *window, uint32_t columns)
+static __attribute__((noinline)) void fill(hil_stream_t *stream, int32_t value, uint32_t count)
 {
-    const inside_t in = inside(window->left, op->in_w, op->kernel_w, op->dilation_w);
-    const uint32_t channels = op->in_c, length = (uint32_t)op->kernel_w * channels;
-    const uint32_t first = (uint32_t)in.first * channels, end = (uint32_t)in.end * channels;
-    const uint32_t together = op->dilation_w == 1 ? end - first : channels; /* a run of memory */
-    const int8_t *row = op->input + (window->top * op->in_w + window->left + in.first * op->dilation_w) * (int32_t)channels;
+    uint32_t *to = stream->to;
+    if (stream->waits != 0) {
+        *to = __PKHBT(stream->first, value, 16);
+        to += HIL_PIXELS;
+        --count;
+    }
+    for (uint32_t n = count / 2; n != 0; --n) {
+        *to = __PKHBT(value, value, 16);
+        to += HIL_PIXELS;
+    }
+    stream->to = to;
+    stream->waits = count % 2;
+    stream->first = value;
+}
+
+static inline bool is_inside(const hil_conv_t *op, const window_t *window, const inside_t *in)
+{
+    const int32_t rows = window->rows.end - window->rows.first, columns = in->end - in->first;
+    return ((rows ^ op->kernel_h) | (columns ^ op->kernel_w)) == 0;
+}
+
+/* Rows one by one, and padding. */
+static __attribute__((noinline)) void gather_clipped(const hil_conv_t *op, hil_stream_t *stream, const int8_t *row,
+                                                     const inside_t *rows, const inside_t *in)
+{
+    const uint32_t channels = op->in_c, length = op->kernel_w * channels, within = (uint32_t)(in->end - in->first);
+    const uint32_t first = (uint32_t)in->first * channels, behind = length - (uint32_t)in->end * channels;
+    const bool apart = op->dilation_w != 1;
     for (int32_t i = 0; i < op->kernel_h; ++i) {
-        const uint32_t at = (uint32_t)i * length;
-        if (i < window->rows.first || i >= window->rows.end) {
-            hil_fill(to, pixel, at, length, op->input_zero_point, columns);
+        if (i < rows->first || i >= rows->end) {
+            fill(stream, op->input_zero_point, length);
         } else {
-            const int8_t *data = row;
             if (first != 0) {
-                hil_fill(to, pixel, at, first, op->input_zero_point, columns);
+                fill(stream, op->input_zero_point, first);
             }
-            for (uint32_t done = first; done < end; done += together) {
-                hil_widen(to, pixel, at + done, data, together, columns);
-                data += op->dilation_w * channels;
+            if (within != 0) {
+                hil_gather(stream, row, apart ? within : 1, apart ? channels : within * channels,
+                           (op->dilation_w - 1) * (int32_t)channels);
             }
-            if (end != length) {
-                hil_fill(to, pixel, at + end, length - end, op->input_zero_point, columns);
+            if (behind != 0) {
+                fill(stream, op->input_zero_point, behind);
             }
         }
-        row += op->dilation_h * op->in_w * (int32_t)channels;
+        row += op->dilation_h * op->in_w * channels;
     }
 }
 
+static void gather(const hil_conv_t *op, uint32_t *to, uint32_t pixel, const window_t *window)
+{
+    const inside_t in = inside(window->left, op->in_w, op->kernel_w, op->dilation_w);
+    const int32_t channels = op->in_c, length = op->kernel_w * channels;
+    const int8_t *const row = op->input + (window->top * op->in_w + window->left + in.first * op->dilation_w) * channels;
+    hil_stream_t stream = {.to = to + pixel};
+    if (op->dilation_w == 1 && is_inside(op, window, &in)) {
+        hil_gather(&stream, row, op->kernel_h, (uint32_t)length, op->dilation_h * op->in_w * channels - length);
+    } else {
+        gather_clipped(op, &stream, row, &window->rows, &in);
+    }
+    if (stream.waits != 0) { /* the last column: both pixels share a word */
+        ((int16_t *)(stream.to - pixel))[pixel] = (int16_t)stream.first;
+    }
+}
+
+static __attribute__((noinline)) uint32_t *fill_fours(uint32_t *to, int32_t value, uint32_t columns)
+{
+    const uint32_t pair = __PKHBT(value, value, 16);
+    for (uint32_t n = columns / 4; n != 0; --n) {
+        to[0] = pair;
+        to[HIL_PIXELS] = pair;
+        to += 2 * HIL_PIXELS;
+    }
+    return to;
+}
+
 /* The same for channels divisible by 4 without dilation along the row. */
-static void gather_fours(const hil_conv_t *op, uint32_t *to, uint32_t pixel, const window_t *window, uint32_t columns)
+static void gather_fours(const hil_conv_t *op, uint32_t *to, uint32_t pixel, const window_t *window)
 {
     const inside_t in = inside(window->left, op->in_w, op->kernel_w, 1);
     const uint32_t channels = op->in_c, length = (uint32_t)op->kernel_w * channels;
-    const uint32_t first = (uint32_t)in.first * channels, end = (uint32_t)in.end * channels;
+    const int32_t step = op->dilation_h * op->in_w * (int32_t)channels;
     const int8_t *row = op->input + (window->top * op->in_w + window->left + in.first) * (int32_t)channels;
+    to += pixel;
+    if (is_inside(op, window, &in)) {
+        (void)hil_gather_fours(to, row, op->kernel_h, length / 4, step - (int32_t)length);
+        return;
+    }
+    const uint32_t first = (uint32_t)in.first * channels, end = (uint32_t)in.end * channels;
     for (int32_t i = 0; i < op->kernel_h; ++i) {
-        if (i < window->rows.first || i >= window->rows.end) {
-            hil_fill(to, pixel, 0, length, op->input_zero_point, columns);
+        if (i < window->rows.first || i >= window->rows.end || first == end) {
+            to = fill_fours(to, op->input_zero_point, length);
         } else {
             if (first != 0) {
-                hil_fill(to, pixel, 0, first, op->input_zero_point, columns);
+                to = fill_fours(to, op->input_zero_point, first);
             }
-            hil_widen_fours(to + pixel + first, row, (end - first) / 4);
+            to = hil_gather_fours(to, row, 1, (end - first) / 4, 0);
             if (end != length) {
-                hil_fill(to, pixel, end, length - end, op->input_zero_point, columns);
+                to = fill_fours(to, op->input_zero_point, length - end);
             }
         }
-        row += op->dilation_h * op->in_w * (int32_t)channels;
-        to += length;
+        row += step;
     }
 }
 
@@ -95,7 +150,7 @@ static inline void multiply(const hil_conv_t *op, hil_rows_t *rows, hil_quads_fn
     }
 }
 
-typedef void (*gather_fn)(const hil_conv_t *op, uint32_t *to, uint32_t pixel, const window_t *window, uint32_t columns);
+typedef void (*gather_fn)(const hil_conv_t *op, uint32_t *to, uint32_t pixel, const window_t *window);
 
 static inline __attribute__((always_inline)) void convolve(const hil_conv_t *op, uint32_t *scratch, gather_fn gather_pixel, hil_quads_fn quads)
 {
@@ -110,7 +165,7 @@ static inline __attribute__((always_inline)) void convolve(const hil_conv_t *op,
         window.rows = inside(window.top, op->in_h, op->kernel_h, op->dilation_h);
         window.left = -op->pad_left;
         for (uint32_t x = op->out_w; x != 0; --x) {
-            gather_pixel(op, scratch, pixel, &window, rows.columns);
+            gather_pixel(op, scratch, pixel, &window);
             window.left += op->stride_w;
             pixel ^= 1;
             if (pixel == 0) {
@@ -129,13 +184,16 @@ static inline __attribute__((always_inline)) void convolve(const hil_conv_t *op,
     }
 }
 
-static inline void gather_one(const hil_conv_t *op, uint32_t *to, uint32_t pixel, const window_t *window, uint32_t columns)
+static inline void gather_one(const hil_conv_t *op, uint32_t *to, uint32_t pixel, const window_t *window)
 {
+    const uint32_t columns = op->in_c, rest = columns % 4;
     const int8_t *const data = op->input + (window->top * op->in_w + window->left) * (int32_t)columns;
-    const uint32_t fours = columns / 4 * 4;
-    hil_widen_fours(to + pixel, data, columns / 4);
-    if (fours != columns) {
-        hil_widen(to, pixel, fours, data + fours, columns - fours, columns);
+    hil_stream_t stream = {.to = hil_gather_fours(to + pixel, data, 1, columns / 4, 0)};
+    if (rest != 0) {
+        hil_gather(&stream, data + columns - rest, 1, rest, 0);
+        if (stream.waits != 0) {
+            ((int16_t *)(stream.to - pixel))[pixel] = (int16_t)stream.first;
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 /* Fully connected layers. TensorFlow Lite's reference rescales their sums in double, rounding once, where convolutions
  * round twice in fixed point; CMSIS-NN 4.0.0 does the latter, and has no kernel with a multiplier for each row, which
  * converters emit since 2024. So this is our own. Rows are interleaved in groups as in hil_rows.h, in columns of fours. */
+#include "hil_dense.h"
 #include "hil_kernels.h"
 #include "hil_rows.h"
 #include "hil_scale.h"
@@ -12,118 +13,8 @@ static inline int32_t dual(uint32_t a, uint32_t b, int32_t sum)
     return (int32_t)__SMLAD(a, b, (uint32_t)sum);
 }
 
-/* Adds the products of the input with four rows to `sums`; gives the end of the rows. */
-typedef const int8_t *(*four_rows_fn)(const hil_dense_t *op, const int8_t *weights, int32_t sums[GROUP]);
-
-enum { FOURS_AT_ONCE = HIL_PACKED_COLUMNS / 4 };
-
-/* Two columns of two rows. */
-static inline void multiply_pair(uint32_t packed, uint32_t x, int32_t *even, int32_t *odd)
-{
-    const int32_t product = dual(__SXTB16(packed), x, 0);
-    *odd += (dual(packed, x, 0) - product) >> 8;
-    *even += product;
-}
-
-#if defined(__ARM_FEATURE_DSP) && __ARM_FEATURE_DSP
-
-/* r0: input, r1: weights, r4 and r6: sums of the even rows, r5 and r7: of even and odd ones, packed as in quads.c. 76 bytes. */
-#define FOUR_COLUMNS                                                                                                   \
-    "ldr.w r12, [r0], #4\n"                                                                                            \
-    "ldr.w r9, [r1, #4]\n"                                                                                             \
-    "ldr.w r10, [r1, #8]\n"                                                                                            \
-    "ldr.w r11, [r1, #12]\n"                                                                                           \
-    "ldr.w r8, [r1], #16\n"                                                                                            \
-    "sxtb16.w lr, r12, ror #8\n"                                                                                       \
-    "sxtb16.w r12, r12\n"                                                                                              \
-    "smlad r5, r8, r12, r5\n"                                                                                          \
-    "sxtb16.w r8, r8\n"                                                                                                \
-    "smlad r7, r9, r12, r7\n"                                                                                          \
-    "sxtb16.w r9, r9\n"                                                                                                \
-    "smlad r5, r10, lr, r5\n"                                                                                          \
-    "sxtb16.w r10, r10\n"                                                                                              \
-    "smlad r7, r11, lr, r7\n"                                                                                          \
-    "sxtb16.w r11, r11\n"                                                                                              \
-    "smlad r4, r8, r12, r4\n"                                                                                          \
-    "smlad r6, r9, r12, r6\n"                                                                                          \
-    "smlad r4, r10, lr, r4\n"                                                                                          \
-    "smlad r6, r11, lr, r6\n"
-
-/* 4 * `fours` columns, at least 4. In assembly as compilers do not load in one go, which costs a fifth. */
-static __attribute__((naked, noinline)) void multiply_fours(__attribute__((unused)) const int8_t *input,
-                                                            __attribute__((unused)) const int8_t *weights,
-                                                            __attribute__((unused)) uint32_t fours,
-                                                            __attribute__((unused)) int32_t sums[GROUP])
-{
-    __asm volatile("push {r3-r11, lr}\n"
-                   "ldr r4, [r3]\n"
-                   "ldr r6, [r3, #8]\n"
-                   "mov r5, r4\n"
-                   "mov r7, r6\n"
-                   "rsb r8, r2, #0\n" /* columns that the first trip leaves out */
-                   "and r8, r8, #3\n"
-                   "add.w r2, r0, r2, lsl #2\n"
-                   "adr.w r9, 0f\n"
-                   "movs r3, #76\n"
-                   "mla r9, r8, r3, r9\n"
-                   "orr.w r9, r9, #1\n"
-                   "bx r9\n"
-                   ".balign 4\n"
-                   "0:\n" FOUR_COLUMNS FOUR_COLUMNS FOUR_COLUMNS FOUR_COLUMNS
-                   "cmp r0, r2\n"
-                   "bne.w 0b\n"
-                   "pop {r3}\n"
-                   "ldr r0, [r3, #4]\n"
-                   "ldr r1, [r3, #12]\n"
-                   "subs r5, r5, r4\n"
-                   "subs r7, r7, r6\n"
-                   "add.w r5, r0, r5, asr #8\n"
-                   "add.w r7, r1, r7, asr #8\n"
-                   "stm r3, {r4-r7}\n"
-                   "pop {r4-r11, pc}\n");
-}
-
-#else /* the twin in C */
-
-static void multiply_fours(const int8_t *input, const int8_t *weights, uint32_t fours, int32_t sums[GROUP])
-{
-    for (; fours != 0; --fours) {
-        const uint32_t x = (uint32_t)arm_nn_read_s8x4_ia(&input), columns[2] = {__SXTB16(x), __SXTB16_RORn(x, 8)};
-        for (uint32_t i = 0; i < 4; ++i) {
-            const uint32_t packed = (uint32_t)arm_nn_read_s8x4_ia(&weights);
-            multiply_pair(packed, columns[i / 2], &sums[i % 2 * 2], &sums[i % 2 * 2 + 1]);
-        }
-    }
-}
-
-#endif
-
+/* Adds the products of the input with four rows to `sums`; gives the end of the rows. For weights that cannot be packed. */
 static const int8_t *four_rows(const hil_dense_t *op, const int8_t *weights, int32_t sums[GROUP])
-{
-    const int8_t *input = op->input;
-    for (uint32_t left = op->columns / 4; left != 0;) {
-        const uint32_t fours = left < FOURS_AT_ONCE ? left : FOURS_AT_ONCE;
-        multiply_fours(input, weights, fours, sums);
-        input += 4 * fours;
-        weights += 4 * GROUP * fours;
-        left -= fours;
-    }
-    if (op->columns % 4 >= 2) {
-        const uint32_t x = __PKHBT(input[0], input[1], 16);
-        multiply_pair((uint32_t)arm_nn_read_s8x4_ia(&weights), x, &sums[0], &sums[1]);
-        multiply_pair((uint32_t)arm_nn_read_s8x4_ia(&weights), x, &sums[2], &sums[3]);
-        input += 2;
-    }
-    if (op->columns % 2 != 0) {
-        const uint32_t four = (uint32_t)arm_nn_read_s8x4_ia(&weights), x = (uint16_t)*input;
-        multiply_pair(four, x, &sums[0], &sums[1]);
-        multiply_pair(four >> 16, x, &sums[2], &sums[3]);
-    }
-    return weights;
-}
-
-/* The twin in C, for weights that cannot be packed. */
-static const int8_t *four_rows_any(const hil_dense_t *op, const int8_t *weights, int32_t sums[GROUP])
 {
     const int8_t *input = op->input;
     int32_t a = sums[0], b = sums[1], c = sums[2], d = sums[3];
@@ -241,29 +132,77 @@ static inline int32_t rescaled(int32_t sum, const int32_t *scale)
     return rescaled_exactly(sum, scale);
 }
 
-static inline __attribute__((always_inline)) int dense(const hil_dense_t *op, four_rows_fn multiply_four)
+/* Four outputs of `sums`, one after the other. */
+void hil_dense_finish(hil_dense_quads_t *quads)
 {
-    const int32_t zero_point = op->output_zero_point, min = op->act_min, max = op->act_max;
-    const uint32_t scale_step = op->scale_step;
-    const int8_t *weights = op->weights;
-    const int32_t *bias = op->channels, *scale = bias + op->rows;
-    int8_t *output = op->output;
-    for (uint32_t left = op->rows; left != 0;) {
-        const uint32_t count = left >= GROUP ? GROUP : left >= 2 ? 2 : 1;
-        int32_t sums[GROUP];
-        for (uint32_t i = 0; i < count; ++i) {
-            sums[i] = *bias++;
+    for (uint32_t i = 0; i < GROUP; ++i) {
+        const int32_t value = rescaled(quads->sums[i], quads->scale) + quads->zero_point;
+        *quads->output++ = hil_clamped(value, (int8_t)quads->min, (int8_t)quads->max);
+        quads->scale += quads->scale_step;
+    }
+}
+
+static void quads_any(hil_dense_quads_t *quads, const hil_dense_t *op)
+{
+    for (; quads->count != 0; --quads->count) {
+        for (uint32_t i = 0; i < GROUP; ++i) {
+            quads->sums[i] = *quads->bias++;
         }
-        if (count == GROUP) {
-            weights = multiply_four(op, weights, sums);
-        } else if (count == 2) {
-            weights = two_rows(op, weights, sums);
+        quads->weights = four_rows(op, quads->weights, quads->sums);
+        hil_dense_finish(quads);
+    }
+}
+
+static void quads_packed(hil_dense_quads_t *quads, const hil_dense_t *op)
+{
+    (void)op;
+    hil_dense_quads(quads);
+}
+
+typedef void (*quads_fn)(hil_dense_quads_t *quads, const hil_dense_t *op);
+
+/* What rescales a sum in one multiplication, for one scale: see hil_dense.h. */
+static void prepare(hil_dense_quads_t *quads)
+{
+    const uint32_t shift = ((uint32_t)quads->scale[1] & HIL_DENSE_SHIFT_MASK) - 32;
+    const uint32_t unit = shift - 1 < 31 ? 1u << shift : 0;
+    quads->multiplier = quads->scale[0];
+    quads->half = (int32_t)(unit / 2 + 1);
+    quads->mask = unit != 0 ? unit - 2 : 0;
+    quads->shift = shift;
+}
+
+static inline __attribute__((always_inline)) int dense(const hil_dense_t *op, quads_fn all_quads)
+{
+    hil_dense_quads_t quads; /* field by field: an initialiser clears all others first */
+    quads.input = op->input;
+    quads.weights = op->weights;
+    quads.bias = op->channels;
+    quads.scale = op->channels + op->rows;
+    quads.output = op->output;
+    quads.count = op->rows / GROUP;
+    quads.columns = op->columns;
+    quads.zero_point = op->output_zero_point;
+    quads.min = (uint8_t)op->act_min * 0x01010101u;
+    quads.max = (uint8_t)op->act_max * 0x01010101u;
+    quads.scale_step = op->scale_step;
+    if (quads.count != 0) {
+        prepare(&quads);
+        all_quads(&quads, op);
+    }
+    for (uint32_t left = op->rows % GROUP; left != 0;) {
+        const uint32_t count = left >= 2 ? 2 : 1;
+        for (uint32_t i = 0; i < count; ++i) {
+            quads.sums[i] = *quads.bias++;
+        }
+        if (count == 2) {
+            quads.weights = two_rows(op, quads.weights, quads.sums);
         } else {
-            one_row(op, weights, sums);
+            one_row(op, quads.weights, quads.sums);
         }
         for (uint32_t i = 0; i < count; ++i) {
-            *output++ = hil_clamped(rescaled(sums[i], scale) + zero_point, min, max);
-            scale += scale_step;
+            *quads.output++ = hil_clamped(rescaled(quads.sums[i], quads.scale) + op->output_zero_point, op->act_min, op->act_max);
+            quads.scale += quads.scale_step;
         }
         left -= count;
     }
@@ -272,10 +211,10 @@ static inline __attribute__((always_inline)) int dense(const hil_dense_t *op, fo
 
 int hil_dense(const void *op)
 {
-    return dense(op, four_rows);
+    return dense(op, quads_packed);
 }
 
 int hil_dense_any(const void *op)
 {
-    return dense(op, four_rows_any);
+    return dense(op, quads_any);
 }

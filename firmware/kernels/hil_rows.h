@@ -14,6 +14,8 @@
 
 #include <stdint.h>
 
+enum { HIL_PIXELS = 2 };
+
 /* Order and size are known to the assembly. */
 typedef struct {
     const uint32_t *x;
@@ -38,14 +40,5 @@ enum { HIL_PACKED_COLUMNS = 511 }; /* as many as a packed sum has room for, what
 
 /* The up to three rows that are left. */
 void hil_rest_of_rows(hil_rows_t *rows, uint32_t count);
-
-/* `count` columns of one pixel, widened into `x` from column `at` on, for pixel 0 or 1 of the pair. */
-void hil_widen(uint32_t *x, uint32_t pixel, uint32_t at, const int8_t *data, uint32_t count, uint32_t columns);
-
-/* 4 * `fours` columns of one pixel, in the order 0, 2, 1, 3. `to` is where the first is: x + pixel + its number. */
-void hil_widen_fours(uint32_t *to, const int8_t *data, uint32_t fours);
-
-/* `count` times `value` from column `at` on. */
-void hil_fill(uint32_t *x, uint32_t pixel, uint32_t at, uint32_t count, int8_t value, uint32_t columns);
 
 #endif

@@ -6,20 +6,21 @@
 
 /* r4-r7: sums of pixel 0, r8-r11: of pixel 1; r0: x, r1: weights, r2 and r3: rows, r12 and lr: pixels. Two columns of two
  * rows are one word, so that it is 256 times the odd row and the even one at once: r5, r7, r9 and r11 sum that up, and the
- * even rows are taken from it in the end. All is loaded in one go. The loop over four of these can be entered at each. */
+ * even rows are taken from it in the end. All is loaded in one go, in an
+ * order that has two instructions a cycle on a Cortex-M7. The loop over four of these can be entered at each. */
 #define COLUMNS                                                                                                        \
-    "ldr.w r3, [r1, #4]\n"                                                                                             \
-    "ldr.w r2, [r1], #8\n"                                                                                             \
-    "ldr.w lr, [r0, #4]\n"                                                                                             \
-    "ldr.w r12, [r0], #8\n"                                                                                            \
-    "smlad r7, r3, r12, r7\n"                                                                                          \
-    "smlad r11, r3, lr, r11\n"                                                                                         \
-    "sxtb16.w r3, r3\n"                                                                                                \
+    "ldr.w r2, [r1], #4\n"                                                                                             \
+    "ldr.w r3, [r1], #4\n"                                                                                             \
+    "ldr.w r12, [r0], #4\n"                                                                                            \
+    "ldr.w lr, [r0], #4\n"                                                                                             \
     "smlad r5, r2, r12, r5\n"                                                                                          \
+    "smlad r11, r3, lr, r11\n"                                                                                         \
+    "smlad r7, r3, r12, r7\n"                                                                                          \
+    "sxtb16.w r3, r3\n"                                                                                                \
     "smlad r9, r2, lr, r9\n"                                                                                           \
     "sxtb16.w r2, r2\n"                                                                                                \
-    "smlad r6, r3, r12, r6\n"                                                                                          \
     "smlad r10, r3, lr, r10\n"                                                                                         \
+    "smlad r6, r3, r12, r6\n"                                                                                          \
     "smlad r4, r2, r12, r4\n"                                                                                          \
     "smlad r8, r2, lr, r8\n"
 

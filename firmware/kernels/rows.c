@@ -1,8 +1,8 @@
-/* What convolutions over all channels do in C: widen pixels, and the rows that do not make four. */
+/* What convolutions over all channels do in C: the rows that do not make four, and any scales. */
 #include "hil_rows.h"
 #include "hil_scale.h"
 
-enum { PIXELS = 2, GROUP = 4 };
+enum { PIXELS = HIL_PIXELS, GROUP = 4 };
 
 static __attribute__((noinline)) void finish_both(hil_rows_t *rows, uint32_t count, const int32_t *sums_0, const int32_t *sums_1)
 {
@@ -145,74 +145,5 @@ void hil_rest_of_rows(hil_rows_t *rows, uint32_t count)
     }
     if (count % 2 != 0) {
         one_row(rows);
-    }
-}
-
-/* The column before `end`, the last of a run that began with a pair: it begins a pair, unless it is the last of all. */
-static inline void put_last(uint32_t *x, uint32_t pixel, uint32_t end, uint32_t columns, int8_t value)
-{
-    int16_t *const pair = (int16_t *)(x + end - 1);
-    pair[end == columns ? pixel : 2 * pixel] = value;
-}
-
-void hil_widen(uint32_t *x, uint32_t pixel, uint32_t at, const int8_t *data, uint32_t count, uint32_t columns)
-{
-    const uint32_t end = at + count;
-    uint32_t *to = x + at / 2 * PIXELS + pixel;
-    if (count != 0 && at % 2 != 0) {
-        ((int16_t *)to)[1] = *data++;
-        to += PIXELS;
-        --count;
-    }
-    for (uint32_t n = count / 4; n != 0; --n) {
-        const uint32_t four = (uint32_t)arm_nn_read_s8x4_ia(&data);
-        const uint32_t even = __SXTB16(four), odd = __SXTB16_RORn(four, 8);
-        to[0] = __PKHBT(even, odd, 16);
-        to[PIXELS] = __PKHTB(odd, even, 16);
-        to += 2 * PIXELS;
-    }
-    if (count % 4 >= 2) {
-        *to = __PKHBT(data[0], data[1], 16);
-        data += 2;
-    }
-    if (count % 2 != 0) {
-        put_last(x, pixel, end, columns, *data);
-    }
-}
-
-void hil_widen_fours(uint32_t *to, const int8_t *data, uint32_t fours)
-{
-    for (uint32_t n = fours / 2; n != 0; --n) {
-        const uint32_t a = (uint32_t)arm_nn_read_s8x4(data);
-        const uint32_t b = (uint32_t)arm_nn_read_s8x4(data + 4);
-        data += 8;
-        to[0] = __SXTB16(a);
-        to[PIXELS] = __SXTB16_RORn(a, 8);
-        to[2 * PIXELS] = __SXTB16(b);
-        to[3 * PIXELS] = __SXTB16_RORn(b, 8);
-        to += 4 * PIXELS;
-    }
-    if (fours % 2 != 0) {
-        const uint32_t a = (uint32_t)arm_nn_read_s8x4(data);
-        to[0] = __SXTB16(a);
-        to[PIXELS] = __SXTB16_RORn(a, 8);
-    }
-}
-
-void hil_fill(uint32_t *x, uint32_t pixel, uint32_t at, uint32_t count, int8_t value, uint32_t columns)
-{
-    const uint32_t end = at + count;
-    uint32_t *to = x + at / 2 * PIXELS + pixel;
-    if (count != 0 && at % 2 != 0) {
-        ((int16_t *)to)[1] = value;
-        to += PIXELS;
-        --count;
-    }
-    for (uint32_t n = count / 2; n != 0; --n) {
-        *to = __PKHBT(value, value, 16);
-        to += PIXELS;
-    }
-    if (count % 2 != 0) {
-        put_last(x, pixel, end, columns, value);
     }
 }

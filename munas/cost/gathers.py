@@ -1,4 +1,4 @@
-"""Trips of the loops in which firmware/kernels gathers windows: conv.c with rows.c, and depthwise.c. Per inference.
+"""Trips of the loops in which firmware/kernels gathers windows: conv.c with gather.c, and depthwise.c. Per inference.
 
 What they do depends on where the window lies on the input, which `munas.cost.kernels.Work` has no fields for: its
 `trips` are these counts.
@@ -15,12 +15,17 @@ Clips = Counter[tuple[int, int]]
 """How often which part of the window (from, to before) is on the input along one axis."""
 
 CONV_TRIPS = (
-    "output_rows", "clips_above", "clips_below", "pixels", "clips_left", "clips_right", "window_rows", "rows_outside",
-    "runs", "run_fours", "run_shifts", "run_pairs", "run_lasts", "fills", "fill_pairs", "fill_shifts", "fill_lasts",
-    "pixels_in_fours", "clips_left_in_fours", "clips_right_in_fours", "window_rows_in_fours", "rows_outside_in_fours",
-    "run_eights", "run_single_fours",
+    "output_rows", "clips_above", "clips_below",
+    "pixels", "clips_left", "clips_right", "odd_ends", "clipped_pixels", "clipped_rows", "rows_above", "rows_below",
+    "runs", "run_rows", "run_shifts", "run_entered", "run_fours", "run_pairs", "run_lasts",
+    "fills", "fill_shifts", "fill_entered", "fill_pairs",
+    "pixels_in_fours", "clips_left_in_fours", "clips_right_in_fours", "clipped_pixels_in_fours",
+    "clipped_rows_in_fours", "rows_above_in_fours", "rows_below_in_fours",
+    "fours_runs", "fours_rows", "fours_entered", "fours_sixteens", "fours_rests", "fours_singles",
+    "fours_fills", "fours_filled",
 )  # fmt: skip
-"""Where channels are divisible by four, and not dilated, they are widened in fours; else in runs."""
+"""Where channels are divisible by four, and not dilated, they are widened in fours; else in runs. A pixel is clipped
+when its window is not all inside, or dilated: then it is gathered row by row. "entered" are loops that run at all."""
 
 DW_TRIPS = (
     "output_rows", "groups", "direct_runs", "gathers", "gathered_rows", "rows_outside", "copied_fours", "copied_rests",
@@ -77,91 +82,148 @@ def axes(in_shape: Sequence[int], out_shape: Sequence[int], window: Window) -> t
 
 
 class _Gathered:
-    """Adds up what rows.c does for one pixel, times how many pixels there are."""
+    """Adds up what conv.c does for one pixel, times how many pixels there are."""
 
-    def __init__(self, in_fours: bool) -> None:
-        self._in_fours = in_fours
-        self.runs = self.fours = self.shifts = self.pairs = self.lasts = self.eights = self.single_fours = 0
-        self.fills = self.fill_pairs = self.fill_shifts = self.fill_lasts = 0
+    def __init__(self) -> None:
+        self.runs = self.rows = self.shifts = self.entered = self.fours = self.pairs = self.lasts = 0
+        self.fills = self.fill_shifts = self.fill_entered = self.fill_pairs = 0
 
-    def widen(self, at: int, count: int, times: int) -> None:
-        if self._in_fours:
-            self.eights += times * (count // 8)
-            self.single_fours += times * (count // 4 % 2)
-            return
-        shift = at % 2 if count else 0
-        rest = count - shift
+    def run(self, starts: Sequence[int], length: int, times: int) -> None:
+        """One call of hil_gather: rows of `length` columns that begin at columns `starts`."""
         self.runs += times
-        self.shifts += times * shift
-        self.fours += times * (rest // 4)
-        self.pairs += times * (rest % 4 // 2)
-        self.lasts += times * (rest % 2)
+        self.rows += times * len(starts)
+        for start in starts:
+            rest = length - start % 2
+            self.shifts += times * (start % 2)
+            self.entered += times * (rest >= 4)
+            self.fours += times * (rest // 4)
+            self.pairs += times * (rest % 4 // 2)
+            self.lasts += times * (rest % 2)
 
     def fill(self, at: int, count: int, times: int) -> None:
-        shift = at % 2 if count else 0
-        rest = count - shift
+        rest = count - at % 2
         self.fills += times
-        self.fill_shifts += times * shift
+        self.fill_shifts += times * (at % 2)
+        self.fill_entered += times * (rest >= 2)
         self.fill_pairs += times * (rest // 2)
-        self.fill_lasts += times * (rest % 2)
+
+    @property
+    def counts(self) -> Trips:
+        """From "runs" to "fill_pairs"."""
+        return (
+            self.runs, self.rows, self.shifts, self.entered, self.fours, self.pairs, self.lasts,
+            self.fills, self.fill_shifts, self.fill_entered, self.fill_pairs,
+        )  # fmt: skip
+
+
+class _GatheredFours:
+    """The same where channels are divisible by four."""
+
+    def __init__(self) -> None:
+        self.runs = self.rows = self.entered = self.sixteens = self.rests = self.singles = self.fills = self.filled = 0
+
+    def run(self, rows: int, length: int, times: int) -> None:
+        """One call of hil_gather_fours."""
+        fours = length // 4
+        self.runs += times
+        self.rows += times * rows
+        self.entered += times * rows * (fours >= 4)
+        self.sixteens += times * rows * (fours // 4)
+        self.rests += times * rows * (fours % 4 > 0)
+        self.singles += times * rows * (fours % 4)
+
+    def fill(self, count: int, times: int) -> None:
+        self.fills += times
+        self.filled += times * (count // 4)
+
+    @property
+    def counts(self) -> Trips:
+        """From "fours_runs" on."""
+        return (
+            self.runs, self.rows, self.entered, self.sixteens, self.rests, self.singles, self.fills, self.filled,
+        )  # fmt: skip
+
+
+_NO_STREAMS, _NO_FOURS = (0,) * 19, (0,) * 15  # of CONV_TRIPS, those that the other way to gather has
 
 
 def conv_trips(in_shape: Sequence[int], out_shape: Sequence[int], window: Window) -> Trips:
     """`CONV_TRIPS` of a convolution from (H, W, C) to (H, W, C) that gathers windows (im2col)."""
     (height, width), channels, dilation = window.kernel, in_shape[2], window.spread[1]
+    pixels, length = out_shape[0] * out_shape[1], width * channels
     in_fours = channels % 4 == 0 and dilation == 1
     if window.padding == (0, 0, 0, 0) and dilation == 1:
-        return _unpadded(out_shape[0], out_shape[0] * out_shape[1], height, width * channels, in_fours)
+        inside = (pixels, 0, 0)
+        if in_fours:
+            fours = _GatheredFours()
+            fours.run(height, length, pixels)
+            return (out_shape[0], 0, 0, *_NO_STREAMS, *inside, 0, 0, 0, 0, *fours.counts)
+        made = _Gathered()
+        made.run([row * length for row in range(height)], length, pixels)
+        odd = pixels * (height * length % 2)
+        return (out_shape[0], 0, 0, *inside, odd, 0, 0, 0, 0, *made.counts, *_NO_FOURS)
     rows, columns = axes(in_shape, out_shape, window)
-    made, length = _Gathered(in_fours), width * channels
-    outside = 0
-    for (top, bottom), row_count in rows.items():
-        for (first, end), column_count in columns.items():
-            times = row_count * column_count
-            outside += times * (height - (bottom - top))
-            for row in range(height):
-                at = row * length
-                if not top <= row < bottom:
-                    made.fill(at, length, times)
-                    continue
-                if first:
-                    made.fill(at, first * channels, times)
-                step = max(end - first, 1) if dilation == 1 else 1
-                for column in range(first, end, step):
-                    made.widen(at + column * channels, step * channels, times)
-                if end != width:
-                    made.fill(at + end * channels, length - end * channels, times)
-    pixels = out_shape[0] * out_shape[1]
-    left = out_shape[0] * sum(first * count for (first, _), count in columns.items())
-    right = out_shape[0] * sum((width - end) * count for (_, end), count in columns.items())
-    by_pixel = (pixels, left, right, pixels * height, outside)
-    none = (0,) * len(by_pixel)
     above = sum(top * count for (top, _), count in rows.items())
     below = sum((height - bottom) * count for (_, bottom), count in rows.items())
-    pixel, left_clips, right_clips, window_rows, outside_rows = none if in_fours else by_pixel
-    return (
-        out_shape[0], above, below, pixel, left_clips, right_clips, window_rows, outside_rows,
-        made.runs, made.fours, made.shifts, made.pairs, made.lasts,
-        made.fills, made.fill_pairs, made.fill_shifts, made.fill_lasts,
-        *(by_pixel if in_fours else none), made.eights, made.single_fours,
-    )  # fmt: skip
-
-
-def _unpadded(rows: int, pixels: int, height: int, length: int, in_fours: bool) -> Trips:
-    """The same for windows of `height` runs of `length` columns each: a search asks a thousand times a second."""
-    runs = pixels * height
-    none = (0,) * 5
+    left = out_shape[0] * sum(first * count for (first, _), count in columns.items())
+    right = out_shape[0] * sum((width - end) * count for (_, end), count in columns.items())
+    whole = 0 if dilation > 1 else rows[0, height] * columns[0, width]
+    clipped = pixels - whole
+    common = (pixels, left, right)
+    split = (clipped, clipped * height, above * out_shape[1], below * out_shape[1])
+    edges = [
+        (top, bottom, first, end, row_count * column_count)
+        for (top, bottom), row_count in rows.items()
+        for (first, end), column_count in columns.items()
+        if dilation > 1 or (top, bottom, first, end) != (0, height, 0, width)
+    ]
     if in_fours:
-        return (rows, 0, 0, *none, *none, 0, 0, 0, 0, pixels, 0, 0, runs, 0,
-                runs * (length // 8), runs * (length // 4 % 2))  # fmt: skip
-    shifted = height // 2 if length % 2 else 0  # runs that begin in the middle of a pair of columns
-    plain = height - shifted
-    return (
-        rows, 0, 0, pixels, 0, 0, runs, 0,
-        runs, pixels * (plain * (length // 4) + shifted * ((length - 1) // 4)), pixels * shifted,
-        pixels * (plain * (length % 4 // 2) + shifted * ((length - 1) % 4 // 2)), pixels * plain * (length % 2),
-        0, 0, 0, 0, *none, 0, 0,
-    )  # fmt: skip
+        fours = _GatheredFours()
+        if whole:
+            fours.run(height, length, whole)
+        for edge in edges:
+            _clipped_fours(fours, edge, height, width, channels)
+        return (out_shape[0], above, below, *_NO_STREAMS, *common, *split, *fours.counts)
+    made = _Gathered()
+    if whole:
+        made.run([row * length for row in range(height)], length, whole)
+    for edge in edges:
+        _clipped(made, edge, height, width, channels, apart=dilation > 1)
+    odd = pixels * (height * length % 2)
+    return (out_shape[0], above, below, *common, odd, *split, *made.counts, *_NO_FOURS)
+
+
+_Edge = tuple[int, int, int, int, int]  # rows inside from, to before, columns inside from, to before, how many pixels
+
+
+def _clipped(made: _Gathered, edge: _Edge, height: int, width: int, channels: int, *, apart: bool) -> None:
+    top, bottom, first, end, times = edge
+    length = width * channels
+    for row in range(height):
+        at = row * length
+        if not top <= row < bottom:
+            made.fill(at, length, times)
+            continue
+        if first:
+            made.fill(at, first * channels, times)
+        if end > first:
+            taps = range(first, end) if apart else (first,)
+            made.run([at + tap * channels for tap in taps], channels if apart else (end - first) * channels, times)
+        if end != width:
+            made.fill(at + end * channels, (width - end) * channels, times)
+
+
+def _clipped_fours(made: _GatheredFours, edge: _Edge, height: int, width: int, channels: int) -> None:
+    top, bottom, first, end, times = edge
+    for row in range(height):
+        if not top <= row < bottom or first == end:
+            made.fill(width * channels, times)
+            continue
+        if first:
+            made.fill(first * channels, times)
+        made.run(1, (end - first) * channels, times)
+        if end != width:
+            made.fill((width - end) * channels, times)
 
 
 @dataclass(frozen=True, slots=True)

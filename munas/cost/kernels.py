@@ -114,8 +114,8 @@ PACKED_COLUMNS = 511
 COLUMNS_AT_ONCE = 504
 """Columns of every further go where there are more; the first one has what is left of them."""
 
-FOURS_AT_ONCE = PACKED_COLUMNS // 4
-"""Columns, four at a time, that a dense layer sums up in one go (firmware/kernels/dense.c)."""
+FOURS_AT_ONCE, FOURS_IN_FIRST = 124, PACKED_COLUMNS // 4
+"""Columns, four at a time, that a dense layer sums up in a go, and in the first one (firmware/kernels/dense_quads.c)."""
 
 
 def _positions(in_shape: Shape, out_shape: Shape, window: Window) -> int:
@@ -221,7 +221,8 @@ def depthwise_any(work: Work) -> Work:
 
 def dense(inputs: int, outputs: int, *, per_channel: bool = True) -> Work:
     """Work of a fully connected layer; a single output has one scale anyway."""
-    quads = outputs // 4
+    quads, fours = outputs // 4, inputs // 4
+    goes = min(fours, 1) + max(0, -((FOURS_IN_FIRST - fours) // FOURS_AT_ONCE))
     return Work(
         KernelVariant.FC_PER_CHANNEL if per_channel and outputs > 1 else KernelVariant.FC,
         macs=inputs * outputs,
@@ -232,7 +233,7 @@ def dense(inputs: int, outputs: int, *, per_channel: bool = True) -> Work:
         blocks=quads,
         vector_loops=quads * (inputs // 4),
         scalar_loops=quads * (inputs % 4),
-        setup_loops=quads * -(-(inputs // 4) // FOURS_AT_ONCE),
+        setup_loops=quads * goes,
     )
 
 

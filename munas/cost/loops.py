@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from munas.cost.gathers import CONV_TRIPS, DW_TRIPS
-from munas.cost.kernels import FOURS_AT_ONCE, Work, half_up
+from munas.cost.kernels import Work, half_up
 
 Counts: TypeAlias = tuple[int, ...]
 
@@ -53,34 +53,41 @@ def _conv(place: int) -> Callable[[Work], Counts]:
 
 
 def _pointwise(work: Work) -> Counts:
-    # A pixel is widened eight columns at a time, then four, then two and one that are left.
+    # A pixel is widened sixteen columns at a time, then four, then two and one that are left.
     pixels, columns = work.pixels, work.columns
-    rests = columns % 4
+    fours, rests = divmod(columns, 4)
     entered = half_up(pixels) if work.rows >= 4 and columns > 1 else 0  # loops of four rows that have a pair of columns
     return (
-        1, work.trips[0], pixels, pixels * (columns // 8), pixels * (columns // 4 % 2),
+        1, work.trips[0], pixels,
+        pixels if fours >= 4 else 0, pixels * (fours // 4), pixels if fours % 4 else 0, pixels * (fours % 4),
         pixels if rests else 0, pixels * (rests // 2), pixels * (rests % 2), entered, *_rests(work), *_quads(work),
     )  # fmt: skip
 
 
-def _dense(work: Work) -> Counts:
+def _dense_layer(work: Work, scaled: bool) -> Counts:
     # Four rows at a time, then two and one that are left; four columns of four rows are entered in goes.
     quads, columns = work.blocks, work.columns
-    twos, ones = work.rows % 4 // 2, work.rows % 2
-    fours = columns // 4
-    trips = fours // FOURS_AT_ONCE * -(-FOURS_AT_ONCE // 4) + -(-(fours % FOURS_AT_ONCE) // 4)
+    twos, ones, fours = work.rows % 4 // 2, work.rows % 2, columns // 4
     return (
-        1, quads, work.setup_loops, work.vector_loops, quads * trips, quads * (columns % 4 // 2), quads * (columns % 2),
+        1, quads, quads if scaled else 0, work.setup_loops, work.vector_loops, quads * ((fours + 3) // 4),
+        quads * (columns % 4 // 2), quads * (columns % 2), quads * (columns % 4 == 3),
         twos, twos * fours, twos * (columns % 4 // 2), twos * (columns % 2),
-        ones, ones * fours, ones * (columns % 4), work.rows,
+        ones, ones * fours, ones * (columns % 4), twos * 2 + ones,
     )  # fmt: skip
 
 
-def _dense_rows(work: Work) -> Counts:
-    rows = work.pixels
-    one = _dense(replace(work, blocks=work.blocks // rows, vector_loops=work.vector_loops // rows,
-                         scalar_loops=work.scalar_loops // rows, setup_loops=work.setup_loops // rows))  # fmt: skip
-    return (1, *(work.pixels * count for count in one))
+def _dense(scaled: bool) -> Callable[[Work], Counts]:
+    return lambda work: _dense_layer(work, scaled)
+
+
+def _dense_rows(scaled: bool) -> Callable[[Work], Counts]:
+    def counts(work: Work) -> Counts:
+        rows = work.pixels
+        one = replace(work, blocks=work.blocks // rows, vector_loops=work.vector_loops // rows,
+                      scalar_loops=work.scalar_loops // rows, setup_loops=work.setup_loops // rows)  # fmt: skip
+        return (1, *(rows * count for count in _dense_layer(one, scaled)))
+
+    return counts
 
 
 def _dw(place: int) -> Callable[[Work], Counts]:
@@ -167,8 +174,8 @@ _CONV_NAMES = ("calls", *CONV_TRIPS, *_RESTS, *(f"{kernel}_{name}" for kernel in
 CONV_IM2COL, CONV_ANY = (Loops(_CONV_NAMES, _conv(place)) for place in range(len(_QUAD_KERNELS)))
 CONV_1X1 = Loops(
     (
-        "calls", "output_rows", "pixels", "eights", "single_fours", "rests", "rest_pairs", "rest_lasts",
-        "entered", *_RESTS, *_QUADS,
+        "calls", "output_rows", "pixels", "in_sixteens", "sixteens", "in_fours", "single_fours",
+        "rests", "rest_pairs", "rest_lasts", "entered", *_RESTS, *_QUADS,
     ),
     _pointwise,
 )  # fmt: skip
@@ -184,14 +191,14 @@ DW_DIRECT = Loops(
     ),
     _dw_direct,
 )  # fmt: skip
-DENSE = Loops(
-    (
-        "calls", "quads", "goes", "quad_fours", "quad_trips", "quad_pairs", "quad_odd_columns",
-        "twos", "two_fours", "two_pairs", "two_odd_columns", "ones", "one_fours", "one_rests", "rows",
-    ),
-    _dense,
+_DENSE_NAMES = (
+    "calls", "quads", "scaled_quads", "goes", "quad_fours", "quad_trips", "quad_pairs", "quad_odd_columns",
+    "quad_pairs_and_odd", "twos", "two_fours", "two_pairs", "two_odd_columns", "ones", "one_fours", "one_rests",
+    "single_outputs",
 )  # fmt: skip
-DENSE_ROWS = Loops(("layers", *DENSE.names), _dense_rows)
+# "scaled": each row has a scale of its own.
+DENSE, DENSE_SCALED = (Loops(_DENSE_NAMES, _dense(scaled)) for scaled in (False, True))
+DENSE_ROWS, DENSE_ROWS_SCALED = (Loops(("layers", *_DENSE_NAMES), _dense_rows(scaled)) for scaled in (False, True))
 MAX_POOL = Loops(
     ("calls", "pixels", "quads", "quad_rows", "quad_positions", "rests", "rest_rows", "rest_positions"), _max_pool
 )

@@ -92,7 +92,7 @@ SPECS: Mapping[KernelVariant, KernelSpec] = {
     KernelVariant.DW_GENERIC: _conv("hil_dw_generic", loops.DW_DIRECT, made_by="cmsis-nn"),
     KernelVariant.FC: KernelSpec("hil_dense", "hil_dense_t", 28, loops.DENSE, _one_scale, in_space=True),
     KernelVariant.FC_PER_CHANNEL: KernelSpec(
-        "hil_dense", "hil_dense_t", 28, loops.DENSE, _scale_a_row, in_space=True, costs_as=KernelVariant.FC
+        "hil_dense", "hil_dense_t", 28, loops.DENSE_SCALED, _scale_a_row, in_space=True, costs_as=KernelVariant.FC
     ),
     KernelVariant.FC_ANY: KernelSpec("hil_dense_any", "hil_dense_t", 28, loops.DENSE, _scale_a_row),
     KernelVariant.MAX_POOL: KernelSpec("hil_max_pool", "hil_pool_t", 32, loops.MAX_POOL, in_space=True),
@@ -120,7 +120,7 @@ SPECS: Mapping[KernelVariant, KernelSpec] = {
     KernelVariant.FC_ROWS_ANY: KernelSpec("hil_dense_rows_any", "hil_dense_rows_t", 32, loops.DENSE_ROWS, _scale_a_row),
     KernelVariant.FC_ROWS: KernelSpec("hil_dense_rows", "hil_dense_rows_t", 32, loops.DENSE_ROWS, _one_scale),
     KernelVariant.FC_PER_CHANNEL_ROWS: KernelSpec(
-        "hil_dense_rows", "hil_dense_rows_t", 32, loops.DENSE_ROWS, _scale_a_row, costs_as=KernelVariant.FC_ROWS
+        "hil_dense_rows", "hil_dense_rows_t", 32, loops.DENSE_ROWS_SCALED, _scale_a_row, costs_as=KernelVariant.FC_ROWS
     ),
     KernelVariant.CONV_GROUPED: KernelSpec("hil_conv_grouped", "hil_grouped_t", 48, constants=_scale_a_row),
     KernelVariant.CONV_TRANSPOSED: _conv("hil_conv_transposed", loops.ANY),
