@@ -5,7 +5,8 @@ dw-mult4 and dw-generic are CMSIS-NN 4.0.0 without MVE, as the bakenn wheel pack
 The same functions serve the search (`work_of`) and the planner of a .tflite.
 
 - conv-*: pixels in pairs, the last one of an odd number costs a pair as well; `blocks` tiles of 2 pixels x 4 rows;
-  `vector_loops` of 16 products (2 columns) in them, in `setup_loops` goes beyond the first. `trips` gather the windows (munas.cost.gathers).
+  `vector_loops` of 16 products (2 columns) in them, in `setup_loops` goes beyond the first. `trips` gather the windows
+  (munas.cost.gathers).
 - dw-3x3, dw, dw-any: `blocks` pixels of four channels each, `scalar_loops` rows, `vector_loops` taps; `trips` as above.
 - dw-mult4, dw-generic: `blocks` outputs (four at once, or one), `setup_loops` rows, `scalar_loops` positions; `trips`
   are rows of the output, and outputs that are dilated down and along.
@@ -115,7 +116,7 @@ COLUMNS_AT_ONCE = 504
 """Columns of every further go where there are more; the first one has what is left of them."""
 
 FOURS_AT_ONCE, FOURS_IN_FIRST = 124, PACKED_COLUMNS // 4
-"""Columns, four at a time, that a dense layer sums up in a go, and in the first one (firmware/kernels/dense_quads.c)."""
+"""Columns, in fours, that a dense layer sums up in a go, and in the first one (firmware/kernels/dense_quads.c)."""
 
 
 def _positions(in_shape: Shape, out_shape: Shape, window: Window) -> int:

@@ -206,9 +206,9 @@ def conv_deep(n: Network) -> int:
 
 
 def conv_extreme(n: Network) -> int:
-    """The largest sums that there can be, of either sign, with as many products as two rows can sum up."""
+    """The largest sums that there can be, of either sign, with as many products as two rows can sum up, and with more."""
     rng = n.rng
-    wide = n.conv(n.input, 73, (1, 1), fused=Fused.NONE)
+    wide = n.conv(n.input, int(rng.choice([73, 109, 145, 217])), (1, 1), fused=Fused.NONE)
     n.extreme = True
     return n.conv(wide, int(rng.integers(4, 9)), (1, 7), same=True)
 

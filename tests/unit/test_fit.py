@@ -24,7 +24,7 @@ from munas.arch.graph import build_graph
 from munas.arch.space import random_cnn
 from munas.cost.estimate import works_of
 from munas.cost.gathers import CONV_TRIPS, DW_TRIPS, Window
-from munas.cost.kernels import KernelVariant, Work, conv, depthwise, pool
+from munas.cost.kernels import KernelVariant, Work, conv, dense, depthwise, pool
 from munas.cost.variants import loop_counts, loop_names, same_cost
 
 NOISE = 0.002
@@ -240,7 +240,8 @@ def used(work: Work) -> dict[str, int]:
 def test_loop_counts_of_a_convolution_by_hand() -> None:
     # 5 pixels in 3 pairs, 7 rows (a four, a two, a one), 18 columns (3x3x2, runs of 6: a four and a pair).
     assert used(conv((3, 7, 2), (1, 5, 7), Window((3, 3)))) == {
-        "calls": 1, "output_rows": 1, "pixels": 5, "window_rows": 15, "runs": 15, "run_fours": 15, "run_pairs": 15,
+        "calls": 1, "output_rows": 1, "pixels": 5, "runs": 5, "run_rows": 15, "run_entered": 15, "run_fours": 15,
+        "run_pairs": 15,
         "single_pixels": 1, "packed_quad_runs": 3, "packed_quads": 3, "packed_quad_pairs": 27, "packed_quad_trips": 9,
         "rest_runs": 3, "twos": 3, "two_pairs": 27, "ones": 3, "one_quads": 12, "one_pairs": 3,
     }  # fmt: skip
@@ -249,20 +250,40 @@ def test_loop_counts_of_a_convolution_by_hand() -> None:
 def test_window_rows_that_begin_within_a_pair_of_columns() -> None:
     # 3x3x3: runs of 9 from columns 0, 9 and 18 on; the second begins with a single column, the others end with one.
     counts = used(conv((3, 3, 3), (1, 1, 4), Window((3, 3))))
-    assert (counts["runs"], counts["run_fours"], counts["run_shifts"], counts["run_lasts"]) == (3, 6, 1, 2)
+    assert (counts["runs"], counts["run_rows"], counts["odd_ends"], counts.get("clipped_pixels")) == (1, 3, 1, None)
+    assert (counts["run_fours"], counts["run_shifts"], counts["run_lasts"]) == (6, 1, 2)
     # Padded: a row of 9, then 3 columns from 9 and from 18 on, and runs of 6 behind them, from 12 and 21 on.
     counts = used(conv((2, 2, 3), (1, 1, 4), Window((3, 3), (1, 1), (1, 0, 1, 0))))
     assert (counts["runs"], counts["run_fours"], counts["run_pairs"], counts["run_shifts"]) == (2, 2, 1, 1)
-    assert (counts["fills"], counts["fill_pairs"], counts["fill_shifts"], counts["fill_lasts"]) == (3, 6, 1, 2)
-    assert (counts["rows_outside"], counts["clips_above"], counts["clips_left"]) == (1, 1, 1)
+    assert (counts["fills"], counts["fill_pairs"], counts["fill_shifts"], counts["fill_entered"]) == (3, 6, 1, 3)
+    assert (counts["rows_above"], counts["clips_above"], counts["clips_left"]) == (1, 1, 1)
+    assert (counts["clipped_pixels"], counts["clipped_rows"]) == (1, 3)
 
 
-def test_channels_in_fours_are_widened_eight_columns_at_a_time() -> None:
-    # 3x1x12: one run of 36 columns for each of 2 pixels; of a single pixel of 12 columns by 1x1, an eight and a four.
+def test_a_dilated_row_is_gathered_tap_by_tap() -> None:
+    # 1x3 taps of 2 channels, 1 apart: each of 3 pixels has a call for its row, of three runs of a pair of columns.
+    counts = used(conv((1, 7, 2), (1, 3, 4), Window((1, 3), dilation=(1, 2))))
+    assert (counts["clipped_pixels"], counts["runs"], counts["run_rows"], counts["run_pairs"]) == (3, 3, 9, 9)
+
+
+def test_more_columns_than_a_packed_sum_has_room_for_are_taken_in_goes() -> None:
+    for columns, goes in ((511, 0), (512, 1), (1015, 1), (1016, 2)):
+        assert used(conv((1, 2, columns), (1, 2, 4), Window((1, 1)))).get("quad_goes", 0) == goes
+    for columns, goes in ((3, 0), (511, 1), (512, 2), (1007, 2), (1008, 3)):
+        assert used(dense(columns, 4)).get("goes", 0) == goes
+
+
+def test_channels_in_fours_are_widened_sixteen_columns_at_a_time() -> None:
+    # 3x1x12: one run of 36 columns for each of 2 pixels; of a single pixel of 23 columns by 1x1, a sixteen and a four.
     counts = used(conv((1, 4, 12), (1, 2, 4), Window((1, 3))))
-    assert (counts["run_eights"], counts["run_single_fours"], counts["window_rows_in_fours"]) == (8, 2, 2)
-    counts = used(conv((1, 1, 15), (1, 1, 4), Window((1, 1))))
-    assert [counts[name] for name in ("eights", "single_fours", "rests", "rest_pairs", "rest_lasts")] == [1] * 5
+    assert (counts["fours_sixteens"], counts["fours_singles"], counts["fours_rows"]) == (4, 2, 2)
+    counts = used(conv((1, 1, 23), (1, 1, 4), Window((1, 1))))
+    assert [counts[name] for name in ("sixteens", "single_fours", "rests", "rest_pairs", "rest_lasts")] == [1] * 5
+    # Padded on all sides, 2x2x4: each of 4 pixels has 2 rows inside, with 2 columns filled, and one outside.
+    counts = used(conv((2, 2, 4), (2, 2, 4), Window((3, 3), (1, 1), (1, 1, 1, 1))))
+    assert (counts["clipped_pixels_in_fours"], counts["clipped_rows_in_fours"]) == (4, 12)
+    assert (counts["fours_runs"], counts["fours_singles"]) == (8, 16)
+    assert (counts["fours_fills"], counts["fours_filled"]) == (12, 20)
 
 
 def test_loop_counts_of_a_depthwise_convolution_by_hand() -> None:
