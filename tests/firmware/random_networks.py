@@ -206,7 +206,7 @@ def conv_deep(n: Network) -> int:
 
 
 def conv_extreme(n: Network) -> int:
-    """The largest sums that there can be, of either sign, with as many products as two rows can sum up, and with more."""
+    """The largest sums that there can be, of either sign, with as many products as two rows can sum up, and more."""
     rng = n.rng
     wide = n.conv(n.input, int(rng.choice([73, 109, 145, 217])), (1, 1), fused=Fused.NONE)
     n.extreme = True
