@@ -32,7 +32,9 @@ class SearchOptions(PlaceOptions):
     max_weights: Quantity | None = option(None, help="Bound on weights and tables in flash, e.g. 8K.")
     max_peak_memory: Quantity | None = option(None, help="Bound on peak memory as the paper counts it, e.g. 2500.")
     max_model_size: Quantity | None = option(None, help="Bound on model size as the paper counts it, e.g. 4500.")
-    strategy: Literal["ageing", "evolution", "random"] = option("ageing", help="ageing (evolution) or random.")
+    strategy: Literal["ageing", "evolution", "random", "nsga2"] = option(
+        "ageing", help="ageing (evolution), random, or nsga2."
+    )
     space: Literal["cnn", "mlp"] = option("cnn", help="cnn or mlp.")
     mode: Literal["deployed", "paper"] = option("deployed", help="Graph of MACs, size, peak memory: deployed or paper.")
     trials: int | None = option(

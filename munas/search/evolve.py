@@ -7,10 +7,10 @@ chance of its own: the generator is the search's, whose state is stored.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol
 
 from munas.arch.morphs import morphs
 from munas.arch.space import AnyArchitecture, draw_choice, draw_integer, random_cnn, random_mlp
@@ -126,22 +126,3 @@ class AgeingEvolution:
         if not fit:
             return None
         return max(fit, key=lambda member: fitness(member.figures or {}, self._bounds, lambdas)).trial
-
-
-@dataclass(frozen=True, slots=True)
-class StrategySettings:
-    """What a strategy is made from; those that have no use for a field ignore it."""
-
-    space: Space
-    bounds: Bounds
-    population: int = 100
-    sample: int = 25
-
-
-StrategyFactory: TypeAlias = Callable[[StrategySettings], Strategy]
-
-STRATEGIES: Mapping[str, StrategyFactory] = {
-    "evolution": lambda s: AgeingEvolution(s.space, s.bounds, s.population, s.sample),
-    "random": lambda s: RandomSearch(s.space),
-}
-"""By the name that the command line uses."""

@@ -22,13 +22,14 @@ from munas.cost.resources import Assessor, Resources
 from munas.errors import SearchError, SearchStoreError
 from munas.jobs.base import Finished, Job, JobBackend, Jobs, Limits
 from munas.jobs.local import LOCAL
-from munas.search.evolve import STRATEGIES, Space, StrategySettings
+from munas.search.evolve import Space
 from munas.search.halving import Halving
 from munas.search.metrics import Metric
 from munas.search.objective import Bounds, unreachable
 from munas.search.pace import Pace, Work
 from munas.search.proposals import Proposer, Ranking
 from munas.search.store import SearchStore, State
+from munas.search.strategies import STRATEGIES, StrategySettings
 from munas.search.study_summary import StudySummary, Tally
 from munas.search.surrogate import Surrogate
 from munas.search.training_jobs import task_of, trained_of, training_job, training_jobs

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from munas.arch.space import Architecture, MlpArchitecture
-from munas.search.evolve import MAX_SEED, STRATEGIES, Space, Strategy, StrategySettings
+from munas.search.evolve import MAX_SEED, Space, Strategy
+from munas.search.strategies import STRATEGIES, StrategySettings
 from munas.search.trial import Task, Trial, TrialResult
 from tests.stub_trainer import ASSESSOR, BOUNDS, trained
 
@@ -27,6 +28,8 @@ class TestStrategy:
     """The contract."""
 
     def make(self, name: str, space: Space | None = None) -> Strategy:
+        if name == "nsga2":
+            pytest.importorskip("pymoo")
         return STRATEGIES[name](StrategySettings(space or Space(sparsity=SPARSITY), BOUNDS, population=10, sample=4))
 
     def run(self, strategy: Strategy, count: int, seed: int = 0, delay: int = 0) -> list[Trial]:

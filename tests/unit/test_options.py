@@ -18,8 +18,8 @@ from hil.options import OptionsModel, config_text, fields_of, read_options
 from hil.runtimes.registry import DEFAULT_RUNTIME
 from hil.search.options import SearchOptions
 from munas.arch.graph import mode_of
-from munas.search.evolve import STRATEGIES
 from munas.search.metrics import METRICS
+from munas.search.strategies import STRATEGIES
 
 COMMANDS: dict[str, type[OptionsModel]] = {"search": SearchOptions, "calibrate": CalibrateOptions}
 GIVEN = {"search": {"dataset": "digits"}, "calibrate": {}}
