@@ -118,7 +118,7 @@ def test_the_command_line_wins_over_the_file(monkeypatch: pytest.MonkeyPatch, se
         ("minutes = inf", "not finite"),
         ("trials = 100000000000000", "trials"),
         ("front = []", "front"),
-        ("strategy = 'bayes'", "'ageing', 'evolution' or 'random'"),
+        ("strategy = 'bayes'", "'ageing', 'evolution', 'random' or 'nsga2'"),
         ("dataset = 3", None),
         ("[search]\nseed = 1", "unknown option 'search'"),
         ("seed = ", "cannot be read"),
