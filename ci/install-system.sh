@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Install the system packages that munas-hil needs (Debian, Ubuntu): cross compiler, newlib, QEMU, venv, CMake, cc.
+# Install the system packages that munas-hil needs (Debian, Ubuntu): cross compiler, newlib and its C++ library, QEMU, venv, CMake, cc.
 # Does nothing, and needs no network, when they are there. Exit status 3 when it cannot install.
 set -euo pipefail
 
@@ -12,6 +12,7 @@ need() { # need PACKAGE TEST...
 
 need gcc-arm-none-eabi command -v arm-none-eabi-gcc
 need libnewlib-arm-none-eabi test -e /usr/lib/arm-none-eabi/newlib/libc.a -o -e /usr/include/newlib/string.h
+need libstdc++-arm-none-eabi-newlib arm-none-eabi-gcc -mcpu=cortex-m4 -mthumb -x c++ -fsyntax-only -include cstdint /dev/null
 need qemu-system-arm command -v qemu-system-arm
 need python3-venv python3 -c 'import venv, ensurepip'
 need cmake command -v cmake

@@ -4,7 +4,7 @@
 extern uint8_t _stack_start[], _stack_end[], _static_start[], _static_end[], _spare_start[], _spare_end[];
 extern uint8_t _flash_used[];
 
-const hil_memory_t hil_memory = {
+HIL_MODEL_CONST hil_memory_t hil_memory = {
     .stack_start = _stack_start,
     .stack_end = _stack_end,
     .static_start = _static_start,

@@ -21,7 +21,14 @@ typedef struct {
     uint32_t arena_kept; /* bytes at the end of the arena that live from one inference to the next; 0 but for TFLM and states */
 } hil_model_t;
 
-extern const hil_model_t hil_model;
+/* An interpreter says at start-up how large its arena is and where in it input and output lie. */
+#if defined(HIL_MODEL_IN_RAM)
+#define HIL_MODEL_CONST
+#else
+#define HIL_MODEL_CONST const
+#endif
+
+extern HIL_MODEL_CONST hil_model_t hil_model;
 
 /* arena_size bytes, aligned to 16:
  *   int8_t hil_arena[N] __attribute__((section(".arena"), aligned(16)));

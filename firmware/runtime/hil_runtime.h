@@ -19,7 +19,7 @@ typedef struct {
     uint32_t flash_bytes;
 } hil_memory_t;
 
-extern const hil_memory_t hil_memory;
+extern HIL_MODEL_CONST hil_memory_t hil_memory;
 
 #define HIL_STACK_PAINT 0xA5A5A5A5u
 

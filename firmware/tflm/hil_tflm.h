@@ -1,32 +1,27 @@
-/* Between runtime.cc and what is generated for a network, besides hil_model.h: its flatbuffer and its operators. */
+// Between the measuring runtime (runtime.cc) and the operators of a network (entries.cc, which is generated).
 #ifndef HIL_TFLM_H
 #define HIL_TFLM_H
 
-#include <stdint.h>
+#include "hil_operators.h"
+#include "tensorflow/lite/micro/micro_op_resolver.h"
+#include "tensorflow/lite/micro/tflite_bridge/flatbuffer_conversions_bridge.h"
 
-#ifdef __cplusplus
-extern "C" {
-#endif
+// An operator's registration with our mark behind its kernel.
+struct hil_hook {
+    TFLMRegistration registration;  // first: TFLM has its address
+    TfLiteStatus (*invoke)(TfLiteContext *, TfLiteNode *);
+    tflite::TfLiteBridgeBuiltinParseFunction parse;
+};
 
-/* The .tflite in little-endian words, aligned to 16. */
-extern const uint32_t hil_flatbuffer[];
-
-#ifdef __cplusplus
-}
-
-namespace tflite {
-class MicroOpResolver;
-}
+static_assert(sizeof(hil_hook) == sizeof(hil_hook_space_t), "hil_operators.h says otherwise");
 
 namespace hil {
 
-// The operators that the network uses and no others. nullptr, and a log line from TFLM, when one was refused.
-const tflite::MicroOpResolver *make_operators();
+using Hook = ::hil_hook;
 
-// Starts the log on the serial line. Calling it also makes the linker take log.cc before TFLM's own log.
-void start_log();
+// Fills in `hook` with what TFLM's own resolver has of the operator. 0 when it took it (`added`).
+int take(TfLiteStatus added, const tflite::MicroOpResolver &resolver, tflite::BuiltinOperator op, Hook *hook);
 
 }  // namespace hil
-#endif
 
 #endif

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <new>
 
-#include "hil_tflm.h"
+#include "hil_log.h"
 #include "tensorflow/lite/micro/debug_log.h"
 
 extern "C" {

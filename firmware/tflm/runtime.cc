@@ -2,34 +2,46 @@
 #include <cstdint>
 #include <new>
 
+#include "gauge.h"
+#include "hil_log.h"
 #include "hil_tflm.h"
 #include "tensorflow/lite/micro/compatibility.h"
+#include "tensorflow/lite/micro/micro_allocator.h"
 #include "tensorflow/lite/micro/micro_interpreter.h"
-#include "tensorflow/lite/micro/micro_log.h"
-#include "tensorflow/lite/micro/micro_profiler_interface.h"
 #include "tensorflow/lite/schema/schema_generated.h"
 
 extern "C" {
-#include "hil_model.h"
+#include "hil_runtime.h"
 }
+
+extern "C" std::uint8_t _arena_end[];
+extern const unsigned char g_model[]; // in model.cc, which is generated
+// By being there it makes the linker give the arena all RAM that the budget leaves.
+extern "C" const std::uint8_t hil_arena_takes_the_rest;
+extern "C" const std::uint8_t hil_arena_takes_the_rest = 1;
 
 namespace {
 
-// TFLM announces the begin and the end of every operator; the end is our mark.
-class Marks final : public tflite::MicroProfilerInterface {
+// Marks the end of every operator of the network. Those of subgraphs that an operator runs are part of it.
+class Marks final {
   public:
     void start(hil_mark_fn mark)
     {
         mark_ = mark;
         done_ = 0;
+        depth_ = 0;
     }
 
     std::uint32_t done() const { return done_; }
 
-    std::uint32_t BeginEvent(const char *) override { return 0; }
+    void begin() { depth_++; }
 
-    void EndEvent(std::uint32_t) override
+    // Found by this name in the image (hil/cycle_model/regions.py): not inlined.
+    __attribute__((noinline)) void EndEvent()
     {
+        if (--depth_ > 0u) {
+            return;
+        }
         const std::uint32_t layer = done_++;
         if (mark_ != nullptr) {
             mark_(layer);
@@ -39,6 +51,49 @@ class Marks final : public tflite::MicroProfilerInterface {
   private:
     hil_mark_fn mark_ = nullptr;
     std::uint32_t done_ = 0;
+    std::uint32_t depth_ = 0;
+};
+
+Marks marks;
+
+// TFLM's own profiler is not in every build; what it calls for an operator is. Its node has the registration behind it.
+TfLiteStatus marked(TfLiteContext *context, TfLiteNode *node)
+{
+    const TFLMRegistration *registration = reinterpret_cast<const tflite::NodeAndRegistration *>(node)->registration;
+    marks.begin();
+    const TfLiteStatus status = reinterpret_cast<const hil::Hook *>(registration)->invoke(context, node);
+    marks.EndEvent();
+    return status;
+}
+
+// The network's operators with our hooks: kernels, and what they keep in the arena, are as with TFLM's own resolver.
+class Resolver final : public tflite::MicroOpResolver {
+  public:
+    const TFLMRegistration *FindOp(tflite::BuiltinOperator op) const override
+    {
+        const hil::Hook *hook = hook_of(op);
+        return hook == nullptr ? nullptr : &hook->registration;
+    }
+
+    const TFLMRegistration *FindOp(const char *) const override { return nullptr; }
+
+    tflite::TfLiteBridgeBuiltinParseFunction GetOpDataParser(tflite::BuiltinOperator op) const override
+    {
+        const hil::Hook *hook = hook_of(op);
+        return hook == nullptr ? nullptr : hook->parse;
+    }
+
+  private:
+    static const hil::Hook *hook_of(tflite::BuiltinOperator op)
+    {
+        const auto *hooks = reinterpret_cast<const hil::Hook *>(hil_hooks);
+        for (std::uint32_t i = 0; i < hil_operator_count; i++) {
+            if (hooks[i].registration.builtin_code == op) {
+                return &hooks[i];
+            }
+        }
+        return nullptr;
+    }
 
     TF_LITE_REMOVE_VIRTUAL_DELETE
 };
@@ -48,47 +103,90 @@ template <typename Object> struct alignas(Object) Place {
     unsigned char bytes[sizeof(Object)];
 };
 
-Place<Marks> marks_place;
+Place<Resolver> resolver_place;
 Place<tflite::MicroInterpreter> interpreter_place;
-Marks *marks;
 tflite::MicroInterpreter *interpreter;
 
-// That a tensor lies where the host planned it: input and output are exchanged at those offsets.
-bool is_at(const TfLiteTensor *tensor, std::uint32_t offset, std::uint32_t size, const char *what)
+// The offset of a tensor that the host sees as one int8 array of `size` bytes; -1, and a log line, if it is not that.
+std::int32_t offset_of(const TfLiteTensor *tensor, std::uint32_t size, const char *what)
 {
     if (tensor == nullptr || tensor->type != kTfLiteInt8 || tensor->bytes != size) {
-        MicroPrintf("The %s is not the int8 tensor of %d bytes that the host sees", what, static_cast<int>(size));
-        return false;
+        hil_error_at("Not the int8 tensor that the host sees: ", what);
+        return -1;
     }
-    const int found = static_cast<int>(tensor->data.int8 - hil_arena);
-    if (found != static_cast<int>(offset)) {
-        MicroPrintf("The %s lies at %d in the arena, planned was %d", what, found, static_cast<int>(offset));
-        return false;
+    return static_cast<std::int32_t>(tensor->data.int8 - hil_arena);
+}
+
+// The least arena that the network starts with: it is set up once with all the RAM there is, and what that took counted.
+std::uint32_t least_arena(const tflite::Model *model, const Resolver &resolver, std::uint32_t whole)
+{
+    std::uint32_t least = 0;
+    hil::Gauge *gauge = hil::Gauge::make(reinterpret_cast<std::uint8_t *>(hil_arena), whole);
+    tflite::MicroAllocator *allocator = gauge == nullptr ? nullptr : gauge->allocator();
+    if (allocator == nullptr) {
+        hil_error("Too little RAM for TFLM's arena");
+        return 0;
     }
-    return true;
+    auto *trial = new (interpreter_place.bytes) tflite::MicroInterpreter(model, resolver, allocator);
+    if (trial->AllocateTensors() == kTfLiteOk) {
+        least = gauge->required();
+        hil_model.arena_kept = gauge->persistent();
+    }
+    return least;
 }
 
 }  // namespace
 
+int hil::take(TfLiteStatus added, const tflite::MicroOpResolver &resolver, tflite::BuiltinOperator op, Hook *hook)
+{
+    const TFLMRegistration *found = resolver.FindOp(op);
+    if (added != kTfLiteOk || found == nullptr) {
+        return 1;
+    }
+    *hook = {*found, found->invoke, resolver.GetOpDataParser(op)};
+    hook->registration.invoke = marked;
+    return 0;
+}
+
 extern "C" int hil_model_setup(void)
 {
     hil::start_log();
-    const tflite::Model *model = tflite::GetModel(hil_flatbuffer);
-    const tflite::MicroOpResolver *operators = hil::make_operators();
-    if (operators == nullptr) {
+    const tflite::Model *model = tflite::GetModel(g_model);
+    if (model->version() != TFLITE_SCHEMA_VERSION) {
+        hil_error_number("TFLM does not read schema version ", model->version());
         return 1;
     }
-    marks = new (marks_place.bytes) Marks;
-    interpreter = new (interpreter_place.bytes)
-        tflite::MicroInterpreter(model, *operators, reinterpret_cast<std::uint8_t *>(hil_arena), hil_model.arena_size,
-                                 nullptr, marks);
-    const bool ready = interpreter->AllocateTensors() == kTfLiteOk &&
-                       is_at(interpreter->input(0), hil_model.input_offset, hil_model.input_size, "input") &&
-                       is_at(interpreter->output(0), hil_model.output_offset, hil_model.output_size, "output");
-    if (!ready) {
-        interpreter = nullptr;
+    for (std::uint32_t i = 0; i < hil_operator_count; i++) {
+        if (hil_operators[i](reinterpret_cast<hil::Hook *>(&hil_hooks[i])) != 0) {
+            hil_error_number("TFLM refused operator ", i);
+            return 1;
+        }
     }
-    return ready ? 0 : 1;
+    const auto *resolver = new (resolver_place.bytes) Resolver;
+    const std::uint32_t whole = static_cast<std::uint32_t>(_arena_end - reinterpret_cast<std::uint8_t *>(hil_arena));
+    const std::uint32_t size = least_arena(model, *resolver, whole & ~15u);
+    if (size == 0u) {
+        hil_error_number("TFLM cannot set the network up; bytes for its arena: ", whole);
+        return 1;
+    }
+    // As a product sets it up, with an arena of that size.
+    auto *made = new (interpreter_place.bytes)
+        tflite::MicroInterpreter(model, *resolver, reinterpret_cast<std::uint8_t *>(hil_arena), size);
+    if (made->AllocateTensors() != kTfLiteOk) {
+        hil_error_number("BUG: TFLM does not start with the arena that it took before: ", size);
+        return 1;
+    }
+    const std::int32_t input = offset_of(made->input(0), hil_model.input_size, "input");
+    const std::int32_t output = offset_of(made->output(0), hil_model.output_size, "output");
+    if (input < 0 || output < 0) {
+        return 1;
+    }
+    hil_model.arena_size = size;
+    hil_model.input_offset = static_cast<std::uint32_t>(input);
+    hil_model.output_offset = static_cast<std::uint32_t>(output);
+    hil_memory.spare_start = reinterpret_cast<std::uint8_t *>(hil_arena) + size;
+    interpreter = made;
+    return 0;
 }
 
 extern "C" std::uint32_t hil_model_arena_used(void)
@@ -101,14 +199,9 @@ extern "C" int hil_model_infer(hil_mark_fn mark)
     if (interpreter == nullptr) {
         return 1;
     }
-    marks->start(mark);
-    if (interpreter->Invoke() != kTfLiteOk) {
-        return 1 + static_cast<int>(marks->done());
-    }
-    if (mark != nullptr && marks->done() != hil_model.layers) {
-        MicroPrintf("TFLM announced %d of %d operators: build it with its log and profiler",
-                    static_cast<int>(marks->done()), static_cast<int>(hil_model.layers));
-        return 1 + static_cast<int>(marks->done());
+    marks.start(mark);
+    if (interpreter->Invoke() != kTfLiteOk || marks.done() != hil_model.layers) {
+        return 1 + static_cast<int>(marks.done());
     }
     return 0;
 }

@@ -87,6 +87,7 @@ class Board(Strict):
     hardware: Target | None = None
     banks: tuple[Bank, ...] = ()
     ram: str | None = None
+    double_precision: bool = False  # of the chip's FPU
     qemu: Target | None = None
     timing: Timing | None = None  # what modelled cycles become on this board
     tflm_root: str | None = None  # folder of TensorFlow Lite Micro; $TFLM_ROOT where absent
@@ -198,7 +199,7 @@ def _with_chip(table: dict[str, Any], path: Path) -> dict[str, Any]:
     if isinstance(table.get("soc"), str):
         soc = load_soc(table["soc"], path.parent)
         places = () if table.get("emulated_only") is True else ("hardware",)
-        for key in ("core", "clock_hz", "banks", "ram", *places):
+        for key in ("core", "clock_hz", "banks", "ram", "double_precision", *places):
             if getattr(soc, key) is not None:
                 full.setdefault(key, getattr(soc, key))
         if soc.timing is not None:

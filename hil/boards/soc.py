@@ -20,7 +20,7 @@ class Soc(Strict):
 
     `hardware` is absent where no port for the chip's clock tree and serial port has been written. `banks` are its RAM,
     in the order in which an emulated machine has them; `ram` names the one that firmware uses from its start on
-    (absent: the first).
+    (absent: the first). `double_precision`: its FPU has it, which the core alone does not tell.
     """
 
     name: CoreName
@@ -31,6 +31,7 @@ class Soc(Strict):
     hardware: Target | None = None
     banks: tuple[Bank, ...] = ()
     ram: str | None = None
+    double_precision: bool | None = None
     timing: Timing | None = None
 
 

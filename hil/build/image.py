@@ -15,7 +15,7 @@ from hil.build.elf import Sizes, read_functions, read_kept, read_sizes
 from hil.build.sources import LINK_FLAGS, Group, Library, Project
 from hil.build.toolchain import Toolchain, run_tool
 from hil.cache import cached_folder, digest
-from hil.errors import BudgetError
+from hil.errors import BudgetError, BuildError
 from munas.scratch import scratch_folder
 
 ARCHIVE = "libhil.a"
@@ -65,13 +65,20 @@ def compile_model(project: Project, toolchain: Toolchain) -> Path:
     return target
 
 
+def headers_beside(group: Group) -> list[Path]:
+    """Generated headers in the folders of the sources of a project's part."""
+    return sorted({path for file in group.files for path in file.parent.glob("*.h")})
+
+
 def _part(library: Library, group: Group, source: Path, toolchain: Toolchain) -> Path:
     """Object file of a project's part, from the cache or compiled now."""
 
     def fill(folder: Path) -> None:
-        run_tool([toolchain.gcc, *library.compile_flags(group), "-c", source, "-o", folder / f"{source.stem}.o"])
+        flags = (*library.compile_flags(group), f"-I{source.parent}")
+        run_tool([toolchain.gcc, *flags, "-c", source, "-o", folder / f"{source.stem}.o"])
 
-    key = digest([toolchain.version, library.digest(), *group.flags, source.read_bytes()])
+    headers = (path.read_bytes() for path in headers_beside(Group(group.name, (source,), ())))
+    key = digest([toolchain.version, library.digest(), *group.flags, source.read_bytes(), *headers])
     return cached_folder("part", key, fill) / f"{source.stem}.o"
 
 
@@ -81,19 +88,30 @@ def link(project: Project, model_object: Path, archive: Path, toolchain: Toolcha
     Raises BudgetError with the bytes that each region lacks, or BuildError.
     """
     elf = project.folder / "firmware.elf"
-    parts = [_part(project.library, group, source, toolchain) for group in project.parts for source in group.files]
-    archives = [archive, *project.library.archives]
-    mathematics = ["-lm"] if project.library.archives else []
-    flags = project.library.link_flags(project.folder)
-    try:
-        run_tool([toolchain.gcc, *flags, model_object, *parts, *archives, *mathematics, "-o", elf])
-    except BudgetError:
-        elf.unlink(missing_ok=True)
-        raise
+    parts = link_objects(project, [model_object], project.folder, archive, toolchain, elf)
     functions = read_functions(elf)
     # An interpreter's calls through pointers say nothing of what they call.
     bound = None if project.library.archives else _stack_bound(elf, [archive, *parts], functions, toolchain)
     return Image(elf, hashlib.sha256(elf.read_bytes()).hexdigest(), read_sizes(elf), functions, bound)
+
+
+def link_objects(
+    project: Project, objects: Sequence[Path], memory: Path, archive: Path, toolchain: Toolchain, elf: Path
+) -> list[Path]:
+    """Link `objects` and the project's parts to `elf`; the parts' object files. `memory` is the folder of memory.x.
+
+    Raises BudgetError or BuildError, and leaves no `elf` then.
+    """
+    parts = [_part(project.library, group, source, toolchain) for group in project.parts for source in group.files]
+    archives = [archive, *project.library.archives]
+    mathematics = ["-lm"] if project.library.archives else []
+    flags = project.library.link_flags(memory)
+    try:
+        run_tool([toolchain.gcc, *flags, *objects, *parts, *archives, *mathematics, "-o", elf])
+    except (BudgetError, BuildError):
+        elf.unlink(missing_ok=True)
+        raise
+    return parts
 
 
 def _stack_bound(elf: Path, built: Sequence[Path], functions: Mapping[str, int], toolchain: Toolchain) -> int | None:

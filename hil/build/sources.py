@@ -6,10 +6,11 @@ name; they are compiled where they are (or copied into a generated project), nev
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.util
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,7 +94,8 @@ class Library:
             for path in group.files:
                 _feed(state, [path.name, path.read_bytes()])
         for path in self.archives:
-            _feed(state, [path.name, path.read_bytes()])
+            status = path.stat()
+            _feed(state, [path.name, _archive_digest(path, status.st_mtime_ns, status.st_size)])
         beside = (path.parent for group in self.groups for path in group.files)  # a port's header lies beside it
         for folder in dict.fromkeys((*self.includes, *self.system_includes, *beside)):
             for path in sorted(folder.glob("*.h")):
@@ -103,10 +105,22 @@ class Library:
 
 
 @dataclass(frozen=True, slots=True)
+class Insertion:
+    """A network that is put into an image linked without it (hil.build.insert).
+
+    `data` is the network; `patches` bytes of other objects by symbol: (offset in it, bytes).
+    """
+
+    data: bytes
+    patches: Mapping[str, tuple[int, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
 class Project:
     """A written project. `library` is what its model.c is linked with; `build_id` names every input of the build.
 
-    `parts` are generated sources that many networks have in common, so that their objects are worth keeping.
+    `parts` are generated sources that many networks have in common, so that their objects are worth keeping. With an
+    `insertion` the sources are those of an image that has room for any network, and parts are all of them.
     """
 
     folder: Path
@@ -114,6 +128,14 @@ class Project:
     build_id: str
     library: Library
     parts: tuple[Group, ...] = ()
+    insertion: Insertion | None = None
+
+
+@functools.lru_cache(maxsize=16)
+def _archive_digest(path: Path, modified_ns: int, size: int) -> str:
+    """SHA-256 of a file of megabytes, read again when it was changed."""
+    del modified_ns, size
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _feed(state: hashlib._Hash, parts: Iterable[str | bytes]) -> None:

@@ -21,6 +21,9 @@ _log = logging.getLogger("hil.build")
 INSTALL_GCC = "apt-get install gcc-arm-none-eabi libnewlib-arm-none-eabi"
 _TIMEOUT_S = 300.0
 _OVERFLOW = re.compile(r"region [`'](\w+)' overflowed by (\d+) bytes?")  # "1 byte"
+# ld: .../libtensorflow-microlite.a(add.o): in function `f': add.cc:(.text.f+0x4): undefined reference to `abort'
+_UNDEFINED = re.compile(r"([^\s:/()]+):[^:\n]*: undefined reference to [`']([^'\n]+)'")
+_MOST_LINES = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +100,22 @@ def _failure(tool: str, status: int, stderr: str) -> BudgetError | BuildError:
             "--flash/--sram",
             shortfall,
         )
+    return BuildError(f"{Path(tool).name} failed with status {status}: {_detail(stderr)}")
+
+
+def _detail(stderr: str) -> str:
+    """The first error line; of a linker that misses symbols, each of them once and who wants it, ten at most."""
+    wanted: dict[str, str] = {}
+    for where, symbol in _UNDEFINED.findall(stderr):
+        wanted.setdefault(symbol, where)
+    if wanted:
+        shown = [f"undefined reference to {symbol} (in {where})" for symbol, where in wanted.items()]
+        more = [f"and {len(shown) - _MOST_LINES + 1} more"] if len(shown) > _MOST_LINES else []
+        return "\n  ".join([*(shown[: _MOST_LINES - 1] if more else shown), *more])
     # collect2 only says that the linker failed; what failed is on another line, with or without the word error.
     lines = [line for line in stderr.splitlines() if line.strip() and not line.startswith("collect2:")]
     errors = [line for line in lines if "error" in line.lower() or "ERROR" in line or "BUG" in line]
-    detail = (errors or lines or ["no message"])[0]
-    return BuildError(f"{Path(tool).name} failed with status {status}: {detail.strip()}")
+    return (errors or lines or ["no message"])[0].strip()
 
 
 def _bytes(number: int) -> str:

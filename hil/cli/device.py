@@ -126,6 +126,7 @@ def measure(
     from hil.measure.result import result_of
     from hil.measure.side_by_side import BOTH, measure_pairs, pairs_json
     from hil.report.run import write_measurement
+    from hil.runtimes.tflm.arena import WRITTEN_FOR
 
     if port is not None or not models:
         if profile is not None:
@@ -147,8 +148,9 @@ def measure(
     options = replace(options, transcripts=None if out is None else out / "transcripts")
     refused: list[HilError] = []
     if runtime == BOTH:
-        pairs = measure_pairs(models, chosen, options)
-        emit_json(pairs_json(pairs)) if as_json else console.print(*pair_tables(pairs))
+        pairs = measure_pairs(models, chosen, options, refused.append)
+        if pairs:
+            emit_json(pairs_json(pairs)) if as_json else console.print(*pair_tables(pairs))
         results = [result for pair in pairs for result in pair.results]
     else:
         results = measure_files(models, chosen, options, refused.append)
@@ -164,6 +166,14 @@ def measure(
         if left_out := result.measurement.build.constant_channels:
             name = printable(result.measurement.model)
             console.print(f"{name}: {left_out} channels of convolutions are constant and were left out", soft_wrap=True)
+    for result in results:
+        forecast, taken = result.plan.arena_bytes, result.measurement.memory.arena_planned
+        if taken != forecast:
+            name = printable(result.measurement.model)
+            console.print(
+                f"warning: {name}: TFLM takes an arena of {taken} bytes, the forecast ({WRITTEN_FOR}) was {forecast}",
+                soft_wrap=True, highlight=False,
+            )  # fmt: skip
     if out is not None and results:
         console.print(f"report: {write_measurement(out, result_of(results))}", soft_wrap=True)
     for item in results:

@@ -9,18 +9,21 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 
-from hil.boards.core import core_names
+from hil.boards.core import core_names, load_core
 from hil.build.toolchain import INSTALL_GCC, find_toolchain
 from hil.cache import cache_dir
 from hil.cycle_model.native import INSTALL_CC
 from hil.errors import HilError, ToolMissing
-from hil.runtimes.tflm.detect import ADVICE, find_tflm
+from hil.runtimes.tflm.cxx import INSTALL_CXX, require_cxx
+from hil.runtimes.tflm.detect import installed, root_folder
+from hil.runtimes.tflm.guide import make_command
 from hil.targets.runners.renode import INSTALL as INSTALL_RENODE
 from hil.targets.runners.renode import OLDEST as OLDEST_RENODE
 from hil.targets.runners.renode import find_renode
 
 INSTALL_QEMU = "apt-get install qemu-system-arm"
 INSTALL_CMAKE = "apt-get install cmake make"
+_USUAL_CORE = "cortex-m4"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,7 @@ def examine() -> tuple[Check, ...]:
         _program("cc", "compiles the timing model of modelled cycles", INSTALL_CC, needed=False),
         _program("cmake", "builds what `generate` writes", INSTALL_CMAKE, needed=False),
         *_search_extra(),
+        _cxx(),
         _tflm(),
         _renode(),
     )
@@ -110,16 +114,30 @@ def _search_extra() -> tuple[Check, ...]:
 
 
 def _tflm() -> Check:
-    """TFLM: there when one core has a library."""
-    what, found, objections = "TensorFlow Lite Micro", [], []
-    for core in core_names():
-        try:
-            found.append(f"{core}: {find_tflm(core).version}")
-        except HilError as error:
-            objections.append(str(error).removesuffix(f"; install it with: {ADVICE}"))
+    """TFLM: there when a core has a library; which ones, and which have none."""
+    what = "TensorFlow Lite Micro"
+    try:
+        found = installed()
+    except HilError as error:
+        install = error.install if isinstance(error, ToolMissing) else make_command(_USUAL_CORE)
+        detail = error.tool if isinstance(error, ToolMissing) else str(error)
+        return Check(what, False, f"for --runtime tflm; {detail}", needed=False, install=install)
     if not found:
-        return Check(what, False, f"for --runtime tflm; {objections[0]}", needed=False, install=ADVICE)
-    return Check(what, True, ", ".join(found), needed=False)
+        detail = f"for --runtime tflm; {root_folder()} has no library for any of {', '.join(core_names())}"
+        return Check(what, False, detail, needed=False, install=make_command(_USUAL_CORE))
+    cores = [f"{core}: {item}" for core, item in found.items()]
+    without = ", ".join(name for name in core_names() if name not in found)
+    return Check(what, True, "; ".join([*cores, *([f"none for {without}"] if without else [])]), needed=False)
+
+
+def _cxx() -> Check:
+    """The C++ library of the cross compiler, which Debian packages apart."""
+    name = "libstdc++-arm-none-eabi-newlib"
+    try:
+        require_cxx(load_core(_USUAL_CORE).flags)
+    except HilError:
+        return Check(name, False, "C++ library, for --runtime tflm", needed=False, install=INSTALL_CXX)
+    return Check(name, True, "C++ library, for --runtime tflm", needed=False)
 
 
 def _cache() -> Check:

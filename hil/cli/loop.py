@@ -153,6 +153,9 @@ def bench(
     via: ViaOption = "auto",
     device: DeviceOption = None,
     workers: WorkersOption = None,
+    runtime: RuntimeOption = DEFAULT_RUNTIME,
+    flash: FlashOption = None,
+    sram: SramOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Models a minute, and seconds per stage, on fresh samples that nothing is remembered of."""
@@ -161,9 +164,11 @@ def bench(
     from hil.cli.tables import bench_table
     from hil.measure.harness import Options
 
-    chosen = chosen_board(board)
+    chosen = chosen_board(board, flash, sram)
     place = chosen_place(chosen, via, device, several=True)
-    options = Options(via=place.via, devices=place.devices, keep_constant_channels=True)  # as calibrate
+    options = Options(
+        via=place.via, runtime=runtime, devices=place.devices, keep_constant_channels=True
+    )  # as calibrate
     worker_count = workers or len(place.devices) or os.cpu_count() or 1
     result = run_bench(chosen, options, samples, seed, worker_count, CampaignProgress(console, "measuring"))
     if as_json:

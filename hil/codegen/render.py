@@ -89,14 +89,15 @@ def write_project(
     folder: Path, texts: Mapping[str, str], linked: Library, options: Options, parts: tuple[Group, ...] = ()
 ) -> Project:
     """Write `texts` by file name, and the build.h that names them all. Raises OSError."""
-    build_id = _build_id(texts, linked, options.compiler)
+    build_id = build_id_of(texts, linked, options.compiler)
     files = {**texts, "build.h": template("build.h").render(build_id=build_id)}
     for name, text in files.items():
         (folder / name).write_text(text, encoding="ascii")
     return Project(folder, tuple(folder / name for name in sorted(files)), build_id, linked, parts)
 
 
-def _build_id(texts: Mapping[str, str], linked: Library, compiler: str) -> str:
+def build_id_of(texts: Mapping[str, str], linked: Library, compiler: str) -> str:
+    """32 hex digits for everything that goes into a build: generated texts by file name, library, compiler."""
     state = hashlib.sha256()
     for part in (*(word for item in sorted(texts.items()) for word in item), linked.digest(), compiler):
         raw = part.encode()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,7 @@ from hil.boards.board import Board, Via
 from hil.boards.linked import linked
 from hil.boards.placement import AS_EVER, Placement, placed
 from hil.build.image import Image, build_library, compile_model, flags_text, kernel_functions, link
+from hil.build.prelinked import insert
 from hil.build.sources import Project
 from hil.build.toolchain import Toolchain, find_toolchain
 from hil.cache import cache_dir, make_private
@@ -199,7 +201,7 @@ class Harness:
         with self._workshop(name) as (folder, transcript):
             project, image = self._build(plan, folder, clock)
             with clock.stage("boot"), contextlib.ExitStack() as opened:
-                session, device = opened.enter_context(self._booted(image, name, transcript))
+                session, device = opened.enter_context(self._booted(image, plan, transcript))
                 running = opened.pop_all()
             with running, clock.stage("run"):
                 reader = Reader(session, device, plan, project, image)
@@ -231,7 +233,7 @@ class Harness:
         return Measured(measurement, plan, figures.answers, image.functions)
 
     @contextlib.contextmanager
-    def _booted(self, image: Image, name: str, transcript: Transcript) -> Iterator[tuple[Session, Device]]:
+    def _booted(self, image: Image, plan: Deployment, transcript: Transcript) -> Iterator[tuple[Session, Device]]:
         """A session whose device has said that it is ready. Raises HilError."""
         has_booted = False
         try:
@@ -239,7 +241,7 @@ class Harness:
                 device = Device(session.port, session.timeouts, transcript)
                 said = device.wait_ready()
                 has_booted = True
-                _refuse_complaints(said, name, self.board)
+                _refuse_complaints(said, plan, self.board)
                 yield session, device
         except CoreLockedUp as error:
             if has_booted:
@@ -267,7 +269,7 @@ class Harness:
         litert, own = as_one_buffer(Reference(data, plan.imported), plan), self._runtime.reference(plan)
         with self._workshop(name) as (folder, transcript):
             project, image = self._build(plan, folder, StageClock())
-            with self._booted(image, name, transcript) as (session, device):
+            with self._booted(image, plan, transcript) as (session, device):
                 Reader(session, device, plan, project, image).check(device.identity())
                 yield Running(device, plan, litert, own, session.device)
 
@@ -292,14 +294,16 @@ class Harness:
     def _build(self, plan: Deployment, folder: Path, clock: StageClock) -> tuple[Project, Image]:
         with clock.stage("generate"):
             project = self._runtime.render(plan, folder, self._project)
-        with clock.stage("compile"):
-            model_object = compile_model(project, self._toolchain)
-        with clock.stage("link"):
-            try:
-                image = link(project, model_object, self._archive, self._toolchain)
-            except BudgetError as error:
-                raise BudgetError(f"{plan.model_name} on {self.board.name}: {error}", error.shortfall_bytes) from error
-        return project, image
+        try:
+            if project.insertion is not None:
+                with clock.stage("link"):
+                    return project, insert(project, self._archive, self._toolchain, self.board.budget.flash)
+            with clock.stage("compile"):
+                model_object = compile_model(project, self._toolchain)
+            with clock.stage("link"):
+                return project, link(project, model_object, self._archive, self._toolchain)
+        except BudgetError as error:
+            raise BudgetError(f"{plan.model_name} on {self.board.name}: {error}", error.shortfall_bytes) from error
 
     def generate(self, data: bytes, name: str, folder: Path, deployed: Deployment | None = None) -> Project:
         """Write the standalone project of the .tflite `data` into `folder`."""
@@ -331,11 +335,22 @@ def _transcripts() -> Path:
     return folder
 
 
-def _refuse_complaints(said: Sequence[str], name: str, board: Board) -> None:
+def _refuse_complaints(said: Sequence[str], plan: Deployment, board: Board) -> None:
     """What a runtime says while it sets the network up is about something that keeps it from running."""
     complaints = [line.removeprefix("e-[").removesuffix("]") for line in said if line.startswith("e-[")]
-    if complaints:
-        raise InfrastructureError(f"{name} on {board.name}: the firmware cannot set it up: {'; '.join(complaints)}")
+    if not complaints:
+        return
+    text = "; ".join(complaints)
+    had = re.search(r"bytes for its arena: (\d+)", text)
+    lacking = [int(number) for number in re.findall(r"missing: (\d+)", text)]
+    if had is not None and (lacking or plan.arena_bytes > int(had[1])):
+        short = max([plan.arena_bytes - int(had[1]), *lacking])
+        raise BudgetError(
+            f"{plan.model_name} on {board.name}: the network does not fit the budget: it overflows RAM by {short} "
+            f"bytes or more ({text}); use a smaller network or a larger --sram",
+            {"RAM": short},
+        )
+    raise ModelError(f"the firmware cannot set it up on {board.name}: {text}", plan.model_name)
 
 
 def _layers(plan: Deployment, units: Sequence[int]) -> tuple[LayerTime, ...]:

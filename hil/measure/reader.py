@@ -48,7 +48,8 @@ class Reader:
         """Time the layers, then run every input, timing each, and read the memory. Raises LinkError, RunnerError,
         TargetFaultError, InfrastructureError."""
         device = self.device
-        self.check(device.identity())
+        found = device.identity()
+        self.check(found)
         device.fill(patterns[0])
         cold = None if self.session.simulated else device.infer(1, 0)[0]
         layers = device.profile()  # also the warm-up
@@ -56,10 +57,11 @@ class Reader:
         runs, records = self._answers(patterns)
         repeated = None if cold is None else self._repeated(cold, patterns[0])
         memory = device.memory()
-        if memory.arena_used > self.plan.arena_bytes:
+        arena = found.arena_bytes  # as planned; or what an interpreter on the device says that it needs
+        if memory.arena_used > arena:
             raise TargetFaultError(
-                f"BUG: an inference of {self.plan.model_name} wrote {memory.arena_used - self.plan.arena_bytes} bytes "
-                f"behind its arena of {self.plan.arena_bytes}; no figure of it can be trusted, report this"
+                f"BUG: an inference of {self.plan.model_name} wrote {memory.arena_used - arena} bytes "
+                f"behind its arena of {arena}; no figure of it can be trusted, report this"
             )
         units = self.session.ticks_to_units
         sizes = self.image.sizes
@@ -67,12 +69,12 @@ class Reader:
             samples=tuple(units(ticks) for ticks, _ in runs),
             layers=tuple(units(ticks) for ticks in layers),
             memory=Memory(
-                arena_planned=self.plan.arena_bytes,
+                arena_planned=arena,
                 arena_used=memory.arena_used,
                 stack_used=memory.stack_used,
                 stack_reserved=sizes.stack_reserved,
                 static_ram=sizes.static_ram,
-                ram_total=sizes.ram_total,
+                ram_total=sizes.ram_total - sizes.arena + arena,
                 flash_weights=sizes.weights,
                 flash_code=sizes.code,
                 flash_total=sizes.flash_total,

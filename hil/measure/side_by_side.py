@@ -6,12 +6,13 @@ behind it and has no RESHAPE, so some of TFLM's layers have no partner.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from hil.boards.board import Board
+from hil.errors import HilError, TargetFaultError, UsageError
 from hil.measure.harness import Harness, Measured, Options, read_model
 from hil.measure.measurement import LayerTime
 
@@ -45,14 +46,28 @@ class LayerPair:
     interpreted: LayerTime | None
 
 
-def measure_pairs(paths: Sequence[Path], board: Board, options: Options) -> list[Pair]:
-    """Measure each file with both runtimes. Raises HilError at the first that fails."""
+def measure_pairs(
+    paths: Sequence[Path], board: Board, options: Options, refused: Callable[[HilError], None]
+) -> list[Pair]:
+    """Measure each file with both runtimes. `refused` hears of each that one of them does not take, cannot fit, or
+    faults on: it is in no pair.
+
+    Raises ModelError for a file that cannot be read, before anything runs, and InfrastructureError at the first one.
+    """
     data = [read_model(path) for path in paths]
     harnesses = [Harness(board, replace(options, runtime=runtime)) for runtime in PAIR_RUNTIMES]
-    return [
-        Pair(*(harness.measure(content, path.stem) for harness in harnesses))
-        for path, content in zip(paths, data, strict=True)
-    ]
+    pairs = []
+    for path, content in zip(paths, data, strict=True):
+        measured = []
+        for harness in harnesses:
+            try:
+                measured.append(harness.measure(content, path.stem))
+            except (UsageError, TargetFaultError) as error:
+                refused(error)
+                break
+        if len(measured) == len(harnesses):
+            pairs.append(Pair(*measured))
+    return pairs
 
 
 def layer_pairs(pair: Pair) -> Iterator[LayerPair]:

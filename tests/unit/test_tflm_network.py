@@ -15,7 +15,7 @@ from hil.model.reference import Reference
 from hil.model.tflite.container import read_container
 from hil.runtimes.tflm.extract import core_of, extract
 from hil.runtimes.tflm.network import make_network
-from hil.runtimes.tflm.project import texts
+from hil.runtimes.tflm.project import model_struct, texts
 from munas.tflite.file import Code, Element, concat_options
 from tests import tflite_samples
 from tests.networks import small_network
@@ -58,32 +58,58 @@ def test_the_parts_of_a_network_compute_what_it_computes() -> None:
 
 def test_exactly_the_operators_used_are_registered_int8_only_where_tflm_has_it() -> None:
     network = make_network(every_operator(), "net")
-    operators = dict(texts(network))["operators.cc"]
-    added = re.findall(r"operators->Add(\w+)\((?:tflite::Register_(\w+)\(\))?\)", operators)
+    files = dict(texts(network, None))
+    added = re.findall(r"op_resolver\.Add(\w+)\((?:tflite::Register_(\w+)\(\))?\)", files["operators.cc"])
     assert len(added) == len(network.operators) == 14
-    assert "MicroMutableOpResolver<14>" in operators
+    assert "constexpr int kOperators = 14;" in files["operators.h"]
     assert dict(added) == {
         "Add": "ADD_INT8", "AveragePool2D": "AVERAGE_POOL_2D_INT8", "Concatenation": "", "Conv2D": "CONV_2D_INT8",
         "DepthwiseConv2D": "DEPTHWISE_CONV_2D_INT8", "FullyConnected": "FULLY_CONNECTED_INT8",
-        "MaxPool2D": "MAX_POOL_2D_INT8", "Mean": "", "Pad": "PAD_INT8", "Quantize": "", "Relu": "", "Relu6": "",
+        "MaxPool2D": "MAX_POOL_2D_INT8", "Mean": "", "Pad": "", "Quantize": "", "Relu": "", "Relu6": "",
         "Reshape": "", "Softmax": "SOFTMAX_INT8",
     }  # fmt: skip
+    measured = re.findall(r"one\.Add(\w+)\((?:tflite::Register_(\w+)\(\))?\)", files["entries.cc"])
+    assert measured == added
 
 
-def test_the_words_in_c_are_the_file() -> None:
-    data = small_network(2) + b"xyz"  # not a whole number of words
+def test_the_bytes_in_c_are_the_file() -> None:
+    data = small_network(2) + b"xyz"  # not a whole line
     network = make_network(small_network(2), "net")
     object.__setattr__(network, "flatbuffer", data)
-    header = dict(texts(network))["model_data.h"]
-    words = [int(word, 16) for word in re.findall(r"0x([0-9a-f]{8})", header)]
-    assert b"".join(struct.pack("<I", word) for word in words)[: len(data)] == data
-    assert f"hil_flatbuffer[{len(words)}]" in header
-    assert "aligned(16)" in header
+    text = dict(texts(network, None))["model.cc"]
+    assert bytes(int(byte, 16) for byte in re.findall(r"0x([0-9a-f]{2})", text)) == data
+    assert f"g_model_len = {len(data)};" in text
+    assert "alignas(16)" in text
+
+
+def test_the_struct_that_is_put_into_an_image_has_the_figures_of_the_c_that_is_generated() -> None:
+    network = make_network(small_network(1), "net")
+    layers, arena, offset, size, out_offset, out_size, zero, out_zero, out_scale, scale, kept = struct.unpack(
+        "<H2x5I2b2x2fI", model_struct(network)
+    )
+    assert (arena, offset, out_offset, kept) == (0, 0, 0, 0)  # the device says
+    assert (layers, size, out_size) == (len(network.steps), network.input.size, network.output.size)
+    assert (zero, out_zero) == (network.input.zero_point, network.output.zero_point)
+    assert np.float32(scale) == np.float32(network.input.scale)
+    assert np.float32(out_scale) == np.float32(network.output.scale)
+
+
+def test_an_arena_is_only_stated_where_every_operator_is_known() -> None:
+    known = make_network(small_network(1), "net")
+    assert known.is_arena_known
+    assert f"kTensorArenaSize = {known.arena_bytes};" in dict(texts(known, None))["network.cc"]
+    chain = Chain()
+    entry = chain.tensor((1, 4, 4, 2))
+    unknown = make_network(
+        chain.file.finish([entry], [chain.same_scale(Code.TANH, [entry], (1, 4, 4, 2), None, 1 / 128, 0)]), "net"
+    )
+    assert not unknown.is_arena_known
+    assert "A guess" in dict(texts(unknown, None))["network.cc"]
 
 
 def test_texts_are_deterministic_and_hold_nothing_of_the_models_names() -> None:
     data = every_operator()
-    once, again = dict(texts(make_network(data, "one"))), dict(texts(make_network(data, "two")))
+    once, again = (dict(texts(make_network(data, name), None)) for name in ("one", "two"))
     assert once == again
     for text in once.values():
         assert text.isascii()

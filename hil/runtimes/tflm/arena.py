@@ -4,7 +4,8 @@ TFLM has one arena with two ends. The *tail* grows down from the end with everyt
 interpreter: its own objects, tensors, nodes, operator parameters and kernel data. The *head* at the start is first
 used for temporary things while operators are prepared and memory is planned, then for activations and the kernels'
 scratch as the greedy planner placed them. `measure_arena` replays those allocations one by one; they are facts taken
-from reading TFLM's source (micro_allocator.cc, micro_interpreter.cc and the kernels' Prepare functions).
+from reading TFLM's source (micro_allocator.cc, micro_interpreter.cc and the kernels' Prepare functions). The result is
+a forecast: what the arena is, the device says (firmware/tflm/gauge.cc).
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ from hil.runtimes.tflm.abi import (
 )
 from hil.runtimes.tflm.planner import Lifetime, place_greedily
 from hil.runtimes.tflm.scratch import scratch_bytes
+
+WRITTEN_FOR = "TFLM of August 2026 (90b983c2b)"
+"""The version whose allocations are replayed."""
 
 
 @dataclass(frozen=True, slots=True)

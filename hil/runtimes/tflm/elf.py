@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,11 +10,8 @@ from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import ARMAttributesSection
 
-from hil.boards.core import core_names, load_core
-
-_MAGIC = b"!<arch>\n"
-_HEADER_BYTES = 60
-
+from hil.boards.core import Core, core_names, load_core
+from hil.runtimes.tflm.archive import NotALibrary, members
 
 # Values of Tag_CPU_arch and Tag_FP_arch. An object does not state its core, but these two tell M4 from M7.
 _ARCHITECTURES = {
@@ -28,6 +24,14 @@ _ARCHITECTURES = {
     21: "Armv8.1-M",
 }
 _FLOAT_UNITS = {0: "no FPU", 5: "VFPv4", 6: "VFPv4", 7: "FPv5", 8: "FPv5"}
+# The same as ``readelf -A`` calls them, as regular expressions of CMake.
+_READELF = {"Armv7-M": "v7", "Armv7E-M": "v7E-M", "Armv8-M": "v8-M.mainline", "Armv8.1-M": "v8.1-M.mainline"}
+_READELF_FPU = {"no FPU": "", "VFPv4": "VFPv4", "FPv5": "FPv5"}
+
+
+def readelf_names(core: Core) -> tuple[str, str]:
+    """Architecture and FPU of objects for `core` as ``readelf -A`` shows them; the FPU's is empty without one."""
+    return _READELF[core.architecture], _READELF_FPU[core.float_unit]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,38 +59,34 @@ class Target:
         return f"{self.architecture}, {float_unit}, {'hard' if self.hard_float else 'soft'}-float ABI{enums}"
 
 
-class NotALibrary(ValueError):
-    """The file is no static library of ELF objects for Arm."""
-
-
 def read_targets(path: Path) -> frozenset[Target]:
     """Targets of all objects in the static library `path`. Raises NotALibrary, or OSError when it cannot be read."""
-    data = path.read_bytes()
-    targets = frozenset(_target_of(member) for member in _members(data))
+    return targets_of(path.read_bytes())
+
+
+def targets_of(data: bytes) -> frozenset[Target]:
+    """Targets of all objects in the static library with these contents. Raises NotALibrary."""
+    targets = frozenset(_target_of(member) for member in members(data))
     if not targets:
-        raise NotALibrary(f"{path} holds no objects")
+        raise NotALibrary("it holds no objects")
     return targets
 
 
-def _members(data: bytes) -> Iterator[bytes]:
-    """Contents of the archive's objects, without its index and table of long names."""
-    if not data.startswith(_MAGIC):
-        raise NotALibrary("it does not start as an archive does")
-    position = len(_MAGIC)
-    while position + _HEADER_BYTES <= len(data):
-        header = data[position : position + _HEADER_BYTES]
-        if header[58:] != b"`\n" or not header[48:58].strip().isdigit():
-            raise NotALibrary(f"no archive member at byte {position}")
-        size = int(header[48:58])
-        start = position + _HEADER_BYTES
-        if header[:16].strip() not in (b"/", b"//", b"/SYM64/"):
-            yield data[start : start + size]
-        position = start + size + size % 2
+def compilers_of(data: bytes) -> tuple[str, ...]:
+    """What the objects of the static library say that compiled them, sorted."""
+    found = set()
+    for member in members(data):
+        section = ELFFile(io.BytesIO(member)).get_section_by_name(".comment")
+        if section is not None:
+            found |= {word.decode("ascii", "replace") for word in section.data().split(b"\0") if word}
+    return tuple(sorted(found))
 
 
 def _target_of(member: bytes) -> Target:
     try:
         elf = ELFFile(io.BytesIO(member))
+        if elf["e_machine"] == "EM_ARM" and not elf.little_endian:
+            raise NotALibrary("it is big-endian")
         section = elf.get_section_by_name(".ARM.attributes")
         if elf["e_machine"] != "EM_ARM" or not isinstance(section, ARMAttributesSection):
             raise NotALibrary("it holds an object that is not for Arm")

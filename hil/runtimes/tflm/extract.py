@@ -8,6 +8,7 @@ from typing import Any
 import flatbuffers
 
 from hil.model.network import DType, Model
+from hil.model.tflite.container import read_container
 
 _MEMORY_PLAN = b"OfflineMemoryAllocation"
 
@@ -49,4 +50,18 @@ def core_of(data: bytes, model: Model) -> bytes:
     if all(edge.dtype is DType.INT8 for edge in edges) and _MEMORY_PLAN not in data:
         return data
     inputs, outputs = ([edge.core_tensor for edge in side] for side in (model.edges.inputs, model.edges.outputs))
-    return extract(data, {op.index for op in model.ops}, inputs, outputs)
+    return extract(data, _inside(data, inputs, outputs), inputs, outputs)
+
+
+def _inside(data: bytes, inputs: Sequence[int], outputs: Sequence[int]) -> set[int]:
+    """Operators that `outputs` depend on, up to `inputs`."""
+    operators = read_container(data).operators
+    makers = {tensor: operator for operator in operators for tensor in operator.outputs}
+    found, wanted = set[int](), list(outputs)
+    while wanted:
+        tensor = wanted.pop()
+        maker = makers.get(tensor)
+        if tensor not in inputs and maker is not None and maker.index not in found:
+            found.add(maker.index)
+            wanted += maker.inputs
+    return found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from hil.codegen.plan import Port
@@ -17,11 +19,11 @@ from hil.model.network import (
     OpKind,
     ReduceParams,
 )
-from hil.model.tflite.container import Container, read_container
-from hil.runtimes.tflm.adders import ADDERS
+from hil.model.tflite.container import Container, RawOperator, read_container
+from hil.runtimes.tflm.adders import PLANNED
 from hil.runtimes.tflm.arena import Arena, measure_arena
 from hil.runtimes.tflm.extract import core_of
-from hil.runtimes.tflm.work import work_of
+from hil.runtimes.tflm.work import copied, work_of
 from munas.cost.kernels import Work
 
 MAX_CONCATENATED = 10  # what TFLM's kernel takes
@@ -41,7 +43,7 @@ class Layer:
 class Network:
     """Ready to be generated. `flatbuffer` has int8 inputs and outputs (hil.runtimes.tflm.extract.core_of).
 
-    `imported` is the file's model, `model` the flatbuffer's.
+    `imported` is the file's model, `model` the flatbuffer's. `arena` is a forecast: the device says what it is.
     """
 
     imported: Model
@@ -70,8 +72,13 @@ class Network:
 
     @property
     def arena_bytes(self) -> int:
-        """What is reserved for the arena."""
+        """The forecast of the least arena that starts."""
         return self.arena.required_bytes
+
+    @property
+    def is_arena_known(self) -> bool:
+        """Whether the forecast knows every operator; else it is a lower bound."""
+        return all(is_planned(self.model, operator, self.container) for operator in self.container.operators)
 
     @property
     def constant_channels(self) -> int:
@@ -94,18 +101,24 @@ class Network:
         return 0
 
     @property
+    def sha256(self) -> str:
+        """Of the flatbuffer."""
+        return hashlib.sha256(self.flatbuffer).hexdigest()
+
+    @property
     def operators(self) -> tuple[OpKind, ...]:
         """The kinds in use, sorted: they decide which code is linked."""
         return tuple(sorted({step.kind for step in self.steps}))
 
 
 def make_network(data: bytes, name: str) -> Network:
-    """Check and measure the .tflite `data`. Raises ModelError for what the importer or TFLM does not support."""
+    """Check the .tflite `data` and forecast its arena. Raises ModelError for what the importer or TFLM does not
+    support."""
     original = parse_model(data, name)
     flatbuffer = core_of(data, original)
-    model = parse_model(flatbuffer, name)
+    model = original if flatbuffer is data else parse_model(flatbuffer, name)
     container = read_container(flatbuffer)
-    _check(model, len(container.operators))
+    _check(model, container)
     arena = measure_arena(container, model)
     return Network(
         imported=original,
@@ -113,25 +126,31 @@ def make_network(data: bytes, name: str) -> Network:
         container=container,
         flatbuffer=flatbuffer,
         arena=arena,
-        steps=tuple(
-            Layer(index, op.kind, model.tensors[op.outputs[0]].name, work_of(op, model))
-            for index, op in enumerate(model.ops)
-        ),
+        steps=tuple(_layers(model, container)),
         input=_port(model, model.inputs[0], arena.input_offset),
         output=_port(model, model.outputs[0], arena.output_offset),
     )
 
 
-def _check(model: Model, operators: int) -> None:
+def _layers(model: Model, container: Container) -> Iterator[Layer]:
+    """One for each operator that TFLM runs, also where generated code folds or splits it."""
+    imported = {op.index: op for op in model.ops}
+    for operator in container.operators:
+        op, result = imported.get(operator.index), container.tensors[operator.outputs[0]]
+        assert operator.kind is not None  # or the importer would have refused it
+        is_same = op is not None and op.kind is operator.kind
+        work = work_of(op, model) if op is not None and is_same else copied(result.elements)
+        yield Layer(operator.index, operator.kind, result.name, work)
+
+
+def _check(model: Model, container: Container) -> None:
     if len(model.inputs) != 1 or len(model.outputs) != 1:
         raise ModelError(
-            f"the network has {len(model.inputs)} inputs and {len(model.outputs)} outputs; one of each is supported"
+            f"the network has {len(model.inputs)} inputs and {len(model.outputs)} outputs; the tflm runtime takes one "
+            "of each: use --runtime cmsis-nn"
         )
-    if [op.index for op in model.ops] != list(range(operators)):
-        raise ModelError(
-            "some operators of the file are computed on the host or become several; the tflm runtime does not take "
-            "these yet: use --runtime cmsis-nn"
-        )
+    if container.others:
+        raise ModelError("the network keeps states in resource variables; use --runtime cmsis-nn")
     for op in model.ops:
         reason = _objection(model, op)
         if reason:
@@ -140,18 +159,21 @@ def _check(model: Model, operators: int) -> None:
 
 def _objection(model: Model, op: Op) -> str | None:
     """What TFLM cannot do, or does wrongly without a word, of what the importer takes; None when all is well."""
-    if op.kind not in ADDERS or not _is_planned(model, op):
-        return "the arena of this operator in TFLM is not known yet"
     if op.kind is OpKind.CONCATENATION and len(op.inputs) > MAX_CONCATENATED:
         return f"it has {len(op.inputs)} inputs, and TFLM takes at most {MAX_CONCATENATED}"
+    if op.kind is not OpKind.RELU6:
+        return None
     source, result = model.tensors[op.inputs[0]].quantization, model.tensors[op.outputs[0]].quantization
-    if op.kind is OpKind.RELU6 and source != result:
+    if source != result:
         return "its input and output are quantised differently, which TFLM's kernel does not look at"
     return None
 
 
-def _is_planned(model: Model, op: Op) -> bool:
-    """Whether the arena's plan knows the operator in this form."""
+def is_planned(model: Model, operator: RawOperator, container: Container) -> bool:
+    """Whether the arena's forecast knows the operator in this form."""
+    op = next((op for op in model.ops if op.index == operator.index), None)
+    if op is None or op.kind is not operator.kind or op.kind not in PLANNED:
+        return False
     match op.params:
         case ConvParams():
             return op.params.groups == 1

@@ -40,11 +40,16 @@ def work_of(op: Op, model: Model) -> Work:
     return _moved(op, prod(source), shapes, output)
 
 
+def copied(elements: int) -> Work:
+    """Work of an operator of which no more is known than that it writes `elements` bytes."""
+    return kernels.move(KernelVariant.CONCAT, elements, elements, [(1, elements)])
+
+
 def _moved(op: Op, elements: int, shapes: list[Shape], output: Shape) -> Work:
     if op.kind is OpKind.PAD:
         return kernels.move(KernelVariant.PAD, elements, prod(output), [(prod(output[:-1]), output[-1])])
     if op.kind is OpKind.RESHAPE:
-        return kernels.move(KernelVariant.CONCAT, elements, elements, [(1, elements)])
+        return copied(elements)
     if op.kind is OpKind.CONCATENATION:
         runs = [(prod(shape[:-1]), shape[-1]) for shape in shapes]
         return kernels.move(KernelVariant.CONCAT, sum(map(prod, shapes)), prod(output), runs)
