@@ -4,12 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SEARCH_STAMP := $(VENV)/.installed-search
+PROBES_STAMP := $(VENV)/.installed-probes
 BOARD ?= nucleo-f746zg
 CALIBRATE_ARGS ?=
 # A first search, after a calibration: 5 minutes, and a network of at least 95 % with less than 8 KB of weights.
 SEARCH_ARGS ?= --dataset digits --minutes 4 --max-weights 8K --population 20 --sample 8
 
-.PHONY: install install-search strangers system calibrate search bench bench-kernels test test-fast faults edges lint docs dist clean
+.PHONY: install install-search install-probes strangers system calibrate search bench bench-kernels test test-fast faults edges lint docs dist clean
 
 install: $(STAMP)
 
@@ -26,6 +27,14 @@ install-search: $(SEARCH_STAMP)
 
 $(SEARCH_STAMP): requirements-search.lock $(STAMP)
 	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements-search.lock
+	@touch $@
+
+# What reaches the probe of a board: gdb-multiarch, OpenOCD, pyOCD. The tests run them as far as they go without one.
+install-probes: $(PROBES_STAMP)
+
+$(PROBES_STAMP): requirements-probes.lock $(STAMP)
+	@ci/install-system.sh --probes
+	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements-probes.lock
 	@touch $@
 
 calibrate: install
@@ -50,7 +59,7 @@ lint: install-search
 docs: install
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-test: lint docs
+test: lint docs install-probes
 	$(BIN)/pytest -n 2
 
 test-fast: install-search

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Install the system packages that munas-hil needs (Debian, Ubuntu): cross compiler, newlib and its C++ library, QEMU, venv, CMake, cc.
+# With --probes also the programs that reach a board's probe, which only boards and some tests need.
 # Does nothing, and needs no network, when they are there. Exit status 3 when it cannot install.
 set -euo pipefail
 
@@ -18,6 +19,10 @@ need python3-venv python3 -c 'import venv, ensurepip'
 need cmake command -v cmake
 need gcc command -v gcc
 need libc6-dev test -e /usr/include/stdio.h
+if [ "${1:-}" = --probes ]; then
+    need gdb-multiarch command -v gdb-multiarch
+    need openocd command -v openocd
+fi
 
 [ ${#wanted[@]} -eq 0 ] && exit 0
 

@@ -26,6 +26,7 @@ from hil.targets.flash.mass_storage import FAIL_NAME, FILE_NAME
 from hil.targets.flash.programs import PROGRAMS, ProgramName
 from tests.conftest import ROOT
 from tests.contract.processes import gone
+from tests.gdb_board import free_port
 
 ORIGIN = 0x08000000
 
@@ -368,6 +369,20 @@ def test_the_real_openocd_without_the_configuration_file(image: Path) -> None:
         pytest.skip("openocd is not installed")
     with pytest.raises(FlashError, match="does not have the board's configuration file"):
         OpenOcd(NO_SUCH_PROBE, "board/of_nobody.cfg").flash(image)
+
+
+def test_the_real_openocd_knows_the_commands_of_rtt() -> None:
+    """Those of docs/link.md, but for the two that need a probe."""
+    if shutil.which("openocd") is None:
+        pytest.skip("openocd is not installed")
+    said = (ROOT / "docs" / "link.md").read_text()
+    setup = 'rtt setup 0x20000000 0x10000 "SEGGER RTT"'
+    assert f"'{setup}'" in said
+    assert "'rtt server start 9090 0'" in said
+    commands = [setup, f"rtt server start {free_port()} 0", "shutdown"]
+    words = ["openocd", "-f", "board/st_nucleo_f7.cfg", *(word for item in commands for word in ("-c", item))]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, "Error" in done.stderr) == (0, False), done.stderr
 
 
 @pytest.mark.slow
