@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,9 @@ from hil.boards.timing import Timing
 from hil.cycle_model.model import board_cycles
 from hil.cycle_model.regions import find_regions
 from hil.errors import BuildError
+from hil.link.device import Device
+from hil.patterns import verification_patterns
+from hil.targets.runners.qemu import QemuRunner
 from tests.firmware import timing_objdump as objdump
 from tests.firmware.test_timing_decoder import compare
 from tests.firmware.timing_networks import deploy, infer, roomy
@@ -86,32 +91,37 @@ def test_another_elf_is_refused(tmp_path: Path) -> None:
         find_regions(other)
 
 
-@pytest.mark.slow
-def test_at_most_twice_as_slow(keyword_spotting: bytes, tmp_path: Path) -> None:
-    """Processor time of QEMU for a whole session with eight inferences, with the plugin and without."""
-    from hil.link.device import Device
-    from hil.patterns import verification_patterns
-    from hil.targets.runners.qemu import QemuRunner
+def processor_s(work: Callable[[], object]) -> float:
+    """Processor time of the processes that `work` starts and waits for."""
+    before = os.times()
+    work()
+    after = os.times()
+    return after.children_user + after.children_system - before.children_user - before.children_system
 
-    board = roomy("nucleo-l4r5zi")
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_at_most_twice_as_slow(name: str, keyword_spotting: bytes, tmp_path: Path) -> None:
+    """Processor time of QEMU for a session with 40 inferences, with the plugin and without.
+
+    The least of several, in turns, until it is as it should be: on a busy machine some take longer, none takes less.
+    """
+    patterns = verification_patterns(8, 0) * 5
+    board = roomy(name)
     _, image = deploy(keyword_spotting, board, tmp_path)
-
-    def children_s() -> float:
-        times = os.times()
-        return times.children_user + times.children_system
 
     def plain() -> None:
         with QemuRunner().open(image.elf, board) as session:
             device = Device(session.port, session.timeouts)
             device.wait_ready()
-            for pattern in verification_patterns(8, 0):
+            for pattern in patterns:
                 device.fill(pattern)
                 device.run()
 
-    infer(image, board, L4R5, inputs=1)  # compiles the plugin
-    started = children_s()
-    plain()
-    without = children_s() - started
-    started = children_s()
-    infer(image, board, L4R5, inputs=8)
-    assert children_s() - started < 2 * without + 0.15
+    infer(image, board, BOARDS[name], inputs=1)  # compiles the plugin
+    without, observed = math.inf, math.inf
+    for _ in range(6):
+        without = min(without, processor_s(plain))
+        observed = min(observed, processor_s(lambda: infer(image, board, BOARDS[name], inputs=len(patterns))))
+        if observed <= 2 * without:
+            return
+    pytest.fail(f"{observed:.2f} s with the plugin, {without:.2f} s without")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,12 +60,12 @@ def _moved(script: Path, folder: Path) -> Path:
 
 
 def infer(image: Image, board: Board, timing: Timing | None, inputs: int = 2) -> list[Observed]:
-    """Timed inferences of the first `inputs` verification patterns."""
+    """`inputs` timed inferences of the verification patterns, one after another."""
     observed = []
     with QemuRunner(modelled=True).open(image.elf, board.model_copy(update={"timing": timing})) as session:
         found = Device(session.port, session.timeouts)
         found.wait_ready()
-        for pattern in verification_patterns(8, 0)[:inputs]:
+        for pattern in itertools.islice(itertools.cycle(verification_patterns(8, 0)), inputs):
             found.fill(pattern)
             ticks = found.run().ticks
             (record,) = session.new_records()
