@@ -22,8 +22,8 @@ def evidence_tables(points: Sequence[Point]) -> list[Table]:
     rows.add_column("fit")
     for point in points:
         rows.add_row(
-            point.about, point.code, point.board, f"{point.published:,.6g} {point.unit}",
-            f"{point.modelled:,.6g} {point.unit}", f"{point.error_pct:+.1f} %", _in_or_out(point.held_out),
+            point.about, point.code, point.board, _figure(point.published, point.unit),
+            _figure(point.modelled, point.unit), f"{point.error_pct:+.1f} %", _in_or_out(point.held_out),
         )  # fmt: skip
     errors = Table("about", "fit", title="errors", title_justify="left")
     for heading in ("rows", "mean", "worst"):
@@ -33,6 +33,10 @@ def evidence_tables(points: Sequence[Point]) -> list[Table]:
             item.about, _in_or_out(item.held_out), str(item.count), f"{item.mean_pct:.1f} %", f"{item.max_pct:.1f} %"
         )
     return [rows, errors]
+
+
+def _figure(value: float, unit: str) -> str:
+    return f"{value:,.0f} {unit}" if unit == "cycles" else f"{value:,.6g} {unit}"
 
 
 def _in_or_out(held_out: bool) -> str:

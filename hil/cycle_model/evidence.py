@@ -57,6 +57,12 @@ def all_points() -> tuple[Point, ...]:
     return (*_chip_points(), *_core_points(core_file()))
 
 
+def all_intervals() -> dict[str, float]:
+    """Half of the interval of each chip that has one, in per cent. Raises BoardError."""
+    timings = {name: load_soc(name).timing for name in soc_names()}
+    return {name: found.evidence.interval_pct for name, found in timings.items() if found and found.evidence}
+
+
 def errors_of(points: Iterable[Point]) -> tuple[Errors, ...]:
     """Errors by what the points are about, those out of the fit apart from those in it, in order of appearance."""
     groups: dict[tuple[str, bool], list[float]] = {}

@@ -161,7 +161,7 @@ def _difference(figure: Published, item: Modelled) -> str:
         if not _tvm_with_cmsis(figure):
             return "TVM's own generated kernels"
         compiler = figure.compiler or "an unnamed compiler"
-        ours = f"ours is {item.runtime} with 4.0.0"
+        ours = f"ours is {item.runtime} with {'its own version' if item.runtime == 'tflm' else '4.0.0'}"
         if item.cmsis_share < _MOSTLY:
             ours += ", and spends much of its time in kernels of our own that took the place of CMSIS-NN's"
         return f"CMSIS-NN of TVM's version called from TVM's code, built by {compiler}; {ours}"

@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 from hil.boards.soc import load_soc, soc_names
 from hil.boards.timing import prediction_pct
 from hil.cli.main import app
-from hil.cycle_model.evidence import all_points, core_file, errors_of
-from hil.report.calibration.evidence import evidence_figure, evidence_table
+from hil.cycle_model.evidence import all_intervals, all_points, core_file, errors_of
+from hil.report.calibration.evidence import errors_figure, evidence_figure, evidence_table
 
 POINTS = all_points()
 CHIPS = ["stm32f746", "stm32h7a3", "stm32l4r5", "stm32u575"]
@@ -98,3 +98,7 @@ def test_the_picture_has_a_dot_for_every_figure_of_a_chip() -> None:
     assert all(chip in figure for chip in chips)
     assert {row[0] for row in evidence_table(POINTS).rows} == {point.about for point in POINTS}
     assert "no published figures" in evidence_figure([])
+    errors = errors_figure(POINTS, all_intervals())
+    assert errors.count("<title>") >= sum(point.unit == "ms" for point in POINTS)
+    assert all(f">{interval:.1f}<" in errors for interval in all_intervals().values())
+    assert "no published figures" in errors_figure([], {})

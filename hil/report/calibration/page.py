@@ -9,7 +9,7 @@ from jinja2 import Template
 from markupsafe import Markup
 
 from hil.calibration.result import CalibrationResult
-from hil.cycle_model.evidence import all_points
+from hil.cycle_model.evidence import all_intervals, all_points
 from hil.measure.arena import ArenaMap
 from hil.report.arena import arena_figure
 from hil.report.calibration import cycles, evidence, fits, headline, latency, memory, tables
@@ -33,6 +33,7 @@ class Figures:
     arena: Markup
     cycles: Markup | None
     evidence: Markup | None
+    evidence_errors: Markup | None
 
 
 def render(result: CalibrationResult) -> str:
@@ -83,6 +84,7 @@ def _figures(result: CalibrationResult, series: Series, r2: float) -> Figures:
         arena=arena_figure(result.arena_map),
         cycles=None if result.cycles is None else cycles.cycles_figure(result.cycles),
         evidence=None if result.cycles is None else evidence.evidence_figure(all_points()),
+        evidence_errors=None if result.cycles is None else evidence.errors_figure(all_points(), all_intervals()),
     )
 
 
