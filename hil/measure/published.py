@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hil.boards.board import Board, load_board
 from hil.cycle_model.validate import Modelled, Published, modelled_boards
-from hil.errors import UsageError
+from hil.errors import ToolMissing, UsageError
 from hil.measure.harness import Harness, Measured, Options, read_model
 from munas.cost.variants import SPECS
 
@@ -31,14 +31,23 @@ def find_networks(folder: Path, published: Iterable[Published]) -> dict[str, byt
 def measure_networks(
     networks: dict[str, bytes], runtime: str, told: Callable[[str], None] = lambda _: None
 ) -> list[Measured]:
-    """Each network on each board that we model, with modelled cycles; `told` hears what runs now. Raises HilError."""
-    found = []
+    """Each network on each board that we model, with modelled cycles; `told` hears what runs now, and which boards are
+    passed over because the runtime was not built for their core. Raises HilError, ToolMissing when that is all of them.
+    """
+    found: list[Measured] = []
+    missing: ToolMissing | None = None
     for name in modelled_boards():
         board = _with_all_of_it(load_board(name))
         harness = Harness(board, Options(runtime=runtime, modelled="beside"))
-        for model, data in networks.items():
-            told(f"{model} on {board.name}")
-            found.append(harness.measure(data, model.removesuffix(".tflite")))
+        try:
+            for model, data in networks.items():
+                told(f"{model} on {board.name}")
+                found.append(harness.measure(data, model.removesuffix(".tflite")))
+        except ToolMissing as error:
+            told(f"{board.name} is passed over: {error}")
+            missing = error
+    if missing is not None and not found:
+        raise missing
     return found
 
 

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from hil.boards.board import Board
 from hil.cycle_model.model import Milliseconds
 from hil.cycle_model.validate import Modelled, load_published, our_board, published_file, validate
-from hil.errors import InfrastructureError
+from hil.errors import InfrastructureError, ToolMissing
+from hil.measure import published as runs
 
 
 def test_the_shipped_figures_are_the_shared_ones(shared: Path) -> None:
@@ -67,3 +69,26 @@ def test_another_file_is_refused(text: str, tmp_path: Path) -> None:
     path.write_text(text, encoding="ascii")
     with pytest.raises(InfrastructureError, match="published figures"):
         load_published(path)
+
+
+@pytest.mark.parametrize("without", [("nucleo-f746zg",), ("nucleo-l4r5zi", "nucleo-f746zg")])
+def test_a_board_that_the_runtime_was_not_built_for_is_passed_over(
+    without: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stub:
+        def __init__(self, board: Board, options: object) -> None:
+            self._name = board.name
+
+        def measure(self, data: bytes, model: str) -> str:
+            if self._name in without:
+                raise ToolMissing("a library", "build it")
+            return f"{model} on {self._name}"
+
+    monkeypatch.setattr(runs, "Harness", Stub)
+    heard: list[str] = []
+    if len(without) == 2:
+        with pytest.raises(ToolMissing):
+            runs.measure_networks({"a.tflite": b""}, "tflm", heard.append)
+    else:
+        assert runs.measure_networks({"a.tflite": b""}, "tflm", heard.append) == ["a on nucleo-l4r5zi"]
+    assert all(any(text.startswith(f"{name} is passed over") for text in heard) for name in without)
