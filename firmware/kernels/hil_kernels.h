@@ -305,6 +305,105 @@ typedef struct {
 
 int hil_svdf(const void *op);
 
+int hil_softmax_to_16(const void *op); /* a hil_softmax_t whose output is 16 bits: scale 1/65536, zero point -32768 */
+
+/* 16-bit activations with 8-bit weights. Group g has `filters` outputs of `depth` input channels; a depthwise convolution has
+ * a group a channel. Weights: output, row, column, channel, of which four are in the order 0, 2, 1, 3. `channels`: for each
+ * output a bias of 64 bits, and 15 bits of multiplier with a shift in the upper half. */
+typedef struct {
+    const void *input;
+    void *output;
+    const int8_t *weights;
+    const int32_t *channels;
+    uint16_t in_h, in_w, in_c;
+    uint16_t out_h, out_w, out_c;
+    uint16_t depth, filters;
+    uint8_t kernel_h, kernel_w, stride_h, stride_w, pad_top, pad_left, dilation_h, dilation_w;
+    int16_t act_min, act_max;
+} hil_wide_conv_t;
+
+int hil_wide_conv(const void *op);
+
+/* `count` inputs of `columns`. `channels`: for each row a bias of 64 bits, and its scale, a double. */
+typedef struct {
+    const void *input;
+    void *output;
+    const int8_t *weights;
+    const int32_t *channels;
+    uint32_t columns;
+    uint16_t rows, count;
+    int16_t act_min, act_max;
+} hil_wide_dense_t;
+
+int hil_wide_dense(const void *op);
+
+/* As hil_binary_t. */
+typedef struct {
+    const void *first;
+    const void *second;
+    void *output;
+    uint32_t counts[4];
+    uint32_t first_steps[4], second_steps[4];
+    int32_t first_significand, second_significand, output_significand;
+    int8_t first_shift, second_shift, output_shift;
+    int16_t act_min, act_max;
+} hil_wide_binary_t;
+
+int hil_wide_add(const void *op);
+int hil_wide_mul(const void *op);
+
+typedef struct {
+    const void *input;
+    void *output;
+    uint16_t in_h, in_w, channels;
+    uint16_t out_h, out_w;
+    uint16_t window_h, window_w, stride_h, stride_w, pad_top, pad_left;
+    int16_t act_min, act_max;
+} hil_wide_pool_t;
+
+int hil_wide_max_pool(const void *op);
+int hil_wide_avg_pool(const void *op);
+
+/* `table` is the logistic function of 0, 1/24, 2/24, ..., times 2^16, without a sign. Inputs are multiplied and shifted. */
+#define HIL_WIDE_TABLE 256
+typedef struct {
+    const void *input;
+    void *output;
+    const int16_t *table;
+    uint32_t count;
+    int32_t multiplier;
+    int8_t shift;
+} hil_wide_function_t;
+
+int hil_wide_logistic(const void *op);
+int hil_wide_tanh(const void *op);
+
+/* `tables`: exp() of -10 ... 0 and 1 / (1 + x) of 0 ... 1, as Q0.15. */
+#define HIL_WIDE_EXP_TABLE 513
+typedef struct {
+    const void *input;
+    void *output;
+    const int16_t *tables;
+    int32_t significand;
+    uint16_t rows, columns;
+    int8_t shift;
+} hil_wide_softmax_t;
+
+int hil_wide_softmax(const void *op);
+
+/* QUANTIZE where one side or both have 16 bits. */
+typedef struct {
+    const void *input;
+    void *output;
+    uint32_t count;
+    int32_t significand;
+    int16_t input_zero_point, output_zero_point;
+    int8_t shift;
+    uint8_t is_input_wide, is_output_wide;
+} hil_wide_requantize_t;
+
+int hil_wide_requantize(const void *op);
+
 /* Bytes of the arena that live from one inference to the next: what they hold at first, or (0) `fill` in all. */
 typedef struct {
     int8_t *data;
@@ -338,5 +437,12 @@ _Static_assert(sizeof(hil_grouped_t) == 48, "munas/cost/variants.py counts on it
 _Static_assert(sizeof(hil_resize_t) == 28, "munas/cost/variants.py counts on it");
 _Static_assert(sizeof(hil_lstm_t) == 84, "munas/cost/variants.py counts on it");
 _Static_assert(sizeof(hil_svdf_t) == 44, "munas/cost/variants.py counts on it");
+_Static_assert(sizeof(hil_wide_conv_t) == 44, "munas/cost/variants.py counts on it");
+_Static_assert(sizeof(hil_wide_dense_t) == 28, "munas/cost/variants.py counts on it");
+_Static_assert(sizeof(hil_wide_binary_t) == 80, "munas/cost/variants.py counts on it");
+_Static_assert(sizeof(hil_wide_pool_t) == 36, "munas/cost/variants.py counts on it");
+_Static_assert(sizeof(hil_wide_function_t) == 24, "munas/cost/variants.py counts on it");
+_Static_assert(sizeof(hil_wide_softmax_t) == 24, "munas/cost/variants.py counts on it");
+_Static_assert(sizeof(hil_wide_requantize_t) == 24, "munas/cost/variants.py counts on it");
 
 #endif

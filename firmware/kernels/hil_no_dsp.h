@@ -42,6 +42,12 @@ static inline uint32_t __SMLAD(uint32_t x, uint32_t y, uint32_t sum)
            (uint32_t)(hil_no_dsp_half(x, 1) * hil_no_dsp_half(y, 1));
 }
 
+static inline uint64_t __SMLALD(uint32_t x, uint32_t y, uint64_t sum)
+{
+    return sum + (uint64_t)(int64_t)(hil_no_dsp_half(x, 0) * hil_no_dsp_half(y, 0)) +
+           (uint64_t)(int64_t)(hil_no_dsp_half(x, 1) * hil_no_dsp_half(y, 1));
+}
+
 static inline uint32_t __SSUB8(uint32_t x, uint32_t y)
 {
     uint32_t difference = 0;

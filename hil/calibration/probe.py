@@ -12,6 +12,7 @@ from numpy.random import Generator
 from munas.tflite.file import (
     QUANTIZE_OPTIONS,
     Code,
+    Element,
     TfliteFile,
     concat_options,
 )
@@ -79,6 +80,16 @@ class Probe:
         scale = self.scale * float(self.rng.uniform(0.5, 1.6)) if scale is None else scale
         zero_point = int(self.rng.integers(-128, 128)) if zero_point is None else zero_point
         return self.file.activation("t", (1, *shape), scale, zero_point)
+
+    def wide(self, shape: tuple[int, ...], scale: float, zero_point: int = 0) -> int:
+        """An activation of 16 bits."""
+        return self.file.activation("t", (1, *shape), scale, zero_point, Element.INT16)
+
+    def widened(self, tensor: int, shape: tuple[int, ...], scale: float) -> int:
+        """`tensor` in 16 bits."""
+        output = self.wide(shape, scale)
+        self.file.operator(Code.QUANTIZE, [tensor], output, QUANTIZE_OPTIONS)
+        return output
 
     def converted(self, tensor: int, shape: tuple[int, ...]) -> Result:
         """`tensor`, of another quantisation, as it can be joined."""

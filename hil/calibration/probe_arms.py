@@ -41,7 +41,7 @@ def pair(rng: Generator, low: int, high: int) -> Pair:
 
 
 @dataclass(frozen=True, slots=True)
-class _Sliding:
+class Sliding:
     """A window over an image, as converters state it."""
 
     kernel: Pair
@@ -58,14 +58,14 @@ class _Sliding:
         return found[0], found[1]
 
 
-def _sliding(probe: Probe, shape: Shape, top: int, *, dilated: bool = False, multiplier: int = 1) -> _Sliding:
+def sliding(probe: Probe, shape: Shape, top: int, *, dilated: bool = False, multiplier: int = 1) -> Sliding:
     """A random window up to `top` that fits the image, and whose outputs (`multiplier` a channel) fit the arena."""
     rng = probe.rng
     while True:
         kernel = pair(rng, 1, top)
         stride = pair(rng, 1, 3) if rng.random() < 0.5 else (1, 1)
         dilation = pair(rng, 1, 3) if dilated else (1, 1)
-        window = _Sliding(kernel, stride if dilation == (1, 1) else (1, 1), dilation, bool(rng.random() < 0.5))
+        window = Sliding(kernel, stride if dilation == (1, 1) else (1, 1), dilation, bool(rng.random() < 0.5))
         reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
         outputs = math.prod(window.outputs(shape[:2])) * shape[2] * multiplier
         if all(r <= s for r, s in zip(reach, shape, strict=False)) and outputs <= probe.room.elements:
@@ -76,7 +76,7 @@ def _fused(rng: Generator) -> Fused:
     return FUSED[rng.integers(len(FUSED))]
 
 
-def _filters(probe: Probe, pixels: int, columns: int) -> int:
+def filters_of(probe: Probe, pixels: int, columns: int) -> int:
     """Output channels that keep a convolution small, 1 at least; odd ones as often as even ones."""
     room = probe.room
     most = min(room.outputs // pixels, room.weights // columns, MAX_MACS // (pixels * columns), 96)
@@ -84,11 +84,11 @@ def _filters(probe: Probe, pixels: int, columns: int) -> int:
 
 
 def _convolution(
-    probe: Probe, window: _Sliding, shape: Shape, *, coarse: bool = False, filters: int | None = None
+    probe: Probe, window: Sliding, shape: Shape, *, coarse: bool = False, filters: int | None = None
 ) -> Result:
     rng, size = probe.rng, window.outputs(shape[:2])
     columns = math.prod(window.kernel) * shape[2]
-    filters = _filters(probe, math.prod(size), columns) if filters is None else filters
+    filters = filters_of(probe, math.prod(size), columns) if filters is None else filters
     output = probe.tensor((*size, filters))
     operands = probe.weights((filters, *window.kernel, shape[2]), 0, columns, coarse=coarse)
     options = conv_options(window.stride, same=window.same, activation=_fused(rng), dilation=window.dilation)
@@ -99,13 +99,13 @@ def _convolution(
 def conv_pointwise(probe: Probe) -> Result:
     """1x1, strided or not."""
     stride = (1, 1) if probe.rng.random() < 0.6 else pair(probe.rng, 1, 3)
-    return _convolution(probe, _Sliding((1, 1), stride, (1, 1), False), probe.shape())
+    return _convolution(probe, Sliding((1, 1), stride, (1, 1), False), probe.shape())
 
 
 def conv(probe: Probe) -> Result:
     """Any window, padded or not, dilated now and then."""
     shape = probe.shape(lambda c: c <= 64)
-    return _convolution(probe, _sliding(probe, shape, 5, dilated=bool(probe.rng.random() < 0.25)), shape)
+    return _convolution(probe, sliding(probe, shape, 5, dilated=bool(probe.rng.random() < 0.25)), shape)
 
 
 def conv_along_one_axis(probe: Probe) -> Result:
@@ -113,20 +113,20 @@ def conv_along_one_axis(probe: Probe) -> Result:
     rng, shape = probe.rng, probe.shape(lambda c: c <= 64)
     line = (1, shape[0] * shape[1], shape[2])
     kernel = (1, int(rng.integers(2, min(9, line[1] + 1))))
-    return _convolution(probe, _Sliding(kernel, (1, int(rng.integers(1, 3))), (1, 1), bool(rng.random() < 0.5)), line)
+    return _convolution(probe, Sliding(kernel, (1, int(rng.integers(1, 3))), (1, 1), bool(rng.random() < 0.5)), line)
 
 
 def conv_of_one_channel(probe: Probe) -> Result:
     """As a first layer: few input channels, a large image."""
     shape = probe.shape(lambda c: c <= 3)
-    return _convolution(probe, _sliding(probe, shape, 7), shape)
+    return _convolution(probe, sliding(probe, shape, 7), shape)
 
 
 def conv_deep(probe: Probe) -> Result:
     """Of many channels: more products for one output than have room on the stack."""
     shape = probe.shape(lambda c: 57 <= c <= 128)
     kernel = (min(3, shape[0]), min(3, shape[1]))
-    window = _Sliding(kernel, pair(probe.rng, 1, 2), (1, 1), bool(probe.rng.random() < 0.5))
+    window = Sliding(kernel, pair(probe.rng, 1, 2), (1, 1), bool(probe.rng.random() < 0.5))
     most = max(1, 2 * probe.room.weights // (math.prod(kernel) * shape[2]))
     return _convolution(probe, window, shape, filters=int(probe.rng.integers(1, min(most, 9) + 1)))
 
@@ -134,13 +134,13 @@ def conv_deep(probe: Probe) -> Result:
 def conv_coarse(probe: Probe) -> Result:
     """With weights of few steps, whose results are scaled by a half or more."""
     shape = probe.shape(lambda c: c <= 64)
-    return _convolution(probe, _sliding(probe, shape, 4), shape, coarse=True)
+    return _convolution(probe, sliding(probe, shape, 4), shape, coarse=True)
 
 
 def depthwise_coarse(probe: Probe) -> Result:
     """As `conv_coarse`."""
     shape = probe.shape(lambda c: c <= 64)
-    return _depthwise(probe, _sliding(probe, shape, 4), 1, shape, coarse=True)
+    return _depthwise(probe, sliding(probe, shape, 4), 1, shape, coarse=True)
 
 
 def dense_coarse(probe: Probe) -> Result:
@@ -151,7 +151,7 @@ def dense_coarse(probe: Probe) -> Result:
     return _dense(probe, source, math.prod(small), units, bool(probe.rng.random() < 0.7), coarse=True)
 
 
-def _depthwise(probe: Probe, window: _Sliding, multiplier: int, shape: Shape, *, coarse: bool = False) -> Result:
+def _depthwise(probe: Probe, window: Sliding, multiplier: int, shape: Shape, *, coarse: bool = False) -> Result:
     size, rows = window.outputs(shape[:2]), shape[2] * multiplier
     output = probe.tensor((*size, rows))
     operands = probe.weights((1, *window.kernel, rows), 3, math.prod(window.kernel), coarse=coarse)
@@ -165,29 +165,27 @@ def depthwise_3x3(probe: Probe) -> Result:
     """The kernel of its own that 3x3 has."""
     rng, shape = probe.rng, probe.shape()
     same = min(shape[:2]) < 3 or bool(rng.random() < 0.5)
-    return _depthwise(
-        probe, _Sliding((3, 3), (1, 1) if rng.random() < 0.5 else pair(rng, 1, 3), (1, 1), same), 1, shape
-    )
+    return _depthwise(probe, Sliding((3, 3), (1, 1) if rng.random() < 0.5 else pair(rng, 1, 3), (1, 1), same), 1, shape)
 
 
 def depthwise(probe: Probe) -> Result:
     """Any window."""
     shape = probe.shape(lambda c: c <= 128)
-    return _depthwise(probe, _sliding(probe, shape, 7), 1, shape)
+    return _depthwise(probe, sliding(probe, shape, 7), 1, shape)
 
 
 def depthwise_multiplied(probe: Probe) -> Result:
     """Several outputs for each channel, also of a network's first layer."""
     multiplier = int(probe.rng.choice([2, 3, 4, 5, 8]))
     shape = probe.shape(lambda c: c <= 32)
-    window = _sliding(probe, shape, 5, multiplier=multiplier)
+    window = sliding(probe, shape, 5, multiplier=multiplier)
     return _depthwise(probe, window, multiplier, shape)
 
 
 def depthwise_dilated(probe: Probe) -> Result:
     """Dilation."""
     shape = probe.shape(lambda c: c <= 64)
-    return _depthwise(probe, _sliding(probe, shape, 3, dilated=True), 1, shape)
+    return _depthwise(probe, sliding(probe, shape, 3, dilated=True), 1, shape)
 
 
 def dense(probe: Probe) -> Result:
@@ -219,11 +217,11 @@ def _dense(probe: Probe, source: int, columns: int, units: int, per_channel: boo
 def _pool(probe: Probe, code: Code) -> Result:
     rng, shape = probe.rng, probe.shape()
     if rng.random() < 0.2:  # all of the image
-        window = _Sliding((shape[0], shape[1]), (1, 1), (1, 1), False)
+        window = Sliding((shape[0], shape[1]), (1, 1), (1, 1), False)
     else:
-        window = _sliding(probe, shape, 6)
+        window = sliding(probe, shape, 6)
         if rng.random() < 0.5:  # side by side
-            window = _Sliding(window.kernel, window.kernel, (1, 1), window.same)
+            window = Sliding(window.kernel, window.kernel, (1, 1), window.same)
     size = window.outputs(shape[:2])
     output = probe.tensor((*size, shape[2]))
     options = pool_options(window.kernel, window.stride, same=window.same, activation=_fused(rng))
@@ -254,7 +252,7 @@ def thinned(probe: Probe, source: int, shape: Shape, most: float) -> Result:
         return source, shape
     down = min(shape[0], max(1, math.ceil(math.sqrt(factor))))
     step = (down, min(shape[1], math.ceil(factor / down)))
-    size = _Sliding((1, 1), step, (1, 1), False).outputs(shape[:2])
+    size = Sliding((1, 1), step, (1, 1), False).outputs(shape[:2])
     output = probe.tensor((*size, shape[2]))
     probe.file.operator(Code.MAX_POOL_2D, [source], output, pool_options((1, 1), step))
     return output, (*size, shape[2])

@@ -31,7 +31,7 @@ def _ints(probe: Probe, values: object) -> int:
     return probe.file.constant("i", np.array(values, "<i4"))
 
 
-def _image(probe: Probe) -> tuple[int, Shape]:
+def image(probe: Probe) -> tuple[int, Shape]:
     """A small image of few to many channels."""
     source, (height, width, channels) = shrunk(probe, probe.shape(lambda c: c <= _MAX_CHANNELS))
     return source, (height, width, channels)
@@ -39,7 +39,7 @@ def _image(probe: Probe) -> tuple[int, Shape]:
 
 def lookup(probe: Probe) -> Result:
     """A function of one int8."""
-    source, shape = _image(probe)
+    source, shape = image(probe)
     output = probe.other(shape, 1 / 256, -128)
     probe.file.operator(Code.LOGISTIC, [source], output)
     return probe.converted(output, shape)
@@ -47,7 +47,7 @@ def lookup(probe: Probe) -> Result:
 
 def copy(probe: Probe) -> Result:
     """Axes in another order: runs of one element, or of a whole pixel."""
-    source, shape = _image(probe)
+    source, shape = image(probe)
     order = [(2, 1, 3), (3, 1, 2), (1, 3, 2)][int(probe.rng.integers(3))]
     result = tuple(shape[axis - 1] for axis in order)
     output = probe.tensor(result)
@@ -57,7 +57,7 @@ def copy(probe: Probe) -> Result:
 
 def slices(probe: Probe) -> Result:
     """A part of an image."""
-    source, shape = _image(probe)
+    source, shape = image(probe)
     begins = [int(probe.rng.integers(0, (size + 1) // 2)) for size in shape]
     sizes = tuple(int(probe.rng.integers(1, size - begin + 1)) for size, begin in zip(shape, begins, strict=True))
     output = probe.tensor(sizes)
@@ -68,7 +68,7 @@ def slices(probe: Probe) -> Result:
 
 def select(probe: Probe) -> Result:
     """Rows, columns or channels by a list."""
-    source, shape = _image(probe)
+    source, shape = image(probe)
     axis = int(probe.rng.integers(3))
     picked = probe.rng.integers(0, shape[axis], int(probe.rng.integers(2, 12)))
     result = tuple(len(picked) if at == axis else size for at, size in enumerate(shape))
@@ -82,7 +82,7 @@ def binary(code: Code) -> Callable[[Probe], Result]:
     """Arithmetic with a constant a channel, a scalar, or another image."""
 
     def arm(probe: Probe) -> Result:
-        source, shape = _image(probe)
+        source, shape = image(probe)
         is_extreme = code in (Code.MAXIMUM, Code.MINIMUM)
         kind = int(probe.rng.integers(3))
         if kind == 2 and code is not Code.ADD:
@@ -102,7 +102,7 @@ def binary(code: Code) -> Callable[[Probe], Result]:
 
 def prelu(probe: Probe) -> Result:
     """A slope a channel for what is negative."""
-    source, shape = _image(probe)
+    source, shape = image(probe)
     values = probe.rng.integers(-128, 128, (1, 1, shape[2])).astype(np.int8)
     slopes = probe.file.constant("c", values, [1 / 256], zero_point=int(probe.rng.integers(-20, 20)))
     output = probe.other(shape)
@@ -114,7 +114,7 @@ def reduced(code: Code) -> Callable[[Probe], Result]:
     """Over one axis or two."""
 
     def arm(probe: Probe) -> Result:
-        source, shape = _image(probe)
+        source, shape = image(probe)
         choices = ([2], [3]) if code is Code.MEAN else ([1], [2], [3], [1, 2], [2, 3])
         axes = choices[int(probe.rng.integers(len(choices)))]
         result = tuple(1 if at in axes else size for at, size in enumerate(shape, start=1))
@@ -132,7 +132,7 @@ def dense_rows_coarse(probe: Probe) -> Result:
 
 def dense_rows(probe: Probe, *, coarse: bool = False) -> Result:
     """A dense layer over every pixel."""
-    source, shape = _image(probe)
+    source, shape = image(probe)
     pixels = shape[0] * shape[1]
     most = max(1, min(probe.room.weights // shape[2], probe.room.outputs // pixels, 60))
     units = round(math.exp(probe.rng.uniform(0, math.log(most + 0.5))))
@@ -165,7 +165,7 @@ def grouped(probe: Probe) -> Result:
 def transposed(probe: Probe) -> Result:
     """A convolution that enlarges."""
     rng = probe.rng
-    source, shape = _image(probe)
+    source, shape = image(probe)
     kernel, stride, filters = pair(rng, 1, 4), pair(rng, 1, 2), int(rng.integers(1, 6))
     size = (shape[0] * stride[0], shape[1] * stride[1])
     weights, bias = probe.weights((filters, *kernel, shape[2]), 0, math.prod(kernel) * shape[2])
@@ -225,7 +225,7 @@ def svdf(probe: Probe) -> Result:
 
 def resized(probe: Probe) -> Result:
     """Bilinear, to a larger or a smaller image."""
-    source, shape = _image(probe)
+    source, shape = image(probe)
     size = tuple(max(1, round(extent * float(probe.rng.uniform(0.5, 2)))) for extent in shape[:2])
     output = probe.tensor((*size, shape[2]))
     half_pixel = bool(probe.rng.random() < 0.5)

@@ -15,6 +15,7 @@ import numpy as np
 
 from hil.calibration import probe_arms as arms
 from hil.calibration import probe_plain as plain
+from hil.calibration import probe_wide as wide
 from hil.calibration.probe import SIZES, USUAL_ROOM, Probe, Room
 from munas.cost.kernels import KernelVariant
 from munas.cost.variants import SPECS
@@ -23,7 +24,7 @@ from munas.tflite.file import (
 )
 
 PROBES = 64
-PROBES_VERSION = 2  # raise it when other probes are drawn: old results are then another run
+PROBES_VERSION = 3  # raise it when other probes are drawn: old results are then another run
 ARMS = 10  # operators of a probe
 
 ARMS_OF: Mapping[KernelVariant, tuple[arms.Arm, ...]] = {
@@ -84,6 +85,17 @@ ARMS_OF: Mapping[KernelVariant, tuple[arms.Arm, ...]] = {
     KernelVariant.RESIZE_BILINEAR: (plain.resized,),
     KernelVariant.LSTM: (plain.lstm,),
     KernelVariant.SVDF: (plain.svdf,),
+    KernelVariant.SOFTMAX_TO_16: (wide.softmax_to_16,),
+    KernelVariant.WIDE_CONV: (wide.conv, wide.depthwise),
+    KernelVariant.WIDE_FC: (wide.dense,),
+    KernelVariant.WIDE_ADD: (wide.binary(Code.ADD),),
+    KernelVariant.WIDE_MUL: (wide.binary(Code.MUL),),
+    KernelVariant.WIDE_MAX_POOL: (wide.pool(Code.MAX_POOL_2D),),
+    KernelVariant.WIDE_AVG_POOL: (wide.pool(Code.AVERAGE_POOL_2D),),
+    KernelVariant.WIDE_LOGISTIC: (wide.function(Code.LOGISTIC),),
+    KernelVariant.WIDE_TANH: (wide.function(Code.TANH),),
+    KernelVariant.WIDE_SOFTMAX: (wide.softmax,),
+    KernelVariant.WIDE_REQUANTIZE: (wide.requantize,),
 }
 """What exercises each kernel variant; a test demands an entry, and that probes run it, for every row of the table."""
 

@@ -55,10 +55,10 @@ def lower_binary(model: Model, node: Node) -> Lowered:
     operands = [model.tensors[index] for index in node.op.inputs[:2]]
     if node.op.kind is not OpKind.PRELU and operands[0].data is None and operands[1].data is None:
         operands = list(node.tensors)
-    counts, first_steps, second_steps = _axes(operands[0].shape, operands[1].shape, node.result.shape)
+    counts, first_steps, second_steps = broadcast_axes(operands[0].shape, operands[1].shape, node.result.shape)
     variant = {**_SUMS, **_EXTREMES, **_PRODUCTS}[node.op.kind]
     work = plain.binary(variant, counts)
-    places, constants = _places(node, operands)
+    places, constants = operand_places(node, operands)
     fields: Fields = {
         "first": places[0],
         "second": places[1],
@@ -71,7 +71,7 @@ def lower_binary(model: Model, node: Node) -> Lowered:
     return Lowered(layer_of(work, fields, constants=constants), work, in_place(node))
 
 
-def _places(node: Node, operands: Sequence[Tensor]) -> tuple[list[Value], tuple[Constant, ...]]:
+def operand_places(node: Node, operands: Sequence[Tensor]) -> tuple[list[Value], tuple[Constant, ...]]:
     """Where both operands lie: activations in the arena, a constant in flash."""
     places: list[Value] = []
     constants: list[Constant] = []
@@ -79,12 +79,14 @@ def _places(node: Node, operands: Sequence[Tensor]) -> tuple[list[Value], tuple[
         if operand.data is None:
             places.append(source(node, len(places) - len(constants)))
         else:
-            constants.append(Constant(role, "int8_t", operand.data, " x ".join(map(str, operand.shape)) or "1"))
+            constants.append(
+                Constant(role, f"{operand.dtype}_t", operand.data, " x ".join(map(str, operand.shape)) or "1")
+            )
             places.append(ConstantOf(role))
     return places, tuple(constants)
 
 
-def _axes(
+def broadcast_axes(
     first: Sequence[int], second: Sequence[int], output: Sequence[int]
 ) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
     """(counts, steps of the first operand, of the second) along as few axes as there are. Raises ModelError."""

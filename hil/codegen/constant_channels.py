@@ -19,6 +19,7 @@ from hil.model.network import (
     ConvParams,
     DenseParams,
     DepthwiseParams,
+    DType,
     Model,
     Op,
     Padding,
@@ -72,6 +73,8 @@ def _anything(channels: int) -> Interval:
 
 def _interval(model: Model, op: Op, known: dict[int, Interval]) -> Interval | None:
     """What `op` makes of its input's interval, where that is known to follow."""
+    if _is_wide(model, op):
+        return None
     if isinstance(op.params, ConvParams | DepthwiseParams):
         source = known.get(op.inputs[0]) or _anything(model.tensors[op.inputs[0]].shape[-1])
         return _convolved(model, op, op.params, source)
@@ -82,6 +85,11 @@ def _interval(model: Model, op: Op, known: dict[int, Interval]) -> Interval | No
             return Interval(np.clip(source.low, low, high), np.clip(source.high, low, high))
         return source
     return None
+
+
+def _is_wide(model: Model, op: Op) -> bool:
+    """Whether it reads or writes 16 bits."""
+    return DType.INT16 in (model.tensors[op.inputs[0]].dtype, model.tensors[op.outputs[0]].dtype)
 
 
 def _convolved(model: Model, op: Op, params: ConvParams | DepthwiseParams, source: Interval) -> Interval | None:
@@ -170,7 +178,7 @@ class _Rewriter:
     def groups(self) -> Iterator[list[int]]:
         """Operators each: a convolution that makes channels, those that hand them on, and those that take them in."""
         for number, op in enumerate(self._model.ops):
-            if isinstance(op.params, ConvParams) and op.params.groups == 1:
+            if isinstance(op.params, ConvParams) and op.params.groups == 1 and not _is_wide(self._model, op):
                 group = self._behind(number)
                 if group:
                     yield group

@@ -53,7 +53,7 @@ def in_place(node: Node) -> tuple[int, ...]:
     """Inputs whose memory the output may take over: those that are all of a storage of the output's size."""
     rows = zip(node.inputs, node.tensors, node.whole, strict=True)
     return tuple(
-        dict.fromkeys(item for item, tensor, whole in rows if whole and tensor.elements == node.result.elements)
+        dict.fromkeys(item for item, tensor, whole in rows if whole and tensor.size_bytes == node.result.size_bytes)
     )
 
 

@@ -198,7 +198,7 @@ def _consecutive(tensors: Sequence[int], model: Model, storage: int, alignment: 
 def _gather(model: Model, storage: _Storage) -> Node:
     """The copy of all outputs into one buffer."""
     tensors = tuple(model.tensors[index] for index in model.outputs)
-    size = sum(tensor.elements for tensor in tensors)
+    size = sum(tensor.size_bytes for tensor in tensors)
     number = storage.new(size)
     last = max((op.index for op in model.ops), default=0)
     result = Tensor(number, (size,), DType.INT8, tensors[0].quantization, None, "outputs")

@@ -13,7 +13,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from hil.codegen import arithmetic, moves, recurrent
+from hil.codegen import arithmetic, moves, recurrent, wide
 from hil.codegen.fields import Fields, bounded, in_place, layer_of, multiplier, pair, prefixed, quantised, source
 from hil.codegen.fold import Node, Size
 from hil.codegen.layer import Arena, Constant, ConstantOf, Lowered, Value
@@ -44,6 +44,7 @@ from hil.model.network import (
     SvdfParams,
     Tensor,
     TransposeConvParams,
+    WideFunctionParams,
 )
 from munas.cost import kernels, plain
 from munas.cost.gathers import Window
@@ -61,6 +62,8 @@ Int32Array = NDArray[np.int32]
 def lower(model: Model, node: Node) -> Lowered:
     """The layer for `node`. Raises ModelError, naming the operator, where the kernels have a limit."""
     try:
+        if wide.is_wide(node) and not isinstance(node.params, ConcatParams):
+            return wide.lower_wide(model, node)
         return LOWERINGS[type(node.params)](model, node)
     except ModelError as error:
         raise ModelError(f"operator {node.op.index} ({node.op.kind}): {error}") from error
@@ -340,5 +343,6 @@ LOWERINGS: Mapping[type[Params], Callable[[Model, Node], Lowered]] = {
     ConcatParams: moves.lower_concat,
     LstmParams: recurrent.lower_lstm,
     SvdfParams: recurrent.lower_svdf,
+    WideFunctionParams: wide.lower_wide,
 }
 """By parameters; RESHAPE has none, as it only gives its input another name."""

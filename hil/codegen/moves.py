@@ -68,7 +68,7 @@ def lower_concat(model: Model, node: Node) -> Lowered:
     axis = cast(ConcatParams, node.params).axis
     runs = prod(node.result.shape[:axis])
     rows = zip(node.inputs, node.offsets, node.tensors, strict=True)
-    parts = tuple((Arena(storage, offset), tensor.elements // runs) for storage, offset, tensor in rows)
+    parts = tuple((Arena(storage, offset), tensor.size_bytes // runs) for storage, offset, tensor in rows)
     elements = node.result.elements
     work = kernels.move(KernelVariant.CONCAT, elements, elements, [(runs, size) for _, size in parts])
     fields: Fields = {

@@ -8,6 +8,7 @@ layout exists. The network's input may be overwritten once its last reader has r
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from math import prod
 from typing import Literal
 
 from hil.codegen.constant_channels import without_constant_channels
@@ -50,7 +51,8 @@ class Buffer:
 class Port:
     """An input or output of the network: place in the arena in bytes, and quantisation.
 
-    Of several, all have one buffer, which is a port as well (one dimension, the first tensor's quantisation).
+    Of several, all have one buffer, which is a port as well (one dimension, the first tensor's quantisation). `size` is
+    in bytes, `shape` in elements.
     """
 
     storage: int
@@ -59,6 +61,11 @@ class Port:
     shape: tuple[int, ...]
     scale: float
     zero_point: int
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether elements have 16 bits."""
+        return self.size != prod(self.shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,7 +314,7 @@ def _buffers(problem: Problem, schedule: Schedule, layout: Layout) -> tuple[Buff
 def _port(model: Model, at: Place, storage: int, layout: Layout) -> Port:
     found = model.tensors[at.tensor]
     quant, offset = found.quant, layout.offsets[storage] + at.offset
-    return Port(storage, offset, found.elements, found.shape, quant.scale, quant.zero_point)
+    return Port(storage, offset, found.size_bytes, found.shape, quant.scale, quant.zero_point)
 
 
 def _buffer(ports: tuple[Port, ...]) -> Port:

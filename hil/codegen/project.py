@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from hil.boards.board import Board, Via
 from hil.build.sources import LINK_FLAGS, CmsisRoots, Group, Library, Project, cmsis_files, library
 from hil.codegen.fold import Size
 from hil.codegen.layer import Arena, Constant, ConstantOf, Value
-from hil.codegen.plan import Plan, Step
+from hil.codegen.plan import Plan, Port, Step
 from hil.codegen.render import (
     DEFAULTS,
     Options,
@@ -80,10 +81,10 @@ def _model(plan: Plan) -> dict[str, Any]:
     offsets = {item.label: item.offset for item in plan.buffers if item.kind == "tensor"}
     return {
         "steps": [_step(step, offsets) for step in plan.steps],
-        "input": plan.input,
-        "output": plan.output,
-        "input_scale": float_literal(plan.input.scale),
-        "output_scale": float_literal(plan.output.scale),
+        "input": _stated(plan.input),
+        "output": _stated(plan.output),
+        "input_scale": float_literal(_stated(plan.input).scale),
+        "output_scale": float_literal(_stated(plan.output).scale),
         "states": [
             {
                 "number": number,
@@ -95,6 +96,11 @@ def _model(plan: Plan) -> dict[str, Any]:
         ],
         "kept_bytes": plan.kept_bytes,
     }
+
+
+def _stated(port: Port) -> Port:
+    """What the firmware says of a port: of 16 bits it only knows the bytes."""
+    return replace(port, scale=1.0, zero_point=0) if port.is_wide else port
 
 
 def _step(step: Step, offsets: dict[int, int]) -> dict[str, Any]:

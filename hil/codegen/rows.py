@@ -11,7 +11,7 @@ from hil.codegen.layer import Constant
 from hil.model.quantise import Multiplier
 
 _FOUR = 4
-_BY_FOURS = [0, 2, 1, 3]  # what SXTB16 leaves of four bytes, itself and rotated by 8
+BY_FOURS = [0, 2, 1, 3]  # what SXTB16 leaves of four bytes, itself and rotated by 8
 _SATURATES = 2**30  # a product this large, shifted by one bit only, might not fit when the zero point is added
 _ALWAYS_ZERO = Multiplier(2**31, -32)  # the shift leaves nothing of any sum
 
@@ -32,7 +32,7 @@ def row_weights(weights: NDArray[np.int8], comment: str, *, by_fours: bool, pack
     """
     if by_fours:
         fours = weights.shape[1] // 4 * 4
-        mixed = weights[:, :fours].reshape(len(weights), -1, 4)[:, :, _BY_FOURS].reshape(len(weights), -1)
+        mixed = weights[:, :fours].reshape(len(weights), -1, 4)[:, :, BY_FOURS].reshape(len(weights), -1)
         weights = np.concatenate([mixed, weights[:, fours:]], axis=1)
     groups = []
     for first, size in groups_of(len(weights)):
@@ -60,7 +60,7 @@ def _interleaved(rows: NDArray[np.int8]) -> NDArray[np.int8]:
     rest = rows[:, even:].T.reshape(-1)
     if count == 1:
         fours = columns // 4 * 4
-        mixed = rows[0, :fours].reshape(-1, 4)[:, _BY_FOURS].reshape(-1)
+        mixed = rows[0, :fours].reshape(-1, 4)[:, BY_FOURS].reshape(-1)
         return np.concatenate([mixed, rows[0, fours:]])
     pairs = rows[:, :even].reshape(count // 2, 2, even // 2, 2)  # twin, row of the twin, pair, column of the pair
     return np.concatenate([pairs.transpose(2, 0, 3, 1).reshape(-1), rest])

@@ -112,6 +112,10 @@ def verify(harness: Harness, request: Request, progress: Progress) -> Verificati
             f"{request.name} has {len(model.inputs)} inputs and {len(model.outputs)} outputs; a labelled set has one "
             "of each. measure compares all outputs on random and extreme inputs"
         )
+    if plan.input.is_wide or plan.output.is_wide:
+        raise UsageError(
+            f"{request.name} has inputs or outputs of 16 bits; a labelled set is only streamed to int8 ones"
+        )
     source = model.tensors[model.inputs[0]]
     takes = Takes(source.shape, model.edges.inputs[0].dtype, source.quant.scale, source.quant.zero_point)
     data = load_dataset(request.data, takes, plan.output.size, request.limit)

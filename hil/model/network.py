@@ -10,6 +10,9 @@ a `Model` may rely on:
 - `ops` is in a topological order (the file's order). Shapes agree with the parameters. An operator of the file may be
   several of these (SPLIT), or none (integer arithmetic on static shapes, which the importer has computed). An output
   may be an input.
+- Activations of CONV_2D, DEPTHWISE_CONV_2D, FULLY_CONNECTED, ADD, MUL, pools, LOGISTIC, TANH, SOFTMAX, QUANTIZE and
+  RESHAPE may be INT16, with zero point 0, or -32768 (a SOFTMAX of int8). All of an operator's are, but for SOFTMAX and
+  QUANTIZE. Biases are INT64 then.
 - Weights are INT8 with zero point 0 and data; biases are INT32 with data; other constants are INT8 with one scale and
   zero point. A scale is finite and positive, and small and large enough for TFLite's integer multipliers to exist.
 - Shapes, axes and paddings that a file gives as constant tensors are in `params`; such tensors are not in `Op.inputs`.
@@ -106,10 +109,11 @@ class OpKind(StrEnum):
 
 
 class DType(StrEnum):
-    """Element types. In the core only INT8 and INT32 occur, and INT16 in states; FLOAT32 and UINT8 at the edges."""
+    """Element types. FLOAT32 and UINT8 only occur at the edges, INT64 in biases of 16-bit activations."""
 
     INT8 = "int8"
     INT16 = "int16"
+    INT64 = "int64"
     INT32 = "int32"
     UINT8 = "uint8"
     FLOAT32 = "float32"
@@ -117,7 +121,7 @@ class DType(StrEnum):
     @property
     def size_bytes(self) -> int:
         """Bytes an element takes."""
-        return {DType.INT8: 1, DType.UINT8: 1, DType.INT16: 2}.get(self, 4)
+        return {DType.INT8: 1, DType.UINT8: 1, DType.INT16: 2, DType.INT64: 8}.get(self, 4)
 
 
 class Activation(StrEnum):
@@ -318,6 +322,14 @@ class Axis:
 
 
 @dataclass(frozen=True, slots=True)
+class WideFunctionParams:
+    """LOGISTIC and TANH of int16: an input times `multiplier`, shifted right by `shift`, is where a table is read."""
+
+    multiplier: int
+    shift: int
+
+
+@dataclass(frozen=True, slots=True)
 class MoveParams:
     """Whatever only moves elements: output (i, j, ...) is input element `start` + the axes' offsets of i, j, ...
 
@@ -386,6 +398,7 @@ Params = (
     | ResizeParams
     | LstmParams
     | SvdfParams
+    | WideFunctionParams
     | NoParams
 )
 

@@ -15,7 +15,6 @@ import numpy as np
 from hil.errors import ModelError
 from hil.model.network import Activation, Quantization
 
-INT8_MIN, INT8_MAX = -128, 127
 _INT32_MAX = 2**31 - 1
 _ADD_LEFT_SHIFT = 20  # int8 inputs of ADD are scaled up by 2**20 before they meet
 _SOFTMAX_INTEGER_BITS = 5  # exp() of the reference takes a Q5.26
@@ -124,13 +123,18 @@ def mean_multiplier(source: Quantization, output: Quantization, count: int) -> M
     return Multiplier((base.significand << shift) // count, base.shift - shift)
 
 
-def add_parameters(first: Quantization, second: Quantization, output: Quantization) -> AddParameters:
-    """Multipliers of ADD. Raises ModelError when the output's scale is too small for them (the reference aborts)."""
+def add_parameters(
+    first: Quantization, second: Quantization, output: Quantization, left_shift: int = _ADD_LEFT_SHIFT
+) -> AddParameters:
+    """Multipliers of ADD, whose inputs are scaled up by 2**`left_shift`.
+
+    Raises ModelError when the output's scale is too small for them (the reference aborts).
+    """
     twice = 2.0 * max(first.scale, second.scale)
-    real_output = twice / (2.0**_ADD_LEFT_SHIFT * output.scale)
+    real_output = twice / (2.0**left_shift * output.scale)
     if real_output >= 1.0:
         raise ModelError(
-            f"ADD: the output's scale {output.scale:g} is more than 2^19 times smaller than the inputs' "
+            f"ADD: the output's scale {output.scale:g} is more than 2^{left_shift - 1} times smaller than the inputs' "
             f"({first.scale:g}, {second.scale:g}); TFLite's kernel does not support that"
         )
     return AddParameters(
@@ -151,8 +155,8 @@ def softmax_parameters(source: Quantization, beta: float) -> SoftmaxParameters:
     return SoftmaxParameters(multiplier, -math.floor(radius))
 
 
-def activation_range(activation: Activation, output: Quantization) -> tuple[int, int]:
-    """The int8 range (min, max) that a fused activation leaves."""
+def activation_range(activation: Activation, output: Quantization, bits: int = 8) -> tuple[int, int]:
+    """The range (min, max) of `bits` that a fused activation leaves."""
     low: float | None
     high: float | None
     low, high = {
@@ -161,10 +165,11 @@ def activation_range(activation: Activation, output: Quantization) -> tuple[int,
         Activation.RELU_N1_TO_1: (-1.0, 1.0),
         Activation.RELU6: (0.0, 6.0),
     }[activation]
-    minimum = INT8_MIN if low is None else max(INT8_MIN, _quantize(low, output))
-    maximum = INT8_MAX if high is None else min(INT8_MAX, _quantize(high, output))
+    least, most = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
+    minimum = least if low is None else max(least, _quantize(low, output))
+    maximum = most if high is None else min(most, _quantize(high, output))
     if minimum > maximum:
-        raise ModelError(f"the activation {activation} leaves nothing of the output's int8 range")
+        raise ModelError(f"the activation {activation} leaves nothing of the output's range")
     return minimum, maximum
 
 

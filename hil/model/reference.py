@@ -93,14 +93,14 @@ def verification_inputs(model: Model, count: int, seed: int) -> list[Verificatio
 
 def _patterned(tensor: Tensor, pattern: Pattern) -> Int8Array:
     data = pattern.data(tensor.size_bytes, tensor.quant.zero_point)
-    return np.frombuffer(data, np.int8).reshape(tensor.shape)
+    return np.frombuffer(data, tensor.dtype.value).reshape(tensor.shape)
 
 
 def _fed(edge: Edge, tensor: Tensor, values: Int8Array) -> NDArray[Any]:
     """What the file's input must hold for the core to see exactly `values`."""
     if values.dtype != np.int8:
-        raise ValueError(f"inputs are int8, not {values.dtype}")
-    shaped = values.reshape(tensor.shape)
+        raise ValueError(f"inputs are int8, or bytes of int16 as int8, not {values.dtype}")
+    shaped = values.reshape(-1).view(tensor.dtype.value).reshape(tensor.shape)
     if edge.dtype is DType.UINT8:
         return (shaped.astype(np.int16) + 128).astype(np.uint8)
     if edge.dtype is DType.FLOAT32:

@@ -99,10 +99,8 @@ class OneBuffer:
         (values,) = inputs
         flat = values.reshape(-1)
         starts = [port.offset - self.input.offset for port in self.inputs]
-        parts = [
-            flat[start : start + port.size].reshape(port.shape) for start, port in zip(starts, self.inputs, strict=True)
-        ]
-        return [np.concatenate([output.reshape(-1) for output in self.expected.run(parts)])]
+        parts = [flat[start : start + port.size] for start, port in zip(starts, self.inputs, strict=True)]
+        return [np.concatenate([output.reshape(-1).view(np.int8) for output in self.expected.run(parts)])]
 
 
 def as_one_buffer(expected: Expected, deployment: Deployment) -> Expected:

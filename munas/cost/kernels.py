@@ -78,6 +78,17 @@ class KernelVariant(StrEnum):
     RESIZE_BILINEAR = "resize-bilinear"
     LSTM = "lstm"
     SVDF = "svdf"
+    SOFTMAX_TO_16 = "softmax-to-16"
+    WIDE_CONV = "wide-conv"
+    WIDE_FC = "wide-fc"
+    WIDE_ADD = "wide-add"
+    WIDE_MUL = "wide-mul"
+    WIDE_MAX_POOL = "wide-max-pool"
+    WIDE_AVG_POOL = "wide-avg-pool"
+    WIDE_LOGISTIC = "wide-logistic"
+    WIDE_TANH = "wide-tanh"
+    WIDE_SOFTMAX = "wide-softmax"
+    WIDE_REQUANTIZE = "wide-requantize"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +130,7 @@ FOURS_AT_ONCE, FOURS_IN_FIRST = 124, PACKED_COLUMNS // 4
 """Columns, in fours, that a dense layer sums up in a go, and in the first one (firmware/kernels/dense_quads.c)."""
 
 
-def _positions(in_shape: Shape, out_shape: Shape, window: Window) -> int:
+def positions(in_shape: Shape, out_shape: Shape, window: Window) -> int:
     """Window positions on the input, summed over all output pixels (all of them without padding)."""
     if window.padding == (0, 0, 0, 0):
         return out_shape[0] * out_shape[1] * window.size
@@ -156,7 +167,7 @@ def conv(in_shape: Shape, out_shape: Shape, window: Window) -> Work:
         path,
         macs=pixels * rows * columns,
         outputs=pixels * rows,
-        inputs=_positions(in_shape, out_shape, window) * in_shape[2],
+        inputs=positions(in_shape, out_shape, window) * in_shape[2],
         pixels=pixels,
         rows=rows,
         columns=columns,
@@ -184,7 +195,7 @@ def depthwise(in_shape: Shape, out_shape: Shape, window: Window) -> Work:
         return conv(in_shape, out_shape, window)
     channels, rows, pixels = in_shape[2], out_shape[2], out_shape[0] * out_shape[1]
     path = depthwise_variant(window, rows // channels)
-    inside = _positions(in_shape, out_shape, window)
+    inside = positions(in_shape, out_shape, window)
     work = Work(
         path,
         macs=pixels * rows * window.size,
@@ -247,7 +258,7 @@ def dense_any(work: Work) -> Work:
 def pool(in_shape: Shape, out_shape: Shape, window: Window, kind: str) -> Work:
     """Work of a pool; `kind` is "max" or "avg"."""
     channels, pixels = out_shape[2], out_shape[0] * out_shape[1]
-    inside = _positions(in_shape, out_shape, window)
+    inside = positions(in_shape, out_shape, window)
     average = kind == "avg"
     quads, rest = (0, channels) if average else (channels // 4, channels % 4)
     return Work(

@@ -140,6 +140,16 @@ def _svdf(work: Work) -> Counts:
     return (1, work.pixels, work.blocks, work.vector_loops, work.scalar_loops, work.copies)
 
 
+def _wide_conv(work: Work) -> Counts:
+    return (
+        1, work.pixels, work.outputs, work.setup_loops, work.copies, work.blocks, work.vector_loops, work.scalar_loops,
+    )  # fmt: skip
+
+
+def _wide_dense(work: Work) -> Counts:
+    return (1, work.pixels, work.outputs, work.vector_loops, work.scalar_loops)
+
+
 def _any(work: Work) -> Counts:
     return (1, work.pixels, work.copies, work.blocks, work.vector_loops, work.scalar_loops, work.inputs, work.outputs)
 
@@ -206,4 +216,6 @@ AVG_POOL = Loops(("calls", "pixels", "outputs", "rows", "positions"), _avg_pool)
 ADD = Loops(("calls", "pixels", "blocks", "four_runs", "fours", "single_runs", "singles"), _add)
 LSTM = Loops(("calls", "steps", "cells", "fours", "pairs", "odd_columns"), _lstm)
 SVDF = Loops(("calls", "units", "filters", "fours", "rests", "memories"), _svdf)
+WIDE_CONV = Loops(("calls", "pixels", "outputs", "rows", "taps", "inside", "fours", "rests"), _wide_conv)
+WIDE_DENSE = Loops(("calls", "inputs", "outputs", "fours", "rests"), _wide_dense)
 MOVE = Loops(("calls", "runs", "word_runs", "words", "byte_runs", "bytes", "output_words"), _move)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from math import prod
 
 from munas.cost.gathers import Window
-from munas.cost.kernels import KernelVariant, Shape, Work, dense
+from munas.cost.kernels import KernelVariant, Shape, Work, dense, positions, softmax
 
 
 def lookup(elements: int) -> Work:
@@ -129,6 +129,73 @@ def svdf(inputs: int, units: int, rank: int, memory: int) -> Work:
         vector_loops=filters * (inputs // 4),
         scalar_loops=filters * (inputs % 4),
     )
+
+
+def wide_conv(in_shape: Shape, out_shape: Shape, window: Window, depth: int) -> Work:
+    """Work of a convolution of 16-bit activations: `copies` taps, `blocks` of them inside, of `depth` products each."""
+    outputs = prod(out_shape)
+    inside = positions(in_shape, out_shape, window) * out_shape[2]
+    return Work(
+        KernelVariant.WIDE_CONV,
+        macs=outputs * window.size * depth,
+        outputs=outputs,
+        inputs=inside * depth,
+        pixels=out_shape[0] * out_shape[1],
+        rows=out_shape[2],
+        columns=window.size * depth,
+        copies=outputs * window.size,
+        blocks=inside,
+        setup_loops=outputs * window.kernel[0],
+        vector_loops=inside * (depth // 4),
+        scalar_loops=inside * (depth % 4),
+    )
+
+
+def wide_dense(inputs: int, outputs: int, rows: int) -> Work:
+    """Work of a dense layer of 16-bit activations, over `rows` inputs."""
+    each = rows * outputs
+    return Work(
+        KernelVariant.WIDE_FC,
+        macs=each * inputs,
+        outputs=each,
+        inputs=each * inputs,
+        pixels=rows,
+        rows=outputs,
+        columns=inputs,
+        vector_loops=each * (inputs // 4),
+        scalar_loops=each * (inputs % 4),
+    )
+
+
+def wide_pool(variant: KernelVariant, in_shape: Shape, out_shape: Shape, window: Window) -> Work:
+    """Work of a pool of 16-bit activations: `scalar_loops` positions inside."""
+    outputs = prod(out_shape)
+    inside = positions(in_shape, out_shape, window) * out_shape[2]
+    return Work(
+        variant,
+        macs=outputs * window.size,
+        outputs=outputs,
+        inputs=inside,
+        pixels=out_shape[0] * out_shape[1],
+        blocks=outputs * window.kernel[0],
+        scalar_loops=inside,
+    )
+
+
+def elements(variant: KernelVariant, count: int) -> Work:
+    """Work of a function of each of `count` elements."""
+    return Work(variant, 0, count, count, scalar_loops=count)
+
+
+def wide_softmax(rows: int, columns: int) -> Work:
+    """Work of a softmax of 16-bit activations."""
+    size = rows * columns
+    return Work(KernelVariant.WIDE_SOFTMAX, 0, size, size, pixels=rows, rows=columns, scalar_loops=size)
+
+
+def softmax_to_16(rows: int, columns: int, reach: int) -> Work:
+    """Work of a softmax of int8 whose result has 16 bits."""
+    return replace(softmax(rows, columns, reach), variant=KernelVariant.SOFTMAX_TO_16)
 
 
 def resize_bilinear(out_shape: Shape) -> Work:

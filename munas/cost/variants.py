@@ -127,6 +127,17 @@ SPECS: Mapping[KernelVariant, KernelSpec] = {
     KernelVariant.RESIZE_BILINEAR: KernelSpec("hil_resize_bilinear", "hil_resize_t", 28),
     KernelVariant.LSTM: KernelSpec("hil_lstm", "hil_lstm_t", 84, loops.LSTM),
     KernelVariant.SVDF: KernelSpec("hil_svdf", "hil_svdf_t", 44, loops.SVDF),
+    KernelVariant.SOFTMAX_TO_16: KernelSpec("hil_softmax_to_16", "hil_softmax_t", 24),
+    KernelVariant.WIDE_CONV: KernelSpec("hil_wide_conv", "hil_wide_conv_t", 44, loops.WIDE_CONV),
+    KernelVariant.WIDE_FC: KernelSpec("hil_wide_dense", "hil_wide_dense_t", 28, loops.WIDE_DENSE),
+    KernelVariant.WIDE_ADD: KernelSpec("hil_wide_add", "hil_wide_binary_t", 80),
+    KernelVariant.WIDE_MUL: KernelSpec("hil_wide_mul", "hil_wide_binary_t", 80),
+    KernelVariant.WIDE_MAX_POOL: KernelSpec("hil_wide_max_pool", "hil_wide_pool_t", 36),
+    KernelVariant.WIDE_AVG_POOL: KernelSpec("hil_wide_avg_pool", "hil_wide_pool_t", 36),
+    KernelVariant.WIDE_LOGISTIC: KernelSpec("hil_wide_logistic", "hil_wide_function_t", 24),
+    KernelVariant.WIDE_TANH: KernelSpec("hil_wide_tanh", "hil_wide_function_t", 24),
+    KernelVariant.WIDE_SOFTMAX: KernelSpec("hil_wide_softmax", "hil_wide_softmax_t", 24),
+    KernelVariant.WIDE_REQUANTIZE: KernelSpec("hil_wide_requantize", "hil_wide_requantize_t", 24),
 }
 
 

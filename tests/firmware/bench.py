@@ -37,7 +37,7 @@ class Case:
     def expected(self) -> NDArray[np.int8]:
         """(count, bytes) int8 of the reference."""
         reference = as_one_buffer(Reference(self.data, self.model), self.plan)
-        return np.stack([reference.run([row])[0].reshape(-1) for row in self.inputs])
+        return np.stack([reference.run([row])[0].reshape(-1).view(np.int8) for row in self.inputs])
 
 
 def case(label: str, data: bytes, seed: int = 0, random_inputs: int = 3) -> Case:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from munas.tflite.file import ABSENT, QUANTIZE_OPTIONS, Code, Fused, dense_options
-from tests.firmware import random_plain
+from tests.firmware import random_plain, random_wide
 from tests.firmware.operators import Network, Pair
 
 FUSED = (Fused.NONE, Fused.RELU, Fused.RELU6, Fused.RELU_N1_TO_1)
@@ -264,7 +264,7 @@ SPACE_KINDS: tuple[Callable[[Network], int], ...] = (
 )  # fmt: skip
 
 
-KINDS = (*SPACE_KINDS, *random_plain.KINDS)
+KINDS = (*SPACE_KINDS, *random_plain.KINDS, *random_wide.KINDS)
 
 
 def network(kind: Callable[[Network], int], seed: int) -> bytes:

@@ -103,7 +103,7 @@ def import_dilated(found: Dilated, tensors: CoreTensors) -> Op:
     if raw.shape != shape:
         raise last.refuse(f"its output has shape {list(raw.shape)}, but its inputs and options give {list(shape)}")
     tensors.count_work(operator, math.prod(shape) * weights.elements)
-    quantisation.check_weights(operator, source.quant, weights, bias, output)
+    quantisation.check_weights(operator, source, weights, bias, output)
     params = ConvParams((1, 1), found.block, padding, activation_of(operator, options.int8(4 if is_depthwise else 3)))
     result = tensors.add_output(last, 0, None)
     inputs = (source.index, weights.index, -1 if bias is None else bias.index)

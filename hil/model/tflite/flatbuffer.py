@@ -98,9 +98,9 @@ class Table:
         """An unsigned byte."""
         return int(self._scalar(_U8, slot, default))
 
-    def flag(self, slot: int) -> bool:
-        """A boolean, false when absent."""
-        return self._scalar(_U8, slot, 0) != 0
+    def flag(self, slot: int, default: bool = False) -> bool:
+        """A boolean, `default` when absent."""
+        return self._scalar(_U8, slot, int(default)) != 0
 
     def int32(self, slot: int, default: int = 0) -> int:
         """A signed 32-bit integer."""

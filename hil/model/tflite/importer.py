@@ -94,6 +94,7 @@ def _import_operator(
     if importer is None or operator.kind is None:
         raise unsupported(operator)
     check_arity(operator)
+    tensors.check_widths(operator)
     # All outputs are checked before one is registered: parts of a SPLIT do not read each other.
     found_all = importer(operator, tensors)
     imported = found_all if isinstance(found_all, list) else [found_all]
@@ -149,8 +150,9 @@ def _input_boundary(container: Container) -> _Boundary:
     tensors, edges, dropped, unsigned = [], [], [], []
     for position, index in enumerate(container.inputs):
         outer = container.tensors[index]
-        if schema.DTYPES.get(outer.type) is DType.INT8:
-            edges.append(Edge(DType.INT8, None, index, index))
+        own = schema.DTYPES.get(outer.type)
+        if own is DType.INT8 or own is DType.INT16:
+            edges.append(Edge(own, None, index, index))
             tensors.append(index)
             continue
         readers = [op for op in container.operators if index in op.inputs]
@@ -207,8 +209,9 @@ def _output_boundary(container: Container) -> _Boundary:
     tensors, edges, dropped = [], [], []
     for position, index in enumerate(container.outputs):
         outer = container.tensors[index]
-        if schema.DTYPES.get(outer.type) is DType.INT8:
-            edges.append(Edge(DType.INT8, None, index, index))
+        own = schema.DTYPES.get(outer.type)
+        if own is DType.INT8 or own is DType.INT16:
+            edges.append(Edge(own, None, index, index))
             tensors.append(index)
             continue
         last, behind = _behind_the_core(container, index)
@@ -247,10 +250,15 @@ def _edge(container: Container, operator: RawOperator, outer: int, inner: int, f
         raise operator.refuse("it needs exactly one input")
     raw, core = container.tensors[outer], container.tensors[inner]
     dtype = schema.DTYPES.get(raw.type)
-    if schema.DTYPES.get(core.type) is not DType.INT8 or raw.shape != core.shape or raw.data or core.data:
+    is_wide = core.type == schema.INT16
+    if core.type not in (schema.INT8, schema.INT16) or raw.shape != core.shape or raw.data or core.data:
         raise operator.refuse("it has to lead from or to an int8 activation of the same shape")
     if dtype is DType.FLOAT32 and operator.kind is float_kind:
         return Edge(DType.FLOAT32, None, outer, inner)
+    if dtype is DType.INT32 and is_wide and operator.kind is OpKind.QUANTIZE and float_kind is OpKind.DEQUANTIZE:
+        return Edge(DType.INT32, None, outer, inner)
+    if is_wide:
+        raise operator.refuse(f"{schema.type_name(raw.type)} is not supported here; supported: float32, int16, int8")
     if dtype is not DType.UINT8 or operator.kind is not OpKind.QUANTIZE:
         raise operator.refuse(f"{schema.type_name(raw.type)} is not supported; supported: float32, uint8, int8")
     quantization = activation_quantization(raw, operator, "its uint8 tensor")

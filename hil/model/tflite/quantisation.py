@@ -11,13 +11,19 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from hil.model.network import OpKind, Quantization, Tensor
-from hil.model.tflite import limits
+from hil.model.network import DType, OpKind, Quantization, Tensor
+from hil.model.tflite import limits, schema
 from hil.model.tflite.container import RawOperator, RawTensor
 
 _INT32_LIMIT = 2.0**31 - 2.0**9  # room for zero points and rounding
 _BIAS_TOLERANCE = 0.02  # of an output step, as kernel_util.cc has it
 _MAX_SHIFT = 30
+_SOFTMAX_OUTPUTS = {
+    (DType.INT8, False): (1 / 256, -128),
+    (DType.INT8, True): (1 / 65536, -(2**15)),
+    (DType.INT16, True): (1 / 32768, 0),
+}
+"""Scale and zero point by the input's type, and whether the output has 16 bits."""
 
 
 def activation_quantization(raw: RawTensor, operator: RawOperator, what: str) -> Quantization:
@@ -28,6 +34,10 @@ def activation_quantization(raw: RawTensor, operator: RawOperator, what: str) ->
     if not limits.MIN_ACTIVATION_SCALE <= scale <= limits.MAX_ACTIVATION_SCALE:
         raise operator.refuse(f"the scale {scale:g} of {what} is not usable")
     low = 0 if raw.type == 3 else -128
+    if raw.type == schema.INT16:
+        if zero_point not in (0, -(2**15)):
+            raise operator.refuse(f"the zero point {zero_point} of {what}, which is int16, is not 0")
+        return Quantization(raw.scales, raw.zero_points)
     if not low <= zero_point <= low + 255:
         raise operator.refuse(f"the zero point {zero_point} of {what} is outside [{low}, {low + 255}]")
     return Quantization(raw.scales, raw.zero_points)
@@ -54,24 +64,16 @@ def constant_quantization(
 
 
 def check_weights(
-    operator: RawOperator, source: Quantization, weights: Tensor, bias: Tensor | None, output: Quantization
+    operator: RawOperator, source: Tensor, weights: Tensor, bias: Tensor | None, output: Quantization
 ) -> None:
     """Refuse a bias in other units than input * weight, and sums or products that could leave 32 bits.
 
     `weights` is (M, ...) with the output channel first, or (1, KH, KW, M) of a depthwise convolution; it has one scale
     or M scales.
     """
-    assert weights.data is not None
-    depthwise = operator.kind is OpKind.DEPTHWISE_CONV_2D
-    magnitude = np.abs(np.frombuffer(weights.data, np.int8).astype(np.int32))
-    sums = (
-        magnitude.reshape(-1, weights.shape[-1]).sum(0) if depthwise else magnitude.reshape(weights.shape[0], -1).sum(1)
-    )
-    largest = sums.astype(np.float64) * max(127 - source.zero_point, 128 + source.zero_point)
-    products = source.scale * np.array(weights.quant.scales, np.float64)
+    largest = _largest_sums(operator, source, weights, bias)
+    products = source.quant.scale * np.array(weights.quant.scales, np.float64)
     if bias is not None:
-        assert bias.data is not None
-        largest += np.abs(np.frombuffer(bias.data, "<i4").astype(np.float64))
         error = np.abs(products - np.array(bias.quant.scales, np.float64))
         # LiteRT looks at the bias' scale only where a dense layer has one scale for all.
         checked = operator.kind is OpKind.FULLY_CONNECTED and not weights.quant.per_channel
@@ -79,12 +81,31 @@ def check_weights(
             raise operator.refuse("the scale of the bias is not input scale * weight scale")
     ratios = products / output.scale
     exponents = np.frexp(ratios)[1]
-    if (
-        not np.isfinite(ratios).all()
-        or bool(np.any(exponents > _MAX_SHIFT))
-        or bool(np.any(np.ldexp(largest, np.maximum(exponents, 0)) >= _INT32_LIMIT))
-    ):
+    if source.dtype is DType.INT16:  # sums have 64 bits, of which 47 may be used; what they are rescaled to has 32
+        fits = np.isfinite(ratios).all() and bool(np.all(exponents < 8)) and bool(np.all(largest < 2.0**47))
+        fits = fits and bool(np.all(largest * np.maximum(ratios, 0.0) < _INT32_LIMIT))
+    else:
+        fits = np.isfinite(ratios).all() and not bool(np.any(exponents > _MAX_SHIFT))
+        fits = fits and not bool(np.any(np.ldexp(largest, np.maximum(exponents, 0)) >= _INT32_LIMIT))
+    if not fits:
         raise operator.refuse("its sums can overflow 32 bits; weights, bias or scales are not those of a real network")
+
+
+def _largest_sums(operator: RawOperator, source: Tensor, weights: Tensor, bias: Tensor | None) -> NDArray[np.float64]:
+    """The largest magnitude of each output's sum."""
+    assert weights.data is not None
+    depthwise = operator.kind is OpKind.DEPTHWISE_CONV_2D
+    magnitude = np.abs(np.frombuffer(weights.data, np.int8).astype(np.int32))
+    sums = (
+        magnitude.reshape(-1, weights.shape[-1]).sum(0) if depthwise else magnitude.reshape(weights.shape[0], -1).sum(1)
+    )
+    zero_point = source.quant.zero_point
+    most = 2.0**15 if source.dtype is DType.INT16 else max(127 - zero_point, 128 + zero_point)
+    largest: NDArray[np.float64] = sums.astype(np.float64) * most
+    if bias is not None:
+        assert bias.data is not None
+        largest += np.abs(np.frombuffer(bias.data, "<i8" if bias.dtype is DType.INT64 else "<i4").astype(np.float64))
+    return largest
 
 
 def check_sums(
@@ -103,42 +124,59 @@ def check_sums(
 
 
 def check_rescale(
-    operator: RawOperator, source: Quantization, output: Quantization, summed: int = 1, slope: float = 1.0
+    operator: RawOperator,
+    source: Quantization,
+    output: Quantization,
+    summed: int = 1,
+    slope: float = 1.0,
+    most: float = 255.0,
 ) -> None:
-    """Refuse scale ratios with which `summed` elements of the input, rescaled, could leave 32 bits.
+    """Refuse scale ratios with which `summed` elements of the input, `most` each, rescaled, could leave 32 bits.
 
     `slope` is a factor that some of them get on top.
     """
     ratio = max(1.0, slope) * source.scale / output.scale
     exponent = math.frexp(ratio)[1]
-    if not ratio < 2.0**30 or math.ldexp(255.0 * summed, max(exponent, 0)) >= _INT32_LIMIT:
+    if not ratio < 2.0**30 or math.ldexp(most * summed, max(exponent, 0)) >= _INT32_LIMIT:
         raise operator.refuse(
             f"the output's scale {output.scale:g} is too small for an input of scale {source.scale:g}"
         )
 
 
-def check_add(operator: RawOperator, inputs: list[Quantization], output: Quantization) -> None:
+def check_add(operator: RawOperator, inputs: list[Quantization], output: Quantization, left_shift: int = 20) -> None:
     """Refuse an output scale for which TFLite has no multiplier (2 * largest input / (2^20 * output) has to be < 1)."""
-    if 2 * max(source.scale for source in inputs) >= 2.0**20 * output.scale:
+    if 2 * max(source.scale for source in inputs) >= 2.0**left_shift * output.scale:
         raise operator.refuse(f"the output's scale {output.scale:g} is too small for its inputs")
 
 
-def check_product(operator: RawOperator, first: Quantization, second: Quantization, output: Quantization) -> None:
+def check_product(
+    operator: RawOperator, first: Quantization, second: Quantization, output: Quantization, most: float = 255.0
+) -> None:
     """Refuse scales with which the product of two elements (PRELU: one as well), rescaled, could leave 32 bits."""
-    for factor, limit in ((first.scale * second.scale, 255.0 * 255.0), (first.scale, 255.0)):
-        if limit == 255.0 and operator.kind is not OpKind.PRELU:
+    for factor, limit in ((first.scale * second.scale, most * most), (first.scale, most)):
+        if limit == most and operator.kind is not OpKind.PRELU:
             continue
         ratio = factor / output.scale
         if not ratio < 2.0**30 or math.ldexp(limit, max(math.frexp(ratio)[1], 0)) >= _INT32_LIMIT:
             raise operator.refuse(f"the output's scale {output.scale:g} is too small for its inputs")
 
 
-def check_softmax(operator: RawOperator, source: Quantization, beta: float, output: Quantization) -> None:
-    """Refuse what TFLite's int8 softmax refuses: output other than 1/256, -128; beta * scale without multiplier."""
-    if (output.scale, output.zero_point) != (1 / 256, -128):
-        raise operator.refuse("its output needs scale 1/256 and zero point -128")
-    if not 0 < beta < 2.0**16 or beta * source.scale * 2.0**26 <= 1:
-        raise operator.refuse(f"beta {beta:g} with an input scale of {source.scale:g} is not supported")
+def check_softmax(
+    operator: RawOperator, source: Tensor, beta: float, output: Quantization, *, wide: bool = False
+) -> None:
+    """Refuse what TFLite's softmax refuses: output other than 1/256, -128 (int8); beta * scale without multiplier.
+
+    `wide`: the output has 16 bits.
+    """
+    wanted = _SOFTMAX_OUTPUTS[(source.dtype, wide)]
+    tolerance = 0.001 * wanted[0] if wide and source.dtype is DType.INT8 else 0.0  # TFLite's, whose kernel has 2^-16
+    if abs(output.scale - wanted[0]) > tolerance or output.zero_point != wanted[1]:
+        raise operator.refuse(f"its output needs scale 1/{round(1 / wanted[0])} and zero point {wanted[1]}")
+    if source.dtype is DType.INT16:
+        if not 0 < beta * source.quant.scale < 2.0**10:
+            raise operator.refuse(f"beta {beta:g} with an input scale of {source.quant.scale:g} is not supported")
+    elif not 0 < beta < 2.0**16 or beta * source.quant.scale * 2.0**26 <= 1:
+        raise operator.refuse(f"beta {beta:g} with an input scale of {source.quant.scale:g} is not supported")
 
 
 def same(operator: RawOperator, tensors: list[Quantization]) -> None:

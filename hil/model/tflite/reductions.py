@@ -40,5 +40,5 @@ def softmax(operator: RawOperator, tensors: CoreTensors) -> Imported:
     if source.shape[-1] > limits.MAX_CLASSES:
         raise operator.refuse(f"{source.shape[-1]} classes are not supported; supported: {limits.MAX_CLASSES}")
     tensors.count_work(operator, source.elements)
-    quantisation.check_softmax(operator, source.quant, beta, tensors.output(operator)[1])
+    quantisation.check_softmax(operator, source, beta, tensors.output(operator)[1], wide=tensors.is_wide(operator))
     return (source.index,), SoftmaxParams(beta)

@@ -43,7 +43,7 @@ def check_quantised(container: Container) -> None:
     if not kinds:
         kinds = [(container.tensors[op.outputs[0]].type, op) for op in container.operators if op.outputs]
     types = {element for element, _ in kinds}
-    if not types or schema.INT8 in types:
+    if not types or schema.INT8 in types or schema.INT16 in types:
         return
     if schema.FLOAT32 in types:
         hybrid = any(
@@ -56,11 +56,6 @@ def check_quantised(container: Container) -> None:
             "only its weights are quantised (dynamic range), its activations are float32" if hybrid else "it is float32"
         )
         raise ModelError(f"the model is not int8: {what}; {FULL_INTEGER}")
-    if schema.INT16 in types:
-        raise ModelError(
-            "the model is not int8: its activations are int16 (16x8 quantisation), which is not supported yet; "
-            "convert with TFLITE_BUILTINS_INT8"
-        )
     if schema.UINT8 in types:
         raise ModelError(
             f"the model is not int8: its activations are uint8, as converters before 2020 made them"

@@ -107,15 +107,24 @@ FLOAT32, INT32, INT64, BOOL, INT16, INT4 = 0, 2, 4, 6, 7, 17
 UINT8, INT8 = 3, 9
 TYPE_ADVICE: Mapping[int, str] = {
     FLOAT32: "convert the model with full-integer quantisation",
-    INT16: "activations of 16 bits (16x8 quantisation) are not supported; convert with TFLITE_BUILTINS_INT8",
+    INT16: "activations of 16 bits (16x8 quantisation) are not supported here; convert with TFLITE_BUILTINS_INT8",
     3: "uint8 tensors are of converters before 2020; convert the model again with TFLITE_BUILTINS_INT8",
 }
 """What to do about a tensor of this type where int8 is needed."""
 
 DTYPES: dict[int, DType] = {0: DType.FLOAT32, 2: DType.INT32, 3: DType.UINT8, 7: DType.INT16, 9: DType.INT8}
+BIASES: Mapping[int, DType] = {INT32: DType.INT32, INT64: DType.INT64}
 ELEMENT_BITS: dict[int, int] = {
     **{0: 32, 1: 16, 2: 32, 3: 8, 4: 64, 6: 8, 7: 16, 9: 8, 10: 64, 12: 64, 15: 32, 16: 16, INT4: 4},
 }
+
+WIDE_KINDS = frozenset(
+    {
+        *(OpKind.CONV_2D, OpKind.DEPTHWISE_CONV_2D, OpKind.FULLY_CONNECTED, OpKind.ADD, OpKind.MUL, OpKind.MAX_POOL_2D),
+        *(OpKind.AVERAGE_POOL_2D, OpKind.LOGISTIC, OpKind.TANH, OpKind.SOFTMAX, OpKind.QUANTIZE, OpKind.RESHAPE),
+    }
+)
+"""Operators that may have activations of 16 bits."""
 
 CUSTOM = 32
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from hil.errors import ModelError
-from hil.model.network import DType, Quantization, Tensor
+from hil.model.network import DType, OpKind, Quantization, Tensor
 from hil.model.tflite import limits, schema
 from hil.model.tflite.container import Container, RawOperator, RawTensor
 from hil.model.tflite.integers import IntArray
@@ -66,7 +66,10 @@ class CoreTensors:
             raise ModelError(f"an input of the model has scale {scale:g} and zero point {zero_point}: not usable")
         if is_unsigned:
             self._unsigned.add(index)
-        self._append(index, DType.INT8, Quantization(raw.scales, (zero_point,)), None)
+        dtype = DType.INT16 if raw.type == schema.INT16 else DType.INT8
+        if dtype is DType.INT16 and zero_point:
+            raise ModelError(f"an input of the model is int16 with the zero point {zero_point}; supported: 0")
+        self._append(index, dtype, Quantization(raw.scales, (zero_point,)), None)
 
     def source(self, operator: RawOperator, position: int = 0, *, allow_float: bool = False) -> Tensor:
         """Input `position` as an int8 activation that has been computed. Raises ModelError.
@@ -98,9 +101,8 @@ class CoreTensors:
             return self.source(operator, position)
         _expect_int8(operator, raw, f"input {position}")
         self._check_shape(raw, f"input {position} of operator {operator.index} ({operator.name})")
-        return self._constant(
-            operator, position, DType.INT8, activation_quantization(raw, operator, f"input {position}")
-        )
+        dtype = DType.INT16 if raw.type == schema.INT16 else DType.INT8
+        return self._constant(operator, position, dtype, activation_quantization(raw, operator, f"input {position}"))
 
     def output(self, operator: RawOperator, position: int = 0) -> tuple[RawTensor, Quantization]:
         """Output `position` as an int8 activation not yet computed, with its quantisation. Raises ModelError."""
@@ -125,9 +127,9 @@ class CoreTensors:
         index = operator.outputs[position]
         if source is not None:
             self._floats.add(index)
-            return self._append(index, DType.INT8, source.quant, None)
-        _, quantization = self.output(operator, position)
-        return self._append(index, DType.INT8, quantization, None)
+            return self._append(index, source.dtype, source.quant, None)
+        raw, quantization = self.output(operator, position)
+        return self._append(index, DType.INT16 if raw.type == schema.INT16 else DType.INT8, quantization, None)
 
     def add_state(self, raw: RawTensor, quantization: Quantization, dtype: DType = DType.INT8) -> int:
         """Register a tensor that lives from one inference to the next; returns its index in the core."""
@@ -218,12 +220,16 @@ class CoreTensors:
         return self._constant(operator, position, DType.INT16, quantization)
 
     def bias(self, operator: RawOperator, channels: int, position: int = 2) -> Tensor | None:
-        """Input `position` as int32 bias of (channels,), None when absent. Raises ModelError."""
+        """Input `position` as int32 bias of (channels,), None when absent. Raises ModelError.
+
+        With activations of 16 bits it has 64.
+        """
         if not self.has(operator, position):
             return None
         raw = self.raw(operator, position)
-        if schema.DTYPES.get(raw.type) is not DType.INT32:
-            raise operator.refuse(f"its bias is {schema.type_name(raw.type)}; supported: int32")
+        dtype = DType.INT64 if self.is_wide(operator) else DType.INT32
+        if schema.BIASES.get(raw.type) is not dtype:
+            raise operator.refuse(f"its bias is {schema.type_name(raw.type)}; supported: {dtype}")
         if raw.data is None or raw.elements != channels or not raw.shape:
             raise operator.refuse(f"its bias has shape {list(raw.shape)}; needed: a constant of {channels} elements")
         if len(raw.scales) not in (1, channels):
@@ -231,7 +237,26 @@ class CoreTensors:
         # The axis of a bias is not looked at by anybody, and old converters wrote that of the weights.
         flat = RawTensor(raw.name, (channels,), raw.type, raw.data, raw.scales, raw.zero_points, 0)
         quantization = constant_quantization(flat, operator, "its bias", 0, -math.inf)  # LiteRT does not look at it
-        return self._constant(operator, position, DType.INT32, quantization)
+        return self._constant(operator, position, dtype, quantization)
+
+    def check_widths(self, operator: RawOperator) -> None:
+        """Refuse an operator that may have int16 where its tensors are of several widths, or have zero points then."""
+        if operator.kind not in schema.WIDE_KINDS or not operator.inputs or not operator.outputs:
+            return
+        count = 2 if operator.kind in (OpKind.ADD, OpKind.MUL) else 1
+        raws = [self._raw[index] for index in (*operator.inputs[:count], operator.outputs[0]) if index >= 0]
+        types = [raw.type for raw in raws]
+        if schema.INT16 not in types or operator.kind is OpKind.QUANTIZE:
+            return
+        to_16 = operator.kind is OpKind.SOFTMAX and types == [schema.INT8, schema.INT16]
+        if set(types) != {schema.INT16} and not to_16:
+            raise operator.refuse("one of its tensors is int16, another is not, which is not supported")
+        if not to_16 and operator.kind is not OpKind.RESHAPE and any(any(raw.zero_points) for raw in raws):
+            raise operator.refuse("a tensor of int16 has a zero point other than 0")
+
+    def is_wide(self, operator: RawOperator) -> bool:
+        """Whether the operator makes int16."""
+        return bool(operator.outputs) and self._raw[operator.outputs[0]].type == schema.INT16
 
     def derived(
         self, shape: tuple[int, ...], quantization: Quantization, data: bytes, name: str, dtype: DType = DType.INT8
@@ -320,7 +345,7 @@ class CoreTensors:
 
     def _append(self, index: int, dtype: DType, quantization: Quantization, data: bytes | None) -> int:
         raw, number = self._raw[index], len(self._tensors)
-        shape = (raw.elements,) if dtype is DType.INT32 else raw.shape
+        shape = (raw.elements,) if dtype in (DType.INT32, DType.INT64) else raw.shape
         self._tensors.append(Tensor(number, shape, dtype, quantization, data, raw.name))
         self._index_of[index] = number
         return number
@@ -335,7 +360,8 @@ def _plain(operator: RawOperator, raw: RawTensor, what: str) -> RawTensor:
 
 
 def _expect_int8(operator: RawOperator, raw: RawTensor, what: str) -> None:
-    if schema.DTYPES.get(raw.type) is DType.INT8:
+    """Refuse other types, but for int16 where the operator may have it."""
+    if schema.DTYPES.get(raw.type) is DType.INT8 or (raw.type == schema.INT16 and operator.kind in schema.WIDE_KINDS):
         return
     advice = schema.TYPE_ADVICE.get(raw.type, "only int8 activations are supported")
     raise operator.refuse(f"{what} is {schema.type_name(raw.type)}; {advice}")

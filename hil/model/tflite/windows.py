@@ -40,6 +40,8 @@ def _positive(
     signs = np.where(np.array(weights.quant.scales) < 0, -1, 1)
     if (signs > 0).all():
         return weights, bias
+    if bias is not None and bias.dtype is DType.INT64:
+        raise operator.refuse("its weights have a negative scale, which is not supported with 16-bit activations")
     assert weights.data is not None
     values = np.frombuffer(weights.data, np.int8).reshape(weights.shape).astype(np.int16)
     along = [1] * values.ndim
@@ -77,7 +79,7 @@ def convolution(operator: RawOperator, tensors: CoreTensors) -> Imported:
     output, padding = resolve_padding(operator, options.int8(0), (sizes[0], sizes[1]), window, stride, dilation)
     expect_shape(operator, tensors, (1, *output, filters))
     tensors.count_work(operator, math.prod(output) * weights.elements)
-    quantisation.check_weights(operator, source.quant, weights, bias, tensors.output(operator)[1])
+    quantisation.check_weights(operator, source, weights, bias, tensors.output(operator)[1])
     activation, groups = activation_of(operator, options.int8(3)), source.shape[3] // depth
     if depth == 1 and groups > 1:  # one channel a group: a depthwise convolution with its weights in another order
         multiplier = filters // groups
@@ -109,7 +111,7 @@ def depthwise(operator: RawOperator, tensors: CoreTensors) -> Imported:
     output, padding = resolve_padding(operator, options.int8(0), (sizes[0], sizes[1]), window, stride, dilation)
     expect_shape(operator, tensors, (1, *output, channels))
     tensors.count_work(operator, math.prod(output) * weights.elements)
-    quantisation.check_weights(operator, source.quant, weights, bias, tensors.output(operator)[1])
+    quantisation.check_weights(operator, source, weights, bias, tensors.output(operator)[1])
     params = DepthwiseParams(stride, dilation, padding, activation_of(operator, options.int8(4)), multiplier)
     return _with_bias(source, weights, bias), params
 
@@ -133,7 +135,7 @@ def transpose_convolution(operator: RawOperator, tensors: CoreTensors) -> Import
     expect_shape(operator, tensors, shape)
     tensors.count_work(operator, source.elements * filters * rows * columns)
     output = tensors.output(operator)[1]
-    quantisation.check_weights(operator, source.quant, weights, bias, output)
+    quantisation.check_weights(operator, source, weights, bias, output)
     params = TransposeConvParams(stride, padding, activation_of(operator, options.int8(3)))
     return _with_bias(source, weights, bias), params
 
@@ -155,7 +157,7 @@ def dense(operator: RawOperator, tensors: CoreTensors) -> Imported:
     rows = source.elements // length
     expect_shape(operator, tensors, (*source.shape[:-1], units) if keep_dims else (rows, units))
     tensors.count_work(operator, rows * weights.elements)
-    quantisation.check_weights(operator, source.quant, weights, bias, tensors.output(operator)[1])
+    quantisation.check_weights(operator, source, weights, bias, tensors.output(operator)[1])
     return _with_bias(source, weights, bias), DenseParams(activation, rows)
 
 

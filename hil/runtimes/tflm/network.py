@@ -13,6 +13,7 @@ from hil.model.network import (
     BinaryParams,
     ConvParams,
     DenseParams,
+    DType,
     LookupParams,
     Model,
     Op,
@@ -161,6 +162,8 @@ def _objection(model: Model, op: Op) -> str | None:
     """What TFLM cannot do, or does wrongly without a word, of what the importer takes; None when all is well."""
     if op.kind is OpKind.CONCATENATION and len(op.inputs) > MAX_CONCATENATED:
         return f"it has {len(op.inputs)} inputs, and TFLM takes at most {MAX_CONCATENATED}"
+    if any(model.tensors[index].dtype is DType.INT16 for index in (*op.inputs, *op.outputs) if index >= 0):
+        return "it has tensors of 16 bits, of which no result was held against TFLM's kernels yet"
     if op.kind is not OpKind.RELU6:
         return None
     source, result = model.tensors[op.inputs[0]].quantization, model.tensors[op.outputs[0]].quantization
