@@ -56,8 +56,8 @@ static int16_t exp_of_negative(int16_t value, uint32_t integer_bits)
     int16_t result = exp_of_quarter(saturated(rest * (1 << integer_bits)));
     const int32_t steps = rest - value;
     for (uint32_t i = 0; i < integer_bits + 2 && i < FACTORS; ++i) {
-        const int16_t product = multiplied(result, factors[i]);
-        result = (steps >> (fraction_bits - 2 + i)) & 1 ? product : result;
+        const int32_t change = multiplied(result, factors[i]) - result; /* a mask, as a branch would cost time by the value */
+        result = (int16_t)(result + (change & -((steps >> (fraction_bits - 2 + i)) & 1)));
     }
     if (integer_bits > 5 && value < LEAST * (1 << fraction_bits)) {
         result = 0;

@@ -185,14 +185,15 @@ def lstm(probe: Probe) -> Result:
     flat = probe.tensor((height * width, channels))
     probe.file.operator(Code.RESHAPE, [source, _ints(probe, [1, height * width, channels])], flat)
     probe.file.operator(Code.SLICE, [flat, _ints(probe, [0, 0, 0]), _ints(probe, [1, steps, channels])], part, _SLICE)
-    most = max(1, int(math.sqrt(channels * channels / 4 + probe.room.weights / 4) - channels / 2))  # 4 c (c + channels)
-    cells = round(math.exp(rng.uniform(0, math.log(min(most, 24) + 0.5))))
+    room = 2 * probe.room.weights  # of 4 c (c + channels)
+    most = max(1, int(math.sqrt(channels * channels / 4 + room / 4) - channels / 2))
+    cells = round(math.exp(rng.uniform(0, math.log(most + 0.5))))
     own = (0.0078, int(rng.integers(-10, 10)))
     weights = [_gate(probe, cells, channels, probe.scale) for _ in range(4)]
     weights += [_gate(probe, cells, cells, own[0]) for _ in range(4)]
     biases = [probe.file.constant("b", rng.integers(-5000, 5000, cells).astype("<i4"), [1e-4]) for _ in range(4)]
     hidden = probe.file.variable("h", (1, cells), *own, Element.INT8)
-    cell = probe.file.variable("c", (1, cells), 2.0**-12, 0, Element.INT16)
+    cell = probe.file.variable("c", (1, cells), 2.0 ** int(rng.integers(-13, -9)), 0, Element.INT16)
     output = probe.other((steps, cells), *own)
     probe.file.lstm(part, weights, biases, (hidden, cell), output, own, lstm_options(10.0))
     return probe.converted(output, (steps, cells))

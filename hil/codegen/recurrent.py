@@ -24,7 +24,7 @@ def lower_lstm(model: Model, node: Node) -> Lowered:
     params = cast(LstmParams, node.params)
     weights, hidden, bias = (model.tensors[index] for index in node.op.inputs[3:])
     _, cells, length = weights.shape
-    work = plain.lstm(params.steps, length, cells)
+    work = plain.lstm(params.steps, length, cells, params.integer_bits)
     scales = [*params.input_scales, *params.hidden_scales, params.output_scale]
     multipliers = [quantise.quantize_multiplier(scale) for scale in scales]
     state = node.tensors[1].quant

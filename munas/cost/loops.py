@@ -133,7 +133,7 @@ def _add(work: Work) -> Counts:
 
 
 def _lstm(work: Work) -> Counts:
-    return (1, work.pixels, work.blocks, work.vector_loops, work.scalar_loops, work.setup_loops)
+    return (1, work.pixels, work.blocks, work.copies, work.vector_loops, work.scalar_loops, work.setup_loops)
 
 
 def _svdf(work: Work) -> Counts:
@@ -214,7 +214,7 @@ MAX_POOL = Loops(
 )
 AVG_POOL = Loops(("calls", "pixels", "outputs", "rows", "positions"), _avg_pool)
 ADD = Loops(("calls", "pixels", "blocks", "four_runs", "fours", "single_runs", "singles"), _add)
-LSTM = Loops(("calls", "steps", "cells", "fours", "pairs", "odd_columns"), _lstm)
+LSTM = Loops(("calls", "steps", "cells", "cell_bits", "fours", "pairs", "odd_columns"), _lstm)
 SVDF = Loops(("calls", "units", "filters", "fours", "rests", "memories"), _svdf)
 WIDE_CONV = Loops(("calls", "pixels", "outputs", "rows", "taps", "inside", "fours", "rests"), _wide_conv)
 WIDE_DENSE = Loops(("calls", "inputs", "outputs", "fours", "rests"), _wide_dense)

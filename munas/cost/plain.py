@@ -95,8 +95,11 @@ def _direct(variant: KernelVariant, out_shape: Shape, taps: int, depth: int, ent
     )
 
 
-def lstm(steps: int, inputs: int, cells: int) -> Work:
-    """Work of an LSTM: `blocks` cells in all steps, of four rows each; their columns in fours, pairs, and one."""
+def lstm(steps: int, inputs: int, cells: int, integer_bits: int) -> Work:
+    """Work of an LSTM: `blocks` cells in all steps, of four rows each; their columns in fours, pairs, and one.
+
+    The function of a cell takes a step more for each of its `integer_bits`: `copies` are these.
+    """
     updates, columns = steps * cells, inputs + cells
     return Work(
         KernelVariant.LSTM,
@@ -106,6 +109,7 @@ def lstm(steps: int, inputs: int, cells: int) -> Work:
         pixels=steps,
         rows=4 * cells,
         columns=columns,
+        copies=updates * integer_bits,
         blocks=updates,
         vector_loops=updates * (inputs // 4 + cells // 4),
         scalar_loops=updates * (inputs % 4 // 2 + cells % 4 // 2),
