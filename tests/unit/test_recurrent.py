@@ -14,6 +14,8 @@ from hil.errors import ModelError
 from hil.model.load import parse_model
 from hil.model.network import DType, LstmParams, OpKind
 from hil.model.reference import Reference
+from hil.runtimes.tflm.extract import extract
+from hil.runtimes.tflm.network import make_network
 from tests.firmware.operators import Network
 
 
@@ -143,3 +145,18 @@ def test_a_variable_that_nothing_owns_is_refused() -> None:
 
     with pytest.raises(ModelError, match="is a variable"):
         parse_model(changed(lstm_network(), change), "m")
+
+
+def test_a_part_of_a_file_keeps_what_an_lstm_needs() -> None:
+    """Its fifth intermediate tensor says how the hidden state is quantised."""
+    data = lstm_network()
+    model = parse_model(data, "m")
+    edges = [edge.core_tensor for edge in (*model.edges.inputs, *model.edges.outputs)]
+    part = parse_model(extract(data, {op.index for op in model.ops}, edges[:1], edges[1:]), "m")
+    assert [op.params for op in part.ops] == [op.params for op in model.ops]
+
+
+@pytest.mark.parametrize("data", [lstm_network(), svdf_network()], ids=["lstm", "svdf"])
+def test_tflm_does_not_take_them(data: bytes) -> None:
+    with pytest.raises(ModelError, match="use --runtime cmsis-nn"):
+        make_network(data, "m")

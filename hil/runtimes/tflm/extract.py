@@ -26,13 +26,16 @@ def extract(data: bytes, operators: Collection[int], inputs: Sequence[int], outp
     graph.operators = [operator for index, operator in enumerate(graph.operators) if index in operators]
     used = {*inputs, *outputs}
     for operator in graph.operators:
-        used |= {int(index) for index in (*operator.inputs, *operator.outputs) if index >= 0}
+        lent = () if operator.intermediates is None else operator.intermediates
+        used |= {int(index) for index in (*operator.inputs, *operator.outputs, *lent) if index >= 0}
     kept = sorted(used)
     number = {old: new for new, old in enumerate(kept)}
     graph.tensors = [graph.tensors[old] for old in kept]
     for operator in graph.operators:
         operator.inputs = [number.get(int(index), -1) for index in operator.inputs]
         operator.outputs = [number[int(index)] for index in operator.outputs]
+        if operator.intermediates is not None:
+            operator.intermediates = [number[int(index)] for index in operator.intermediates]
     graph.inputs, graph.outputs = ([number[index] for index in ports] for ports in (inputs, outputs))
     file.signatureDefs = file.metadata = None
     builder = flatbuffers.Builder(len(data) + 1024)
