@@ -41,6 +41,15 @@ static inline uint32_t stm32_divisor(uint32_t clock_hz, uint32_t rate)
     return (clock_hz + rate / 2u) / rate;
 }
 
+/* What the clock tree came to: the core's clock, that of the serial port, and how much slower TIM2's is than the core's. */
+typedef struct {
+    uint32_t core_hz;
+    uint32_t usart_hz;
+    uint32_t timer_shift; /* TIM2 runs at the core's clock, or at half of it */
+} stm32_speed_t;
+
+static stm32_speed_t stm32_speed;
+
 /* --- pins ---------------------------------------------------------------------------------------------------- */
 
 #define GPIO_MODER 0x00u

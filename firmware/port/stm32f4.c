@@ -4,40 +4,18 @@
  * QEMU's netduinoplus2 (HIL_QEMU) has the USART and the timers, but neither clocks nor a cycle counter: there the clock
  * tree gives up and TIM2 is the timer. QEMU feeds its timers with 1 GHz, so that TIM2 divided by 1024 counts
  * instructions under `-icount shift=10`, and TIM5 divided by 65536 counts every 64th. */
-#include "stm32_temperature.h"
+#include "stm32f.h"
 
-#define RCC 0x40023800u
-#define RCC_CR REGISTER(RCC + 0x00u)
-#define RCC_PLLCFGR REGISTER(RCC + 0x04u)
-#define RCC_CFGR REGISTER(RCC + 0x08u)
-#define RCC_AHB1ENR REGISTER(RCC + 0x30u)
-#define RCC_APB1ENR REGISTER(RCC + 0x40u)
-#define RCC_APB2ENR REGISTER(RCC + 0x44u)
-#define RCC_CR_HSEON (1u << 16)
-#define RCC_CR_HSERDY (1u << 17)
-#define RCC_CR_PLLON (1u << 24)
-#define RCC_CR_PLLRDY (1u << 25)
-#define RCC_PLLCFGR_HSE (1u << 22)
-#define RCC_CFGR_PPRE (5u << 10 | 4u << 13) /* APB1 a quarter, APB2 half */
-#define RCC_CFGR_SW 3u
-#define RCC_CFGR_SW_PLL 2u
-#define RCC_CFGR_SWS (3u << 2)
-#define RCC_CFGR_SWS_PLL (2u << 2)
 #define RCC_AHB1ENR_GPIOA (1u << 0)
-#define RCC_APB1ENR_TIM2 (1u << 0)
 #define RCC_APB1ENR_TIM5 (1u << 3)
-#define RCC_APB1ENR_PWR (1u << 28)
 #define RCC_APB2ENR_USART1 (1u << 4)
-#define RCC_APB2ENR_ADC1 (1u << 8)
 
 #define PWR_CR REGISTER(0x40007000u)
 #define PWR_CR_VOS_SCALE1 (1u << 14)
 
-#define FLASH_ACR REGISTER(0x40023C00u)
 #define FLASH_ACR_FULL_SPEED (5u | 1u << 8 | 1u << 9 | 1u << 10) /* LATENCY, PRFTEN, ICEN, DCEN */
 
 #define GPIOA 0x40020000u
-#define ADC1 0x40012000u
 #define TS_CHANNEL 16u
 #define TS_CAL1 0x1FFF7A2Cu
 #define TS_CAL2 0x1FFF7A2Eu
@@ -57,7 +35,6 @@
 #define USART1_IRQ_BIT (1u << (37u - 32u))
 
 #define FULL_HZ 168000000u
-#define RESET_HZ 16000000u
 #define PLL_M 25u  /* 25 MHz / 25 = 1 MHz */
 #define PLL_N 336u /* half of it (P = 2, coded 0) is the core's */
 #define PLL_Q 7u
@@ -66,33 +43,18 @@
 const char hil_port_timer_kind[] = "icount-instructions";
 #define QEMU_TIMER_HZ 1000000000u
 #define QEMU_INSTRUCTION 1024u
-#else
-const char hil_port_timer_kind[] = STM32_TIMER_KIND;
 #endif
-
-static uint32_t core_hz = RESET_HZ;
-static uint32_t timer_shift; /* TIM2 runs at the core's clock, or at half of it */
 
 static bool start_clocks(void)
 {
     RCC_APB1ENR |= RCC_APB1ENR_PWR;
-    RCC_CR |= RCC_CR_HSEON;
-    if (!stm32_reaches(&RCC_CR, RCC_CR_HSERDY, RCC_CR_HSERDY)) {
+    if (!stm32f_start_hse(0)) {
         return false;
     }
     PWR_CR |= PWR_CR_VOS_SCALE1;
-    RCC_PLLCFGR = PLL_Q << 24 | RCC_PLLCFGR_HSE | PLL_N << 6 | PLL_M;
+    RCC_PLLCFGR = stm32f_pll(PLL_M, PLL_N, PLL_Q);
     RCC_CR |= RCC_CR_PLLON;
-    if (!stm32_reaches(&RCC_CR, RCC_CR_PLLRDY, RCC_CR_PLLRDY)) {
-        return false;
-    }
-    FLASH_ACR = FLASH_ACR_FULL_SPEED;
-    if (!stm32_reaches(&FLASH_ACR, FLASH_ACR_FULL_SPEED, FLASH_ACR_FULL_SPEED)) {
-        return false;
-    }
-    RCC_CFGR |= RCC_CFGR_PPRE;
-    stm32_change(&RCC_CFGR, RCC_CFGR_SW, RCC_CFGR_SW_PLL);
-    return stm32_reaches(&RCC_CFGR, RCC_CFGR_SWS, RCC_CFGR_SWS_PLL);
+    return stm32_reaches(&RCC_CR, RCC_CR_PLLRDY, RCC_CR_PLLRDY) && stm32f_switch_to_pll(FLASH_ACR_FULL_SPEED);
 }
 
 static void start_timers(void)
@@ -107,11 +69,9 @@ static void start_timers(void)
 
 void hil_port_init(void)
 {
-    uint32_t usart_hz = RESET_HZ;
+    stm32_speed = (stm32_speed_t){STM32F_RESET_HZ, STM32F_RESET_HZ, 0};
     if (start_clocks()) {
-        core_hz = FULL_HZ;
-        usart_hz = FULL_HZ / 2u;
-        timer_shift = 1;
+        stm32_speed = (stm32_speed_t){FULL_HZ, FULL_HZ / 2u, 1};
     } else {
         RCC_CFGR = 0;
     }
@@ -121,7 +81,7 @@ void hil_port_init(void)
     (void)RCC_APB2ENR; /* a peripheral takes two clocks to hear of its own */
     stm32_pin(GPIOA, 9, 7);
     stm32_pin(GPIOA, 10, 7);
-    USART1_BRR = stm32_divisor(usart_hz, STM32_BAUD);
+    USART1_BRR = stm32_divisor(stm32_speed.usart_hz, STM32_BAUD);
     USART1_CR1 = USART1_CR1_UE | USART1_CR1_RE | USART1_CR1_TE;
 #if defined(HIL_QEMU)
     USART1_CR1 |= USART1_CR1_RXNEIE;
@@ -159,36 +119,23 @@ void hil_port_flush(void)
 }
 #endif
 
+#if defined(HIL_QEMU)
 uint64_t hil_port_ticks(void)
 {
-#if defined(HIL_QEMU)
     const uint32_t count = REGISTER(TIM2 + TIM_CNT);
     return stm32_continued(count, (uint64_t)REGISTER(TIM5 + TIM_CNT) << TIM_COARSE_SHIFT >> 10);
-#else
-    return stm32_cycles(timer_shift);
-#endif
 }
 
 uint32_t hil_port_ticks_hz(void)
 {
-#if defined(HIL_QEMU)
     return QEMU_TIMER_HZ / QEMU_INSTRUCTION; /* half a hertz less than it is: microseconds are 0.5 ppm too long */
+}
 #else
-    return core_hz;
-#endif
-}
-
-#if !defined(HIL_QEMU) /* which has no memory where the calibration is, and faults */
-/* ADC1's channel 16 in the F405; in the F42x it is 18. */
-bool hil_port_temperature(int32_t *millidegrees)
+#define SENSOR {stm32_half(TS_CAL1), stm32_half(TS_CAL2), 110, 3300u}
+static bool read_sensor(uint32_t *sum)
 {
-    const stm32_calibration_t known = {stm32_half(TS_CAL1), stm32_half(TS_CAL2), 110, 3300u};
-    uint32_t sum;
-    if (!stm32_is_calibrated(&known)) {
-        return false;
-    }
-    RCC_APB2ENR |= RCC_APB2ENR_ADC1;
-    (void)RCC_APB2ENR;
-    return stm32f_adc(ADC1, TS_CHANNEL, &sum) && stm32_millidegrees(sum, &known, millidegrees);
+    return stm32f_sensor(TS_CHANNEL, sum); /* of the F405; in the F42x the channel is 18 */
 }
 #endif
+
+#include "stm32_port.h"

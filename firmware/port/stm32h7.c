@@ -56,7 +56,7 @@
 #define AXI_READ_ISS_OVERRIDE 1u
 
 #define GPIOD 0x58020C00u
-#define USART3 0x40004800u
+#define STM32_USART 0x40004800u /* USART3 */
 #define ADC3 0x58026000u
 #define ADC_PER_8 (4u << 18) /* PRESC: 8 MHz */
 #define TS_CHANNEL 18u
@@ -68,11 +68,6 @@
 #define PLL_M 4u   /* 8 MHz / 4 = 2 MHz */
 #define PLL_N 400u /* 800 MHz; half of it (P) is the core's */
 #define PLL_P 2u
-
-const char hil_port_timer_kind[] = STM32_TIMER_KIND;
-
-static uint32_t core_hz = RESET_HZ;
-static uint32_t timer_shift; /* TIM2 runs at the core's clock, or at half of it */
 
 /* Revision Y, which the first NUCLEO-H743ZI have, may read wrong data from the AXI SRAM, where all of ours is, unless
  * one read at a time is issued to it (ES0392, 2.2.9). */
@@ -121,12 +116,10 @@ static bool start_clocks(void)
 
 void hil_port_init(void)
 {
-    uint32_t usart_hz = RESET_HZ;
+    stm32_speed = (stm32_speed_t){RESET_HZ, RESET_HZ, 0};
     mend_axi_sram();
     if (start_clocks()) {
-        core_hz = FULL_HZ;
-        usart_hz = FULL_HZ / 4u;
-        timer_shift = 1;
+        stm32_speed = (stm32_speed_t){FULL_HZ, FULL_HZ / 4u, 1};
     } else {
         RCC_CFGR = 0;
         RCC_D1CFGR = 0;
@@ -139,47 +132,17 @@ void hil_port_init(void)
     (void)RCC_APB1LENR; /* a peripheral takes two clocks to hear of its own */
     stm32_pin(GPIOD, 8, 7);
     stm32_pin(GPIOD, 9, 7);
-    stm32_usart_init(USART3, stm32_divisor(usart_hz, STM32_BAUD));
+    stm32_usart_init(STM32_USART, stm32_divisor(stm32_speed.usart_hz, STM32_BAUD));
     stm32_cycles_start();
 }
 
-#if !defined(HIL_RTT) /* else port/rtt.c has them */
-uint8_t hil_port_getc(void)
+#define SENSOR {stm32_half(TS_CAL1), stm32_half(TS_CAL2), 110, 3300u}
+static bool read_sensor(uint32_t *sum)
 {
-    return stm32_usart_get(USART3);
-}
-
-void hil_port_putc(uint8_t byte)
-{
-    stm32_usart_put(USART3, byte);
-}
-
-void hil_port_flush(void)
-{
-    stm32_usart_flush(USART3);
-}
-#endif
-
-uint64_t hil_port_ticks(void)
-{
-    return stm32_cycles(timer_shift);
-}
-
-uint32_t hil_port_ticks_hz(void)
-{
-    return core_hz;
-}
-
-/* ADC3's channel 18, 16 bits. */
-bool hil_port_temperature(int32_t *millidegrees)
-{
-    const stm32_calibration_t known = {stm32_half(TS_CAL1), stm32_half(TS_CAL2), 110, 3300u};
-    uint32_t sum;
-    if (!stm32_is_calibrated(&known)) {
-        return false;
-    }
     RCC_AHB4ENR |= RCC_AHB4ENR_ADC3;
     stm32_change(&RCC_D3CCIPR, RCC_D3CCIPR_ADCSEL, RCC_D3CCIPR_ADCSEL_PER);
     REGISTER(ADC3 + ADC_L_PCSEL) = 1u << TS_CHANNEL;
-    return stm32l_adc(ADC3, ADC_PER_8, TS_CHANNEL, &sum) && stm32_millidegrees(sum, &known, millidegrees);
+    return stm32l_adc(ADC3, ADC_PER_8, TS_CHANNEL, sum); /* of 16 bits */
 }
+
+#include "stm32_port.h"

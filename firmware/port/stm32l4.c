@@ -44,7 +44,7 @@
 #define FLASH_ACR_CACHES (1u << 8 | 1u << 9 | 1u << 10) /* PRFTEN, ICEN, DCEN */
 
 #define GPIOG 0x48001800u
-#define LPUART1 0x40008000u
+#define STM32_USART 0x40008000u /* LPUART1 */
 #define ADC1 0x50040000u
 #define ADC_HCLK_4 (3u << 16) /* 30 MHz: the bus's clock divided */
 #define TS_CHANNEL 17u
@@ -57,10 +57,6 @@
 #define PLL_M 2u  /* 16 MHz / 2 = 8 MHz */
 #define PLL_N 30u /* 240 MHz; half of it (R = 2, coded 0) is the core's */
 #define SETTLE_ROUNDS 200u /* a µs and more between the two steps to full speed */
-
-const char hil_port_timer_kind[] = STM32_TIMER_KIND;
-
-static uint32_t core_hz = RESET_HZ;
 
 static bool start_clocks(void)
 {
@@ -100,8 +96,9 @@ void hil_port_init(void)
     RCC_APB1ENR2 |= RCC_APB1ENR2_LPUART1;
     RCC_AHB2ENR |= RCC_AHB2ENR_GPIOG;
     (void)RCC_AHB2ENR; /* a peripheral takes two clocks to hear of its own */
+    stm32_speed = (stm32_speed_t){RESET_HZ, RESET_HZ, 0};
     if (start_clocks()) {
-        core_hz = FULL_HZ;
+        stm32_speed = (stm32_speed_t){FULL_HZ, FULL_HZ, 0}; /* APB1 is not divided */
     } else {
         RCC_CFGR = 0;
     }
@@ -109,46 +106,16 @@ void hil_port_init(void)
     PWR_CR2 |= PWR_CR2_IOSV;
     stm32_pin(GPIOG, 7, 8);
     stm32_pin(GPIOG, 8, 8);
-    stm32_usart_init(LPUART1, stm32_divisor(core_hz, LPUART_RATE));
+    stm32_usart_init(STM32_USART, stm32_divisor(stm32_speed.usart_hz, LPUART_RATE));
     stm32_cycles_start();
 }
 
-#if !defined(HIL_RTT) /* else port/rtt.c has them */
-uint8_t hil_port_getc(void)
+#define SENSOR {stm32_half(TS_CAL1), stm32_half(TS_CAL2), 130, 3000u}
+static bool read_sensor(uint32_t *sum)
 {
-    return stm32_usart_get(LPUART1);
-}
-
-void hil_port_putc(uint8_t byte)
-{
-    stm32_usart_put(LPUART1, byte);
-}
-
-void hil_port_flush(void)
-{
-    stm32_usart_flush(LPUART1);
-}
-#endif
-
-uint64_t hil_port_ticks(void)
-{
-    return stm32_cycles(0); /* APB1 is not divided: TIM2 runs at the core's clock */
-}
-
-uint32_t hil_port_ticks_hz(void)
-{
-    return core_hz;
-}
-
-/* ADC1's channel 17. */
-bool hil_port_temperature(int32_t *millidegrees)
-{
-    const stm32_calibration_t known = {stm32_half(TS_CAL1), stm32_half(TS_CAL2), 130, 3000u};
-    uint32_t sum;
-    if (!stm32_is_calibrated(&known)) {
-        return false;
-    }
     RCC_AHB2ENR |= RCC_AHB2ENR_ADC;
     (void)RCC_AHB2ENR;
-    return stm32l_adc(ADC1, ADC_HCLK_4, TS_CHANNEL, &sum) && stm32_millidegrees(sum, &known, millidegrees);
+    return stm32l_adc(ADC1, ADC_HCLK_4, TS_CHANNEL, sum);
 }
+
+#include "stm32_port.h"

@@ -120,7 +120,7 @@ def exchanges(
 
 
 _SIZES = SimpleNamespace(
-    stack_reserved=2048, static_ram=0, ram_total=0, weights=0, code=0, flash_total=0
+    stack_reserved=2048, static_ram=0, ram_total=0, weights=0, code=0, flash_total=0, arena=4096
 )  # fmt: skip
 
 

@@ -1,7 +1,8 @@
 /* A port file compiled for the host, against a model of the chip's registers: what it writes where, and what clock that
  * makes. The model follows the reference manuals: an oscillator or PLL is ready once it is on and its input is, a clock
  * is only switched to when it is ready. -DPORT=... names the port file, -DFAMILY=4, 5 (L4), 7 or 8 (H7). Arguments: what
- * is broken, and ADDRESS=VALUE in hexadecimal: with any of these, registers are plain memory that holds them. */
+ * is broken, and ADDRESS=VALUE in hexadecimal: with any of these, registers are plain memory that holds them; with a plus
+ * before them they are what the model's registers hold at reset. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -199,13 +200,13 @@ static void reset_values(void)
 int main(int count, char **words)
 {
     broken = count > 1 ? atoi(words[1]) : 0;
-    plain = count > 2;
+    plain = count > 2 && words[2][0] != '+';
     if (!plain) {
         reset_values();
     }
     for (int i = 2; i < count; i++) {
         unsigned address, value;
-        if (sscanf(words[i], "%x=%x", &address, &value) != 2) {
+        if (sscanf(words[i] + !plain, "%x=%x", &address, &value) != 2) {
             return 1;
         }
         *slot(address) = value;

@@ -20,6 +20,7 @@ from hil.patterns import Pattern, PatternKind
 from hil.targets.runners.qemu import QEMU, QemuRunner
 from hil.targets.runners.renode import platform_file
 from tests.firmware import images
+from tests.firmware.stm32_registers import ADC_PAGES, READ_ONLY, RESETS
 
 PORT = images.FIRMWARE / "port"
 STRICT = ("-Wall", "-Wextra", "-Werror", "-Wconversion", "-Wshadow", "-Wundef")
@@ -198,6 +199,30 @@ def test_ticks_go_on_over_a_wrap(simulate: Simulation, port: str) -> None:
     assert simulate(port, 0)["continued"] == [1] * 7
 
 
+@pytest.mark.parametrize(("port", "expected"), [
+    # 100 of 400 above 30 degrees, of 80 or 100 degrees; the L4's factory had 3.0 V: 1100 are 1210 of its steps
+    ("stm32f4", 50_000), ("stm32f7", 50_000), ("stm32h7", 50_000), ("stm32l4", 82_500),
+])  # fmt: skip
+def test_the_temperature_is_read_from_the_sensor(simulate: Simulation, port: str, expected: int) -> None:
+    """RM0090 13.10, RM0385 15.10, RM0432 21.4.32, RM0433 25.4.33: on, sampled long enough, clocked within limits."""
+    found = simulate(port)
+    assert (found["uncalibrated"], found["measured"], found["millidegrees"]) == (0, 1, expected)
+    broken = simulate(port, 6)
+    assert (broken["uncalibrated"], broken["measured"]) == (0, 0)
+
+
+@pytest.mark.parametrize("port", RESETS)
+@pytest.mark.parametrize("broken", [0, 1, 2])
+def test_only_the_fields_that_are_meant_leave_their_reset_value(simulate: Simulation, port: str, broken: int) -> None:
+    """Reserved bits are to be kept, and nobody else's fields are touched: also when the oscillator or the PLL fails."""
+    known = RESETS[port]
+    found = simulate(port, broken, *(f"+{address}={reset:x}" for address, (reset, _) in known.items()))
+    touched = {key: value for key, value in found.items() if re.fullmatch("[0-9a-f]{8}", key)}
+    assert {key for key in touched if key[:5] not in ADC_PAGES} <= set(known) | READ_ONLY
+    strayed = {key: hex((touched[key] ^ reset) & ~fields) for key, (reset, fields) in known.items() if key in touched}
+    assert {key: bits for key, bits in strayed.items() if bits != "0x0"} == {}
+
+
 # --- against Renode's platforms ---------------------------------------------------------------------------------------
 
 # Of Renode's models that say their size themselves.
@@ -225,18 +250,6 @@ def test_a_port_finds_all_it_needs_on_renodes_platform(simulate: Simulation, nam
 
 
 # --- the real thing, as far as QEMU has it ----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("port", "expected"), [
-    # 100 of 400 above 30 degrees, of 80 or 100 degrees; the L4's factory had 3.0 V: 1100 are 1210 of its steps
-    ("stm32f4", 50_000), ("stm32f7", 50_000), ("stm32h7", 50_000), ("stm32l4", 82_500),
-])  # fmt: skip
-def test_the_temperature_is_read_from_the_sensor(simulate: Simulation, port: str, expected: int) -> None:
-    """RM0090 13.10, RM0385 15.10, RM0432 21.4.32, RM0433 25.4.33: on, sampled long enough, clocked within limits."""
-    found = simulate(port)
-    assert (found["uncalibrated"], found["measured"], found["millidegrees"]) == (0, 1, expected)
-    broken = simulate(port, 6)
-    assert (broken["uncalibrated"], broken["measured"]) == (0, 0)
 
 
 @pytest.fixture(scope="module")
