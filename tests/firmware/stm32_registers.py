@@ -1,7 +1,8 @@
 """Registers that the STM32 ports write: what they hold at reset, and the fields that a port is to set.
 
 From the register descriptions of RM0090 (F405), RM0385 (F746), RM0432 (L4R5) and RM0433 (H743), and of the Armv7-M
-manual for the core's own. What is not such a field keeps its reset value: reserved bits are to be kept, others are not ours.
+manual for the core's own. What is not such a field keeps its reset value: reserved bits are to be kept, others are not
+ours.
 """
 
 from __future__ import annotations
