@@ -12,7 +12,21 @@ from typing import NoReturn
 
 import typer
 
-from hil.cli import bring_up, cache, compare, config, coverage, device, inspect, loop, place, search, timing, verify  # noqa: F401 (they register their commands)
+from hil.cli import (  # noqa: F401 (they register their commands)
+    bring_up,
+    cache,
+    compare,
+    config,
+    coverage,
+    device,
+    inspect,
+    loop,
+    paper,
+    place,
+    search,
+    timing,
+    verify,
+)
 from hil.cli.app import app, failure_text
 from hil.errors import HilError, InfrastructureError
 from hil.terminal import inert, printable, printable_lines

@@ -25,6 +25,11 @@ JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object a line
 @command_of(app, SearchOptions, JsonOption)
 def search(options: SearchOptions, as_json: bool) -> None:
     """Search networks with µNAS that fit a board; train, verify and export the best. Goes on where it stopped."""
+    run_search(options, as_json)
+
+
+def run_search(options: SearchOptions, as_json: bool = False) -> None:
+    """What the command does, for commands that run several. Raises what the command fails with."""
     from hil.api.harness import modelled_as
     from hil.cycle_model.plugin import find_plugin
     from hil.measure.harness import Options
@@ -53,7 +58,7 @@ def _run(options: SearchOptions, board: Board, how: Options, as_json: bool, bega
     from hil.search.lines import JsonLines
     from hil.search.prepare import request_of
     from hil.search.run import CALIBRATION_FILE, NETWORKS, Callbacks
-    from hil.search.run import search as run_search
+    from hil.search.run import search as run_stages
     from munas.data import is_own, own_name
 
     harness = Harness(board, how)
@@ -67,7 +72,7 @@ def _run(options: SearchOptions, board: Board, how: Options, as_json: bool, bega
     factor = None if request.calibration is None else clock_of(board, request.calibration).ms_per_unit
     lines = JsonLines(sys.stdout) if as_json else None
     display = display_of(console, f"{name} on {board.name}", factor, lines)
-    found = run_search(request, harness, Callbacks(display.search, display.finals, _tell))
+    found = run_stages(request, harness, Callbacks(display.search, display.finals, _tell))
     report = write_search_report(request.folder, found.result)
     for table in export_tables(found.result):
         console.print(table)

@@ -149,9 +149,9 @@ def beside_metrics(result: SearchResult) -> tuple[PlottedMetric, PlottedMetric]:
     return weights_metric(result), metrics_of(result)[0]
 
 
-def beside_figure(sides: Sequence[Side], metric: PlottedMetric) -> Markup:
-    """The fronts of two runs in one plot, on networks trained to the end."""
-    ident, name = f"beside-{metric.key}", f"Error against {metric.name}"
+def beside_figure(sides: Sequence[Side], metric: PlottedMetric, prefix: str = "") -> Markup:
+    """The fronts of two runs in one plot, on networks trained to the end. `prefix` tells a page's figures apart."""
+    ident, name = f"{prefix}beside-{metric.key}", f"Error against {metric.name}"
     trials = [full_trials(trials_of(side.result.points, metric)) for side in sides]
     everything = [item for part in trials for item in part]
     if not all(trials):

@@ -21,6 +21,7 @@ class Reported:
 
 
 REPORTED: dict[str, tuple[Reported, ...]] = {
+    "mnist": (Reported("SpArSe (as others quote it)", "98.64 %", "2.8 KB", "< 2 KB", ""),),
     "cifar10": (Reported("µNAS (paper)", "86.49 %", "11.4 KB", "15.4 KB", "384 K"),),
     "cifar10-binary": (
         Reported("µNAS (paper)", "77.49 %", "685 B", "909 B", "41.2 K"),
