@@ -29,7 +29,8 @@ class Pipeline(_Strict):
     instruction across two words, `address_stall` what an address computed by the instruction in front costs. All:
     `divide` is SDIV and UDIV (by operands, which a plugin cannot see), `unaligned` is paid for each part beyond the
     first that an unaligned load is read in; their ranges are what has been published, lowest and highest. `mispredict`
-    is paid for a branch that was predicted wrong, where the core predicts.
+    is paid for a branch that was predicted wrong, where the core predicts. `float_doubt` is how many cycles more than
+    modelled a float instruction may take: published figures are of integer code.
     """
 
     refill: _Cycles = 2
@@ -40,6 +41,7 @@ class Pipeline(_Strict):
     mispredict: _Cycles = 0
     unaligned: _Cycles = 1
     unaligned_range: tuple[int, int] | None = None
+    float_doubt: _Cycles = 0
 
     @model_validator(mode="after")
     def _ranges_hold(self) -> Self:

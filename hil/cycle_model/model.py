@@ -106,4 +106,7 @@ def _doubts(board: Board, timing: Timing, counters: Counters) -> tuple[_Doubt, .
             low, high = span
             reason = f"{count:,} {name} at {low:g} to {high:g} cycles each (modelled: {cost:g})"
             found.append(_Doubt(reason, count * scale * (cost - low), count * scale * (high - cost)))
+    if pipeline.float_doubt:
+        reason = f"{counters.float:,} float instructions, which may take up to {pipeline.float_doubt} cycles more each"
+        found.append(_Doubt(reason, 0, counters.float * timing.scale * pipeline.float_doubt))
     return tuple(found)

@@ -88,6 +88,18 @@ def test_what_the_evidence_does_not_cover_widens_the_interval() -> None:
     assert unaligned.reasons == ("100 unaligned loads at 1 to 4 cycles each (modelled: 3)",)
 
 
+def test_float_code_may_take_longer_than_the_integer_code_of_the_evidence() -> None:
+    """BOARD is a Cortex-M7, of which one image of float code says two cycles more for each float instruction."""
+    plain = milliseconds(BOARD, COUNTERS)
+    found = milliseconds(BOARD, dataclasses.replace(COUNTERS, float=100))
+    assert isinstance(plain, Milliseconds)
+    assert isinstance(found, Milliseconds)
+    assert (found.estimate, found.low) == (plain.estimate, plain.low)
+    assert found.high - plain.high == pytest.approx(100 * 2 * 1.1 / 1000)
+    assert found.reasons == ("100 float instructions, which may take up to 2 cycles more each",)
+    assert milliseconds(BOARD, dataclasses.replace(COUNTERS, float=0)) == plain
+
+
 def test_reads_of_cached_ram_cost_what_they_cost_and_widen_by_what_is_not_known() -> None:
     data = DataLines(lines=8, miss_cycles=14, ram_miss_cycles=5, ram_miss_range=(3, 8))
     board = BOARD.model_copy(update={"timing": TIMING.model_copy(update={"data": data})})
