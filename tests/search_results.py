@@ -100,6 +100,7 @@ def _finalist(point: Point, architecture: Architecture, layers: tuple[Box, ...],
             sha256=hashlib.sha256(str(point.index).encode()).hexdigest(),
         ),
         outside=(), folder=f"front/{point.index:05d}", sparsity=point.sparsity,
+        error=min(error for _, error in errors), float_error=round(0.98 * min(error for _, error in errors), 4),
     )  # fmt: skip
 
 

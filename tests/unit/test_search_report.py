@@ -185,6 +185,27 @@ def test_without_a_calibration_there_is_no_latency_but_macs(full: SearchResult) 
     assert "1.76 M instructions" in page.visible  # measured all the same
 
 
+def test_what_int8_costs_and_what_collapsed_is_said(full: SearchResult) -> None:
+    best = full.best()
+    assert best is not None
+    broken = replace(
+        best, error=0.131, float_error=0.101, int8_cause="conv2d_3 alone costs 2.1 points",
+        collapsed=((12, 0.8876),), message="",
+    )  # fmt: skip
+    others = tuple(broken if item.index == best.index else item for item in full.finalists)
+    text = Page(render_search(replace(full, finalists=others))).visible
+    assert "Lost by int8" in text
+    assert "+3.0 %" in text
+    assert f"#{best.index}: int8: conv2d_3 alone costs 2.1 points." in text
+    assert f"#{best.index}: re-training collapsed to 88.8 % (seed 12)." in text
+
+
+def test_two_strategies_have_a_line_each(full: SearchResult, other: SearchResult) -> None:
+    text = "".join(figure(render_search(full, replace(other, strategy="nsga2")), "hypervolume").itertext())
+    assert "ageing-evolution: 0." in text
+    assert "nsga2: 0." in text
+
+
 def test_hostile_text_is_text(full_html: str) -> None:
     result = search_result(60)
     counter = iter(range(10**6))

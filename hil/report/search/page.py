@@ -14,6 +14,7 @@ from hil.report.failures import failures_table
 from hil.report.headline import via_name
 from hil.report.pages import environment
 from hil.report.search import head, pruning, tables
+from hil.report.search.hypervolume import Run, hypervolume_figure
 from hil.report.search.network import network_picture
 from hil.report.search.pareto import pareto_figure
 from hil.report.search.progress import NARROW, WIDE, progress_figure
@@ -64,6 +65,7 @@ def render_search(result: SearchResult, beside: SearchResult | None = None) -> s
         progress_wide=progress_figure(result, WIDE),
         progress_narrow=progress_figure(result, NARROW),
         progress_text=_progress_text(result),
+        volume=hypervolume_figure(_runs(result, beside)),
         pareto=tuple(pareto_figure(result, metric, compact=compact) for metric in metrics),
         bounds=tables.bounds_table(result),
         finalists=tables.finalists_table(result),
@@ -91,6 +93,16 @@ def _progress_text(result: SearchResult) -> str:
         f"{numbers.plural(len(result.points), 'trial')} in {numbers.seconds(result.seconds)}: {within} within "
         f"every bound, {early} stopped early by halving, {result.failed} failed.{rejected}"
     )
+
+
+def _runs(result: SearchResult, beside: SearchResult | None) -> tuple[Run, ...]:
+    """Both runs by what tells them apart: their strategies, or else pruning or seeds."""
+    if beside is None:
+        return ((result.strategy, result),)
+    if result.strategy != beside.strategy:
+        return (result.strategy, result), (beside.strategy, beside)
+    sides = pruning.sides_of(result, beside)
+    return tuple((side.name, side.result) for side in sides)
 
 
 def _comparison(result: SearchResult, beside: SearchResult) -> Comparison:

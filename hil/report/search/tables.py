@@ -58,7 +58,7 @@ def finalists_table(result: SearchResult) -> Table:
     rows = tuple(
         (
             finalist_name(result, item), _mean_sd(item),
-            numbers.MISSING if item.test_accuracy is None else numbers.percent(item.test_accuracy),
+            numbers.MISSING if item.test_accuracy is None else numbers.percent(item.test_accuracy), _int8_loss(item),
             *(value_text(result, row.metric, _known(item, row.metric)) for row in _COSTS),
             numbers.percent(item.sparsity) if item.sparsity > 0 else numbers.MISSING,
         )
@@ -66,12 +66,31 @@ def finalists_table(result: SearchResult) -> Table:
     )  # fmt: skip
     columns = (
         Column("Network", "code"), Column("Validation error, mean ± sd", "number"), Column("Test accuracy", "number"),
+        Column("Lost by int8", "number"),
         *(Column("of it weights" if row.metric is Metric.WEIGHTS else heading(row), "number") for row in _COSTS),
         Column("Pruned by", "number"),
     )  # fmt: skip
-    notes = [f"#{item.index}: {item.message}." for item in ordered_finalists(result) if item.message]
+    notes = [f"#{item.index}: {text}." for item in ordered_finalists(result) for text in _remarks(item)]
     caption = "Finalists of the front after re-training, as int8 networks on the device"
     return Table(caption, columns, rows, " ".join(notes))
+
+
+def _int8_loss(item: Finalist) -> str:
+    """Points of validation accuracy that the conversion cost the network that is handed over."""
+    if item.error is None or item.float_error is None:
+        return numbers.MISSING
+    return numbers.percent(item.error - item.float_error, signed=True)
+
+
+def _remarks(item: Finalist) -> list[str]:
+    """What is to be said of a finalist below its table."""
+    found = [item.message] if item.message else []
+    if item.int8_cause:
+        found.append(f"int8: {item.int8_cause}")
+    if item.collapsed:
+        errors = ", ".join(f"{numbers.percent(error)} (seed {seed})" for seed, error in item.collapsed)
+        found.append(f"re-training collapsed to {errors}")
+    return found
 
 
 def _known(item: Finalist, key: str) -> float | None:
