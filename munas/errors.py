@@ -6,8 +6,9 @@
      ├── SearchStoreError   the surroundings failed: disk full, file corrupt or held by another process
      ├── TrainingError      one trial could not be trained; the search goes on
      ├── JobError           a job failed in a way that only its text tells
-     └── JobsError          jobs cannot be run at all: no worker can be started, the cluster is gone
-          └── PreloadError  what all workers need cannot be imported
+     ├── JobsError          jobs cannot be run at all: no worker can be started, the cluster is gone
+     │    └── PreloadError  what all workers need cannot be imported
+     └── PlaceUnfit         a job cannot be done at this place, though perhaps at another
 
 A message says what was tried and what to do. A `SearchError` is the user's to repair; after a `SearchStoreError` the
 same command goes on where the search was.
@@ -46,3 +47,7 @@ class JobsError(MunasError):
 
 class PreloadError(JobsError):
     """What all workers need cannot be imported, or not before they are forked."""
+
+
+class PlaceUnfit(MunasError):
+    """A job cannot be done at this place, though perhaps at another one: a board there is lost."""

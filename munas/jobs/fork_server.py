@@ -3,7 +3,8 @@
 What workers need takes seconds to import (TensorFlow does), so it is imported once here, and a worker costs
 milliseconds. That is safe as long as this process has no thread but its own when it forks, and as long as nothing of
 TensorFlow has been initialised (its thread pools start with the first operation). FD is a socket to the process that
-wants workers. When that process is gone, however it went, so is the other end, and this one ends all workers.
+wants workers. When that process is gone, however it went, so is the other end, and this one ends all workers. It is
+nobody's child: a place that kills its children (Ray does) would not let it do so.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """The first message back. `failure` says why workers cannot be forked from here, if they cannot."""
+    """The first message back, with the pidfd of this process. `failure` says why workers cannot be forked from here, if
+    they cannot."""
 
     failure: str
 
@@ -87,6 +89,8 @@ def receive(control: socket.socket) -> tuple[Any, list[int]] | None:
 
 def main(arguments: Sequence[str]) -> None:
     """Serve until the other side of the socket is gone."""
+    if os.fork():
+        os._exit(0)
     os.setpgid(0, 0)  # what a terminal sends is the business of the process that wants workers
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
@@ -94,7 +98,7 @@ def main(arguments: Sequence[str]) -> None:
     control.set_inheritable(False)
     server = os.getpid()
     with contextlib.suppress(BrokenPipeError):
-        send(control, Ready(_load(arguments[1:])))
+        send(control, Ready(_load(arguments[1:])), os.pidfd_open(server))
         _Server(control).serve()
     if os.getpid() == server:
         os._exit(0)  # without the threads that a module may have started; workers end as programs do

@@ -89,11 +89,13 @@ class LocalJobs:
         self._workers: list[_Worker] = []
         self._leaving: list[_Worker] = []  # they have no job any more, and will end
         self._count = 0
+        self._sent: tuple[Work, bytes] | None = None  # the last work, pickled: it may hold a data set
+        self._server = -1  # pidfd of the fork server, once it is ready
         self._server_log = _server_log(workers)
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            self._server = _start_server(workers, theirs, self._server_log)
-        except OSError as error:
+            _start_server(workers, theirs, self._server_log)
+        except (OSError, subprocess.CalledProcessError) as error:
             self._control.close()
             raise JobsError(f"cannot start a worker: {type(error).__name__}: {error}") from error
         finally:
@@ -138,6 +140,8 @@ class LocalJobs:
 
     def close(self) -> None:
         """End everybody: who holds nothing outside is killed, others have some seconds to clean up."""
+        if self._control.fileno() < 0:
+            return  # it has been done
         everybody = [*self._workers, *self._leaving]
         for worker in everybody:
             if self._settings.fresh:
@@ -153,18 +157,30 @@ class LocalJobs:
                     break
                 worker.kill()
         with contextlib.suppress(OSError):
-            self._control.shutdown(socket.SHUT_RDWR)
-        self._control.close()  # the fork server ends by it, and ends whoever it has forked meanwhile
-        try:
-            self._server.wait(2 * GRACE_S)
-        except subprocess.TimeoutExpired:  # it is importing
-            self._server.kill()
-            self._server.wait()
+            self._control.shutdown(
+                socket.SHUT_WR
+            )  # the fork server ends by it, and ends whoever it has forked meanwhile
+        self._see_the_server_off()
+        self._control.close()
         for worker in everybody:
             if worker.pidfd >= 0:
                 os.close(worker.pidfd)
         self._workers.clear()
         self._leaving.clear()
+
+    def _see_the_server_off(self) -> None:
+        """Wait for the fork server's end. One that is still importing is let go: it ends when it has done that."""
+        deadline = time.monotonic() + 2 * GRACE_S
+        while self._server < 0:
+            ready, _, _ = select.select([self._control], [], [], max(0.0, deadline - time.monotonic()))
+            if not ready or (received := fork_server.receive(self._control)) is None:
+                return
+            if isinstance(received[0], Ready):
+                (self._server,) = received[1]
+        if not select.select([self._server], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            signal.pidfd_send_signal(self._server, signal.SIGKILL)
+        os.close(self._server)
+        self._server = -1
 
     # -- workers --
 
@@ -180,13 +196,14 @@ class LocalJobs:
         return None
 
     def _new(self, job: Job) -> _Worker:
-        work = _pickled(job, job.work)
+        if self._sent is None or self._sent[0] is not job.work:
+            self._sent = job.work, framed(_pickled(job, job.work))
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         self._count += 1
         name = job.name if self._settings.fresh else f"worker-{self._count}"
         log = None if self._settings.logs is None else self._settings.logs / f"{name}.log"
-        worker = _Worker(self._count, job.work, ours, log, outgoing=bytearray(framed(work)))
+        worker = _Worker(self._count, job.work, ours, log, outgoing=bytearray(self._sent[1]))
         try:
             wanted = Wanted(worker.number, "" if log is None else str(log.resolve()), self._settings.fresh)
             fork_server.send(self._control, wanted, theirs.fileno())
@@ -236,6 +253,7 @@ class LocalJobs:
             raise JobsError(f"{_DIED}{last_lines(self._server_log)}")
         message, descriptors = received
         if isinstance(message, Ready):
+            (self._server,) = descriptors
             if message.failure:
                 raise PreloadError(message.failure)
             return
@@ -320,16 +338,16 @@ def _server_log(workers: Workers) -> Path | None:
     return path
 
 
-def _start_server(workers: Workers, control: socket.socket, log: Path | None) -> subprocess.Popen[bytes]:
+def _start_server(workers: Workers, control: socket.socket, log: Path | None) -> None:
     # It has to find what this process finds, wherever that was started.
     path = os.pathsep.join(item or str(Path.cwd()) for item in sys.path)
     command = [sys.executable, "-P", "-m", fork_server.__name__, str(control.fileno()), *workers.preload]
     environment = {**os.environ, **ONE_THREAD, **workers.environment, "PYTHONPATH": path}
     with contextlib.ExitStack() as opened:
         output = None if log is None else opened.enter_context(log.open("ab"))
-        return subprocess.Popen(
+        subprocess.run(
             command, env=environment, pass_fds=(control.fileno(),), stdin=subprocess.DEVNULL, stdout=output,
-            stderr=output,
+            stderr=output, check=True,
         )  # fmt: skip
 
 
