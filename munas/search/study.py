@@ -17,6 +17,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from munas.arch.graph import build_graph
+from munas.arch.prune import expected_architecture
 from munas.arch.space import ArchitectureError
 from munas.cost.resources import Assessor, Resources
 from munas.errors import SearchError, SearchStoreError
@@ -24,7 +25,7 @@ from munas.jobs.base import Finished, Job, JobBackend, Jobs, Limits
 from munas.jobs.local import LOCAL
 from munas.search.evolve import Space
 from munas.search.halving import Halving
-from munas.search.metrics import Metric
+from munas.search.metrics import Metric, features
 from munas.search.objective import Bounds, unreachable
 from munas.search.pace import Pace, Work
 from munas.search.proposals import Proposer, Ranking
@@ -245,12 +246,27 @@ class _Search:
         """Of what is trained, which pruning makes smaller only later."""
         return build_graph(trial.architecture, self.assessor.input_shape, self.assessor.num_classes).macs
 
+    def _cost(self, trial: Trial) -> float:
+        """The largest share of a bound that a trial is expected to take once it is pruned."""
+        bounds, assessor = self.settings.bounds.resources.values, self.assessor
+        if not self.settings.rung_epochs:
+            return 0.0
+        try:
+            architecture = trial.architecture
+            if trial.sparsity > 0:
+                shape, classes = assessor.input_shape, assessor.num_classes
+                architecture = expected_architecture(architecture, shape, classes, trial.sparsity)
+            known = features(None, assessor.assess(architecture))
+        except ArchitectureError:
+            return math.inf
+        return max((known[metric] / bound for metric, bound in bounds.items() if bound > 0), default=0.0)
+
     def _next_task(self) -> Task:
         """A task that an earlier run had under way, or a new one."""
         if self.pending:
             return self.pending.popleft()
         trial = self.proposer.propose(self.drawn)
-        task = Task(trial, self.halving.rungs(), self.settings.effort)
+        task = Task(trial, self.halving.rungs(self._cost(trial)), self.settings.effort)
         generator = self.proposer.rng.bit_generator.state
         self.store.add_trial(task, State(generator, self.proposer.rejected))
         self.drawn += 1
@@ -295,7 +311,7 @@ class _Search:
         if self.pace is not None and (failed or (trained is not None and not trained.stopped)):
             self._tell_pace(self.pace, trial_result)
         self.strategy.tell(trial_result)
-        self.halving.tell(trial_result)
+        self.halving.tell(trial_result, self._cost(trial_result.trial))
         self.surrogate.tell(trial_result)
         self.tally.tell(trial_result)
 

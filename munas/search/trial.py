@@ -67,8 +67,9 @@ class Trained:
 
     `architecture` is what was emitted: pruned channels are gone. `error` is the int8 network's and `float_error` the
     float emitted network's, both on the validation set as fractions 0..1. `stopped` says that a rung ended training
-    before the schedule did. `tflite` is the full-int8 model, `weights` an .npz of the emitted network's float32 arrays
-    (see `munas.training.network`). `int8_cause` says which layer is behind a large loss by the int8 conversion.
+    before the schedule did; the errors are then on a part of the validation set. `tflite` is the full-int8 model,
+    `weights` an .npz of the emitted network's float32 arrays (see `munas.training.network`). `int8_cause` says which
+    layer is behind a large loss by the int8 conversion.
     """
 
     architecture: AnyArchitecture

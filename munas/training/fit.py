@@ -102,10 +102,12 @@ class Training:
 
     def finish(self) -> Trained:
         """Emit, quantise and judge what has been trained."""
-        emitted, float_error = self._emitted()
         data = self._dataset
+        # Of what was stopped nobody needs a figure to the third digit.
+        validation = self._checked if self.stopped else data.validation
+        emitted, float_error = self._emitted(validation)
         tflite = to_int8(emitted.graph, emitted.weights, self._representative())
-        error = int8_error(tflite, data.validation, data.scale, data.offset)
+        error = int8_error(tflite, validation, data.scale, data.offset)
         return Trained(
             architecture=emitted.architecture,
             error=error,
@@ -177,11 +179,11 @@ class Training:
     def _kept(self) -> float:
         return 1.0 if self._masks is None else kept_share(self._groups, self._masks)
 
-    def _emitted(self) -> tuple[Emitted, float]:
-        """The network to deploy, and its float error on the validation set."""
+    def _emitted(self, validation: Examples) -> tuple[Emitted, float]:
+        """The network to deploy, and its float error."""
         if not self._masks_final:  # the window reaches to the last steps
             self._masks = masks_at(self.graph, self.weights(), self._trial.sparsity)
-        trial, validation = self._trial, self._dataset.validation
+        trial = self._trial
         emitted = emit(trial.architecture, self._dataset.num_classes, self.graph, self.weights(), self._masks)
         weights = revived(emitted.graph, emitted.weights, self._representative())
         logits = Evaluator(emitted.graph, self._inputs).logits(
