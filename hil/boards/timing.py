@@ -26,7 +26,8 @@ class Pipeline(_Strict):
     """Cycles of a core that no table of its instructions says: `[pipeline]` of a core's file.
 
     Cortex-M3 and M4: `refill` is P, paid for a taken branch, `refill_split` the same when the target is a 4-byte
-    instruction across two words, `address_stall` what an address computed by the instruction in front costs. All:
+    instruction across two words, `address_stall` what an address computed by the instruction in front costs,
+    `accumulate` and `long_multiply` what multiplications with an accumulator or a product of 64 bits take longer. All:
     `divide` is SDIV and UDIV (by operands, which a plugin cannot see), `unaligned` is paid for each part beyond the
     first that an unaligned load is read in; their ranges are what has been published, lowest and highest. `mispredict`
     is paid for a branch that was predicted wrong, where the core predicts. `float_doubt` is how many cycles more than
@@ -37,6 +38,8 @@ class Pipeline(_Strict):
     refill_split: _Cycles = 2
     divide: Annotated[int, Field(ge=1, le=40)] = 7
     divide_range: tuple[int, int] | None = None
+    accumulate: _Cycles = 0
+    long_multiply: _Cycles = 0
     address_stall: _Cycles = 0
     mispredict: _Cycles = 0
     unaligned: _Cycles = 1

@@ -70,8 +70,9 @@ class Encoding:
 class InstructionClass:
     """One line of classes.txt: `m4_*` make up the Cortex-M4's cycles, `m7_*` are LLVM's facts for the Cortex-M7.
 
-    `m4_rule` is ``L`` (single load), ``I`` (IT folding), ``D`` (divide), ``W`` (store) or empty. `m7_free_shift`: the
-    shifter is not taken in the younger slot. `m7_hold` is the number of cycles the issue stage is held, 0 meaning half
+    `m4_rule` is ``L`` (single load), ``I`` (IT folding), ``D`` (divide), ``W`` (store) or empty;
+    `m4_accumulates` and `m4_long`: a multiplication that takes longer on the Cortex-M3. `m7_free_shift`: the shifter is
+    not taken in the younger slot. `m7_hold` is the number of cycles the issue stage is held, 0 meaning half
     the registers moved. `m7_early` says in which slot the early ALU can run it, `m7_load_wait` that it waits a cycle
     longer for a loaded word. `m33_*` make up the Cortex-M33's: cycles in its issue stage, ``I`` (pairs like IT), ``D``
     (divide) or ``M`` (2-byte multiplication) as `m33_rule`, and cycles until the result can be used.
@@ -83,6 +84,8 @@ class InstructionClass:
     m4_per_register: int
     m4_refill: bool
     m4_rule: str
+    m4_accumulates: bool
+    m4_long: bool
     m7_units: tuple[str, ...]
     m7_free_shift: bool
     m7_latency: int
@@ -179,16 +182,18 @@ def _parse_operand(token: str, bits: str) -> Operand:
 def parse_class(line: str) -> InstructionClass:
     """One line of classes.txt. Raises ValueError."""
     name, group, m4, units, latency, issue, ways, m33 = line.split()
-    base, per_register, refill, rule = 0, 0, False, ""
+    base, per_register, refill, rule, extra = 0, 0, False, "", set()
     for term in m4.split("+"):
         if term.isdigit():
             base += int(term)
         elif term in ("L", "I", "D", "W"):
             rule = term
+        elif term in ("A", "G"):
+            extra.add(term)
         elif term in ("N", "P"):
             per_register, refill = per_register + (term == "N"), refill or term == "P"
         else:
-            raise ValueError(f"class {name}: M4 term {term!r} is none of a number, N, P, L, I, D, W")
+            raise ValueError(f"class {name}: M4 term {term!r} is none of a number, A, G, N, P, L, I, D, W")
     taken = () if units == "-" else tuple(unit.removesuffix("?") for unit in units.split(","))
     slot, _, hold = issue.partition(",")
     if slot not in ISSUES or not set(taken) <= set(UNITS) or not re.fullmatch(r"(x\d+|xN/2)?", hold):
@@ -199,8 +204,8 @@ def parse_class(line: str) -> InstructionClass:
         raise ValueError(f"class {name}: M7 ways {ways!r} or units {units!r} unknown")
     free = "shift?" in units.split(",")
     return InstructionClass(
-        name, group, base, per_register, refill, rule, taken, free, int(latency), slot, held, early, waits,
-        *_parse_m33(name, m33),
+        name, group, base, per_register, refill, rule, "A" in extra, "G" in extra,
+        taken, free, int(latency), slot, held, early, waits, *_parse_m33(name, m33),
     )  # fmt: skip
 
 

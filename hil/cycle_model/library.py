@@ -18,7 +18,16 @@ _LAYERS_MAX = 64
 class _CoreOptions(ctypes.Structure):
     _fields_ = [("core", ctypes.c_int)] + [
         (name, ctypes.c_uint32)
-        for name in ("refill", "refill_split", "divide", "address_stall", "mispredict", "unaligned")
+        for name in (
+            "refill",
+            "refill_split",
+            "divide",
+            "accumulate",
+            "long_multiply",
+            "address_stall",
+            "mispredict",
+            "unaligned",
+        )
     ]
 
 
@@ -132,7 +141,7 @@ def _options(options: EngineOptions) -> _Options:
     return _Options(
         core=_CoreOptions(
             ENGINE_CORES.index(options.core), options.refill, options.refill_split, options.divide,
-            options.address_stall, options.mispredict, options.unaligned,
+            options.accumulate, options.long_multiply, options.address_stall, options.mispredict, options.unaligned,
         ),
         inference=options.inference,
         layers=(ctypes.c_uint32 * _LAYERS_MAX)(*options.layers),

@@ -32,8 +32,9 @@ class EngineOptions:
     """Options of `engine/engine.h`. Addresses are the emulated machine's; `flash` and `ram` are (origin, bytes).
 
     The Cortex-M4's `refill` is P of Arm's table, `refill_split` the same for a 4-byte target across two words, `divide`
-    the cycles of SDIV and UDIV, `address_stall` what an address computed by the instruction before costs. `ram` is what
-    the data lines cover besides flash, `data_random` that they replace any line of a set.
+    the cycles of SDIV and UDIV, `accumulate` and `long_multiply` what such multiplications take longer, `address_stall`
+    what an address computed by the instruction before costs. `ram` is what the data lines cover besides flash,
+    `data_random` that they replace any line of a set.
     """
 
     core: int
@@ -44,6 +45,8 @@ class EngineOptions:
     refill: int = 2
     refill_split: int = 2
     divide: int = 7
+    accumulate: int = 0
+    long_multiply: int = 0
     address_stall: int = 0
     mispredict: int = 0
     unaligned: int = 1
@@ -71,6 +74,8 @@ def engine_options(
         refill=pipeline.refill,
         refill_split=pipeline.refill_split,
         divide=pipeline.divide,
+        accumulate=pipeline.accumulate,
+        long_multiply=pipeline.long_multiply,
         address_stall=pipeline.address_stall,
         mispredict=pipeline.mispredict,
         unaligned=pipeline.unaligned,

@@ -45,8 +45,9 @@ def _numbers(options: EngineOptions) -> list[tuple[str, int]]:
         ("flash", options.flash[0]), ("flash_bytes", options.flash[1]),
         ("ram", options.ram[0]), ("ram_bytes", options.ram[1]),
         ("refill", options.refill), ("refill_split", options.refill_split),
-        ("divide", options.divide), ("address_stall", options.address_stall), ("mispredict", options.mispredict),
-        ("unaligned", options.unaligned),
+        ("divide", options.divide), ("accumulate", options.accumulate),
+        ("long_multiply", options.long_multiply), ("address_stall", options.address_stall),
+        ("mispredict", options.mispredict), ("unaligned", options.unaligned),
         *((f"{kind}_{name}", getattr(getattr(options, kind), name))
           for kind in ("code", "data") for name in ("line_bytes", "lines", "ways")),
         ("data_covers_ram", int(options.data_covers_ram)),

@@ -53,7 +53,8 @@ def _class_row(item: InstructionClass) -> str:
     uses = ", ".join(str(item.m7_units.count(unit)) for unit in UNITS)
     return (
         f'{{ "{item.name}", GROUP_{item.group.upper()}, {item.m4_base}, {item.m4_per_register}, {int(item.m4_refill)}, '
-        f"RULE_{item.m4_rule or 'NONE'}, {{ {uses} }}, {item.m7_latency}, ISSUE_{item.m7_issue.upper()}, "
+        f"RULE_{item.m4_rule or 'NONE'}, {int(item.m4_accumulates)}, {int(item.m4_long)}, "
+        f"{{ {uses} }}, {item.m7_latency}, ISSUE_{item.m7_issue.upper()}, "
         f"{item.m7_hold}, {int(item.m7_free_shift)}, EARLY_{item.m7_early.upper()}, {int(item.m7_load_wait)}, "
         f"{item.m33_base}, {item.m33_per_register}, RULE_{item.m33_rule or 'NONE'}, {item.m33_latency} }}"
     )

@@ -67,8 +67,8 @@ def test_without_the_dsp_extension_the_same_results(tmp_path: Path) -> None:
 
 def test_a_core_without_a_cycle_model_has_counts_only() -> None:
     images.need_toolchain()
-    harness = Harness(load_board("mps2-an385"), Options(modelled="beside"))
-    with pytest.raises(BoardError, match=r"core cortex-m3 has no cycle model \(known: cortex-m4, cortex-m7,"):
+    harness = Harness(load_board("mps3-an547"), Options(modelled="beside"))
+    with pytest.raises(BoardError, match=r"core cortex-m55 has no cycle model \(known: cortex-m4, cortex-m7,"):
         harness.measure(small_network(42), "net")
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from hil.boards.core import load_core
 from hil.cycle_model.options import Lines
 from tests.firmware.timing_loops import run
 
@@ -81,6 +82,20 @@ def body(code: str) -> str:
 def test_straight_code_costs_what_the_table_says(name: str, tmp_path: Path) -> None:
     code, cycles = STRAIGHT[name]
     assert run(body(code), tmp_path).total.cycles == ENTRY + cycles + LEAVE
+
+
+def test_the_cortex_m3_multiplies_more_slowly(tmp_path: Path) -> None:
+    """Arm 100165: MUL 1, MLA and MLS 2, long ones 3 to 5, with an accumulator 4 to 7; all else as on the Cortex-M4."""
+    multiplications = (
+        "muls r0, r3, r0; mla r0, r0, r0, r0; mls r0, r0, r0, r0; umull r0, r3, r2, r2; smlal r0, r3, r2, r2"
+    )
+    pipeline = load_core("cortex-m3").pipeline
+    costs = {"accumulate": pipeline.accumulate, "long_multiply": pipeline.long_multiply}
+    total = run(body(multiplications), tmp_path, core=3, **costs).total
+    assert total.cycles == ENTRY + 1 + 2 + 2 + 4 + 5 + LEAVE
+    assert run(body(multiplications), tmp_path).total.cycles == ENTRY + 5 + LEAVE
+    code, cycles = STRAIGHT["loads pipeline"]
+    assert run(body(code), tmp_path, core=3, **costs).total.cycles == ENTRY + cycles + LEAVE
 
 
 @pytest.mark.parametrize("divide", [2, 7, 12])

@@ -12,7 +12,12 @@ from hil.cycle_model.plugin import find_plugin
 from hil.cycle_model.record import InferenceRecord, RecordReader
 
 QEMU = "qemu-system-arm"
-MACHINES = {4: ("cortex-m4", "mps2-an386"), 7: ("cortex-m7", "mps2-an500"), 33: ("cortex-m33", "mps2-an505")}
+MACHINES = {
+    3: ("cortex-m3", "mps2-an385"),
+    4: ("cortex-m4", "mps2-an386"),
+    7: ("cortex-m7", "mps2-an500"),
+    33: ("cortex-m33", "mps2-an505"),
+}
 # Where each machine has its vectors and its RAM (the Cortex-M33 starts in secure state).
 FLASH, RAM = (0x0, 0x400000), (0x20000000, 0x400000)
 SECURE_FLASH, SECURE_RAM = (0x10000000, 0x400000), (0x38000000, 0x400000)
@@ -84,8 +89,8 @@ def run(body: str, folder: Path, core: int = 4, layers: tuple[str, ...] = (), **
     elf, symbols = build(body, core, folder)
     flash, ram = _memory(core)
     engine = EngineOptions(
-        core=core, inference=symbols["inference"], layers=tuple(symbols[name] for name in layers), flash=flash, ram=ram,
-        **options,  # type: ignore[arg-type]
+        core=4 if core == 3 else core, inference=symbols["inference"], layers=tuple(symbols[name] for name in layers),
+        flash=flash, ram=ram, **options,  # type: ignore[arg-type]
     )  # fmt: skip
     records = folder / "records"
     records.unlink(missing_ok=True)

@@ -44,6 +44,7 @@ def test_errors_in_and_out_of_the_fit_are_apart() -> None:
     [
         ("cortex-m4", False, 1.5, 6),
         ("cortex-m4", True, 2.1, 7.4),  # rebuilt with another compiler than the one that was measured
+        ("cortex-m3", False, 1, 2),
         ("cortex-m7", False, 4, 10),
         ("cortex-m33", False, 2, 5),
     ],

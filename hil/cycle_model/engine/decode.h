@@ -31,7 +31,7 @@ typedef struct {
 typedef struct {
     const char *name;
     uint8_t group;
-    uint8_t m4_base, m4_per_register, m4_refill, m4_rule;
+    uint8_t m4_base, m4_per_register, m4_refill, m4_rule, m4_accumulates, m4_long;
     uint8_t m7_units[9];
     uint8_t m7_latency, m7_issue, m7_hold;
     uint8_t m7_free_shift, m7_early, m7_load_wait;

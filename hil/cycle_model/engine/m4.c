@@ -1,4 +1,4 @@
-/* Cortex-M4 at zero wait states: the table of Arm 100166 (DDI 0439), rules in classes.txt. */
+/* Cortex-M3 and M4 at zero wait states: the table of Arm 100166 (DDI 0439), rules in classes.txt. */
 #include "model.h"
 #include "thumb2_tables.h"
 
@@ -24,6 +24,7 @@ static uint32_t insn_cycles(const core_options_t *options, const insn_t *before,
 {
     const class_info_t *info = &classes[insn->cls];
     uint32_t cycles = info->m4_base + (uint32_t)info->m4_per_register * insn->moved;
+    cycles += info->m4_accumulates * options->accumulate_cycles + info->m4_long * options->long_multiply_cycles;
     switch (info->m4_rule) {
     case RULE_L:
         cycles += before != NULL && pipelines(before) && !takes_address_from(insn, before) ? 1 : 2;

@@ -18,6 +18,8 @@ typedef struct {
     uint32_t refill_cycles;        /* M4: P, for a target that one fetch delivers; M33: what a taken branch adds */
     uint32_t refill_split_cycles;  /* M4: P, for a 4-byte target that lies across two words */
     uint32_t divide_cycles;        /* M4, M33: D; its operands are out of reach of a plugin */
+    uint32_t accumulate_cycles;    /* M4 model, as the M3: of a multiplication that accumulates, beyond a plain one */
+    uint32_t long_multiply_cycles; /* the same of one with a product of 64 bits */
     uint32_t address_stall_cycles; /* M4: address computed by the instruction before */
     uint32_t mispredict_cycles;    /* M7 */
     uint32_t unaligned_cycles;     /* for each part that an unaligned load is read in beyond the first */

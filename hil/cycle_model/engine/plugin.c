@@ -78,6 +78,8 @@ static uint32_t *option_number(engine_options_t *options, const char *name)
         { "refill", &options->core.refill_cycles },
         { "refill_split", &options->core.refill_split_cycles },
         { "divide", &options->core.divide_cycles },
+        { "accumulate", &options->core.accumulate_cycles },
+        { "long_multiply", &options->core.long_multiply_cycles },
         { "address_stall", &options->core.address_stall_cycles },
         { "mispredict", &options->core.mispredict_cycles },
         { "unaligned", &options->core.unaligned_cycles },
