@@ -128,8 +128,8 @@ def test_an_annotation_is_one_line_with_its_escapes() -> None:
 
 def test_the_workflow_names_packages_options_and_baselines_that_exist() -> None:
     system = (ROOT / "ci" / "install-system.sh").read_text(encoding="utf-8")
-    for package in re.findall(r"^need ([\w-]+)", system, re.MULTILINE):
-        assert re.search(rf"(?<=\s){package}(?=\s)", WORKFLOW), package
+    for package in re.findall(r"^need ([\w+-]+)", system, re.MULTILINE):
+        assert re.search(rf"(?<=\s){re.escape(package)}(?=\s)", WORKFLOW), package
     (command,) = re.findall(r"munas-hil calibrate --board.*?> build/calibrate.json", WORKFLOW, re.DOTALL)
     calibrate = typer.main.get_command(app).commands["calibrate"]
     known = {name for parameter in calibrate.params for name in parameter.opts}
