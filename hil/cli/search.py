@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import sys
 import time
@@ -50,12 +51,15 @@ def run_search(options: SearchOptions, as_json: bool = False) -> None:
 
 def _run(options: SearchOptions, board: Board, how: Options, as_json: bool, began: float) -> None:
     from hil.api.calibration import run_folder
+    from hil.cli.live import live_page
     from hil.cli.search_tables import export_tables
     from hil.cli.search_view import display_of
     from hil.measure.harness import Harness
     from hil.report.run import write_search_report
+    from hil.report.search.page import render_search
     from hil.search.bounds import clock_of
     from hil.search.lines import JsonLines
+    from hil.search.live import so_far
     from hil.search.prepare import request_of
     from hil.search.run import CALIBRATION_FILE, NETWORKS, Callbacks
     from hil.search.run import search as run_stages
@@ -72,7 +76,11 @@ def _run(options: SearchOptions, board: Board, how: Options, as_json: bool, bega
     factor = None if request.calibration is None else clock_of(board, request.calibration).ms_per_unit
     lines = JsonLines(sys.stdout) if as_json else None
     display = display_of(console, f"{name} on {board.name}", factor, lines)
-    found = run_stages(request, harness, Callbacks(display.search, display.finals, _tell))
+    with contextlib.ExitStack() as stack:
+        if options.serve is not None:
+            page = live_page(options.serve, lambda: render_search(so_far(request, harness.identity)))
+            _tell(f"live page: {stack.enter_context(page)}")
+        found = run_stages(request, harness, Callbacks(display.search, display.finals, _tell))
     report = write_search_report(request.folder, found.result)
     for table in export_tables(found.result):
         console.print(table)
@@ -87,3 +95,19 @@ def _run(options: SearchOptions, board: Board, how: Options, as_json: bool, bega
 
 def _tell(text: str) -> None:
     console.print(text, highlight=False, soft_wrap=True)
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of a search.")],
+    to: Annotated[str, typer.Option("--to", help="optuna or mlflow: a database of theirs.")],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="The database; default: optuna.sqlite or mlflow.sqlite in RUN."),
+    ] = None,
+) -> None:
+    """Write the trials of a search into a database of Optuna's or MLflow's, for their viewers."""
+    from hil.search.trackers import export as write
+
+    path, count = write(run, to, output)
+    _tell(f"{count} trials: {path}")

@@ -71,6 +71,9 @@ class SearchOptions(PlaceOptions):
         None, help="Seconds that a trial may take; default: by its MACs and the pace so far.", gt=0, le=60 * MAX_MINUTES
     )
     memory_limit: Quantity | None = option(None, help="Memory of a worker, e.g. 2G.")
+    serve: int | None = option(
+        None, help="Port of a page on loopback that shows the search as it runs; 0: any.", ge=0, le=65535
+    )
     output: Path | None = option(None, "--output", "-o", help="Run folder; default runs/search-DATASET-BOARD-BACKEND.")
 
     @field_validator("mode", mode="before")

@@ -16,6 +16,7 @@ from hil.timers import words_of
 STOPS = {
     "trials": "all trials asked for were made",
     "time": "its time was used up",
+    "running": "it is running",
     "interrupted": "it was interrupted and can be resumed",
 }
 SETTING_NAMES = {
