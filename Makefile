@@ -10,7 +10,7 @@ CALIBRATE_ARGS ?=
 # A first search, after a calibration: 5 minutes, and a network of at least 95 % with less than 8 KB of weights.
 SEARCH_ARGS ?= --dataset digits --minutes 4 --max-weights 8K --population 20 --sample 8
 
-.PHONY: install install-search install-probes strangers system calibrate search bench bench-kernels test test-fast faults edges lint docs dist clean
+.PHONY: install install-search install-ray install-probes strangers system calibrate search bench bench-kernels test test-fast faults edges lint docs dist clean
 
 install: $(STAMP)
 
@@ -36,6 +36,10 @@ $(PROBES_STAMP): requirements-probes.lock $(STAMP)
 	@ci/install-system.sh --probes
 	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements-probes.lock
 	@touch $@
+
+# `--cluster`: jobs on a Ray cluster. The tests of it run where it is installed.
+install-ray: $(STAMP)
+	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements-ray.lock
 
 calibrate: install
 	$(BIN)/munas-hil calibrate --board $(BOARD) $(CALIBRATE_ARGS)

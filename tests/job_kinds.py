@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from munas.errors import TrainingError
+from munas.errors import PlaceUnfit, TrainingError
 
 PRELOAD = (__name__,)
 
@@ -82,6 +82,8 @@ def act(kind: str) -> None:
     """Fail in the given way; kinds that are not known do nothing."""
     if kind == "raise":
         raise TrainingError("the loss is not a number")
+    if kind == "unfit":
+        raise PlaceUnfit("no board is connected here any more")
     if kind == "bug":
         raise ZeroDivisionError("division by zero")
     if kind == "stubborn":

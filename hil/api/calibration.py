@@ -20,11 +20,13 @@ from hil.calibration.population import DEFAULT_POPULATION
 from hil.calibration.result import CalibrationResult, read_result
 from hil.errors import UsageError
 from hil.jobs.campaign import Progress, Silent
+from hil.jobs.places import backend_of, usual_workers
 from hil.measure.harness import Harness as MeasuringHarness
-from hil.measure.harness import HarnessFactory, Options
+from hil.measure.harness import HarnessFactory, NodeHarnessFactory, Options
 from hil.report.run import write_calibration_report
 from hil.runtimes.registry import DEFAULT_RUNTIME
 from munas.cost.calibration import Calibration
+from munas.jobs.base import ONE_CORE, Needs
 
 CALIBRATION_FILE = "calibration.toml"
 
@@ -60,26 +62,32 @@ def calibrate(
 def calibrated(
     harness: Harness, samples: int, seed: int, *, workers: int | None = None,
     folder: str | os.PathLike[str] | None = None, progress: Progress | None = None,
-    population: str = DEFAULT_POPULATION,
+    population: str = DEFAULT_POPULATION, cluster: str | None = None,
 ) -> CalibrationRun:  # fmt: skip
-    """`calibrate` with a harness that is there already."""
+    """`calibrate` with a harness that is there already; `cluster` is the address of a Ray cluster that measures.
+
+    Via hardware the boards are then those of the cluster's nodes (`munas-hil worker`).
+    """
     board, options = harness.board, harness.options
-    if options.via == "hardware":
+    is_elsewhere = cluster is not None and options.via == "hardware"
+    needs = Needs(board=board.name) if is_elsewhere else ONE_CORE
+    if options.via == "hardware" and not is_elsewhere:
         options = with_clocks(board, options, progress)
     place = run_folder(board, options, population) if folder is None else Path(folder)
+    how = replace(options, transcripts=place / "transcripts", keep_constant_channels=True)
     request = Request(
         board=board,
         identity=harness.identity,
-        measurer=HarnessFactory(
-            board, replace(options, transcripts=place / "transcripts", keep_constant_channels=True)
-        ),
+        measurer=NodeHarnessFactory(board, how) if is_elsewhere else HarnessFactory(board, how),
         folder=place,
         samples=samples,
         seed=seed,
-        workers=workers or len(options.devices) or os.cpu_count() or 1,
+        workers=workers or len(options.devices) or usual_workers(cluster, needs),
         code=harness.inner.kernel_code(),
         population=population,
-        clocks=partial(clocks_of, board, options.devices, (progress or Silent()).tell),
+        clocks=partial(clocks_of, board, options.devices, (progress or Silent()).tell) if options.devices else tuple,
+        backend=backend_of(cluster),
+        needs=needs,
     )
     result = run_calibration(request, progress)
     write_calibration_report(result)

@@ -46,7 +46,7 @@ from hil.runtimes.base import Deployment
 from hil.targets.clock import ClockReading
 from munas.cost.calibration import Calibration, KernelCode
 from munas.cost.calibration_file import CalibrationError, load_calibration, write_calibration
-from munas.jobs.base import JobBackend
+from munas.jobs.base import ONE_CORE, JobBackend, Needs
 from munas.jobs.local import LOCAL
 
 SAMPLER_VERSION = 3  # raise it when `draw_sample` draws other networks, or other weights: old results are another run
@@ -98,11 +98,12 @@ class Request:
     probes: int = PROBES
     clocks: Callable[[], tuple[ClockReading, ...]] = tuple
     backend: JobBackend = LOCAL
+    needs: Needs = ONE_CORE
 
     @property
     def execution(self) -> Execution:
         """Who measures."""
-        return Execution(self.workers, self.backend, PRELOAD)
+        return Execution(self.workers, self.backend, PRELOAD, needs=self.needs)
 
     @property
     def limits(self) -> Limits:

@@ -34,6 +34,8 @@ from hil.measure.options import DEFAULT_BOARD
 from hil.options import MAX_SEED, MAX_WORKERS
 
 if TYPE_CHECKING:
+    from hil.api.harness import Harness
+    from hil.boards.board import Board
     from hil.calibration.gate import Baseline
     from hil.calibration.result import CalibrationResult
 
@@ -61,14 +63,12 @@ def calibrate(options: CalibrateOptions, as_json: bool) -> None:
         raise UsageError(f"--junit {junit} cannot be a file there; name another one")
     drawn = population_called(options.population)
     board = chosen_board(options.board, options.flash or drawn.flash, options.sram or drawn.sram, options.link)
-    harness = chosen_harness(
-        board, options.backend, options.device, several=True, runtime=options.runtime, timer=options.timer
-    )
+    harness = _harness(options, board)
     if baseline is not None:
         baseline.require_same(harness.identity)
     run = calibrated(
         harness, options.samples, options.seed, workers=options.workers, folder=options.output,
-        progress=CampaignProgress(console, "measuring"), population=options.population,
+        progress=CampaignProgress(console, "measuring"), population=options.population, cluster=options.cluster,
     )  # fmt: skip
     result = run.result
     assert result is not None
@@ -79,6 +79,21 @@ def calibrate(options: CalibrateOptions, as_json: bool) -> None:
         text = f"calibration: {result.calibration_path}\nreport:      {result.report_path}"
         console.print(text, highlight=False, soft_wrap=True)
     _require(result, baseline, junit)
+
+
+def _harness(options: CalibrateOptions, board: Board) -> Harness:
+    """The harness of the options. Via hardware on a cluster, boards are looked for on its nodes and not here."""
+    if options.cluster is None or options.backend != "hardware":
+        return chosen_harness(
+            board, options.backend, options.device, several=True, runtime=options.runtime, timer=options.timer
+        )
+    from hil.api.harness import Harness
+    from hil.targets.place import Place
+
+    if options.device is not None:
+        raise UsageError("--device names a board of this machine; --cluster takes those of its nodes")
+    board.target("hardware")
+    return Harness(board, via=Place("hardware", "boards of the cluster's nodes"), runtime=options.runtime)
 
 
 def _require(result: CalibrationResult, baseline: Baseline | None, junit: Path | None) -> None:

@@ -26,6 +26,7 @@ from hil.cli import (  # noqa: F401 (they register their commands)
     search,
     timing,
     verify,
+    worker,
 )
 from hil.cli.app import app, failure_text
 from hil.errors import HilError, InfrastructureError

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import platform
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -44,11 +45,12 @@ from hil.model.reference import Reference
 from hil.runtimes.base import Deployment, Expected, Runtime, as_one_buffer
 from hil.runtimes.registry import DEFAULT_RUNTIME, RUNTIMES
 from hil.targets.clock import ClockReading
-from hil.targets.detect import Connected, link_of_all
+from hil.targets.detect import Connected, connected_devices, link_of_all, matching
 from hil.targets.place import make_runner
 from hil.targets.runners.base import Runner, Session
 from hil.timers import MODELLED, TIMERS, is_simulated
 from munas.cost.calibration import KernelCode
+from munas.errors import PlaceUnfit
 from munas.scratch import scratch_folder
 
 MAX_MODEL_BYTES = 64 * 1024 * 1024
@@ -325,6 +327,27 @@ class HarnessFactory:
         """For the other devices, which do not include serial number `device`; None when there are none."""
         others = tuple(item for item in self.options.devices if item.serial_number != device)
         return replace(self, options=replace(self.options, devices=others)) if others else None
+
+
+@dataclass(frozen=True, slots=True)
+class NodeHarnessFactory:
+    """Makes a harness's `measure` on a node of a cluster, with the boards that are connected there."""
+
+    board: Board
+    options: Options
+    lost: tuple[str, ...] = ()
+
+    def __call__(self) -> Callable[[bytes, str], Measured]:
+        devices = tuple(
+            item for item in matching(self.board.name, connected_devices()) if item.serial_number not in self.lost
+        )
+        if not devices:
+            raise PlaceUnfit(f"no {self.board.name} is connected to {platform.node()} any more")
+        return Harness(self.board, replace(self.options, devices=devices)).measure
+
+    def without(self, device: str) -> NodeHarnessFactory:
+        """For all boards but the one of serial number `device`; another node may have more."""
+        return replace(self, lost=(*self.lost, device))
 
 
 def _transcripts() -> Path:

@@ -15,4 +15,5 @@ class PlaceOptions(OptionsModel):
     device: str | None = option(None, help="Which of several connected boards: serial number or port.")
     flash: Quantity | None = option(None, help="Flash budget, e.g. 64K or 1M.")
     sram: Quantity | None = option(None, help="SRAM budget, e.g. 64K or 1M.")
+    cluster: str | None = option(None, help="Ray cluster that does the jobs: auto, HOST:PORT or ray://HOST:PORT.")
     timer: str | None = option(None, help="modelled-cycles (via qemu); default: the place's own timer.")

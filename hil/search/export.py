@@ -29,6 +29,8 @@ from hil.search.result import Finalist, MeasuredFigures, boxes_of
 from munas.arch.graph import Shape, build_graph
 from munas.arch.space import to_dict
 from munas.cost.resources import Assessor, Resources
+from munas.jobs.base import JobBackend
+from munas.jobs.local import LOCAL
 from munas.search.metrics import features
 from munas.search.objective import Bounds, meets
 from munas.search.store import SearchStore
@@ -48,6 +50,7 @@ class RetrainingSetup:
     time_limit_s: float
     memory_limit_bytes: int
     preload: Sequence[str] = ()
+    backend: JobBackend = LOCAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +167,7 @@ def retrain_finalists(
         memory_limit_bytes=training.memory_limit_bytes,
         preload=training.preload,
         watcher=watcher,
+        backend=training.backend,
     )
     return retrained_trials(plan, trials, finals, criteria.assessor, criteria.hard, store.trained)
 

@@ -17,6 +17,7 @@ from hil.cache import cache_dir
 from hil.calibration.calibrate import calibration_for
 from hil.calibration.forecast import RESERVES
 from hil.errors import ToolMissing, UsageError
+from hil.jobs.places import backend_of, usual_workers
 from hil.measure.measurement import Identity
 from hil.search.bounds import BoundOptions, Limits, limits_of
 from hil.search.errors import mapped
@@ -82,7 +83,7 @@ def _strategy(options: SearchOptions) -> str:
 
 
 def _workers(options: SearchOptions) -> int:
-    return options.workers or os.cpu_count() or 1
+    return options.workers or usual_workers(options.cluster)
 
 
 def _memory_limit_bytes(options: SearchOptions) -> int:
@@ -189,6 +190,7 @@ def request_of(
         code=code() if options.recalibrate else None,
         command=command,
         expected_trials=scale.trials,
+        backend=backend_of(options.cluster),
     )
 
 

@@ -15,6 +15,8 @@ from munas.cost.calibration import Calibration, KernelCode
 from munas.cost.calibration_file import write_calibration
 from munas.cost.resources import Assessor
 from munas.data import Dataset
+from munas.jobs.base import JobBackend
+from munas.jobs.local import LOCAL
 from munas.search.study import SearchSettings
 
 STORE_FILE = "search.sqlite"  # in the run folder
@@ -55,6 +57,7 @@ class Request:
     base: Base = NOTHING
     code: KernelCode | None = None
     command: str = ""
+    backend: JobBackend = LOCAL
 
     def identity(self, board_identity: Identity) -> dict[str, Any]:
         """What makes this search this one, besides its settings: another one's store is refused."""

@@ -107,6 +107,7 @@ def _searched(request: Request, harness: ExportHarness, store: SearchStore, call
         identity=request.identity(harness.identity),
         preload=request.training.preload,
         work=request.training.work,
+        backend=request.backend,
     )
     if ended is not None:
         return replace(outcome, stopped=ended[1])
@@ -217,6 +218,7 @@ def _training(request: Request, trials: Mapping[int, TrialResult], plan: FinalsP
         time_limit_s=limit_s,
         memory_limit_bytes=settings.memory_limit_bytes,
         preload=training.preload,
+        backend=request.backend,
     )
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+import os
 import pickle
 import signal
 import threading
@@ -30,6 +31,7 @@ from munas.jobs.place import Answer, Place, Versions, versions
 ATTEMPTS = 3  # at a job whose place was lost: it may be what kills its node
 PATIENCE_S = 60.0  # for a place, when no node has one; a node that restarts takes that long
 POLL_S = 1.0
+_connected: list[str] = []  # the address of the cluster that this process is connected to
 _INSTALL = "install it with: pip install 'munas-hil[ray]'"
 
 
@@ -50,12 +52,16 @@ class RayBackend:
 
 def connect(address: str) -> Any:
     """The module `ray`, connected. Raises JobsError when it is not installed, or the cluster cannot be used."""
+    if address.rpartition(":")[0] in ("127.0.0.1", "localhost"):  # or Ray takes another address of this host for it
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     try:
         import ray
     except ImportError as error:
         raise JobsError(f"--cluster needs Ray ({error}); {_INSTALL}") from error
     if ray.is_initialized():
-        return ray
+        if _connected == [address]:
+            return ray
+        ray.shutdown()
     with _own_signals():
         try:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, namespace="munas-hil")
@@ -66,6 +72,7 @@ def connect(address: str) -> Any:
             else:
                 text += f"; is a cluster running at {address}? Start one with: ray start --head"
             raise JobsError(f"cannot use the cluster {address}: {text}") from error
+    _connected[:] = [address]
     return ray
 
 
