@@ -51,6 +51,7 @@ class RetrainingSetup:
     memory_limit_bytes: int
     preload: Sequence[str] = ()
     backend: JobBackend = LOCAL
+    gpu: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +167,7 @@ def retrain_finalists(
         time_limit_s=training.time_limit_s,
         memory_limit_bytes=training.memory_limit_bytes,
         preload=training.preload,
+        gpu=training.gpu,
         watcher=watcher,
         backend=training.backend,
     )

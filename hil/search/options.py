@@ -53,6 +53,7 @@ class SearchOptions(PlaceOptions):
     pruning: bool = option(True, help="Prune channels while training.")
     halving: bool = option(True, help="Stop hopeless trials early.")
     surrogate: bool = option(True, help="Of several proposals train the most promising one.")
+    inherit: bool = option(False, help="Start children from their parents' weights.")
     reject_infeasible: bool = option(True, help="Do not train what cannot fit.")
     population: int | None = option(
         None, help="Of ageing evolution; default: a fifth of the trials expected, 100 at most.", ge=1, le=10**5
@@ -60,6 +61,7 @@ class SearchOptions(PlaceOptions):
     sample: int | None = option(
         None, help="Drawn for each choice of a parent; default: a quarter of the population.", ge=1, le=10**4
     )
+    gpu: bool = option(False, help="Train on the GPUs that TensorFlow sees.")
     teacher: Path | None = option(None, help="A .keras model to distil from.")
     front: int = option(5, help="Networks to export at most.", ge=1, le=100)
     seeds: int = option(3, help="Re-trainings of each of them.", ge=1, le=100)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import subprocess
+import sys
 import time
 import zipfile
 from collections.abc import Callable
@@ -43,6 +45,7 @@ INSTALL_SEARCH = "make install-search (or: pip install 'munas-hil[search]')"
 POOL = 6  # proposals that the surrogate chooses from; to make a random one fit takes a third of a second
 EXPORT_SHARE = 0.35  # of all minutes, kept for re-training, measuring and testing the front
 _OPEN = ("effort", "population", "sample")  # options that the time decides where they were left open
+_IMPORT_S = 300.0  # that TensorFlow may take to be imported
 _NAMED = 6  # classes that the start names
 _MEMORY_SHARE = 0.8  # of the machine's, over all workers
 _ALIASES = {"ageing": "evolution"}
@@ -128,6 +131,22 @@ def require_training() -> None:
             raise ToolMissing(f"{name}, which trains the networks,", INSTALL_SEARCH)
 
 
+def _require_gpu() -> None:
+    """Raise UsageError where TensorFlow sees no GPU. It is asked in a process of its own, since it is slow to import
+    and its driver must not be started in one that forks."""
+    script = "import tensorflow as tf; print(len(tf.config.list_physical_devices('GPU')))"
+    try:
+        found = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, timeout=_IMPORT_S, check=False
+        ).stdout.split()
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise UsageError(f"--gpu: TensorFlow could not be asked for GPUs: {error}") from error
+    if not found or not found[-1].isdecimal() or found[-1] == "0":
+        raise UsageError(
+            "--gpu: TensorFlow sees no GPU here; leave it out, or install tensorflow[and-cuda] and a driver"
+        )
+
+
 def request_of(
     options: SearchOptions,
     board: Board,
@@ -153,6 +172,8 @@ def request_of(
     if known is not None:  # before its files are looked for
         _refuse_unreachable(options, board, limits, _assessor(known, calibration, options.mode))
     require_training()
+    if options.gpu:
+        _require_gpu()
     with mapped():
         dataset = load_dataset(options.dataset, options.source, cache_dir())
         if known is None:
@@ -331,6 +352,8 @@ def _settings(
         sparsity=sparsity,
         mlp=options.space == "mlp",
         pool=POOL if options.surrogate else 1,
+        inherit=options.inherit,
+        gpu=options.gpu,
         workers=_workers(options),
         time_limit_s=options.time_limit,
         memory_limit_bytes=_memory_limit_bytes(options),

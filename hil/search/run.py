@@ -219,6 +219,7 @@ def _training(request: Request, trials: Mapping[int, TrialResult], plan: FinalsP
         memory_limit_bytes=settings.memory_limit_bytes,
         preload=training.preload,
         backend=request.backend,
+        gpu=settings.gpu,
     )
 
 

@@ -100,7 +100,7 @@ def _settings(request: Request, export: Export, trials: Sequence[TrialResult]) -
         "mode": request.assessor.mode, "effort": settings.effort, "halving": bool(settings.rung_epochs),
         "rung_epochs": list(settings.rung_epochs),
         "sparsity": None if settings.sparsity is None else list(settings.sparsity),
-        "pool": settings.pool, "surrogate_rank": _surrogate_rank(request, trials),
+        "inherit": settings.inherit, "pool": settings.pool, "surrogate_rank": _surrogate_rank(request, trials),
         "population": settings.population, "sample": settings.sample, "mlp": settings.mlp,
         "time_limit_s": settings.time_limit_s, "expected_trials": request.expected_trials,
         "memory_limit_bytes": settings.memory_limit_bytes,

@@ -34,7 +34,7 @@ from munas.search.strategies import STRATEGIES, StrategySettings
 from munas.search.study_summary import StudySummary, Tally
 from munas.search.surrogate import Surrogate
 from munas.search.training_jobs import task_of, trained_of, training_job, training_jobs
-from munas.search.trial import Task, Trained, TrainerFactory, Trial, TrialResult
+from munas.search.trial import Inherited, Task, Trained, TrainerFactory, Trial, TrialResult
 
 __all__ = [
     "Final", "FinalJob", "FinalsWatcher", "Outcome", "SearchSettings", "StudySummary", "Watcher",
@@ -58,9 +58,10 @@ class SearchSettings:
     `bounds` are the objective; what exceeds `hard_budget` is rejected before it is trained. `rung_epochs` are the
     epochs at which hopeless trials stop (successive halving; empty = never). `sparsity` is the range of pruning
     (None = no pruning). Of every `pool` proposals the one that the surrogate thinks most of is trained (1 = there is no
-    surrogate). `seconds` ends the search, counted over all resumes. `trials`, `seconds`, `workers` and
-    the two limits, which hold for each trial, may change when a search is resumed; with anything else changed it is
-    another search. Without `time_limit_s` a trial's limit follows from its MACs and the pace of those before it.
+    surrogate). With `inherit` a child starts from its parent's weights, with `gpu` workers see the machine's GPUs.
+    `seconds` ends the search, counted over all resumes. `trials`, `seconds`, `workers` and the two limits, which hold
+    for each trial, may change when a search is resumed; with anything else changed it is another search. Without
+    `time_limit_s` a trial's limit follows from its MACs and the pace of those before it.
     """
 
     dataset: str
@@ -76,6 +77,8 @@ class SearchSettings:
     sparsity: tuple[float, float] | None = None
     mlp: bool = False
     pool: int = 1
+    inherit: bool = False
+    gpu: bool = False
     workers: int = 2
     time_limit_s: float | None = None
     memory_limit_bytes: int = 4 << 30
@@ -84,6 +87,9 @@ class SearchSettings:
     def identity(self) -> dict[str, Any]:
         """What makes it this search and no other, as JSON."""
         fields = {key: value for key, value in asdict(self).items() if key not in _FREE}
+        for name in ("inherit", "gpu"):  # which older versions did not have
+            if not fields[name]:
+                del fields[name]
         hard = None if self.hard_budget is None else self.hard_budget.to_json()
         return fields | {"bounds": self.bounds.to_json(), "hard_budget": hard}
 
@@ -154,7 +160,9 @@ def run_search(
     search.resume()
     logs = store.path.parent / "logs"
     try:
-        with training_jobs(backend, settings.workers, settings.memory_limit_bytes, logs, preload) as jobs:
+        with training_jobs(
+            backend, settings.workers, settings.memory_limit_bytes, logs, preload, gpu=settings.gpu
+        ) as jobs:
             stopped = search.run(jobs)
         store.put_document(_ELAPSED, search.elapsed_s)
     finally:
@@ -240,7 +248,14 @@ class _Search:
         seconds = self.settings.time_limit_s
         if seconds is None:
             seconds = DEFAULT_LIMIT_S if self.pace is None else self.pace.limit_s(self._macs(task.trial))
+        if self.settings.inherit:
+            task = replace(task, inherited=self._inherited(task.trial))
         return training_job(task, self.trainer, Limits(seconds, self.settings.memory_limit_bytes))
+
+    def _inherited(self, trial: Trial) -> Inherited | None:
+        """The network of a trial's parent; None where there is none."""
+        parent = None if trial.parent is None else self.store.trained(trial.parent)
+        return Inherited(parent.architecture, parent.weights) if parent is not None and parent.weights else None
 
     def _macs(self, trial: Trial) -> int:
         """Of what is trained, which pruning makes smaller only later."""
@@ -398,6 +413,7 @@ def run_finals(
     memory_limit_bytes: int = 4 << 30,
     preload: Sequence[str] = (),
     watcher: FinalsWatcher | None = None,
+    gpu: bool = False,
     backend: JobBackend = LOCAL,
 ) -> list[Final]:
     """Do every job that the store does not have yet; all of them, in the order of `jobs`.
@@ -411,7 +427,7 @@ def run_finals(
         watcher.started(len(finals) + len(todo), len(finals))
     limits = Limits(time_limit_s, memory_limit_bytes)
     try:
-        with training_jobs(backend, workers, memory_limit_bytes, store.path.parent / "logs", preload) as pool:
+        with training_jobs(backend, workers, memory_limit_bytes, store.path.parent / "logs", preload, gpu=gpu) as pool:
             running: dict[Task, FinalJob] = {}
             while todo or running:
                 while todo and pool.idle:

@@ -23,24 +23,28 @@ _ENVIRONMENT = {
     "TF_NUM_INTRAOP_THREADS": "1",
     "TF_NUM_INTEROP_THREADS": "1",
     "TF_CPP_MIN_LOG_LEVEL": "2",  # errors only
-    "CUDA_VISIBLE_DEVICES": "",
     "KERAS_BACKEND": "tensorflow",
     "PYTHONHASHSEED": "0",
 }
 
 
+_WITHOUT_GPU = {"CUDA_VISIBLE_DEVICES": ""}
+_WITH_GPU = {"TF_FORCE_GPU_ALLOW_GROWTH": "true"}  # or the first worker takes all of its memory
+
+
 @contextlib.contextmanager
 def training_jobs(
-    backend: JobBackend, count: int, memory_limit_bytes: int, logs: Path, preload: Sequence[str]
+    backend: JobBackend, count: int, memory_limit_bytes: int, logs: Path, preload: Sequence[str], *, gpu: bool = False
 ) -> Iterator[Jobs]:
     """A place for `count` trainings at a time. `logs` is the folder for what they print; the logs of failed ones stay
-    there. `preload` names modules to import before forking.
+    there. `preload` names modules to import before forking. With `gpu` all of them share the GPUs that TensorFlow
+    sees; without, they see none.
 
     Raises SearchError for what no trial can cure (a module is missing), SearchStoreError for a host that fails.
     """
-    needs = Needs(memory_bytes=memory_limit_bytes)
+    needs, environment = Needs(memory_bytes=memory_limit_bytes), _ENVIRONMENT | (_WITH_GPU if gpu else _WITHOUT_GPU)
     try:
-        with backend.open(Workers(max(1, count), True, tuple(preload), logs, _ENVIRONMENT, needs)) as jobs:
+        with backend.open(Workers(max(1, count), True, tuple(preload), logs, environment, needs)) as jobs:
             yield jobs
     except PreloadError as error:
         raise SearchError(str(error)) from error

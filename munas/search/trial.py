@@ -44,12 +44,22 @@ class Rung:
 
 
 @dataclass(frozen=True, slots=True)
+class Inherited:
+    """A parent's network as it was emitted: its architecture, and its weights as `Trained` has them."""
+
+    architecture: AnyArchitecture
+    weights: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Task:
-    """What a worker is asked to do. `effort` in (0, 1] scales the work; `rungs` are by ascending epoch."""
+    """What a worker is asked to do. `effort` in (0, 1] scales the work; `rungs` are by ascending epoch. What is
+    `inherited` is where training starts; without it, the trial's seed decides."""
 
     trial: Trial
     rungs: tuple[Rung, ...]
     effort: float
+    inherited: Inherited | None = None
 
 
 @dataclass(frozen=True, slots=True)

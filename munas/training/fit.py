@@ -18,8 +18,17 @@ from munas.training.distill import soft_labels
 from munas.training.emit import Emitted, emit, revived
 from munas.training.equalise import channel_ranges, equalised
 from munas.training.feed import Feed
+from munas.training.inherit import inherited
 from munas.training.int8_loss import WORTH_EXPLAINING, explained, layer_losses
-from munas.training.parameters import Floats, Layer, fold_batch_norm, initial_weights, pack_weights, parameter_map
+from munas.training.parameters import (
+    Floats,
+    Layer,
+    fold_batch_norm,
+    initial_weights,
+    pack_weights,
+    parameter_map,
+    unpack_weights,
+)
 from munas.training.quantise import REPRESENTATIVE, int8_error, scaled, to_int8
 from munas.training.recipes import MASK_STEPS, VALIDATED, Recipe, Schedule
 from munas.training.recipes import scaled as schedule_of
@@ -64,6 +73,9 @@ class Training:
         self._parameters, self._groups = parameter_map(self.graph), channel_groups(self.graph)
         prunes = trial.sparsity > 0 and bool(self._groups.prunable)
         weights = initial_weights(self.graph, trial.seed)
+        if task.inherited is not None:
+            parent = build_graph(task.inherited.architecture, dataset.input_shape, dataset.num_classes)
+            weights = inherited(self.graph, weights, parent, unpack_weights(task.inherited.weights, parent))
         self._masks: Masks | None = masks_at(self.graph, weights, 0.0) if prunes else None
         self._masks_final = not prunes
         self._inputs = InputSpec(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ import pytest
 
 from munas.arch.space import random_cnn
 from munas.errors import SearchError, SearchStoreError
-from munas.jobs.base import Limits
+from munas.jobs.base import Jobs, Limits, Workers
 from munas.jobs.local import LOCAL
 from munas.search.training_jobs import task_of, trained_of, training_job, training_jobs
 from munas.search.trial import Task, Trained, TrainerFactory, Trial
@@ -110,3 +112,21 @@ def test_tensorflow_can_be_forked_after_its_import(tmp_path: Path) -> None:
     losses = {item.error for item, _ in finished.values() if item is not None}
     assert len(losses) == 1  # one seed, one thread: bit for bit the same
     assert len(finished) == 12
+
+
+@pytest.mark.parametrize("gpu", [False, True])
+def test_workers_see_gpus_only_where_they_are_asked_for(gpu: bool, tmp_path: Path) -> None:
+    class Backend:
+        """Keeps what it is asked for."""
+
+        def open(self, workers: Workers) -> AbstractContextManager[Jobs]:
+            seen.append(dict(workers.environment))
+            return contextlib.nullcontext(None)  # type: ignore[arg-type]
+
+    seen: list[dict[str, str]] = []
+    with training_jobs(Backend(), 1, 1 << 30, tmp_path, (), gpu=gpu):  # type: ignore[arg-type]
+        pass
+    (environment,) = seen
+    assert ("CUDA_VISIBLE_DEVICES" in environment) == (not gpu)
+    assert ("TF_FORCE_GPU_ALLOW_GROWTH" in environment) == gpu
+    assert environment["TF_NUM_INTRAOP_THREADS"] == "1"

@@ -21,7 +21,8 @@ STOPS = {
 }
 SETTING_NAMES = {
     "mode": "Graph of the proxies", "effort": "Effort", "halving": "Halving", "sparsity": "Sparsity",
-    "pool": "Proposals for a trial", "surrogate_rank": "Surrogate's rank correlation", "recipe_kind": "Recipe",
+    "inherit": "Inherited weights", "pool": "Proposals for a trial",
+    "surrogate_rank": "Surrogate's rank correlation", "recipe_kind": "Recipe",
     "population": "Population", "sample": "Sample", "trials": "Trials",
     "expected_trials": "Trials expected", "final_effort": "Final effort", "final_seeds": "Final seeds",
     "mlp": "MLP space", "time_limit_s": "Time limit", "memory_limit_bytes": "Worker's memory",
