@@ -1,62 +1,22 @@
-/* Softmax in fixed point, as the reference kernels of TensorFlow Lite compute it: exp() of Q5.26, sums in Q12.19. */
-#include "hil_kernels.h"
+/* Softmax of int8. */
 #include "hil_scale.h"
 
-#include <arm_nnsupportfunctions.h>
+typedef int8_t output_t;
 
-enum { SUM_INTEGER_BITS = 12 };
+enum { OUTPUT_BITS = 8, OUTPUT_MIN = INT8_MIN };
 
-/* exp() of an input difference <= 0, as Q0.31; 0 when it is negligible. */
-static __attribute__((noinline)) int32_t exp_of(const hil_softmax_t *op, int32_t difference)
+static inline output_t output_of(int32_t value)
 {
-    if (difference < op->diff_min) {
-        return 0;
-    }
-    const int32_t scaled = arm_nn_doubling_high_mult(difference * (1 << op->shift), op->significand);
-    return arm_nn_exp_on_negative_values(scaled);
+    return hil_clamped(value, INT8_MIN, INT8_MAX);
 }
 
-static inline __attribute__((always_inline)) void softmax_row(const hil_softmax_t *op, const int8_t *input, void *output,
-                                                              int32_t output_bits)
-{
-    const uint32_t columns = op->columns;
-    int32_t largest = INT8_MIN;
-    for (uint32_t i = 0; i < columns; ++i) {
-        largest = MAX(largest, input[i]);
-    }
-    int32_t sum = 0;
-    for (uint32_t i = 0; i < columns; ++i) {
-        sum += arm_nn_divide_by_power_of_two(exp_of(op, input[i] - largest), SUM_INTEGER_BITS);
-    }
-    const int32_t headroom = __builtin_clz((uint32_t)sum); /* the largest adds about 1, so the sum is never 0 */
-    const int32_t fraction = (int32_t)(((uint32_t)sum << headroom) - 0x80000000u);
-    const int32_t scale = arm_nn_one_over_one_plus_x_for_x_in_0_1(fraction);
-    const int32_t exponent = SUM_INTEGER_BITS - headroom + 31 - output_bits;
-    for (uint32_t i = 0; i < columns; ++i) {
-        const int32_t share = arm_nn_doubling_high_mult(scale, exp_of(op, input[i] - largest));
-        const int32_t value = arm_nn_divide_by_power_of_two(share, exponent);
-        if (output_bits == 8) {
-            ((int8_t *)output)[i] = hil_clamped(value + INT8_MIN, INT8_MIN, INT8_MAX);
-        } else {
-            ((int16_t *)output)[i] = (int16_t)MIN(value + INT16_MIN, INT16_MAX);
-        }
-    }
-}
+#include "hil_softmax.h"
 
 int hil_softmax(const void *data)
 {
     const hil_softmax_t *const op = data;
     for (uint32_t row = 0; row < op->rows; ++row) {
-        softmax_row(op, op->input + row * op->columns, op->output + row * op->columns, 8);
-    }
-    return 0;
-}
-
-int hil_softmax_to_16(const void *data)
-{
-    const hil_softmax_t *const op = data;
-    for (uint32_t row = 0; row < op->rows; ++row) {
-        softmax_row(op, op->input + row * op->columns, op->output + 2 * row * op->columns, 16);
+        softmax_row(op, op->input + row * op->columns, op->output + row * op->columns);
     }
     return 0;
 }
