@@ -78,7 +78,7 @@ def calibrated(
     request = Request(
         board=board,
         identity=harness.identity,
-        measurer=NodeHarnessFactory(board, how) if is_elsewhere else HarnessFactory(board, how),
+        measurer=NodeHarnessFactory(board, how, clocks=clocks_of) if is_elsewhere else HarnessFactory(board, how),
         folder=place,
         samples=samples,
         seed=seed,

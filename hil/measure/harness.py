@@ -331,11 +331,15 @@ class HarnessFactory:
 
 @dataclass(frozen=True, slots=True)
 class NodeHarnessFactory:
-    """Makes a harness's `measure` on a node of a cluster, with the boards that are connected there."""
+    """Makes a harness's `measure` on a node of a cluster, with the boards that are connected there.
+
+    `clocks` reads the clocks of those boards there, and leaves out the boards whose clock is wrong (it must pickle).
+    """
 
     board: Board
     options: Options
     lost: tuple[str, ...] = ()
+    clocks: Callable[[Board, Sequence[Connected]], Sequence[ClockReading]] | None = None
 
     def __call__(self) -> Callable[[bytes, str], Measured]:
         devices = tuple(
@@ -343,7 +347,10 @@ class NodeHarnessFactory:
         )
         if not devices:
             raise PlaceUnfit(f"no {self.board.name} is connected to {platform.node()} any more")
-        return Harness(self.board, replace(self.options, devices=devices)).measure
+        readings = tuple(self.clocks(self.board, devices)) if self.clocks is not None else ()
+        if self.clocks is not None:
+            devices = tuple(item for item in devices if item.serial_number in {found.device for found in readings})
+        return Harness(self.board, replace(self.options, devices=devices, clocks=readings)).measure
 
     def without(self, device: str) -> NodeHarnessFactory:
         """For all boards but the one of serial number `device`; another node may have more."""

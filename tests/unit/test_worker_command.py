@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from hil.boards.board import load_board
+from hil.boards.board import Board, load_board
 from hil.cli import worker
 from hil.errors import DeviceMissing, ToolMissing, UsageError
 from hil.measure import harness
 from hil.measure.harness import NodeHarnessFactory, Options
 from hil.targets import detect
+from hil.targets.clock import ClockReading
 from hil.targets.detect import Connected
 from munas.errors import PlaceUnfit
 
@@ -63,3 +66,29 @@ def test_a_node_whose_boards_are_lost_does_no_jobs(monkeypatch: pytest.MonkeyPat
     factory = NodeHarnessFactory(load_board("nucleo-f746zg"), Options(via="hardware"))
     with pytest.raises(PlaceUnfit, match=r"no nucleo-f746zg is connected to .* any more"):
         factory.without("A1")()
+
+
+def test_the_clocks_of_a_nodes_boards_are_measured_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is wrong with them is left out, and the reading goes along with what the others measure."""
+    other = replace(NUCLEO, serial_number="D4")
+    reading = ClockReading("D4", 216_000_000, 216_000_100, 2.0, 0.001, "2026-01-01T00:00:00+00:00")
+    made: list[Options] = []
+
+    class Made:
+        def __init__(self, board: Board, options: Options) -> None:
+            made.append(options)
+
+        def measure(self, data: bytes, name: str) -> None:
+            pass
+
+    monkeypatch.setattr(harness, "connected_devices", lambda: (NUCLEO, other, OTHER))
+    monkeypatch.setattr(harness, "Harness", Made)
+    seen: list[str] = []
+
+    def clocks(_: Board, devices: Sequence[Connected]) -> tuple[ClockReading, ...]:
+        seen.extend(item.serial_number for item in devices)
+        return (reading,)
+
+    NodeHarnessFactory(load_board("nucleo-f746zg"), Options(via="hardware"), clocks=clocks)()
+    assert seen == ["A1", "D4"]
+    assert [(options.devices, options.clocks) for options in made] == [((other,), (reading,))]
