@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from hil.boards.board import board_names, load_board
 from hil.boards.soc import load_soc, soc_names
 from hil.boards.timing import prediction_pct
 from hil.cli.main import app
@@ -103,3 +105,15 @@ def test_the_picture_has_a_dot_for_every_figure_of_a_chip() -> None:
     assert errors.count("<title>") >= sum(point.unit == "ms" for point in POINTS)
     assert all(f">{interval:.1f}<" in errors for interval in all_intervals().values())
     assert "no published figures" in errors_figure([], {})
+
+
+@pytest.mark.parametrize("board", board_names())
+def test_the_table_of_boards_says_what_the_files_say(board: str) -> None:
+    page = Path(__file__).parents[2] / "docs" / "timing.md"
+    found = load_board(board)
+    timing = found.timing
+    if timing is not None and timing.evidence is not None:
+        lines = page.read_text(encoding="utf-8").splitlines()
+        (row,) = (line for line in lines if line.startswith("| ") and board.upper() in line)
+        assert f"± {timing.evidence.interval_pct:.1f} %" in row
+        assert f"{len(timing.evidence.rows)} images" in row
