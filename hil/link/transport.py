@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
-from serial import Serial, SerialException
+from serial import Serial, SerialException, serial_for_url
 
 from hil.errors import LinkError, LinkTimeout, ProtocolError
 from hil.link import protocol
@@ -22,6 +22,7 @@ from hil.link.transcript import Transcript
 READY_S = 0.5  # for ``m-ready`` behind a complete reply
 BAUD = 115_200
 WRITE_S = 10.0  # for bytes that a port does not take
+CHUNK = 4096  # bytes that are taken in at once
 POLL_S = 0.05  # how long one read may block; time-outs are kept with this precision
 TALK = 4  # a device may talk for this many time-outs without saying anything that can be verified
 DRAIN_S = 2.0  # ... and for this long while it is waited for to become quiet
@@ -56,13 +57,76 @@ class PortVanished(LinkError):
     """The port is gone, and was waited for in vain."""
 
 
+def is_url(port: str) -> bool:
+    """Whether a port is one of another host: a URL that pyserial knows, such as ``rfc2217://`` or ``socket://``."""
+    return "://" in port
+
+
 def open_port(path: str, baud: int = BAUD) -> Serial:
-    """The serial port `path`, for this process alone. Raises OSError (SerialException is one) and ValueError."""
+    """The serial port `path`, for this process alone, or one behind a URL, whose server sees to that.
+
+    Raises OSError (SerialException is one) and ValueError.
+    """
+    if is_url(path):
+        return _open_url(path, baud)
     try:
         # exclusive: against programs that know the port only, not the lock of the device
         return Serial(path, baud, timeout=POLL_S, write_timeout=WRITE_S, exclusive=True)
     except termios.error as error:  # no OSError; pyserial lets it through when the port vanishes while it is opened
         raise SerialException(f"the port vanished while it was opened: {error}") from error
+
+
+def _open_url(url: str, baud: int) -> Serial:
+    port = serial_for_url(url, baud, timeout=POLL_S, do_not_open=True)
+    if not url.startswith("rfc2217://"):  # which knows no time-out for what is written
+        port.write_timeout = WRITE_S
+    port.open()
+    return Gathering(port) if url.startswith("socket://") else port
+
+
+class Gathering:
+    """A port that says of no more than one byte that it is there, as a socket's does: a read takes all that is."""
+
+    def __init__(self, port: SerialPort) -> None:
+        self._port = port
+
+    @property
+    def timeout(self) -> float | None:
+        """Seconds that a read may block."""
+        return self._port.timeout
+
+    @timeout.setter
+    def timeout(self, seconds: float | None) -> None:
+        self._port.timeout = seconds
+
+    @property
+    def in_waiting(self) -> int:
+        """1 when a read returns at once, else 0."""
+        return self._port.in_waiting
+
+    def read(self, size: int = 1, /) -> bytes:
+        """At least one byte unless the time is over; up to `CHUNK`, whatever the size."""
+        data = bytearray(self._port.read(1))
+        while data and len(data) < CHUNK and self._port.in_waiting:
+            try:
+                data += self._port.read(1)
+            except OSError:  # the other side has closed: what came before counts, and the next read says it
+                break
+        return bytes(data)
+
+    def write(self, data: bytes, /) -> int | None:
+        """See pyserial."""
+        return self._port.write(data)
+
+    def send_break(self, duration: float = 0.25) -> None:
+        """A socket hands on no break. Raises SerialException."""
+        raise SerialException(
+            "socket:// cannot send a break: give a reset_command in the bench file, or use rfc2217://"
+        )
+
+    def close(self) -> None:
+        """See pyserial."""
+        self._port.close()
 
 
 @runtime_checkable

@@ -4,10 +4,13 @@
 board = "nucleo-f746zg"
 serial_number = "066EFF..."          # as `munas-hil boards --detect` shows it
 port = "/dev/ttyACM0"                # optional where the serial number finds it
-flash = "mass-storage"               # or pyocd, openocd, gdb, probe-rs, cubeprogrammer, j-link, uf2
+flash = "mass-storage"               # or pyocd, openocd, gdb, probe-rs, cubeprogrammer, j-link, uf2, command
 drive = "/media/me/NODE_F746ZG"      # optional likewise; mass-storage and uf2 only
 gdb = "localhost:3333"               # gdb only: the address of a GDB server
 gdb_server = "openocd"               # gdb only: whose it is
+flash_command = "lab-flash {serial} {image}"    # command only; words as a shell splits them, but no shell runs it
+reset_command = "lab-reset {serial}"            # command only; without it, a serial break resets
+power_cycle_command = "uhubctl -a cycle -l 1-1 -p 2"    # any method: run once before a board that hangs is dropped
 baud = 115200
 link = "uart"                        # or rtt: `port` is then where a program of the probe serves it, see docs/link.md
 """
@@ -15,6 +18,8 @@ link = "uart"                        # or rtt: `port` is then where a program of
 from __future__ import annotations
 
 import os
+import re
+import shlex
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -27,12 +32,31 @@ from hil.errors import UsageError
 from hil.files import read_toml
 
 FlashMethod = Literal[
-    "mass-storage", "pyocd", "openocd", "gdb", "probe-rs", "cubeprogrammer", "j-link", "uf2"
+    "mass-storage", "pyocd", "openocd", "gdb", "probe-rs", "cubeprogrammer", "j-link", "uf2", "command"
 ]  # fmt: skip
 GdbServerKind = Literal["openocd", "pyocd", "probe-rs", "j-link", "st-link", "black-magic", "qemu", "renode"]
 VARIABLE = "MUNAS_HIL_BENCH"
 FILE_NAME = "bench.toml"
 MAX_NAME = 255  # characters of a serial number, a port or a part of a drive's path
+
+
+def words_of(command: str | None) -> tuple[str, ...]:
+    """The words of a command, as a shell splits them. Raises ValueError for quotes without an end."""
+    return () if command is None else tuple(shlex.split(command))
+
+
+def _checked(command: object) -> object:
+    """What can be run, and asks for nothing but ``{image}`` and ``{serial}``."""
+    if isinstance(command, str):
+        if not (words := words_of(command)):
+            raise ValueError("a command of no words")
+        unknown = {name for word in words for name in re.findall(r"{([^{}]*)}", word)} - {"image", "serial"}
+        if unknown:
+            raise ValueError(f"{{{min(unknown)}}} is neither {{image}} nor {{serial}}")
+    return command
+
+
+Command = Annotated[str, BeforeValidator(_checked), Field(max_length=4096)]
 
 
 class BenchDevice(BaseModel):
@@ -47,6 +71,9 @@ class BenchDevice(BaseModel):
     drive: Path | None = None
     gdb: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.\-\[\]:]+:[0-9]{1,5}$")] | None = None
     gdb_server: GdbServerKind | None = None
+    flash_command: Command | None = None
+    reset_command: Command | None = None
+    power_cycle_command: Command | None = None
     baud: Annotated[int, Field(ge=1200, le=4_000_000)] | None = None
     link: Link = "uart"
 
@@ -58,6 +85,10 @@ class BenchDevice(BaseModel):
             raise ValueError(f"drive is for flash = 'mass-storage' or 'uf2', not for {self.flash!r}")
         if (self.gdb is not None, self.gdb_server is not None) != (self.flash == "gdb",) * 2:
             raise ValueError("gdb (HOST:PORT of the GDB server) and gdb_server (whose it is) go with flash = 'gdb'")
+        if (self.flash_command is not None) != (self.flash == "command"):
+            raise ValueError("flash_command goes with flash = 'command', and the other way round")
+        if self.reset_command is not None and self.flash != "command":
+            raise ValueError(f"reset_command is for flash = 'command', not for {self.flash!r}")
         return self
 
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from hil.boards.board import Board, board_names, load_board
 from hil.boards.linked import Link
 from hil.errors import DeviceAmbiguous, DeviceMissing, InfrastructureError, UsageError
-from hil.link.transport import BAUD
-from hil.targets.bench_file import Bench, FlashMethod, GdbServerKind, read_bench
+from hil.link.transport import BAUD, is_url
+from hil.targets.bench_file import Bench, FlashMethod, GdbServerKind, read_bench, words_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,9 @@ class Connected:
     source: str = "bench file"
     gdb: str | None = None  # address of its GDB server, with flash = "gdb"
     gdb_server: GdbServerKind | None = None
+    flash_command: tuple[str, ...] = ()
+    reset_command: tuple[str, ...] = ()  # without one, a serial break resets
+    power_cycle_command: tuple[str, ...] = ()
     link: Link = "uart"  # what its firmware talks over
 
     def describe(self) -> str:
@@ -108,7 +111,8 @@ SOURCES: tuple[Source, ...] = (mbed_devices, usb_ports)
 def connected_devices(bench: Bench | None = None, sources: Sequence[Source] = SOURCES) -> tuple[Connected, ...]:
     """All connected devices, sorted by serial number; `bench` defaults to the user's file.
 
-    A device of the bench file counts as connected when a source sees it, or when the port that it names exists.
+    A device of the bench file counts as connected when a source sees it, or when the port that it names exists; one
+    behind a URL always does.
     Raises UsageError for a bad bench file, InfrastructureError when a source fails.
     """
     chosen = read_bench() if bench is None else bench
@@ -121,7 +125,7 @@ def connected_devices(bench: Bench | None = None, sources: Sequence[Source] = SO
                for number, item in seen.items()}  # fmt: skip
     for item in chosen.device:
         known = seen.get(item.serial_number)
-        if known is None and (item.port is None or not Path(item.port).exists()):
+        if known is None and (item.port is None or not (is_url(item.port) or Path(item.port).exists())):
             continue
         drives = (item.drive,) if item.drive else (known.drives if known else ())
         devices[item.serial_number] = Connected(
@@ -135,6 +139,9 @@ def connected_devices(bench: Bench | None = None, sources: Sequence[Source] = SO
             gdb=item.gdb,
             gdb_server=item.gdb_server,
             link=item.link,
+            flash_command=words_of(item.flash_command),
+            reset_command=words_of(item.reset_command),
+            power_cycle_command=words_of(item.power_cycle_command),
         )
     return tuple(devices[number] for number in sorted(devices))
 

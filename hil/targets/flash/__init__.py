@@ -10,6 +10,7 @@ from hil.errors import BoardError
 from hil.targets.bench_file import FlashMethod
 from hil.targets.detect import Connected
 from hil.targets.flash.base import Flasher
+from hil.targets.flash.command import CommandFlasher
 from hil.targets.flash.gdb import GdbServer
 from hil.targets.flash.mass_storage import MassStorage
 from hil.targets.flash.openocd import OpenOcd
@@ -17,8 +18,8 @@ from hil.targets.flash.programs import ProgramFlasher
 from hil.targets.flash.pyocd import PyOcd
 from hil.targets.flash.uf2 import Uf2Drive
 
-__all__ = ["METHODS", "Flasher", "GdbServer", "MassStorage", "OpenOcd", "ProgramFlasher", "PyOcd", "Uf2Drive",
-           "flasher_for", "lacking"]  # fmt: skip
+__all__ = ["METHODS", "CommandFlasher", "Flasher", "GdbServer", "MassStorage", "OpenOcd", "ProgramFlasher", "PyOcd",
+           "Uf2Drive", "flasher_for", "lacking"]  # fmt: skip
 
 METHODS: tuple[FlashMethod, ...] = get_args(FlashMethod)
 _KEYS: Mapping[FlashMethod, str] = {
@@ -31,7 +32,7 @@ def lacking(method: FlashMethod, board: Board) -> str | None:
     """What `board`'s file lacks for flashing with `method`; None when it lacks nothing."""
     if method == "uf2":
         return None if board.uf2 else "uf2, the family of its bootloader"
-    if method in ("mass-storage", "gdb"):
+    if method in ("mass-storage", "gdb", "command"):
         return None
     if board.probe is None:
         return "a [probe] table"
@@ -50,6 +51,8 @@ def flasher_for(device: Connected, board: Board) -> Flasher:
         raise BoardError(f"board {board.name} does not say what flashing with {device.flash} needs: {missing}")
     if device.flash == "mass-storage":
         return MassStorage.of(device)
+    if device.flash == "command":
+        return CommandFlasher(device.serial_number, device.flash_command, device.reset_command)
     if device.flash == "uf2":
         assert board.uf2 is not None  # it lacks nothing
         return Uf2Drive(board.uf2, device.drives[0] if device.drives else None)

@@ -17,11 +17,21 @@ import serial
 
 from hil.boards.board import Board
 from hil.boards.linked import link_of
-from hil.errors import DeviceLost, DeviceMissing, FlashError, LinkError, RunnerError, TargetFaultError, UsageError
+from hil.errors import (
+    DeviceLost,
+    DeviceMissing,
+    FlashError,
+    LinkError,
+    RunnerError,
+    TargetFaultError,
+    ToolMissing,
+    UsageError,
+)
 from hil.link.device import Device, ReconnectingPort, Timeouts
 from hil.link.transport import open_port
 from hil.targets.detect import Connected
 from hil.targets.flash import Flasher, flasher_for
+from hil.targets.flash.command import run_words
 from hil.targets.locks import any_device
 from hil.targets.runners.base import Session
 from hil.timers import is_simulated
@@ -104,17 +114,39 @@ class HardwareRunner:
                 port.close()
 
     def _require_alive(self, device: Connected, image: Path, board: Board, error: LinkError | RunnerError) -> None:
-        """Raise DeviceLost unless the device takes `image` again and runs it; `error` is what raises the doubt."""
-        try:
-            with self._session(device, image, board) as session:
-                link = Device(session.port, session.timeouts)
-                link.wait_ready()
-                if link.identity().build_id.encode() not in image.read_bytes():
-                    raise FlashError("it runs another image than the one that was flashed")
-        except (LinkError, RunnerError, TargetFaultError) as second:
-            again = "" if str(second) == str(error) else f", then: {second}"
-            text = f"device {device.describe()} does not work, tried twice: {error}{again}"
-            raise DeviceLost(device.serial_number, text) from error
+        """Raise DeviceLost unless the device takes `image` again and runs it; `error` is what raises the doubt.
+
+        One that does not has its power cycled, where the bench file says how, and another chance.
+        """
+        trouble: list[Exception] = []
+        for attempt in (self._try, self._try_after_power_cycle):
+            try:
+                if attempt(device, image, board):
+                    return
+            except (LinkError, RunnerError, TargetFaultError, ToolMissing) as second:
+                trouble.append(second)
+        again = "".join(f", then: {item}" for item in trouble if str(item) != str(error))
+        how = "tried twice" + (", and after a power cycle" if device.power_cycle_command else "")
+        text = f"device {device.describe()} does not work, {how}: {error}{again}"
+        raise DeviceLost(device.serial_number, text) from error
+
+    def _try(self, device: Connected, image: Path, board: Board) -> bool:
+        """Whether the device runs `image`: yes, or an error says why not."""
+        with self._session(device, image, board) as session:
+            link = Device(session.port, session.timeouts)
+            link.wait_ready()
+            if link.identity().build_id.encode() not in image.read_bytes():
+                raise FlashError("it runs another image than the one that was flashed")
+        return True
+
+    def _try_after_power_cycle(self, device: Connected, image: Path, board: Board) -> bool:
+        """As `_try`; no where nobody can cycle its power."""
+        if not device.power_cycle_command:
+            return False
+        run_words(
+            device.power_cycle_command, device.serial_number, f"cycling the power of {device.serial_number}", image
+        )
+        return self._try(device, image, board)
 
 
 def _opener(device: Connected, first: serial.Serial) -> Callable[[], serial.Serial]:
