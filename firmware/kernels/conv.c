@@ -152,7 +152,7 @@ static inline void multiply(const hil_conv_t *op, hil_rows_t *rows, hil_quads_fn
 
 typedef void (*gather_fn)(const hil_conv_t *op, uint32_t *to, uint32_t pixel, const window_t *window);
 
-static inline __attribute__((always_inline)) void convolve(const hil_conv_t *op, uint32_t *scratch, gather_fn gather_pixel, hil_quads_fn quads)
+static void convolve(const hil_conv_t *op, uint32_t *scratch, gather_fn gather_pixel, hil_quads_fn quads)
 {
     hil_rows_t rows = {.x = scratch, .centre = 2 * op->output_zero_point + 1};
     rows.columns = (uint32_t)op->kernel_h * op->kernel_w * op->in_c;
@@ -184,7 +184,7 @@ static inline __attribute__((always_inline)) void convolve(const hil_conv_t *op,
     }
 }
 
-static inline void gather_one(const hil_conv_t *op, uint32_t *to, uint32_t pixel, const window_t *window)
+static void gather_one(const hil_conv_t *op, uint32_t *to, uint32_t pixel, const window_t *window)
 {
     const uint32_t columns = op->in_c, rest = columns % 4;
     const int8_t *const data = op->input + (window->top * op->in_w + window->left) * (int32_t)columns;
@@ -199,29 +199,26 @@ static inline void gather_one(const hil_conv_t *op, uint32_t *to, uint32_t pixel
 
 enum { STACK_COLUMNS = 256 }; /* munas/cost/kernels.py counts on it */
 
-int hil_conv_1x1(const void *data)
-{
-    const hil_conv_t *const op = data;
-    uint32_t on_stack[STACK_COLUMNS];
-    convolve(op, op->in_c <= STACK_COLUMNS ? on_stack : op->scratch, gather_one, hil_quads);
-    return 0;
-}
-
-static __attribute__((noinline)) int im2col(const hil_conv_t *op, hil_quads_fn quads)
+static __attribute__((noinline)) int with_scratch(const hil_conv_t *op, gather_fn gather_pixel, hil_quads_fn quads)
 {
     uint32_t on_stack[STACK_COLUMNS];
     const uint32_t columns = (uint32_t)op->kernel_h * op->kernel_w * op->in_c;
-    const bool fours = op->in_c % 4 == 0 && op->dilation_w == 1;
-    convolve(op, columns <= STACK_COLUMNS ? on_stack : op->scratch, fours ? gather_fours : gather, quads);
+    convolve(op, columns <= STACK_COLUMNS ? on_stack : op->scratch, gather_pixel, quads);
     return 0;
 }
 
-int hil_conv_im2col(const void *op)
+int hil_conv_1x1(const void *op)
 {
-    return im2col(op, hil_quads);
+    return with_scratch(op, gather_one, hil_quads);
+}
+
+int hil_conv_im2col(const void *data)
+{
+    const hil_conv_t *const op = data;
+    return with_scratch(op, op->in_c % 4 == 0 && op->dilation_w == 1 ? gather_fours : gather, hil_quads);
 }
 
 int hil_conv_any(const void *op)
 {
-    return im2col(op, hil_quads_any);
+    return with_scratch(op, gather, hil_quads_any);
 }

@@ -153,14 +153,6 @@ static void quads_any(hil_dense_quads_t *quads, const hil_dense_t *op)
     }
 }
 
-static void quads_packed(hil_dense_quads_t *quads, const hil_dense_t *op)
-{
-    (void)op;
-    hil_dense_quads(quads);
-}
-
-typedef void (*quads_fn)(hil_dense_quads_t *quads, const hil_dense_t *op);
-
 /* What rescales a sum in one multiplication, for one scale: see hil_dense.h. */
 static void prepare(hil_dense_quads_t *quads)
 {
@@ -171,6 +163,15 @@ static void prepare(hil_dense_quads_t *quads)
     quads->mask = unit != 0 ? unit - 2 : 0;
     quads->shift = shift;
 }
+
+static void quads_packed(hil_dense_quads_t *quads, const hil_dense_t *op)
+{
+    (void)op;
+    prepare(quads);
+    hil_dense_quads(quads);
+}
+
+typedef void (*quads_fn)(hil_dense_quads_t *quads, const hil_dense_t *op);
 
 static inline __attribute__((always_inline)) int dense(const hil_dense_t *op, quads_fn all_quads)
 {
@@ -187,7 +188,6 @@ static inline __attribute__((always_inline)) int dense(const hil_dense_t *op, qu
     quads.max = (uint8_t)op->act_max * 0x01010101u;
     quads.scale_step = op->scale_step;
     if (quads.count != 0) {
-        prepare(&quads);
         all_quads(&quads, op);
     }
     for (uint32_t left = op->rows % GROUP; left != 0;) {

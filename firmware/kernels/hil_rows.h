@@ -1,8 +1,8 @@
 /* Products of rows of weights with two pixels, which are the core of every convolution over all channels.
  *
  * Two pixels lie in `x` as 16-bit columns, side by side: two columns of the one, two of the other, and so on; an odd last
- * column is one word (the one, the other). Columns that can be widened four at a time, those of 1x1 kernels and of channels
- * divisible by 4, are in the order 0, 2, 1, 3 that SXTB16 leaves, in `x` and in the weights. Rows of weights are interleaved so that SXTB16, with and without a rotation by
+ * column is one word (the one, the other). Columns that are widened four at a time, those of 1x1 kernels and of channels
+ * divisible by 4 (but of hil_conv_any), are in the order 0, 2, 1, 3 that SXTB16 leaves, in `x` and in the weights. Rows of weights are interleaved so that SXTB16, with and without a rotation by
  * 8, gives two columns of one row: for each two columns four rows are two words (row 0 | row 1 | row 0 | row 1, then rows
  * 2 and 3), two rows are one word, and of a single row four columns are one (column 0 | 2 | 1 | 3). What is left of an odd
  * count lies behind, a column after the other. `channels` has, for each such group of rows, its biases, its multipliers

@@ -26,6 +26,7 @@ from hil.measure.harness import HarnessFactory, NodeHarnessFactory, Options
 from hil.report.run import write_calibration_report
 from hil.runtimes.registry import DEFAULT_RUNTIME
 from munas.cost.calibration import Calibration
+from munas.cost.optimise import Optimise
 from munas.jobs.base import ONE_CORE, Needs
 
 CALIBRATION_FILE = "calibration.toml"
@@ -150,4 +151,5 @@ def run_folder(board: Board, options: Options, population: str = DEFAULT_POPULAT
     modelled = "-modelled" if options.modelled == "timer" else ""
     link = "-rtt" if link_of(board.target(options.via)) == "rtt" else ""
     drawn = "" if population == DEFAULT_POPULATION else f"-{population}"
-    return Path("runs") / f"{board.name}-{options.runtime}-{options.via}{modelled}{link}{drawn}"
+    asked = "" if board.optimise is Optimise.BALANCED else f"-{board.optimise}"
+    return Path("runs") / f"{board.name}-{options.runtime}-{options.via}{modelled}{link}{drawn}{asked}"

@@ -26,6 +26,7 @@ from hil.boards.timing import Timing
 from hil.errors import BoardError
 from hil.resources import boards_dir
 from hil.timers import own_timer
+from munas.cost.optimise import Optimise
 
 Via = Literal["hardware", "renode", "qemu"]
 Uf2Family = Literal["rp2040", "rp2350", "nrf52840"]
@@ -79,6 +80,7 @@ class Board(Strict):
     clock_hz: Annotated[int, Field(gt=0, le=2_000_000_000)]
     source: str
     budget: Budget = Budget()
+    optimise: Optimise = Optimise.BALANCED  # what firmware is built for: --optimise
     uart: Uart | None = None
     usb: Usb | None = None
     probe: Probe | None = None
@@ -121,6 +123,14 @@ class Board(Strict):
                 raise BoardError(f"board {self.name} has {most} bytes of {region} at most, not {wanted}")
         update = {"flash": flash or self.budget.flash, "sram": sram or self.budget.sram}
         return self.model_copy(update={"budget": Budget(**update)})
+
+    def optimised(self, optimise: str | None) -> Board:
+        """A copy whose firmware is built for ``speed``, ``balanced`` or ``size``; None keeps it. Raises BoardError."""
+        if optimise is None:
+            return self
+        if optimise not in set(Optimise):
+            raise BoardError(f"--optimise {optimise} does not exist (known: {', '.join(Optimise)})")
+        return self.model_copy(update={"optimise": Optimise(optimise)})
 
     @model_validator(mode="after")
     def _budget_fits(self) -> Self:

@@ -19,6 +19,7 @@ from hil.boards.linked import link_of
 from hil.boards.target import Target
 from hil.errors import BoardError, ToolMissing, UsageError
 from hil.resources import firmware_dir
+from munas.cost.optimise import Optimise
 
 CMSIS_NN_VERSION = "4.0.0"
 INSTALL_CMSIS = "pip install bakenn==1.0.0"
@@ -187,11 +188,12 @@ def library(board: Board, target: Target, cmsis: CmsisRoots, firmware: Path | No
     if not port.is_file():
         raise BoardError(f"board {board.name} needs the port firmware/port/{target.port}.c, which does not exist yet")
     fast, small = ((*LANGUAGE_FLAGS, level) for level in (FAST, SMALL))
+    chosen = small if board.optimise is Optimise.SIZE else fast
     upstream = tuple(cmsis.nn / name for name in _CMSIS_NN_SOURCES)
     plain = () if board.processor.dsp else ("-include", "hil_no_dsp.h")
     return Library(
         groups=(
-            Group("kernels", _sources(root / "kernels"), (*fast, *WARNING_FLAGS, *CMSIS_DEFINES, *plain)),
+            Group("kernels", _sources(root / "kernels"), (*chosen, *WARNING_FLAGS, *CMSIS_DEFINES, *plain)),
             Group("cmsis-nn", upstream, (*fast, *CMSIS_FLAGS)),
             Group("runtime", _sources(root / "runtime"), (*small, *WARNING_FLAGS)),
             Group("port", (port, *_rtt(root, target)), (*small, *WARNING_FLAGS)),

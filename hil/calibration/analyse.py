@@ -56,7 +56,7 @@ def analyse(
     observations = [record.observation for record in records]
     probed = [network.observation(index) for index, network in enumerate(probes)]
     latency = fit_latency(observations, unit, seed, probes=probed)
-    forecasts = [forecast(record.sample, identity.runtime) for record in records]
+    forecasts = [forecast(record.sample, identity.runtime, identity.optimise) for record in records]
     images = [record.image(predicted) for record, predicted in zip(records, forecasts, strict=True)]
     images += [network.image(network.weights + network.tables) for network in probes]
     memory = fit_memory(images, code)

@@ -46,6 +46,7 @@ from hil.runtimes.base import Deployment
 from hil.targets.clock import ClockReading
 from munas.cost.calibration import Calibration, KernelCode
 from munas.cost.calibration_file import CalibrationError, load_calibration, write_calibration
+from munas.cost.optimise import Optimise
 from munas.jobs.base import ONE_CORE, JobBackend, Needs
 from munas.jobs.local import LOCAL
 
@@ -315,7 +316,8 @@ def _example_arena(records: Sequence[Record]) -> ArenaMap | None:
     if record is None or record.measurement.identity.runtime != "cmsis-nn":
         return None  # TFLM plans its arena on the device
     model = parse_model(tflite_of(record.sample), record.sample.name)
-    plan = make_plan(model, keep_constant_channels=True)  # as it was measured
+    optimise = Optimise(record.measurement.identity.optimise)
+    plan = make_plan(model, keep_constant_channels=True, optimise=optimise)  # as it was measured
     return arena_map(plan, record.sample.name, describe(record.sample))
 
 

@@ -14,6 +14,7 @@ from hil.calibration.sample import Sample
 from hil.runtimes.tflm.network import make_network
 from munas.cost.estimate import arena_bytes, table_bytes, weights_bytes, works_of
 from munas.cost.kernels import Work
+from munas.cost.optimise import Optimise
 from munas.tflite.flatbuffer import write_tflite
 
 
@@ -45,20 +46,20 @@ def tflite_of(sample: Sample) -> bytes:
     return write_tflite(sample.graph(), sample.weight_seed, dense_per_channel=sample.dense_per_channel)
 
 
-def forecast(sample: Sample, runtime: str) -> Forecast:
-    """The forecast of `sample` for the runtime of that name."""
-    return _FORECASTERS[runtime](sample)
+def forecast(sample: Sample, runtime: str, optimise: str = Optimise.BALANCED) -> Forecast:
+    """The forecast of `sample` for the runtime of that name, whose kernels are chosen by `optimise`."""
+    return _FORECASTERS[runtime](sample, Optimise(optimise))
 
 
-def _generated(sample: Sample) -> Forecast:
+def _generated(sample: Sample, optimise: Optimise) -> Forecast:
     graph = sample.graph()
-    works = works_of(graph, dense_per_channel=sample.dense_per_channel)
+    works = works_of(graph, dense_per_channel=sample.dense_per_channel, optimise=optimise)
     return Forecast(works, weights_bytes(works) + table_bytes(works), arena_bytes(graph, works))
 
 
-def _interpreted(sample: Sample) -> Forecast:
+def _interpreted(sample: Sample, optimise: Optimise) -> Forecast:
     network = make_network(tflite_of(sample), sample.name)
     return Forecast(tuple(step.work for step in network.steps), network.weights_bytes, network.arena_bytes)
 
 
-_FORECASTERS: Mapping[str, Callable[[Sample], Forecast]] = {"cmsis-nn": _generated, "tflm": _interpreted}
+_FORECASTERS: Mapping[str, Callable[[Sample, Optimise], Forecast]] = {"cmsis-nn": _generated, "tflm": _interpreted}

@@ -117,6 +117,9 @@ SramOption = Annotated[str | None, typer.Option("--sram", help="SRAM budget, e.g
 TimerOption = Annotated[
     str | None, typer.Option("--timer", help="modelled-cycles (via qemu); default: the place's own timer.")
 ]
+OptimiseOption = Annotated[
+    str | None, typer.Option("--optimise", help="speed, balanced (default) or size: which kernels networks get.")
+]
 LinkOption = Annotated[str, typer.Option("--link", help="uart, or rtt: no UART, through the debugger's access to RAM.")]
 ProfileOption = Annotated[
     str | None, typer.Option("--profile", metavar="ID", help="MLPerf model id of the firmware, e.g. kws01, ad01, ic01.")
@@ -126,10 +129,12 @@ ModelsArgument = Annotated[list[Path], typer.Argument(metavar="MODEL...", help="
 DEFAULT_RUNTIME = "cmsis-nn"
 
 
-def chosen_board(name: str, flash: str | None = None, sram: str | None = None, link: str = "uart") -> Board:
-    """The board with the budget and the link of the options. Raises BoardError or UsageError."""
+def chosen_board(
+    name: str, flash: str | None = None, sram: str | None = None, link: str = "uart", optimise: str | None = None
+) -> Board:
+    """The board with the budget, the link and the kernels of the options. Raises BoardError or UsageError."""
     board = load_board(name).with_budget(_budget_bytes("--flash", flash), _budget_bytes("--sram", sram))
-    return linked(board, parse_link(link))
+    return linked(board.optimised(optimise), parse_link(link))
 
 
 def _budget_bytes(option: str, text: str | None) -> int | None:

@@ -16,6 +16,7 @@ from hil.cli.app import (
     FlashOption,
     JsonOption,
     LinkOption,
+    OptimiseOption,
     ProfileOption,
     RuntimeOption,
     SramOption,
@@ -72,6 +73,7 @@ def generate(
     flash: FlashOption = None,
     sram: SramOption = None,
     link: LinkOption = "uart",
+    optimise: OptimiseOption = None,
     profile: ProfileOption = None,
     keep: KeepOption = False,
     as_json: JsonOption = False,
@@ -80,7 +82,7 @@ def generate(
     from hil.api.harness import via_to_build
     from hil.measure.harness import Options, generate_project
 
-    chosen = chosen_board(board, flash, sram, link)
+    chosen = chosen_board(board, flash, sram, link, optimise)
     options = Options(via=via_to_build(chosen, via), runtime=runtime, keep_constant_channels=keep)
     options = with_profile(options, profile)
     project = generate_project(model, chosen, options, out)
@@ -101,6 +103,7 @@ def measure(
     flash: FlashOption = None,
     sram: SramOption = None,
     link: LinkOption = "uart",
+    optimise: OptimiseOption = None,
     seed: Annotated[int, typer.Option("--seed", min=0, max=MAX_SEED, help="Seed of the verification inputs.")] = 0,
     protocol: Annotated[str, typer.Option("--protocol", help="hil, or mlperf: MLPerf Tiny's commands only.")] = "hil",
     port: Annotated[str | None, typer.Option("--port", help="With mlperf: a device that runs its firmware.")] = None,
@@ -122,6 +125,7 @@ def measure(
     from hil.cli.mlperf import Where, measure_by_base_protocol, measure_running
     from hil.cli.pair_tables import pair_tables
     from hil.cli.tables import layer_table, measurement_table
+    from hil.codegen.plan import Plan
     from hil.measure.harness import Options, measure_files
     from hil.measure.result import result_of
     from hil.measure.side_by_side import BOTH, measure_pairs, pairs_json
@@ -133,7 +137,7 @@ def measure(
             raise UsageError("--profile is for firmware that is built from a MODEL; what runs already has its own")
         measure_running(models or [], Where(port, device), protocol, seed, as_json)
         return
-    chosen = chosen_board(board, flash, sram, link)
+    chosen = chosen_board(board, flash, sram, link, optimise)
     where = chosen_place(chosen, via, device, timer=MODELLED if timing else None)
     options = Options(
         via=where.via, seed=seed, runtime=runtime, devices=where.devices, keep_constant_channels=keep
@@ -163,6 +167,9 @@ def measure(
                 for measurement in found if layers or len(found) == 1 else ():
                     console.print(layer_table(measurement))
     for result in results:
+        for given_up in result.plan.given_up if isinstance(result.plan, Plan) else ():
+            text = f"{printable(result.measurement.model)}: {given_up} (--optimise {chosen.optimise})"
+            console.print(text, highlight=False, soft_wrap=True)
         if left_out := result.measurement.build.constant_channels:
             name = printable(result.measurement.model)
             console.print(f"{name}: {left_out} channels of convolutions are constant and were left out", soft_wrap=True)

@@ -17,6 +17,7 @@ from hil.cli.app import (
     JsonOption,
     LinkOption,
     ModelsArgument,
+    OptimiseOption,
     RuntimeOption,
     SramOption,
     TimerOption,
@@ -62,8 +63,16 @@ def calibrate(options: CalibrateOptions, as_json: bool) -> None:
     if junit is not None and (not junit.parent.is_dir() or (junit.exists() and not junit.is_file())):
         raise UsageError(f"--junit {junit} cannot be a file there; name another one")
     drawn = population_called(options.population)
+<<<<<<< HEAD
     board = chosen_board(options.board, options.flash or drawn.flash, options.sram or drawn.sram, options.link)
     harness = _harness(options, board)
+=======
+    flash, sram = options.flash or drawn.flash, options.sram or drawn.sram
+    board = chosen_board(options.board, flash, sram, options.link, options.optimise)
+    harness = chosen_harness(
+        board, options.backend, options.device, several=True, runtime=options.runtime, timer=options.timer
+    )
+>>>>>>> 841f573 (--optimise speed|balanced|size: the planner chooses kernels within a limit of code, and every identity has it)
     if baseline is not None:
         baseline.require_same(harness.identity)
     run = calibrated(
@@ -122,6 +131,7 @@ def estimate(
     sram: SramOption = None,
     link: LinkOption = "uart",
     calibration: Annotated[Path | None, typer.Option("--calibration", help="calibration.toml to use.")] = None,
+    optimise: OptimiseOption = None,
     timer: TimerOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -129,7 +139,7 @@ def estimate(
     from hil.api.calibration import estimates, load_calibration
     from hil.cli.tables import estimate_table
 
-    chosen = chosen_board(board, flash, sram, link)
+    chosen = chosen_board(board, flash, sram, link, optimise)
     known = load_calibration(chosen, calibration, via=via, runtime=runtime, timer=timer)
     found = estimates(models, known)
     if as_json:

@@ -39,7 +39,7 @@ def run_search(options: SearchOptions, as_json: bool = False) -> None:
 
     began = time.monotonic()
     check(options)
-    board = chosen_board(options.board, options.flash, options.sram)
+    board = chosen_board(options.board, options.flash, options.sram, optimise=options.optimise)
     place = chosen_place(board, options.backend, options.device, timer=options.timer)
     modelled = modelled_as(board, place.via, options.timer)
     if modelled != "off":

@@ -28,7 +28,7 @@ from hil.model.network import (
     ReshapeParams,
     Tensor,
 )
-from munas.cost.kernels import align
+from munas.cost.kernels import KernelVariant, align
 
 Size = tuple[int, int, int]
 """Height, width, channels; tensors of a lower rank have leading ones."""
@@ -42,7 +42,8 @@ class Node:
     """One operator to run. `inputs` and `output` are storage: tensors that share memory have one number.
 
     `offsets` (bytes into the storage), `whole` (whether the tensor is all of it), `sizes` and `tensors` belong to the
-    inputs, in their order; `tensors` (and `result`) give shape, quantisation and names.
+    inputs, in their order; `tensors` (and `result`) give shape, quantisation and names. `wanted` is the kernel that the
+    plan has chosen for it; None takes the fastest.
     """
 
     op: Op
@@ -55,6 +56,7 @@ class Node:
     output: int
     out_size: Size
     result: Tensor
+    wanted: KernelVariant | None = None
 
 
 @dataclass(frozen=True, slots=True)

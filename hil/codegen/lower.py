@@ -7,6 +7,7 @@ is a ModelError here, so that the firmware need not check it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from math import prod
 from typing import cast
 
@@ -111,14 +112,20 @@ def _convolution(model: Model, node: Node) -> Lowered:
         work = plain.grouped(given, result, window, weights.shape[3])
     else:
         work = (kernels.conv if isinstance(params, ConvParams) else kernels.depthwise)(given, result, window)
+    if node.wanted is KernelVariant.CONV_GROUPED:
+        work = plain.grouped_like(work)
     extents = _INT16_MAX if work.variant in _INT16_KERNELS else kernels.MAX_EXTENT
     fields = _window_fields(node, given, result, window, extents, work.scratch_bytes)
     fields |= quantised(node, params.activation)
     if work.variant is KernelVariant.CONV_GROUPED:
-        fields = {**prefixed("conv", fields), "depth": weights.shape[3]}
+        fields = {**prefixed("conv", fields), "depth": 1 if isinstance(params, DepthwiseParams) else weights.shape[3]}
     multipliers = quantise.conv_multipliers(node.tensors[0].quant, weights.quant, node.result.quant, node.out_size[2])
     constants = (_weights(weights), _channels(bias, multipliers))
-    if work.variant in _ROWS:
+    if work.variant is KernelVariant.CONV_GROUPED and isinstance(params, DepthwiseParams):
+        matrix, _ = _matrix(model, node, work)
+        rows_of = Constant("weights", "int8_t", matrix.tobytes(), f"{_extents(weights.shape)}, by channel")
+        constants = (rows_of, _channels(bias, multipliers))
+    elif work.variant in _ROWS:
         work, constants = _rows(model, node, work, multipliers)
     elif work.variant in _TAPS:
         work, constants = _taps(model, node, work, multipliers)
@@ -169,11 +176,14 @@ def _rows(
 ) -> tuple[Work, tuple[Constant, Constant]]:
     """Work and constants of a convolution over all channels: one with large scales takes a slower kernel."""
     matrix, bias = _matrix(model, node, work)
-    if not fits_fast_rows(matrix, bias, multipliers):
+    if node.wanted is KernelVariant.CONV_ANY or not fits_fast_rows(matrix, bias, multipliers):
         work = kernels.conv_any(work)
+    elif node.wanted is not None:
+        work = replace(work, variant=node.wanted)
     params, shape = cast(ConvParams | DepthwiseParams, node.params), model.tensors[node.op.inputs[1]].shape
     dilated = params.dilation[1] > 1 and shape[2] > 1
-    by_fours = work.variant is KernelVariant.CONV_1X1 or (node.sizes[0][2] % 4 == 0 and not dilated)
+    in_words = node.sizes[0][2] % 4 == 0 and not dilated and work.variant is not KernelVariant.CONV_ANY
+    by_fours = work.variant is KernelVariant.CONV_1X1 or in_words
     comment = f"{_extents(shape)}, interleaved"
     packed = work.variant is not KernelVariant.CONV_ANY
     return work, (row_weights(matrix, comment, by_fours=by_fours, packed=packed), row_channels(bias, multipliers))
@@ -186,6 +196,8 @@ def _taps(
     matrix, bias = _matrix(model, node, work)
     if not fits_fast_rows(matrix, bias, multipliers):
         work = kernels.depthwise_any(work)
+    elif node.wanted is not None:
+        work = replace(work, variant=node.wanted)
     comment = f"{_extents(model.tensors[node.op.inputs[1]].shape)}, by four channels"
     return work, (tap_weights(matrix, comment), tap_channels(bias, multipliers))
 
@@ -214,7 +226,7 @@ def _dense(model: Model, node: Node) -> Lowered:
     matrix = np.frombuffer(weights.data, "i1").reshape(rows, columns)
     bias = _with_zero_point(bias, matrix, node.tensors[0].quant.zero_point)
     scales = quantise.dense_scales(node.tensors[0].quant, weights.quant, node.result.quant)
-    packed = packable(matrix)
+    packed = packable(matrix) and node.wanted is None
     if not packed:
         work, scales = kernels.dense_any(work), scales * (rows if len(scales) == 1 else 1)
     values = np.array([*bias.tolist(), *(word for scale in scales for word in scale)], "<i4")

@@ -17,6 +17,7 @@ from hil.codegen.layer import Layer, Lowered
 from hil.codegen.lower import lower
 from hil.model.network import Model, OpKind
 from munas.cost.kernels import KernelVariant, Work, align
+from munas.cost.optimise import GivenUp, Optimise, choice
 from munas.memory.layout import Layout, place, plan_memory
 from munas.memory.problem import Problem, Schedule, order_peak
 from munas.memory.problem import Step as MemoryStep
@@ -123,6 +124,7 @@ class Plan:
     outputs: tuple[Port, ...]
     states: tuple[State, ...] = ()
     constant_channels: int = 0  # of convolutions, that were left out
+    given_up: tuple[GivenUp, ...] = ()  # faster kernels, for the size of the code
 
     @property
     def kept_bytes(self) -> int:
@@ -166,14 +168,15 @@ class Plan:
         return next(item.offset for item in self.buffers if item.kind == "tensor" and item.label == storage)
 
 
-def make_plan(model: Model, *, keep_constant_channels: bool = False) -> Plan:
+def make_plan(model: Model, *, keep_constant_channels: bool = False, optimise: Optimise = Optimise.BALANCED) -> Plan:
     """Plan `model`. Raises ModelError when a layer is beyond what the kernels can do.
 
     Channels that are constant are left out, unless what an architecture needs is to be seen: `keep_constant_channels`.
+    `optimise` decides which kernels there are to choose from.
     """
     reduced, dropped = (model, 0) if keep_constant_channels else without_constant_channels(model)
     folded = fold(reduced)
-    lowered = [lower(reduced, node) for node in folded.nodes]
+    lowered, given_up = _lowered(reduced, folded, optimise)
     numbers = {storage: number for number, storage in enumerate(_storages(folded))}
     problem = _problem(folded, lowered, numbers)
     if folded.states:
@@ -196,6 +199,7 @@ def make_plan(model: Model, *, keep_constant_channels: bool = False) -> Plan:
     return Plan(
         imported=model,
         constant_channels=dropped,
+        given_up=given_up,
         steps=steps,
         buffers=buffers,
         arena_bytes=layout.arena,
@@ -206,6 +210,17 @@ def make_plan(model: Model, *, keep_constant_channels: bool = False) -> Plan:
         outputs=outputs,
         states=states,
     )
+
+
+def _lowered(model: Model, folded: Folded, optimise: Optimise) -> tuple[list[Lowered], tuple[GivenUp, ...]]:
+    """The nodes by the kernels that are chosen of all of the network's, and what was given up for that."""
+    fastest = [lower(model, node) for node in folded.nodes]
+    wanted, given_up = choice([low.work for low in fastest], optimise)
+    lowered = [
+        low if low.work.variant is work.variant else lower(model, replace(node, wanted=work.variant))
+        for low, work, node in zip(fastest, wanted, folded.nodes, strict=True)
+    ]
+    return lowered, given_up
 
 
 def _storages(folded: Folded) -> list[int]:

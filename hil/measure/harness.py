@@ -169,6 +169,7 @@ class Harness:
             kernels=self._runtime.kernels,
             firmware=self._library.digest()[:16],
             cycle_model=constants_id(board) if is_modelled else "",
+            optimise=board.optimise.value,
         )
 
     def kernel_code(self) -> KernelCode:

@@ -33,6 +33,7 @@ class Identity:
     firmware: str  # hash of runtime, port, kernels wrapper and linker script sources
     tick_ns: int = 0  # of an emulator's timer; 0: it counts the core's clocks
     cycle_model: str = ""  # timer modelled-cycles: hash of the timing model and the board's constants
+    optimise: str = "balanced"  # what the planner chose kernels by
 
     def require_same(self, other: Identity, what: str) -> None:
         """Raise CalibrationMismatch naming every difference between self and `other`; `what` names `other`."""

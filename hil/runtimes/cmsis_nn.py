@@ -30,7 +30,8 @@ class CmsisNn:
 
     def deploy(self, data: bytes, name: str, *, keep_constant_channels: bool = False) -> Plan:
         """See `Runtime.deploy`."""
-        return make_plan(parse_model(data, name), keep_constant_channels=keep_constant_channels)
+        optimise = self._board.optimise
+        return make_plan(parse_model(data, name), keep_constant_channels=keep_constant_channels, optimise=optimise)
 
     def render(self, deployment: Deployment, folder: Path, options: Options) -> Project:
         """See `Runtime.render`."""

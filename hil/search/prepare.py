@@ -32,6 +32,7 @@ from hil.timers import TIMERS
 from munas.arch.graph import Mode
 from munas.cost.calibration import Calibration, CodePart, KernelCode, MemoryModel
 from munas.cost.kernels import KernelVariant
+from munas.cost.optimise import Optimise
 from munas.cost.resources import Assessor
 from munas.cost.variants import SPECS
 from munas.data import DATASETS, Dataset, is_own, load_dataset, own_name
@@ -170,7 +171,7 @@ def request_of(
     base = _base(options, calibration, path, identity)
     known = DATASETS.get(options.dataset)
     if known is not None:  # before its files are looked for
-        _refuse_unreachable(options, board, limits, _assessor(known, calibration, options.mode))
+        _refuse_unreachable(options, board, limits, _assessor(known, calibration, options.mode, board.optimise))
     require_training()
     if options.gpu:
         _require_gpu()
@@ -178,8 +179,8 @@ def request_of(
         dataset = load_dataset(options.dataset, options.source, cache_dir())
         if known is None:
             tell(described(dataset, options.dataset))
-            _refuse_unreachable(options, board, limits, _assessor(dataset, calibration, options.mode))
-        assessor = _assessor(dataset, calibration, options.mode)
+            _refuse_unreachable(options, board, limits, _assessor(dataset, calibration, options.mode, board.optimise))
+        assessor = _assessor(dataset, calibration, options.mode, board.optimise)
         where = options.output or folder
         scale, first = _scale(_as_stored(options, where / STORE_FILE), dataset, limits, assessor)
         wanted = TrainingRequest(
@@ -259,11 +260,11 @@ def described(dataset: Dataset, path: str) -> str:
     )
 
 
-def _assessor(shaped: Dataset | Loader, calibration: Calibration | None, mode: Mode) -> Assessor:
+def _assessor(shaped: Dataset | Loader, calibration: Calibration | None, mode: Mode, optimise: Optimise) -> Assessor:
     """Proxies included: the report shows them, and presets bound them."""
     memory = calibration.memory if calibration is not None else _cautious()
     shape, classes = shaped.input_shape, shaped.num_classes
-    return Assessor(memory, calibration, shape, classes, proxies=True, mode=mode)
+    return Assessor(memory, calibration, shape, classes, proxies=True, mode=mode, optimise=optimise)
 
 
 def _cautious() -> MemoryModel:

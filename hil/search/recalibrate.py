@@ -25,6 +25,7 @@ from munas.cost.calibration import Calibration, KernelCode
 from munas.cost.converted import as_converted
 from munas.cost.estimate import table_bytes, weights_bytes, works_of
 from munas.cost.kernels import Work
+from munas.cost.optimise import Optimise
 
 STORE_FILE = "store.sqlite"
 
@@ -45,7 +46,8 @@ class Verified:
 
     def image(self, input_shape: Shape, num_classes: int) -> Image:
         """For the memory fit; constants as predicted from the architecture."""
-        works = works_of(as_converted(build_graph(self.architecture, input_shape, num_classes)))
+        graph = as_converted(build_graph(self.architecture, input_shape, num_classes))
+        works = works_of(graph, optimise=Optimise(self.measurement.identity.optimise))
         constants = weights_bytes(works) + table_bytes(works)
         return Image(frozenset(work.variant for work in works), constants, self.measurement.memory, self.functions)
 
@@ -106,7 +108,7 @@ def recalibrated(
         # Also around what is predicted from now on, by the fit on everything.
         scores += [(item.total - guess) / now.error for guess in (seen.per_operator, now.latency)]
     latency = replace(latency, low=min([latency.low, *scores]), high=max([latency.high, *scores]))
-    images = [record.image(forecast(record.sample, identity.runtime)) for record in records]
+    images = [record.image(forecast(record.sample, identity.runtime, identity.optimise)) for record in records]
     images += [network.image(network.weights + network.tables) for network in base.probes]
     images += [item.image(*shape) for item in verified]
     return Calibration(asdict(identity), len(old) + len(new), seed, latency, fit_memory(images, code))

@@ -13,6 +13,7 @@ from munas.arch.footprint import problem_of
 from munas.arch.graph import Graph
 from munas.cost.calibration import Calibration, Prediction
 from munas.cost.kernels import KernelVariant, Work, work_of
+from munas.cost.optimise import Optimise, specialised
 from munas.cost.variants import constant_bytes, layer_bytes
 from munas.memory.layout import plan_memory
 
@@ -44,9 +45,11 @@ class Estimate:
         return self.flash_total <= flash and self.ram_total <= sram and not self.uncalibrated
 
 
-def works_of(graph: Graph, *, dense_per_channel: bool = True) -> tuple[Work, ...]:
+def works_of(
+    graph: Graph, *, dense_per_channel: bool = True, optimise: Optimise = Optimise.BALANCED
+) -> tuple[Work, ...]:
     """Work of every step that the device executes for a deployed graph."""
-    return tuple(_deployed(work_of(operator), dense_per_channel) for operator in graph.operators)
+    return specialised([_deployed(work_of(operator), dense_per_channel) for operator in graph.operators], optimise)
 
 
 def _deployed(work: Work, dense_per_channel: bool) -> Work:
@@ -77,9 +80,11 @@ def table_bytes(works: Sequence[Work]) -> int:
     return sum(layer_bytes(work.variant) for work in works)
 
 
-def estimate(graph: Graph, calibration: Calibration, *, dense_per_channel: bool = True) -> Estimate:
+def estimate(
+    graph: Graph, calibration: Calibration, *, dense_per_channel: bool = True, optimise: Optimise = Optimise.BALANCED
+) -> Estimate:
     """Estimate of a deployed graph's network."""
-    works = works_of(graph, dense_per_channel=dense_per_channel)
+    works = works_of(graph, dense_per_channel=dense_per_channel, optimise=optimise)
     return estimate_works(
         works, calibration, arena=arena_bytes(graph, works), weights=weights_bytes(works), tables=table_bytes(works)
     )

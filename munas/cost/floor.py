@@ -25,6 +25,7 @@ from munas.arch.space import (
 from munas.cost.calibration import Latency
 from munas.cost.estimate import table_bytes, weights_bytes
 from munas.cost.kernels import Work, align, dense, work_of
+from munas.cost.optimise import Optimise, specialised
 from munas.cost.resources import Assessor, Resources
 
 _MAX_STEPS = 100
@@ -32,6 +33,9 @@ _MAX_STEPS = 100
 
 _WIDTHS = (1, 2, 4)
 """Kernels take one, two or four channels together, and two may cost more than four; more channels cost more."""
+
+_ROUNDING = 1e-12
+"""Sums in another order differ by less than this part."""
 
 _FAN_INS = (1, 2, 3, 4)
 """Likewise for products that are summed four at a time."""
@@ -53,13 +57,15 @@ def floor(assessor: Assessor, *, mlp: bool = False) -> Resources:
     """
     memory, calibration = assessor.memory, assessor.calibration
     graphs = [build_graph(smallest, assessor.input_shape, assessor.num_classes) for smallest in _smallest(mlp)]
-    heads = [_head(graph, mlp) for graph in graphs]
+    heads = [_head(graph, mlp, assessor.optimise) for graph in graphs]
     logits = graphs[0].output_shape[0]
-    tail = [dense(1, logits)] if mlp else [dense(1, 1), dense(1, logits)]
+    tail = specialised([dense(1, logits)] if mlp else [dense(1, 1), dense(1, logits)], assessor.optimise)
     fixed = weights_bytes(tail) + table_bytes(tail)
     weights = [weights_bytes(head.works) + table_bytes(head.works) + fixed for head in heads]
     code = [memory.code([tail[-1].variant, *(work.variant for work in head.works)]) for head in heads]
-    latency = None if calibration is None else _latency(calibration.latency, heads, logits, mlp)
+    latency = None
+    if calibration is not None:
+        latency = _latency(calibration.latency, heads, logits, mlp, assessor.optimise)
     return Resources(
         macs=min(sum(op.macs for op in head.operators) for head in heads) + sum(work.macs for work in tail),
         model_size=min(sum(op.weight_bytes for op in head.operators) for head in heads)
@@ -87,9 +93,9 @@ def _smallest(mlp: bool) -> Iterator[AnyArchitecture]:
         yield Architecture((Block((layer,)),), None, (DenseLayer(1),))
 
 
-def _head(graph: Graph, mlp: bool) -> _Head:
+def _head(graph: Graph, mlp: bool, optimise: Optimise) -> _Head:
     operators = graph.operators[:1] if mlp else tuple(op for op in graph.operators if op.kind is not Kind.DENSE)
-    return _Head(operators, tuple(map(work_of, operators)))
+    return _Head(operators, specialised([work_of(operator) for operator in operators], optimise))
 
 
 def _arena(head: _Head) -> int:
@@ -99,12 +105,17 @@ def _arena(head: _Head) -> int:
     return sum(map(align, tensors)) + align(head.works[0].scratch_bytes)
 
 
-def _latency(latency: Latency, heads: Sequence[_Head], logits: int, mlp: bool) -> float:
+def _latency(latency: Latency, heads: Sequence[_Head], logits: int, mlp: bool, optimise: Optimise) -> float:
     """Time of the fastest first layer and of dense layers with the fewest inputs; other steps take no time."""
-    tail = min(latency.layer(dense(inputs, logits)) for inputs in _FAN_INS)
+
+    def layer(inputs: int, outputs: int) -> float:
+        (work,) = specialised([dense(inputs, outputs)], optimise)
+        return latency.layer(work)
+
+    tail = min(layer(inputs, logits) for inputs in _FAN_INS)
     if not mlp:
-        tail += min(latency.layer(dense(inputs, units)) for inputs in _FAN_INS for units in _WIDTHS)
+        tail += min(layer(inputs, units) for inputs in _FAN_INS for units in _WIDTHS)
     first = min(sum(map(latency.layer, head.works)) for head in heads)
     # A fit may find that steps save time.
     steps = 3 - mlp if latency.per_step >= 0 else _MAX_STEPS
-    return max(0.0, latency.fixed + latency.per_step * steps + first + tail)
+    return max(0.0, (latency.fixed + latency.per_step * steps + first + tail) * (1 - _ROUNDING))

@@ -193,6 +193,21 @@ def conv_trips(in_shape: Sequence[int], out_shape: Sequence[int], window: Window
     return (out_shape[0], above, below, *common, odd, *split, *made.counts, *_NO_FOURS)
 
 
+def streamed(trips: Trips) -> Trips:
+    """The same where nothing is widened in fours, whatever the channels are."""
+    found = dict(zip(CONV_TRIPS, trips, strict=True))
+    for name in ("pixels", "clips_left", "clips_right", "clipped_pixels", "clipped_rows", "rows_above", "rows_below"):
+        found[name] += found.pop(f"{name}_in_fours")
+    found["runs"] += found["fours_runs"]
+    found["run_rows"] += found["fours_rows"]
+    found["run_entered"] += found["fours_rows"]
+    found["run_fours"] += 4 * found["fours_sixteens"] + found["fours_singles"]
+    found["fills"] += found["fours_fills"]
+    found["fill_entered"] += found["fours_fills"]
+    found["fill_pairs"] += 2 * found["fours_filled"]
+    return tuple(0 if "fours" in name and name != "run_fours" else found[name] for name in CONV_TRIPS)
+
+
 _Edge = tuple[int, int, int, int, int]  # rows inside from, to before, columns inside from, to before, how many pixels
 
 

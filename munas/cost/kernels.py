@@ -28,7 +28,17 @@ from itertools import pairwise
 from math import prod
 from typing import TYPE_CHECKING
 
-from munas.cost.gathers import GATHERED_WORDS, TAPS_WIDTH, Clips, Trips, Window, axes, conv_trips, depthwise_trips
+from munas.cost.gathers import (
+    GATHERED_WORDS,
+    TAPS_WIDTH,
+    Clips,
+    Trips,
+    Window,
+    axes,
+    conv_trips,
+    depthwise_trips,
+    streamed,
+)
 
 if TYPE_CHECKING:
     from munas.arch.graph import Operator
@@ -102,6 +112,7 @@ class Work:
     pixels: int = 1  # output height * width
     rows: int = 1  # output channels
     columns: int = 0  # products summed for one output
+    taps: int = 0  # of a convolution: positions of its window
     im2col_bytes: int = 0  # written to scratch, all in all
     scratch_bytes: int = 0
     copies: int = 0  # calls that move one pixel's channels (im2col, rows of pad and concat)
@@ -171,6 +182,7 @@ def conv(in_shape: Shape, out_shape: Shape, window: Window) -> Work:
         pixels=pixels,
         rows=rows,
         columns=columns,
+        taps=window.size,
         im2col_bytes=pixels * columns * 2,
         scratch_bytes=0 if columns <= STACK_COLUMNS else 4 * columns,
         blocks=pairs * (rows // 4),
@@ -182,7 +194,7 @@ def conv(in_shape: Shape, out_shape: Shape, window: Window) -> Work:
 
 def conv_any(work: Work) -> Work:
     """The same convolution with a scale of 1/2 or more, which the fast kernels do not rescale."""
-    return replace(work, variant=KernelVariant.CONV_ANY)
+    return replace(work, variant=KernelVariant.CONV_ANY, trips=streamed(work.trips))
 
 
 def _total(clips: Clips) -> int:
@@ -204,6 +216,7 @@ def depthwise(in_shape: Shape, out_shape: Shape, window: Window) -> Work:
         pixels=pixels,
         rows=rows,
         columns=window.size,
+        taps=window.size,
     )
     if path in (KernelVariant.DW_MULT4, KernelVariant.DW_GENERIC):
         each = 4 if path is KernelVariant.DW_MULT4 else 1  # outputs at a time

@@ -73,6 +73,24 @@ def grouped(in_shape: Shape, out_shape: Shape, window: Window, depth: int) -> Wo
     return _direct(KernelVariant.CONV_GROUPED, out_shape, window.size, depth, prod(out_shape) * window.size)
 
 
+def grouped_like(work: Work) -> Work:
+    """Work of a convolution, depthwise or over all channels, by the kernel of those in groups."""
+    entries = work.pixels * work.rows * work.taps
+    return replace(
+        work,
+        variant=KernelVariant.CONV_GROUPED,
+        inputs=work.macs,
+        im2col_bytes=0,
+        scratch_bytes=0,
+        copies=0,
+        blocks=entries,
+        vector_loops=entries,
+        scalar_loops=work.macs,
+        setup_loops=0,
+        trips=(),
+    )
+
+
 def transposed(in_shape: Shape, out_shape: Shape, window: Window) -> Work:
     """Work of a transposed convolution: each input pixel meets every tap, but for those beyond the output's edge."""
     reached = in_shape[0] * in_shape[1] * out_shape[2] * window.size

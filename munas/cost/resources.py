@@ -10,6 +10,7 @@ from munas.arch.space import AnyArchitecture
 from munas.cost.calibration import Calibration, MemoryModel
 from munas.cost.converted import as_converted
 from munas.cost.estimate import arena_bytes, table_bytes, weights_bytes, works_of
+from munas.cost.optimise import Optimise
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class Assessor:
     """Costs of architectures on one data set and board; pure, and can be pickled.
 
     `proxies` asks for `peak_memory`, which needs an order of its own. `mode` is the graph that µNAS' proxies are of:
-    ``paper`` is its authors', for a search that bounds what they bound.
+    ``paper`` is its authors', for a search that bounds what they bound. `optimise` decides which kernels networks get.
     """
 
     memory: MemoryModel
@@ -49,6 +50,7 @@ class Assessor:
     num_classes: int
     proxies: bool = False
     mode: Mode = "deployed"
+    optimise: Optimise = Optimise.BALANCED
 
     def assess(self, architecture: AnyArchitecture) -> Resources:
         """Costs of an architecture's network. Raises ArchitectureError where the input has no such network."""
@@ -57,7 +59,7 @@ class Assessor:
         if self.mode == "paper":
             counted = build_graph(architecture, self.input_shape, self.num_classes, self.mode)
         device = as_converted(graph)
-        works = works_of(device)
+        works = works_of(device, optimise=self.optimise)
         weights = weights_bytes(works) + table_bytes(works)
         prediction = None if self.calibration is None else self.calibration.latency.predict(works)
         return Resources(

@@ -37,7 +37,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The options that a command was run with, instead of running it."""
     found: list[Any] = []
 
-    def board(name: str, flash: str | None, sram: str | None, link: str = "uart") -> Any:
+    def board(name: str, flash: str | None, sram: str | None, *_: Any, **__: Any) -> Any:
         raise UsageError(f"board {name}, {flash}, {sram}")
 
     for module in (loop, search):

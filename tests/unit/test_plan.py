@@ -15,7 +15,8 @@ from hil.model.network import OpKind
 from munas.arch.footprint import problem_of
 from munas.arch.graph import Graph, build_graph
 from munas.arch.space import random_cnn, random_mlp
-from munas.cost import kernels, variants
+from munas.cost import kernels
+from munas.cost.estimate import table_bytes, weights_bytes, works_of
 from munas.cost.gathers import Window
 from munas.cost.kernels import KernelVariant
 from munas.memory.layout import plan_memory
@@ -50,11 +51,9 @@ def test_the_plan_is_what_munas_predicts(seed: int) -> None:
     assert plan.arena_bytes == layout.arena
     assert plan.lower_bound_bytes == layout.lower_bound
     assert plan.macs == graph.macs
-    assert sorted(map(repr, (step.work for step in plan.steps))) == sorted(
-        map(repr, map(kernels.work_of, graph.operators))
-    )
-    flash = [variants.flash_bytes(operator) for operator in graph.operators]
-    assert (plan.weights_bytes, plan.table_bytes) == (sum(w for w, _ in flash), sum(t for _, t in flash))
+    works = works_of(graph)
+    assert sorted(map(repr, (step.work for step in plan.steps))) == sorted(map(repr, works))
+    assert (plan.weights_bytes, plan.table_bytes) == (weights_bytes(works), table_bytes(works))
 
 
 @pytest.mark.parametrize("seed", range(10))
