@@ -63,16 +63,9 @@ def calibrate(options: CalibrateOptions, as_json: bool) -> None:
     if junit is not None and (not junit.parent.is_dir() or (junit.exists() and not junit.is_file())):
         raise UsageError(f"--junit {junit} cannot be a file there; name another one")
     drawn = population_called(options.population)
-<<<<<<< HEAD
-    board = chosen_board(options.board, options.flash or drawn.flash, options.sram or drawn.sram, options.link)
-    harness = _harness(options, board)
-=======
     flash, sram = options.flash or drawn.flash, options.sram or drawn.sram
     board = chosen_board(options.board, flash, sram, options.link, options.optimise)
-    harness = chosen_harness(
-        board, options.backend, options.device, several=True, runtime=options.runtime, timer=options.timer
-    )
->>>>>>> 841f573 (--optimise speed|balanced|size: the planner chooses kernels within a limit of code, and every identity has it)
+    harness = _harness(options, board)
     if baseline is not None:
         baseline.require_same(harness.identity)
     run = calibrated(

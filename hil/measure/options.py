@@ -15,9 +15,6 @@ class PlaceOptions(OptionsModel):
     device: str | None = option(None, help="Which of several connected boards: serial number or port.")
     flash: Quantity | None = option(None, help="Flash budget, e.g. 64K or 1M.")
     sram: Quantity | None = option(None, help="SRAM budget, e.g. 64K or 1M.")
-<<<<<<< HEAD
     cluster: str | None = option(None, help="Ray cluster that does the jobs: auto, HOST:PORT or ray://HOST:PORT.")
-=======
     optimise: str | None = option(None, help="speed, balanced (default) or size: which kernels networks get.")
->>>>>>> 841f573 (--optimise speed|balanced|size: the planner chooses kernels within a limit of code, and every identity has it)
     timer: str | None = option(None, help="modelled-cycles (via qemu); default: the place's own timer.")
