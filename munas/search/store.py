@@ -258,6 +258,7 @@ class SearchStore:
 # -- rows and JSON; floats come back as they were, not-a-number too --
 
 _TRAINED = ("error", "float_error", "epochs", "images_per_second")
+_PLACE = ("board", "via", "timer", "runtime")  # of a board's identity: where figures come from
 _TRIAL = "number, architecture, sparsity, seed, parent, change, rungs, effort"
 
 
@@ -286,6 +287,10 @@ def _identity(text: str) -> dict[str, Any]:
         known["mode"] = mode_of(known["mode"])
     if isinstance(known.get("calibration"), str):  # its text, which versions may write otherwise
         known["calibration"] = parse_toml(known["calibration"].encode())
+    board = known.get("board")
+    if "calibration" in known and known["calibration"] is None and isinstance(board, dict):
+        # Nothing in such a search rests on the firmware or the compiler, which may be newer when it goes on.
+        known["board"] = {name: board[name] for name in _PLACE if name in board}
     return known
 
 

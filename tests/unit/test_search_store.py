@@ -257,3 +257,17 @@ def test_the_text_of_a_calibration_may_be_written_otherwise(tmp_path: Path) -> N
         opened.begin({**IDENTITY, "calibration": "seed = 1\n\n[latency.paths.fc]\ncalls = 1.0\n"})
         with pytest.raises(SearchError, match="calibration"):
             opened.begin({**IDENTITY, "calibration": "seed = 2\n\n[latency.paths.fc]\ncalls = 1.0\n"})
+
+
+def test_a_search_without_a_calibration_goes_on_with_newer_firmware(tmp_path: Path) -> None:
+    board = {"board": "nucleo-f746zg", "via": "qemu", "firmware": "0" * 16, "compiler": "12.2"}
+    newer = {**board, "firmware": "1" * 16}
+    with SearchStore(tmp_path / "search.sqlite") as store:
+        store.begin({"board": board, "calibration": None, "seed": 0})
+        store.begin({"board": newer, "calibration": None, "seed": 0})
+        with pytest.raises(SearchError, match="board"):
+            store.begin({"board": {**board, "via": "renode"}, "calibration": None, "seed": 0})
+    with SearchStore(tmp_path / "calibrated.sqlite") as store:
+        store.begin({"board": board, "calibration": "samples = 3", "seed": 0})
+        with pytest.raises(SearchError, match="board"):
+            store.begin({"board": newer, "calibration": "samples = 3", "seed": 0})
