@@ -15,6 +15,7 @@ from hil.bring_up.clock import clocks_of
 from hil.calibration.calibrate import Request, calibration_for
 from hil.calibration.calibrate import calibrate as run_calibration
 from hil.calibration.estimates import ModelEstimate, estimate_model
+from hil.calibration.forecast import PROBES_OF
 from hil.calibration.options import DEFAULT_SAMPLES
 from hil.calibration.population import DEFAULT_POPULATION
 from hil.calibration.result import CalibrationResult, read_result
@@ -86,6 +87,7 @@ def calibrated(
         workers=workers or len(options.devices) or usual_workers(cluster, needs),
         code=harness.inner.kernel_code(),
         population=population,
+        probes=PROBES_OF[harness.identity.runtime],
         clocks=partial(clocks_of, board, options.devices, (progress or Silent()).tell) if options.devices else tuple,
         backend=backend_of(cluster),
         needs=needs,

@@ -142,7 +142,10 @@ def kernel_functions(kernel: str, library: Library, archive: Path, toolchain: To
     with scratch_folder("kernel") as folder:
         elf = folder / "kernel.elf"
         entry = (f"-Wl,-e,{kernel}", f"-Wl,-u,{kernel}")
-        run_tool([toolchain.gcc, *library.core_flags, *LINK_FLAGS, *entry, archive, "-o", elf])
+        # Of an interpreter the whole runtime comes along, which wants a network; that is in every image, and not asked.
+        ignore = ["-Wl,--unresolved-symbols=ignore-all"] if library.archives else []
+        archives: list[str | Path] = [archive, *library.archives, *(["-lm"] if library.archives else [])]
+        run_tool([toolchain.gcc, *library.core_flags, *LINK_FLAGS, *entry, *ignore, *archives, "-o", elf])
         return read_kept(elf)
 
 

@@ -196,7 +196,7 @@ def library(board: Board, target: Target, cmsis: CmsisRoots, firmware: Path | No
             Group("kernels", _sources(root / "kernels"), (*chosen, *WARNING_FLAGS, *CMSIS_DEFINES, *plain)),
             Group("cmsis-nn", upstream, (*fast, *CMSIS_FLAGS)),
             Group("runtime", _sources(root / "runtime"), (*small, *WARNING_FLAGS)),
-            Group("port", (port, *_rtt(root, target)), (*small, *WARNING_FLAGS)),
+            Group("port", port_files(root, target), (*small, *WARNING_FLAGS)),
         ),
         includes=(root / "runtime", root / "kernels"),
         system_includes=(cmsis.nn / "Include", cmsis.core / "Include"),
@@ -206,9 +206,11 @@ def library(board: Board, target: Target, cmsis: CmsisRoots, firmware: Path | No
     )
 
 
-def _rtt(root: Path, target: Target) -> tuple[Path, ...]:
-    """The serial functions that take the place of the port's own, where they do."""
-    return (root / "port" / "rtt.c",) if link_of(target) == "rtt" else ()
+def port_files(root: Path, target: Target) -> tuple[Path, ...]:
+    """The port of `target` in the firmware folder `root`; the serial functions that take the place of its own, where
+    they do."""
+    rtt = (root / "port" / "rtt.c",) if link_of(target) == "rtt" else ()
+    return (root / "port" / f"{target.port}.c", *rtt)
 
 
 def _sources(folder: Path) -> tuple[Path, ...]:

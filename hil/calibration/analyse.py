@@ -8,7 +8,7 @@ from statistics import fmean
 
 from hil.calibration.fit import FOLDS, Held, LatencyFit, fit_latency, folds_of, named_coefficients
 from hil.calibration.fit_memory import Image, fit_memory
-from hil.calibration.forecast import Forecast, forecast
+from hil.calibration.forecast import CODE_ALIGNMENT, Forecast, forecast
 from hil.calibration.record import MeasuredNetwork, Record
 from hil.calibration.result import (
     CodeSize,
@@ -59,7 +59,8 @@ def analyse(
     forecasts = [forecast(record.sample, identity.runtime, identity.optimise) for record in records]
     images = [record.image(predicted) for record, predicted in zip(records, forecasts, strict=True)]
     images += [network.image(network.weights + network.tables) for network in probes]
-    memory = fit_memory(images, code)
+    alignment = CODE_ALIGNMENT[identity.runtime]
+    memory = fit_memory(images, code, alignment)
     held_out = _held_out_models(images, seed, memory, code)
     samples = tuple(
         _sample_result(record, predicted, held, model)
@@ -75,7 +76,9 @@ def _held_out_models(
     """For each image a memory model that did not see it; the final one where it is the only user of a kernel."""
     fold_of = folds_of(len(images), seed)
     models = [
-        fit_memory([image for image, its in zip(images, fold_of, strict=True) if its != fold], code)
+        fit_memory(
+            [image for image, its in zip(images, fold_of, strict=True) if its != fold], code, everything.code_alignment
+        )
         for fold in range(FOLDS)
     ]
     return [

@@ -43,8 +43,9 @@ class Image:
         return self.memory.ram_total - self.memory.arena_planned - self.memory.stack_reserved
 
 
-def fit_memory(images: Sequence[Image], code: KernelCode | None = None) -> MemoryModel:
-    """The memory model of `images`, with what is known of the kernels' `code`. Raises UsageError without images."""
+def fit_memory(images: Sequence[Image], code: KernelCode | None = None, code_alignment: int = 1) -> MemoryModel:
+    """The memory model of `images`, with what is known of the kernels' `code`; weights behind the code begin at
+    multiples of `code_alignment`. Raises UsageError without images."""
     if not images:
         raise UsageError("no network was measured, so there is nothing to fit the memory model on")
     parts = _parts(images, code or _code_of(images))
@@ -55,12 +56,22 @@ def fit_memory(images: Sequence[Image], code: KernelCode | None = None) -> Memor
     # may do so by as much again in an image that was not seen.
     rest = [image.code - sum(size for paths, size in parts.items() if paths & image.paths) for image in images]
     return MemoryModel(
-        flash_base=align(2 * max(rest) - min(rest), _WORD_BYTES),
+        flash_base=align(2 * max(rest) - min(rest), max(code_alignment, _WORD_BYTES)),
         parts=tuple(CodePart(paths, size) for paths, size in sorted(parts.items(), key=lambda item: sorted(item[0]))),
         static_ram=max(image.static_ram for image in images),
         stack_reserved=max(image.memory.stack_reserved for image in images),
         stack_used=max(image.memory.stack_used for image in images),
+        code_alignment=code_alignment,
+        sets=_sets(images) if code_alignment > 1 else (),
     )
+
+
+def _sets(images: Sequence[Image]) -> tuple[CodePart, ...]:
+    """All code of the images, by the paths of their networks; the most where they differ."""
+    found: dict[frozenset[KernelVariant], int] = {}
+    for image in images:
+        found[image.paths] = max(found.get(image.paths, 0), image.code)
+    return tuple(CodePart(paths, size) for paths, size in sorted(found.items(), key=lambda item: sorted(item[0])))
 
 
 def _parts(images: Sequence[Image], code: KernelCode) -> _Parts:

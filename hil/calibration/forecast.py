@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from hil.boards.sizes import KIB
+from hil.calibration.probes import PROBES
 from hil.calibration.sample import Sample
 from hil.runtimes.tflm.network import make_network
 from munas.cost.estimate import arena_bytes, table_bytes, weights_bytes, works_of
@@ -39,6 +40,10 @@ RESERVES: Mapping[str, Reserve] = {
     "cmsis-nn": Reserve(flash=17 * KIB, sram=4 * KIB),  # code is 16 KB at most; static RAM and stack
     "tflm": Reserve(flash=108 * KIB, sram=48 * KIB),  # code, shapes and scales; interpreter, and a looser arena
 }
+CODE_ALIGNMENT: Mapping[str, int] = {"cmsis-nn": 1, "tflm": 16}
+"""What weights behind the code begin at a multiple of: a flatbuffer is aligned to 16 (firmware/link.ld)."""
+PROBES_OF: Mapping[str, int] = {"cmsis-nn": PROBES, "tflm": 0}
+"""How many probes a calibration measures: they exercise our kernels, of which TFLM has others."""
 
 
 def tflite_of(sample: Sample) -> bytes:

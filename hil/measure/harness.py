@@ -173,12 +173,15 @@ class Harness:
         )
 
     def kernel_code(self) -> KernelCode:
-        """What the linker keeps of the library for each kernel path alone. Takes under a second. Raises BuildError."""
+        """What the linker keeps of the library for each kernel path alone. Takes seconds. Raises BuildError."""
         entered = self._runtime.kernel_symbols
         kept = {
             name: kernel_functions(name, self._library, self._archive, self._toolchain)
             for name in sorted(set(entered.values()))
         }
+        own = self._runtime.kernel_entry_bytes
+        if own:  # its row in the interpreter's table of operators, which is one object for all of them
+            kept = {name: {**functions, f"row of {name}": own} for name, functions in kept.items()}
         return {path: kept[name] for path, name in entered.items()}
 
     def deploy(self, data: bytes, name: str) -> Deployment:

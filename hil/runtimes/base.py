@@ -131,6 +131,11 @@ class Runtime(Protocol):
         """The function that each kernel path enters; empty when the linker cannot tell the paths' code apart."""
         ...
 
+    @property
+    def kernel_entry_bytes(self) -> int:
+        """Bytes of flash that a kernel's row in a table takes besides its functions."""
+        ...
+
     def deploy(self, data: bytes, name: str, *, keep_constant_channels: bool = False) -> Deployment:
         """Import and plan the .tflite `data`, without its constant channels unless they are kept. Raises ModelError."""
         ...

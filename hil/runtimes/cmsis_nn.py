@@ -22,6 +22,7 @@ class CmsisNn:
     name = "cmsis-nn"
     kernels = f"CMSIS-NN {CMSIS_NN_VERSION}"
     kernel_symbols: Mapping[KernelVariant, str] = {variant: spec.function for variant, spec in SPECS.items()}
+    kernel_entry_bytes = 0  # tables are the network's
 
     def __init__(self, board: Board, via: Via) -> None:
         self._board, self._via = board, via

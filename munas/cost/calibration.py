@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from operator import mul
 
 from munas.cost.certainty import Certainty
-from munas.cost.kernels import KernelVariant, Work
+from munas.cost.kernels import KernelVariant, Work, align
 from munas.cost.variants import cost_leader, loop_counts
 
 KernelCode = Mapping[KernelVariant, Mapping[str, int]]
@@ -100,7 +100,8 @@ class MemoryModel:
     """Flash and RAM beside weights, tables and arena, bytes. Never too small for the networks it was fitted on.
 
     Flash is weights + tables + `flash_base` + the linked `parts`. RAM is arena + `static_ram` + `stack_reserved`.
-    `stack_used` is the most that any network used.
+    `stack_used` is the most that any network used. Weights begin at a multiple of `code_alignment`. `sets` is all code
+    as it was linked for networks of these paths, where it is no sum of parts: an interpreter's kernels share messages.
     """
 
     flash_base: int
@@ -108,11 +109,25 @@ class MemoryModel:
     static_ram: int
     stack_reserved: int
     stack_used: int
+    code_alignment: int = 1
+    sets: tuple[CodePart, ...] = ()
 
     def code(self, paths: Iterable[KernelVariant]) -> int:
         """Flash of the code that a network links whose steps take `paths`."""
         present = frozenset(paths)
-        return self.flash_base + sum(part.bytes for part in self.parts if part.paths & present)
+        if self.sets:
+            wanted = self._linked(present)
+            exact = next((item.bytes for item in self.sets if self._linked(item.paths) == wanted), None)
+            if exact is not None:
+                return exact
+        code = self.flash_base + sum(part.bytes for part in self.parts if part.paths & present)
+        return align(code, self.code_alignment)
+
+    def _linked(self, paths: frozenset[KernelVariant]) -> frozenset[frozenset[int]]:
+        """What tells code from code: for each path the parts that come with it."""
+        return frozenset(
+            frozenset(index for index, part in enumerate(self.parts) if path in part.paths) for path in paths
+        )
 
     def unknown(self, paths: Iterable[KernelVariant]) -> tuple[KernelVariant, ...]:
         """Paths whose code size is not known."""

@@ -197,7 +197,9 @@ class _Memory(_Table):
     static_ram: Count
     stack_reserved: Count
     stack_used: Count
+    code_alignment: Annotated[int, Field(ge=1, le=4096)] = 1
     flash_parts: dict[Variants, Count]
+    flash_sets: dict[Variants, Count] = {}
 
     @classmethod
     def of(cls, memory: MemoryModel) -> Self:
@@ -206,12 +208,17 @@ class _Memory(_Table):
             static_ram=memory.static_ram,
             stack_reserved=memory.stack_reserved,
             stack_used=memory.stack_used,
+            code_alignment=memory.code_alignment,
             flash_parts={part.paths: part.bytes for part in memory.parts},
+            flash_sets={part.paths: part.bytes for part in memory.sets},
         )
 
     def memory(self) -> MemoryModel:
         parts = tuple(CodePart(paths, size) for paths, size in self.flash_parts.items())
-        return MemoryModel(self.flash_base, parts, self.static_ram, self.stack_reserved, self.stack_used)
+        sets = tuple(CodePart(paths, size) for paths, size in self.flash_sets.items())
+        return MemoryModel(
+            self.flash_base, parts, self.static_ram, self.stack_reserved, self.stack_used, self.code_alignment, sets
+        )
 
 
 class _File(_Table):

@@ -24,7 +24,7 @@ from hil.model.tflite.container import Container, RawOperator, read_container
 from hil.runtimes.tflm.adders import PLANNED
 from hil.runtimes.tflm.arena import Arena, measure_arena
 from hil.runtimes.tflm.extract import core_of
-from hil.runtimes.tflm.work import copied, work_of
+from hil.runtimes.tflm.work import VARIANTS, unknown, work_of
 from munas.cost.kernels import Work
 
 MAX_CONCATENATED = 10  # what TFLM's kernel takes
@@ -140,7 +140,7 @@ def _layers(model: Model, container: Container) -> Iterator[Layer]:
         op, result = imported.get(operator.index), container.tensors[operator.outputs[0]]
         assert operator.kind is not None  # or the importer would have refused it
         is_same = op is not None and op.kind is operator.kind
-        work = work_of(op, model) if op is not None and is_same else copied(result.elements)
+        work = work_of(op, model) if op is not None and is_same and op.kind in VARIANTS else unknown(result.elements)
         yield Layer(operator.index, operator.kind, result.name, work)
 
 

@@ -18,6 +18,7 @@ from hil.build.sources import (
     Insertion,
     Library,
     Project,
+    port_files,
 )
 from hil.cache import cached_folder, digest
 from hil.codegen.render import (
@@ -48,6 +49,7 @@ from hil.runtimes.tflm.project import (
     texts,
 )
 from hil.runtimes.tflm.reference import TflmReference
+from hil.runtimes.tflm.work import VARIANTS
 from munas.cost.kernels import KernelVariant
 
 CXX_FLAGS = (
@@ -66,7 +68,10 @@ class Tflm:
     """See hil.runtimes.base.Runtime. TFLM is looked for when it is first needed: emission does without it."""
 
     name = "tflm"
-    kernel_symbols: Mapping[KernelVariant, str] = {}  # operators share code in ways that only whole images show
+    kernel_symbols: Mapping[KernelVariant, str] = {
+        variant: f"hil_operator_{kind}" for kind, variants in VARIANTS.items() for variant in variants
+    }
+    kernel_entry_bytes = POINTER_BYTES
 
     def __init__(self, board: Board, via: Via) -> None:
         self._board, self._via = board, via
@@ -189,7 +194,7 @@ def _library(
     return Library(
         groups=(
             Group("runtime", tuple(sorted((firmware / "runtime").glob("*.c"))), c_flags),
-            Group("port", (firmware / "port" / f"{target.port}.c",), c_flags),
+            Group("port", port_files(firmware, target), c_flags),
             Group("tflm", (*sorted((firmware / "tflm").glob("*.cc")), *entries), cxx_flags),
         ),
         includes=(firmware / "runtime", firmware / "tflm"),

@@ -6,6 +6,7 @@ between the versions is a factor that the fit finds. RESHAPE, which generated co
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import prod
 
 from hil.model.network import ConvParams, DepthwiseParams, Model, Op, OpKind, PoolParams
@@ -14,6 +15,23 @@ from munas.cost.gathers import Window
 from munas.cost.kernels import KernelVariant, Work
 
 Shape = tuple[int, ...]
+
+# The variants that work of an operator may have: they decide which code is linked.
+VARIANTS: Mapping[OpKind, tuple[KernelVariant, ...]] = {
+    OpKind.CONV_2D: tuple(item for item in KernelVariant if item.value.startswith("conv-")),
+    OpKind.DEPTHWISE_CONV_2D: tuple(item for item in KernelVariant if item.value.partition("-")[0] == "dw"),
+    OpKind.FULLY_CONNECTED: (KernelVariant.FC, KernelVariant.FC_PER_CHANNEL),
+    OpKind.MAX_POOL_2D: (KernelVariant.MAX_POOL,),
+    OpKind.AVERAGE_POOL_2D: (KernelVariant.AVG_POOL,),
+    OpKind.ADD: (KernelVariant.ADD, KernelVariant.ADD_PADDED),
+    OpKind.PAD: (KernelVariant.PAD,),
+    OpKind.MEAN: (KernelVariant.MEAN,),
+    OpKind.SOFTMAX: (KernelVariant.SOFTMAX,),
+    OpKind.RELU: (KernelVariant.RELU,),
+    OpKind.RESHAPE: (KernelVariant.CONCAT,),
+    OpKind.QUANTIZE: (KernelVariant.REQUANTIZE,),
+    OpKind.CONCATENATION: (KernelVariant.COPY,),
+}
 
 
 def work_of(op: Op, model: Model) -> Work:
@@ -40,19 +58,19 @@ def work_of(op: Op, model: Model) -> Work:
     return _moved(op, prod(source), shapes, output)
 
 
-def copied(elements: int) -> Work:
-    """Work of an operator of which no more is known than that it writes `elements` bytes."""
-    return kernels.move(KernelVariant.CONCAT, elements, elements, [(1, elements)])
+def unknown(elements: int) -> Work:
+    """Work of an operator of which no more is known than that it writes `elements` bytes: none that is calibrated."""
+    return kernels.elementwise(KernelVariant.LOOKUP, elements)
 
 
 def _moved(op: Op, elements: int, shapes: list[Shape], output: Shape) -> Work:
     if op.kind is OpKind.PAD:
         return kernels.move(KernelVariant.PAD, elements, prod(output), [(prod(output[:-1]), output[-1])])
     if op.kind is OpKind.RESHAPE:
-        return copied(elements)
+        return kernels.move(KernelVariant.CONCAT, elements, elements, [(1, elements)])
     if op.kind is OpKind.CONCATENATION:
         runs = [(prod(shape[:-1]), shape[-1]) for shape in shapes]
-        return kernels.move(KernelVariant.CONCAT, sum(map(prod, shapes)), prod(output), runs)
+        return kernels.move(KernelVariant.COPY, sum(map(prod, shapes)), prod(output), runs)
     return kernels.elementwise(KernelVariant.REQUANTIZE if op.kind is OpKind.QUANTIZE else KernelVariant.RELU, elements)
 
 
