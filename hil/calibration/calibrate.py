@@ -27,7 +27,7 @@ from hil.calibration.analyse import (
 )
 from hil.calibration.devices import DeviceReport, device_reports
 from hil.calibration.fit import MIN_OBSERVATIONS, path_errors
-from hil.calibration.forecast import RESERVES, tflite_of
+from hil.calibration.forecast import CODE, RESERVES, tflite_of
 from hil.calibration.population import DEFAULT_POPULATION, POPULATIONS
 from hil.calibration.probe import Room
 from hil.calibration.probes import PROBES, PROBES_VERSION, probe_tflite
@@ -110,6 +110,11 @@ class Request:
     def limits(self) -> Limits:
         """What a sampled network may need."""
         budget, reserve = self.board.budget, RESERVES[self.identity.runtime]
+        if self.identity.runtime == "tflm" and min(budget.flash - reserve.flash, budget.sram - reserve.sram) < 8192:
+            raise UsageError(
+                f"TFLM alone takes up to {CODE['tflm'].flash // 1024} KB of flash and {CODE['tflm'].sram // 1024} KB "
+                f"of RAM, and the budget is {budget.flash} and {budget.sram} bytes: give --flash 256K --sram 128K"
+            )
         return Limits(budget.flash - reserve.flash, budget.sram - reserve.sram)
 
     @property

@@ -40,6 +40,8 @@ RESERVES: Mapping[str, Reserve] = {
     "cmsis-nn": Reserve(flash=17 * KIB, sram=4 * KIB),  # code is 16 KB at most; static RAM and stack
     "tflm": Reserve(flash=108 * KIB, sram=48 * KIB),  # code, shapes and scales; interpreter, and a looser arena
 }
+CODE: Mapping[str, Reserve] = {"cmsis-nn": RESERVES["cmsis-nn"], "tflm": Reserve(flash=92 * KIB, sram=5 * KIB)}
+"""What a network needs besides its constants and its arena, before there is a calibration: code, static RAM, stack."""
 CODE_ALIGNMENT: Mapping[str, int] = {"cmsis-nn": 1, "tflm": 16}
 """What weights behind the code begin at a multiple of: a flatbuffer is aligned to 16 (firmware/link.ld)."""
 PROBES_OF: Mapping[str, int] = {"cmsis-nn": PROBES, "tflm": 0}

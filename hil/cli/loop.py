@@ -58,12 +58,14 @@ def calibrate(options: CalibrateOptions, as_json: bool) -> None:
     from hil.calibration.population import population_called
     from hil.cli.calibration_summary import render_text_summary
     from hil.cli.progress import CampaignProgress
+    from hil.runtimes.registry import usual_budget
 
     junit, baseline = options.junit, None if options.check is None else read_baseline(options.check)
     if junit is not None and (not junit.parent.is_dir() or (junit.exists() and not junit.is_file())):
         raise UsageError(f"--junit {junit} cannot be a file there; name another one")
     drawn = population_called(options.population)
-    flash, sram = options.flash or drawn.flash, options.sram or drawn.sram
+    usual = usual_budget(options.runtime)
+    flash, sram = options.flash or drawn.flash or usual[0], options.sram or drawn.sram or usual[1]
     board = chosen_board(options.board, flash, sram, options.link, options.optimise)
     harness = _harness(options, board)
     if baseline is not None:
@@ -181,8 +183,10 @@ def bench(
     from hil.cli.progress import CampaignProgress
     from hil.cli.tables import bench_table
     from hil.measure.harness import Options
+    from hil.runtimes.registry import usual_budget
 
-    chosen = chosen_board(board, flash, sram)
+    usual = usual_budget(runtime)
+    chosen = chosen_board(board, flash or usual[0], sram or usual[1])
     place = chosen_place(chosen, via, device, several=True)
     options = Options(
         via=place.via, runtime=runtime, devices=place.devices, keep_constant_channels=True

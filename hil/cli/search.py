@@ -34,18 +34,22 @@ def run_search(options: SearchOptions, as_json: bool = False) -> None:
     from hil.api.harness import modelled_as
     from hil.cycle_model.plugin import find_plugin
     from hil.measure.harness import Options
+    from hil.runtimes.registry import usual_budget
     from hil.search.prepare import check
     from hil.targets.runners.qemu import QEMU
 
     began = time.monotonic()
     check(options)
-    board = chosen_board(options.board, options.flash, options.sram, optimise=options.optimise)
+    flash, sram = usual_budget(options.runtime)
+    board = chosen_board(options.board, options.flash or flash, options.sram or sram, optimise=options.optimise)
     place = chosen_place(board, options.backend, options.device, timer=options.timer)
     modelled = modelled_as(board, place.via, options.timer)
     if modelled != "off":
         find_plugin(QEMU)  # rather than after the search
     # A network's memory is what was predicted from its architecture, to the byte, whatever its channels trained to.
-    how = Options(via=place.via, devices=place.devices, modelled=modelled, keep_constant_channels=True)
+    how = Options(
+        via=place.via, runtime=options.runtime, devices=place.devices, modelled=modelled, keep_constant_channels=True
+    )
     _run(options, board, how, as_json, began)
 
 

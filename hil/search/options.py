@@ -19,6 +19,7 @@ class SearchOptions(PlaceOptions):
 
     dataset: str = option(..., "--dataset", "-d", help="Data set: a name, an .npz, a folder.")
     source: Path | None = option(None, help="Its folder or file; default: the usual places.")
+    runtime: str = option("cmsis-nn", help="What executes the networks: cmsis-nn or tflm.")
     calibration: Path | None = option(None, help="calibration.toml; default: that of the board's run folder.")
     # One bound for each row of munas.search.metrics that names an option.
     preset: str | None = option(None, help="The paper's bounds, e.g. munas-fashion.")

@@ -17,12 +17,14 @@ from hil.boards.board import Board
 from hil.boards.sizes import KIB, typed_size_bytes
 from hil.cache import cache_dir
 from hil.calibration.calibrate import calibration_for
-from hil.calibration.forecast import RESERVES
+from hil.calibration.forecast import CODE
 from hil.errors import ToolMissing, UsageError
 from hil.jobs.places import backend_of, usual_workers
 from hil.measure.measurement import Identity
+from hil.runtimes.registry import DEFAULT_RUNTIME
 from hil.search.bounds import BoundOptions, Limits, limits_of
 from hil.search.errors import mapped
+from hil.search.interpreted import InterpretedAssessor
 from hil.search.options import SearchOptions
 from hil.search.recalibrate import NOTHING, Base, records_beside
 from hil.search.request import STORE_FILE, UNLIMITED, ExportOptions, Request
@@ -171,7 +173,9 @@ def request_of(
     base = _base(options, calibration, path, identity)
     known = DATASETS.get(options.dataset)
     if known is not None:  # before its files are looked for
-        _refuse_unreachable(options, board, limits, _assessor(known, calibration, options.mode, board.optimise))
+        _refuse_unreachable(
+            options, board, limits, _assessor(known, calibration, options.mode, board.optimise, identity.runtime)
+        )
     require_training()
     if options.gpu:
         _require_gpu()
@@ -179,8 +183,10 @@ def request_of(
         dataset = load_dataset(options.dataset, options.source, cache_dir())
         if known is None:
             tell(described(dataset, options.dataset))
-            _refuse_unreachable(options, board, limits, _assessor(dataset, calibration, options.mode, board.optimise))
-        assessor = _assessor(dataset, calibration, options.mode, board.optimise)
+            _refuse_unreachable(
+                options, board, limits, _assessor(dataset, calibration, options.mode, board.optimise, identity.runtime)
+            )
+        assessor = _assessor(dataset, calibration, options.mode, board.optimise, identity.runtime)
         where = options.output or folder
         scale, first = _scale(_as_stored(options, where / STORE_FILE), dataset, limits, assessor)
         wanted = TrainingRequest(
@@ -229,16 +235,18 @@ def _calibration(
                 f"calibration {path}: latency.unit is {known.latency.unit!r}, and {identity.timer} counts {unit};"
                 " calibrate again"
             )
-        unseen = [item.value for item in _SPACE_VARIANTS if item not in known.latency.paths]
+        used = _SPACE_VARIANTS if identity.runtime == DEFAULT_RUNTIME else ()
+        unseen = [item.value for item in used if item not in known.latency.paths]
         if unseen:
             tell(
                 f"{path} was made with too few networks to have seen the kernels {', '.join(unseen)}: what is predicted"
                 " of networks that use them may not hold; calibrate with more samples"
             )
         return known, path
+    with_runtime = "" if identity.runtime == DEFAULT_RUNTIME else f" --runtime {identity.runtime}"
     tell(
         f"there is no calibration at {path}: memory is predicted with reserves, rather too large than too small, and"
-        f" MACs take the place of latency; make one with: munas-hil calibrate --board {board.name}"
+        f" MACs take the place of latency; make one with: munas-hil calibrate --board {board.name}{with_runtime}"
     )
     return None, path
 
@@ -260,16 +268,19 @@ def described(dataset: Dataset, path: str) -> str:
     )
 
 
-def _assessor(shaped: Dataset | Loader, calibration: Calibration | None, mode: Mode, optimise: Optimise) -> Assessor:
+def _assessor(
+    shaped: Dataset | Loader, calibration: Calibration | None, mode: Mode, optimise: Optimise, runtime: str
+) -> Assessor:
     """Proxies included: the report shows them, and presets bound them."""
-    memory = calibration.memory if calibration is not None else _cautious()
+    memory = calibration.memory if calibration is not None else _cautious(runtime)
+    maker = InterpretedAssessor if runtime == "tflm" else Assessor
     shape, classes = shaped.input_shape, shaped.num_classes
-    return Assessor(memory, calibration, shape, classes, proxies=True, mode=mode, optimise=optimise)
+    return maker(memory, calibration, shape, classes, proxies=True, mode=mode, optimise=optimise)
 
 
-def _cautious() -> MemoryModel:
+def _cautious(runtime: str) -> MemoryModel:
     """Memory of the runtime before there is a calibration; the code of every kernel is in the base."""
-    reserve = RESERVES["cmsis-nn"]
+    reserve = CODE[runtime]
     parts = tuple(CodePart(frozenset({path}), 0) for path in KernelVariant)
     return MemoryModel(reserve.flash, parts, static_ram=reserve.sram, stack_reserved=0, stack_used=0)
 
@@ -286,6 +297,8 @@ def _refuse_unreachable(options: SearchOptions, board: Board, limits: Limits, as
 def _base(options: SearchOptions, calibration: Calibration | None, path: Path, identity: Identity) -> Base:
     if not options.recalibrate:
         return NOTHING
+    if identity.runtime != DEFAULT_RUNTIME:
+        raise UsageError(f"--recalibrate is for --runtime {DEFAULT_RUNTIME}")
     if calibration is None:
         raise UsageError(f"--recalibrate adds to a calibration, and there is none at {path}; run calibrate first")
     return records_beside(path, identity)
