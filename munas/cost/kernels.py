@@ -99,6 +99,25 @@ class KernelVariant(StrEnum):
     WIDE_TANH = "wide-tanh"
     WIDE_SOFTMAX = "wide-softmax"
     WIDE_REQUANTIZE = "wide-requantize"
+    # An interpreter's, in place of all above: munas.cost.interpreted.
+    TFLM_CONV = "tflm-conv"
+    TFLM_CONV_1X1 = "tflm-conv-1x1"
+    TFLM_DW_3X3 = "tflm-dw-3x3"
+    TFLM_DW = "tflm-dw"
+    TFLM_DW_ANY = "tflm-dw-any"
+    TFLM_FC = "tflm-fc"
+    TFLM_FC_PER_CHANNEL = "tflm-fc-per-channel"
+    TFLM_MAX_POOL = "tflm-max-pool"
+    TFLM_AVG_POOL = "tflm-avg-pool"
+    TFLM_ADD = "tflm-add"
+    TFLM_PAD = "tflm-pad"
+    TFLM_RESHAPE = "tflm-reshape"
+    TFLM_MEAN = "tflm-mean"
+    TFLM_SOFTMAX = "tflm-softmax"
+    TFLM_RELU = "tflm-relu"
+    TFLM_QUANTIZE = "tflm-quantize"
+    TFLM_CONCAT = "tflm-concat"
+    TFLM_OTHER = "tflm-other"
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from operator import attrgetter
 from typing import TYPE_CHECKING, Literal
 
 from munas.cost import loops
+from munas.cost.interpreted import INTERPRETED
 from munas.cost.kernels import KernelVariant, Work, align, work_of
 from munas.cost.loops import Counts, Loops
 
@@ -141,39 +143,48 @@ SPECS: Mapping[KernelVariant, KernelSpec] = {
 }
 
 
+_ALL: Mapping[KernelVariant, KernelSpec] = {
+    **SPECS,
+    **{
+        variant: KernelSpec(f"hil_operator_{operator}", "", 0, Loops(names, attrgetter("trips")))
+        for variant, (operator, names) in INTERPRETED.items()
+    },
+}
+
+
 def loop_names(variant: KernelVariant) -> tuple[str, ...]:
     """Names of the counts that `loop_counts` gives for `variant`, in order."""
-    return SPECS[variant].loops.names
+    return _ALL[variant].loops.names
 
 
 def loop_counts(work: Work) -> Counts:
     """Trips of every loop of the work's kernel in one inference."""
-    return SPECS[work.variant].loops.counts(work)
+    return _ALL[work.variant].loops.counts(work)
 
 
 def cost_leader(variant: KernelVariant) -> KernelVariant:
     """The variant whose costs are those of `variant`: itself, or the one that it costs as."""
-    return SPECS[variant].costs_as or variant
+    return _ALL[variant].costs_as or variant
 
 
 @cache
 def same_cost(variant: KernelVariant) -> frozenset[KernelVariant]:
     """The variants that share their costs with `variant`, itself included: they are fitted together."""
     leader = cost_leader(variant)
-    return frozenset(other for other, spec in SPECS.items() if (spec.costs_as or other) is leader)
+    return frozenset(other for other, spec in _ALL.items() if (spec.costs_as or other) is leader)
 
 
 @cache
 def known_by(variant: KernelVariant) -> frozenset[KernelVariant]:
     """The variants whose cost is known where that of `variant` is: those that have the very same loops."""
-    spec = SPECS[variant]
-    return frozenset(other for other in same_cost(variant) if SPECS[other].loops is spec.loops)
+    spec = _ALL[variant]
+    return frozenset(other for other in same_cost(variant) if _ALL[other].loops is spec.loops)
 
 
 @cache
 def same_code(variant: KernelVariant) -> frozenset[KernelVariant]:
     """The variants that one function serves: what is known of the code of one is known of the others'."""
-    return frozenset(other for other, spec in SPECS.items() if spec.function == SPECS[variant].function)
+    return frozenset(other for other, spec in _ALL.items() if spec.function == _ALL[variant].function)
 
 
 def layer_bytes(variant: KernelVariant, parts: int = 0) -> int:

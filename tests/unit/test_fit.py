@@ -24,6 +24,7 @@ from munas.arch.graph import build_graph
 from munas.arch.space import random_cnn
 from munas.cost.estimate import works_of
 from munas.cost.gathers import CONV_TRIPS, DW_TRIPS, Window
+from munas.cost.interpreted import INTERPRETED
 from munas.cost.kernels import KernelVariant, Work, conv, dense, depthwise, pool
 from munas.cost.variants import loop_counts, loop_names, same_cost
 
@@ -228,6 +229,7 @@ TRIPS = {
     KernelVariant.DW_MULT4: (9, 0, 0),
     **{path: (9,) * len(DW_TRIPS) for path in (KernelVariant.DW, KernelVariant.DW_3X3, KernelVariant.DW_ANY)},
     **{path: (9,) * len(CONV_TRIPS) for path in KernelVariant if path.value.startswith("conv-")},
+    **{path: (9,) * len(names) for path, (_, names) in INTERPRETED.items()},
 }
 
 

@@ -16,6 +16,8 @@ from hil.model.tflite.container import read_container
 from hil.runtimes.tflm.extract import core_of, extract
 from hil.runtimes.tflm.network import make_network
 from hil.runtimes.tflm.project import model_struct, texts
+from munas.cost.interpreted import INTERPRETED
+from munas.cost.kernels import KernelVariant
 from munas.tflite.file import Code, Element, concat_options
 from tests import tflite_samples
 from tests.networks import small_network
@@ -92,6 +94,30 @@ def test_the_struct_that_is_put_into_an_image_has_the_figures_of_the_c_that_is_g
     assert (zero, out_zero) == (network.input.zero_point, network.output.zero_point)
     assert np.float32(scale) == np.float32(network.input.scale)
     assert np.float32(out_scale) == np.float32(network.output.scale)
+
+
+def test_work_has_a_count_for_every_name_and_a_variant_of_its_operator() -> None:
+    for step in make_network(every_operator(), "net").steps:
+        operator, names = INTERPRETED[step.work.variant]
+        assert len(step.work.trips) == len(names)
+        assert operator == step.kind.value or (step.kind is OpKind.RELU6 and operator == "")
+        assert step.work.trips[0] == 1  # the call itself
+
+
+def test_trips_of_a_convolution_by_hand() -> None:
+    """3x3 over 5x4x2 with SAME padding, stride 2, to 3x2 pixels of 5 rows: 18 products for one output."""
+    chain = Chain()
+    entry = chain.tensor((1, 5, 4, 2))
+    data = chain.file.finish([entry], [chain.convolution(entry, 5, 3, same=True, stride=(2, 2))])
+    (step,) = make_network(data, "net").steps
+    assert step.work.variant is KernelVariant.TFLM_CONV
+    found = dict(zip(INTERPRETED[step.work.variant][1], step.work.trips, strict=True))
+    assert (found["pixels"], found["window_rows"]) == (6, 18)
+    # Down: 2, 3 and 2 of 3 rows are inside; along, padded by 0 before and 1 behind: 3 and 2 columns.
+    assert (found["copies"], found["fills"]) == (7 * 5, 54 - 35)
+    assert (found["copies_halves"], found["copies_bytes"], found["copies_words"]) == (35, 0, 0)
+    assert (found["pixel_pairs"], found["squares"], found["square_fours"], found["square_ones"]) == (3, 6, 24, 12)
+    assert (found["last_rows"], found["last_row_fours"], found["last_pixel"]) == (3, 12, 0)
 
 
 def test_an_arena_is_only_stated_where_every_operator_is_known() -> None:

@@ -173,7 +173,7 @@ def _library_for(core: str, folder: Path, double_precision: bool, how: str) -> P
 def _preference(path: Path) -> tuple[int, str]:
     """A release build that still has its log before others: it is what a product would link."""
     build = path.parent.parent.name
-    return (0 if "release_with_logs" in build else 1 if "_default_" in build else 2), str(path)
+    return (0 if "release_with_logs" in build else 1 if "_default" in build else 2), str(path)
 
 
 def _objection(core: str, library: Path, double_precision: bool) -> str | None:
