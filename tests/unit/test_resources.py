@@ -126,7 +126,8 @@ def test_no_network_costs_less_than_the_floor(mlp: bool, classes: int, per_step:
         found = judge.assess(resize(architecture, graph, narrow.tolist()))
         least = floor(judge, mlp=mlp)
         for name in FIGURES:
-            assert getattr(least, name) <= getattr(found, name), name
+            # The smallest network is its own floor: the same time, summed up in another order.
+            assert getattr(least, name) <= getattr(found, name) * (1 + 1e-12), name
 
 
 def test_bounds_that_nothing_can_meet() -> None:
