@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import errno
 import json
+import lzma
 import math
 import os
 import stat
+import tokenize
 import tomllib
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BufferedReader
@@ -26,6 +30,11 @@ MAX_DEPTH = 64
 MAX_DOTS = MAX_DEPTH  # in a line of TOML: a key of n parts takes n * n steps
 # What a document that is not ours can raise while it is read.
 FOREIGN = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError, MemoryError)
+# The same of an archive of arrays: of its directory, its compression (any of zip's), and its arrays' headers.
+FOREIGN_ARRAYS = (
+    *FOREIGN, EOFError, RuntimeError, SyntaxError, SystemError, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
+    lzma.LZMAError,
+)  # fmt: skip
 _MAX_INTEGER = 1 << 63
 _WIDE = 1 << 128
 

@@ -43,9 +43,9 @@ class StubCosts:
         return 1.0
 
 
-def stub_training(lesson: TrainingRequest, journal: Path | None = None) -> TrainingSetup:
+def stub_training(request: TrainingRequest, journal: Path | None = None) -> TrainingSetup:
     """In the place of `hil.search.training.training_setup`."""
-    sparsity = (0.0, 0.5) if lesson.pruning else None
+    sparsity = (0.0, 0.5) if request.pruning else None
     trainer = StubTrainer(journal=journal)
     return TrainingSetup(trainer, (), sparsity, StubCosts(), lambda tflite: 0.9, {"trainer": "stub"}, PRELOAD)
 

@@ -115,7 +115,7 @@ def link_objects(
 
 
 def _stack_bound(elf: Path, built: Sequence[Path], functions: Mapping[str, int], toolchain: Toolchain) -> int | None:
-    """`stack_bound`, once for each set of functions of what was `built`, in the cache: a quarter of a candidate's time.
+    """`stack_bound`, once for each set of functions of what was `built`, in the cache: a quarter of a sample's time.
 
     A campaign links few such sets. Which of the functions a network's table names makes no difference: a kernel is
     linked because the table names it, or because one that calls it is.

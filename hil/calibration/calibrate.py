@@ -206,6 +206,8 @@ def calibrate(request: Request, progress: Progress | None = None) -> Calibration
         raise UsageError(f"--samples {request.samples} is too few to fit on; use {MIN_OBSERVATIONS} or more")
     try:
         request.folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise UsageError(f"--output {request.folder} is not a folder; name another one") from error
     except OSError as error:
         raise InfrastructureError(f"run folder {request.folder}: {error.strerror}; name another folder") from error
     factory = SampleJobFactory(request.measurer, request.seed, request.limits, request.identity, request.population)

@@ -38,7 +38,10 @@ class Coverage:
 
 
 def files_of(paths: Sequence[Path]) -> list[Path]:
-    """The files named, and every .tflite below the folders named. Raises UsageError when there are none."""
+    """The files named, and every .tflite below the folders named. Raises UsageError when there are none,
+    or where a name is of nothing."""
+    if missing := [path for path in paths if not path.exists()]:
+        raise UsageError(f"{missing[0]} does not exist")
     found = [file for path in paths for file in (sorted(path.rglob("*.tflite")) if path.is_dir() else [path])]
     if not found:
         raise UsageError(f"there is no .tflite in {', '.join(map(str, paths))}")

@@ -72,11 +72,17 @@ def _logged(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 app = App(
-    no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     help="Measure neural networks on (emulated) microcontrollers and calibrate µNAS's estimators with it.",
 )
+
+
+def show_help_alone(context: typer.Context) -> None:
+    """Where no command follows the program or a group: its help, as standard error's, and status 2."""
+    if context.invoked_subcommand is None:
+        sys.stderr.write(f"{context.get_help()}\n")
+        raise typer.Exit(UsageError.exit_status)
 
 
 def _show_version(asked: bool) -> None:
@@ -85,13 +91,14 @@ def _show_version(asked: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def _options_of_all(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and end.")
     ] = False,
 ) -> None:
-    pass
+    show_help_alone(context)
 
 
 LOG_COLUMNS = 160  # of a table in a log, which nobody can widen

@@ -18,7 +18,7 @@ from hil.cli.app import (
     console,
     emit_json,
 )
-from hil.errors import CheckFailed, InfrastructureError
+from hil.errors import CheckFailed, InfrastructureError, UsageError
 
 if TYPE_CHECKING:
     from hil.bring_up.report import Finding
@@ -43,6 +43,8 @@ def bring_up(
     """First contact with a board: flash, boot, core, line, clock, counter, caches, memory; what is wrong, and why."""
     from hil.bring_up.run import bring_up as run
 
+    if output is not None and output.is_dir():
+        raise UsageError(f"{output} is a folder; name a file for the report with --output")
     chosen = chosen_board(board, link=link)
     place = chosen_place(chosen, via, device)
 

@@ -129,7 +129,7 @@ def measure(
     from hil.measure.harness import Options, measure_files
     from hil.measure.result import result_of
     from hil.measure.side_by_side import BOTH, measure_pairs, pairs_json
-    from hil.report.run import write_measurement
+    from hil.report.run import require_measurement_folder, write_measurement
     from hil.runtimes.tflm.arena import WRITTEN_FOR
 
     if port is not None or not models:
@@ -138,6 +138,8 @@ def measure(
         measure_running(models or [], Where(port, device), protocol, seed, as_json)
         return
     chosen = chosen_board(board, flash, sram, link, optimise)
+    if out is not None:
+        require_measurement_folder(out)
     where = chosen_place(chosen, via, device, timer=MODELLED if timing else None)
     options = Options(
         via=where.via, seed=seed, runtime=runtime, devices=where.devices, keep_constant_channels=keep

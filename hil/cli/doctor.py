@@ -105,8 +105,8 @@ def _package(name: str, purpose: str, install: str = "make install", *, needed: 
 def _search_extra() -> tuple[Check, ...]:
     """What `search` needs besides; nothing is imported."""
     packages = (
-        ("tensorflow", "`search`: trains and quantises the candidates"),
-        ("keras", "`search`: trains the candidates"),
+        ("tensorflow", "`search`: trains and quantises networks"),
+        ("keras", "`search`: trains networks"),
         ("scikit-learn", "`search`: has the data set digits"),
         ("pillow", "`search`: reads the images of Chars74K"),
     )

@@ -146,14 +146,17 @@ def estimate(
 @app.command()
 def report(
     run: Annotated[
-        Path, typer.Argument(metavar="RUN", help="Run folder of a calibration or a search, or the result in it.")
+        Path,
+        typer.Argument(
+            metavar="RUN", help="Run folder of a calibration, a search or a measure -o, or the result in it."
+        ),
     ],
     output: ReportOption = None,
     beside: Annotated[
         Path | None, typer.Option("--beside", metavar="OTHER_RUN", help="Compare with this search, e.g. unpruned.")
     ] = None,
 ) -> None:
-    """Render the HTML report of a calibration or a search again."""
+    """Render the HTML report of a calibration, a search or a measurement again."""
     from hil.files import write_text
     from hil.report.run import page_of
 

@@ -7,16 +7,17 @@ from typing import Annotated
 
 import typer
 
-from hil.cli.app import DEFAULT_RUNTIME, App, JsonOption, RuntimeOption, app, console, emit_json
+from hil.cli.app import DEFAULT_RUNTIME, App, JsonOption, RuntimeOption, app, console, emit_json, show_help_alone
 from hil.errors import CheckFailed
 
-timing = App(no_args_is_help=True, rich_markup_mode=None, help="The model behind modelled cycles.")
+timing = App(rich_markup_mode=None, help="The model behind modelled cycles.")
 app.add_typer(timing, name="timing")
 
 
-@timing.callback()
-def _group() -> None:
+@timing.callback(invoke_without_command=True)
+def _group(context: typer.Context) -> None:
     """The model behind modelled cycles."""
+    show_help_alone(context)
 
 
 @timing.command()

@@ -164,7 +164,7 @@ def _stored(path: Path) -> list[Any]:
 def _measured(result: Result) -> Any:
     """The measurement of a result that has one. Raises UsageError where the record is something else."""
     if not isinstance(result.record, dict) or "measurement" not in result.record:
-        raise UsageError(f"sample {result.sample} of that run has no measurement; a search's or an evaluation's run?")
+        raise UsageError(f"sample {result.sample} of that run has no measurement; the run of verify, perhaps?")
     return result.record["measurement"]
 
 

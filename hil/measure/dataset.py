@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tokenize
 import warnings
 import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
@@ -24,6 +22,7 @@ from numpy.typing import NDArray
 from hil.errors import UsageError
 from hil.files import opened_regular
 from hil.model.network import DType
+from munas.files import FOREIGN_ARRAYS
 from munas.tflite.quantise import quantised, real_range, saturated
 
 MAX_FILE_BYTES = 4 << 30
@@ -31,20 +30,6 @@ MAX_ARRAY_BYTES = 2 << 30  # decompressed
 MAX_INPUTS = 10_000_000
 MAX_SATURATED = 0.01  # of all values: more are no outliers, but another scale
 _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
-_FOREIGN = (
-    ValueError,
-    EOFError,
-    MemoryError,
-    OverflowError,
-    RecursionError,
-    SyntaxError,
-    tokenize.TokenError,
-    TypeError,
-    RuntimeError,
-    NotImplementedError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +78,7 @@ def load_dataset(path: Path, takes: Takes, classes: int, limit: int | None = Non
             x, y = _array(archive, "x", path), _array(archive, "y", path)
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
-    except _FOREIGN as error:
+    except FOREIGN_ARRAYS as error:
         raise UsageError(f"{path} is not a sound .npz file: {' '.join(str(error).split())[:200]}") from error
     x = _with_batch(x, y, takes)
     count = _count(x, y, path)

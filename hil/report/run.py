@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 from hil.calibration.calibrate import relocated
@@ -74,20 +75,33 @@ def write_search_report(folder: Path, result: SearchResult) -> Path:
     return page
 
 
+def require_measurement_folder(folder: Path) -> None:
+    """Raise UsageError where `write_measurement` would: to be asked before hours of measuring. Makes nothing."""
+    file = folder / MEASUREMENT_FILE
+    try:
+        nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+        if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+            what = "cannot be written to" if nearest.is_dir() else "is not a folder"
+            raise UsageError(f"{nearest} {what}; name another one with --output")
+        is_other = is_search(folder) or (file.exists() and not is_measurement(folder))
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be a folder: {error.strerror or error}; name another one") from error
+    if is_other:
+        raise UsageError(f"{folder} holds another run; name another folder")
+
+
 def write_measurement(folder: Path, result: MeasurementResult) -> Path:
     """Write result.json and the page of `result` into `folder`; where the page is.
 
     Raises UsageError for the folder of another kind of run, StoreError when it cannot be written.
     """
-    file = folder / MEASUREMENT_FILE
-    if is_search(folder) or (file.exists() and not is_measurement(folder)):
-        raise UsageError(f"{folder} holds another run; name another folder")
+    require_measurement_folder(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"{folder} cannot be a folder: {error.strerror or error}; name another one") from error
     sweep(folder, MEASUREMENT_FILE, REPORT_FILE)
-    write_text(file, json.dumps(result.to_json(), allow_nan=False) + "\n")
+    write_text(folder / MEASUREMENT_FILE, json.dumps(result.to_json(), allow_nan=False) + "\n")
     write_text(folder / REPORT_FILE, render_measurement(result))
     return folder / REPORT_FILE
 

@@ -27,19 +27,21 @@ from munas.data.speech_commands import standardise_coefficients
 from munas.data.split import TEST_SHARE, VALIDATION_SHARE, stratified
 from munas.data.streams import read_all
 from munas.errors import DatasetError
-from munas.files import opened_regular
+from munas.files import FOREIGN_ARRAYS, opened_regular
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".pgm", ".webp")
 RECORDINGS = (".wav",)
 MAX_SIDE = 1024
 MAX_CHANNELS = 16
 MAX_CLASSES = 1000
+MAX_NAME = 255
 MAX_BYTES = 4 << 30
 """Of all inputs together, which are read into memory once."""
 
 MAX_FILES = 1_000_000
 MAX_FILE_BYTES = 64 << 20
 _MAX_PIXELS = 1 << 24  # of one picture, before its size is compared
+_MAX_LABEL = 2.0**24  # of labels in floats: up to here 32 bits hold every whole number
 _FORMATS = ("PNG", "JPEG", "BMP", "PPM", "WEBP")
 
 _PARTS: Mapping[str, tuple[str, ...]] = {
@@ -144,17 +146,25 @@ def _loaded(path: Path) -> dict[str, NDArray[Any]]:
                 raise DatasetError(f"{path} unpacks to {whole} bytes, more than {MAX_BYTES}")
             names = [item.filename for item in archive.infolist() if item.filename.endswith(".npy")]
             return {name.removesuffix(".npy").lower(): _array(archive, name, path) for name in names}
-    except (OSError, zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
-        raise DatasetError(f"{path} is no readable .npz file: {error}") from error
+    except DatasetError:
+        raise
+    except (OSError, *FOREIGN_ARRAYS) as error:
+        raise DatasetError(f"{path} is no readable .npz file: {_short(error)}") from error
 
 
 def _array(archive: zipfile.ZipFile, name: str, path: Path) -> NDArray[Any]:
     with archive.open(name) as stream:
         try:
             found: NDArray[Any] = np.lib.format.read_array(stream, allow_pickle=False)
-        except (ValueError, MemoryError, TypeError, SyntaxError) as error:
-            raise DatasetError(f"{path}, array {name}: {' '.join(str(error).split())[:200]}") from error
+            if found.dtype.kind == "U":
+                "".join(found.ravel().tolist()).encode()  # text of numbers that are no characters
+        except FOREIGN_ARRAYS as error:
+            raise DatasetError(f"{path}, array {name}: {_short(error)}") from error
     return found
+
+
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _pair(arrays: Mapping[str, NDArray[Any]], words: Sequence[str]) -> tuple[NDArray[Any], NDArray[Any]] | None:
@@ -172,7 +182,7 @@ def _labels(values: NDArray[Any], where: str) -> NDArray[Any]:
         values = values[:, 0]
     if values.ndim != 1:
         raise DatasetError(f"{where} are an array of {_extents(values)}; there must be one label for each input")
-    if values.dtype.kind == "f" and np.isfinite(values).all() and (values == np.rint(values)).all():
+    if values.dtype.kind == "f" and (np.abs(values) <= _MAX_LABEL).all() and (values == np.rint(values)).all():
         values = values.astype(np.int64)
     if values.dtype.kind not in "iubU":
         raise DatasetError(f"{where} are {values.dtype.name}, neither whole numbers nor text")
@@ -358,6 +368,8 @@ def _checked(parts: dict[str, Labelled], classes: tuple[str, ...], where: str, *
     """Sizes, numbers of classes and of examples; the missing parts split off; `standardised`: coefficients are."""
     if not 2 <= len(classes) <= MAX_CLASSES:
         raise DatasetError(f"{where} has {len(classes)} classes; a data set has 2 to {MAX_CLASSES}")
+    if max(map(len, classes)) > MAX_NAME:
+        raise DatasetError(f"{where} has a class whose name has more than {MAX_NAME} characters")
     shapes = {part: inputs.shape[1:] for part, (inputs, _) in parts.items()}
     kinds = {part: inputs.dtype.name for part, (inputs, _) in parts.items()}
     for part, shape in shapes.items():

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from munas.data.mfcc import RATE_HZ, SAMPLES
 from munas.data.streams import read_all
 from munas.errors import DatasetError
+from munas.files import FOREIGN
 
 MAX_BYTES = 64 << 20
 """Of a recording; the longest one of Speech Commands' noise has 3 MB."""
@@ -27,7 +28,7 @@ def recording(path: Path, most: int | None = None) -> NDArray[np.float32]:
             kind = (found.getnchannels(), found.getsampwidth(), found.getframerate())
             frames = found.getnframes()
             raw = found.readframes(frames if most is None else min(frames, most))
-    except (wave.Error, EOFError, ValueError, OverflowError) as error:
+    except (wave.Error, *FOREIGN, EOFError, RuntimeError) as error:
         raise DatasetError(f"{path} is no readable WAV file: {error or 'it ends early'}; get it again") from error
     if kind != (1, 2, RATE_HZ):
         was = f"{kind[0]} channels of {8 * kind[1]} bits at {kind[2]} Hz"

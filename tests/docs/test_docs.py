@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 
 import hil
 import munas
@@ -73,6 +74,41 @@ def test_the_reference_has_every_public_name(module: object) -> None:
 def test_links_lead_somewhere(page: Path) -> None:
     for link in _LINK.findall(page.read_text(encoding="utf-8")):
         assert (page.parent / link).exists(), link
+
+
+_QUOTED = re.compile(r"`([^`\n]+)`|^ {4}(.+)$", re.MULTILINE)
+_FILE = re.compile(r"(?<![\w./-])(?:hil|munas|tests|docs|firmware|boards|ci)/[\w./*-]+")
+_OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
+
+
+def named_in(page: Path) -> list[str]:
+    """What stands in code type, a command's continued lines as one."""
+    text = page.read_text(encoding="utf-8").replace("\\\n", "")
+    return [first or second for first, second in _QUOTED.findall(text)]
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CHANGELOG.md"], ids=lambda page: page.name)
+def test_files_and_targets_that_are_named_exist(page: Path) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    for text in named_in(page):
+        for name in _FILE.findall(text):
+            assert "NAME" in name or list(ROOT.glob(name.rstrip("."))), name
+        assert set(re.findall(r"\bmake ([a-z][a-z-]*)", text)) <= targets, text
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CHANGELOG.md"], ids=lambda page: page.name)
+def test_commands_and_options_that_are_named_exist(page: Path) -> None:
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    for text in named_in(page):
+        name, _, rest = text.partition("munas-hil ")[2].partition(" ")
+        if not name or name.startswith("-") or name == "COMMAND":
+            continue
+        assert name in commands, text
+        inner = getattr(commands[name], "commands", {}).values()
+        known = {
+            flag for item in (commands[name], *inner) for one in item.params for flag in one.opts + one.secondary_opts
+        }
+        assert set(_OPTION.findall(rest.partition("#")[0])) <= known | {"--help"}, text
 
 
 @pytest.mark.slow

@@ -5,27 +5,42 @@ from __future__ import annotations
 import copy
 import io
 import json
+import pickle
 import random
 import sqlite3
+import tarfile
+import tempfile
 import tomllib
+import wave
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tomli_w
 
+from hil.api.harness import Harness
+from hil.calibration.options import CalibrateOptions
 from hil.errors import HilError
 from hil.jobs.store import Result, Run, Store
+from hil.measure.arena import ArenaBuffer, ArenaMap, ArenaStep
 from hil.measure.dataset import Takes, load_dataset
-from hil.measure.measurement import Build, Latency, LayerTime, Measurement, Memory, Outputs
+from hil.measure.measurement import Build, Latency, LayerTime, Measurement, Memory, Outputs, measurement_from_json
+from hil.measure.result import MeasuredNetwork, MeasurementResult
 from hil.model.load import parse_model
 from hil.model.network import DType
+from hil.options import config_text
 from hil.resources import boards_dir
+from hil.search.options import SearchOptions
 from munas.cost.calibration_file import CalibrationError, load_calibration, write_calibration
-from munas.errors import SearchError, SearchStoreError
+from munas.data import own
+from munas.data.archive import members
+from munas.data.idx import read_idx
+from munas.data.pickled import PickledArray, read_pickled
+from munas.errors import DatasetError, SearchError, SearchStoreError
 from munas.search.store import SearchStore
 from tests.calibration_results import IDENTITY, calibration_result
 from tests.networks import small_network
@@ -98,6 +113,68 @@ def _npz() -> bytes:
     return raw.getvalue()
 
 
+def _arena() -> ArenaMap:
+    steps = (ArenaStep(0, "CONV_2D", "conv", 300), ArenaStep(1, "FULLY_CONNECTED", "dense", 200))
+    buffers = (ArenaBuffer("input", "input", 0, 100, 0, 0), ArenaBuffer("0", "activation", 100, 200, 0, 1))
+    return ArenaMap("one", "", 300, 300, steps, buffers)
+
+
+def _own_npz() -> bytes:
+    raw, rng = io.BytesIO(), np.random.default_rng(1)
+    arrays = {"x_train": rng.integers(0, 256, (24, 8, 8, 1), np.uint8), "y_train": np.arange(24) % 3}
+    np.savez_compressed(raw, **arrays, x_test=arrays["x_train"][:6], y_test=np.arange(6) % 3, classes=["a", "b", "c"])
+    return raw.getvalue()
+
+
+def _picture() -> bytes:
+    from PIL import Image
+
+    raw = io.BytesIO()
+    Image.fromarray(np.arange(192, dtype=np.uint8).reshape(8, 8, 3)).save(raw, "PNG")
+    return raw.getvalue()
+
+
+def _recording() -> bytes:
+    raw = io.BytesIO()
+    with wave.open(raw, "wb") as written:
+        written.setnchannels(1)
+        written.setsampwidth(2)
+        written.setframerate(16_000)
+        written.writeframes(bytes(4000))
+    return raw.getvalue()
+
+
+def _tar() -> bytes:
+    raw = io.BytesIO()
+    with tarfile.open(fileobj=raw, mode="w:gz") as archive:
+        for number in range(3):
+            member = tarfile.TarInfo(f"class/{number}.bin")
+            member.size = 600
+            archive.addfile(member, io.BytesIO(bytes(600)))
+    return raw.getvalue()
+
+
+def _read_pickled(path: Path) -> None:
+    batch = read_pickled(path.read_bytes(), path)
+    if isinstance(batch.get("data"), PickledArray):
+        with suppress(ValueError):  # as its caller does
+            batch["data"].to_numpy()
+
+
+def _read_own(path: Path) -> None:
+    own.read(own.find(path))
+
+
+def _read_class_folders(path: Path) -> None:
+    """A folder of two classes, with the file at `path` thrice in each."""
+    with tempfile.TemporaryDirectory() as name:
+        for index in range(6):
+            folder = Path(name) / f"class{index % 2}"
+            folder.mkdir(exist_ok=True)
+            (folder / f"{index}{path.suffix}").write_bytes(path.read_bytes())
+        own.read(own.find(Path(name)))
+
+
 def _read_search_store(path: Path) -> None:
     with SearchStore(path) as store:
         store.identity()
@@ -115,11 +192,20 @@ def kinds(folder: Path) -> tuple[Kind, ...]:
     """All kinds; `folder` holds sound files that others are compared with."""
     sound = json.dumps(measurement_documents()).encode()
     (folder / "sound.json").write_bytes(sound)
+    (folder / "sound.tflite").write_bytes(small_network(2))
     policy = b'differing = ["compiler"]\nallow_missing = true\n[model]\nlatency = "1%"\nram_total = 0\n'
     bench = b'[[device]]\nboard = "nucleo-f746zg"\nserial_number = "1"\nport = "/dev/null"\nflash = "pyocd"\n'
     result = json.dumps(calibration_result(30).to_json()).encode()
     search = json.dumps(search_result(30).to_json()).encode()
+    written = MeasuredNetwork(measurement_from_json(measurement_documents()[0]), _arena())
+    measured = json.dumps(MeasurementResult((written,)).to_json()).encode()
+    options = [config_text(model, "x").encode() for model in (CalibrateOptions, SearchOptions)]
+    rtt = b'[[device]]\nboard = "nucleo-f746zg"\nserial_number = "1"\nport = "socket://localhost:9"\nflash = "gdb"\n'
+    rtt += b'gdb = "localhost:3333"\ngdb_server = "openocd"\nlink = "rtt"\nbaud = 9600\n'
+    identity = asdict(Harness("mps2-an386", via="qemu").identity)
+    calibration = write_calibration(replace(stub_calibration(), identity=identity)).encode()
     graph = json.dumps([{"input_shape": [8, 8, 1], "num_classes": 3, "architecture": [{"units": 4}]}]).encode()
+    network = str(folder / "sound.tflite")
     known, again = str(folder / "sound.json"), str(folder / "report.html")
     return (
         Kind("board file", "b.toml", (boards_dir() / "netduinoplus2.toml").read_bytes(), ("boards", "FILE"), (0, 2)),
@@ -137,6 +223,22 @@ def kinds(folder: Path) -> tuple[Kind, ...]:
         Kind("search store", "search.sqlite", _search_store(folder), read=_read_search_store,
              errors=(SearchStoreError, SearchError)),
         Kind("data .npz", "d.npz", _npz(), read=_read_npz, errors=(HilError,)),
+        Kind("measure -o, compared", "result.json", measured, ("compare", "FOLDER", "FILE"), (0, 1, 2)),
+        Kind("measure -o, reported", "result.json", measured, ("report", "FOLDER", "-o", again), (0, 2)),
+        Kind("bench file, RTT", "n.toml", rtt, ("boards", "--detect"), (0, 2), environment={"MUNAS_HIL_BENCH": "FILE"}),
+        Kind("calibrate --config", "c.toml", options[0],
+             ("calibrate", "--config", "FILE", "--check", "/nowhere"), (2,)),
+        Kind("search --config", "s.toml", options[1], ("search", "--config", "FILE", "--dataset", "/nowhere"), (2,)),
+        Kind("calibration, estimate", "calibration.toml", calibration,
+             ("estimate", network, "--board", "mps2-an386", "--via", "qemu", "--calibration", "FILE"), (0, 2)),
+        Kind("search --dataset .npz", "o.npz", _own_npz(), read=_read_own, errors=(DatasetError,)),
+        Kind("pictures in a folder", "p.png", _picture(), read=_read_class_folders, errors=(DatasetError,)),
+        Kind("recordings in a folder", "r.wav", _recording(), read=_read_class_folders, errors=(DatasetError,)),
+        Kind("tar archive", "t.tar.gz", _tar(), read=lambda path: list(members(path, 1 << 20)), errors=(DatasetError,)),
+        Kind("pickled batch", "batch", pickle.dumps({b"data": np.zeros((2, 4), np.uint8), b"labels": [0, 1]}, 2),
+             read=_read_pickled, errors=(DatasetError,)),
+        Kind("IDX", "i", bytes((0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 28, 0, 0, 0, 28)) + bytes(2 * 28 * 28),
+             read=lambda path: read_idx(path, 3), errors=(DatasetError,)),
         Kind(".tflite", "m.tflite", small_network(2), read=lambda path: parse_model(path.read_bytes(), "m"),
              errors=(HilError,)),
     )  # fmt: skip

@@ -30,6 +30,7 @@ WORDS: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
 
 
 @pytest.mark.slow
+@pytest.mark.qemu
 def test_damaged_files_of_every_kind() -> None:
     wrong = [text for tried in fuzz(260, 7) for text in tried.wrong]
     assert wrong == []

@@ -60,6 +60,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
         ["calibrate", "--check", __file__],
         ["calibrate", "--junit", "missing/checks.xml"],
         ["calibrate", "--junit", "."],
+        ["calibrate", "--output", __file__],
         ["estimate", "missing.tflite", "--calibration", "missing.toml"],
         ["report", "missing"],
         ["report", str(ROOT / "hil")],
@@ -74,6 +75,33 @@ def test_usage_errors_are_one_line_and_status_2(
     assert out == ""
     assert len([line for line in err.splitlines() if line.startswith("munas-hil: ")]) == 1
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("arguments", [[], ["timing"]])
+def test_help_without_a_command_is_readable(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    assert run(monkeypatch, *arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("Usage: ")
+    assert len(err.splitlines()) > 6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["measure", "missing.tflite", "-o", __file__], "test_cli.py is not a folder"),
+        (["measure", "missing.tflite", "-o", f"{__file__}/below"], "test_cli.py is not a folder"),
+        (["bring-up", "--board", "mps2-an386", "-o", "."], "is a folder; name a file"),
+        (["coverage", "missing"], "missing does not exist"),
+    ],
+)
+def test_outputs_are_looked_at_before_anything_is_measured(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], text: str
+) -> None:
+    assert run(monkeypatch, *arguments) == 2
+    assert text in capsys.readouterr().err
 
 
 def test_boards_json(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -33,7 +33,7 @@ def test_each_file_gets_its_row(tmp_path: Path) -> None:
         (tmp_path / "deep" / f"{name}.tflite").write_bytes(data)
     board = load_board("nucleo-f746zg")
     harness = Harness(board, Options())
-    found = files_of([tmp_path, tmp_path / "absent.tflite"])
+    found = [*files_of([tmp_path]), tmp_path / "absent.tflite"]  # removed meanwhile
     assert len(found) == 5
     rows = {Path(row.file).stem: row for row in (covered(path, board, harness, None) for path in found)}
     assert (rows["good"].imports, rows["good"].fits, rows["good"].estimable) == (True, True, None)
@@ -53,3 +53,5 @@ def test_each_file_gets_its_row(tmp_path: Path) -> None:
 def test_a_folder_without_models_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"no \.tflite"):
         files_of([tmp_path])
+    with pytest.raises(UsageError, match="absent does not exist"):
+        files_of([tmp_path, tmp_path / "absent"])

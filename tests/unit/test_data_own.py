@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import wave
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -158,6 +159,10 @@ BAD_ARRAYS: list[tuple[dict[str, Any], str]] = [
     ({"x": X, "y": np.array([None] * 60)}, r"array y.npy: Object arrays"),
     ({"x": np.zeros((60, 1, 2000), np.uint8), "y": Y}, r"inputs of 1x2000x1; at most 1024"),
     ({"x": np.full((60, 2, 2), 1e300), "y": Y}, r"32-bit floats cannot hold"),
+    ({"x": X, "y": Y * 1e300}, r"labels of the train part are float64"),  # which int64 would make two classes of
+    ({"x": X, "y": np.array(["a" * 300, "b", "c"])[Y]}, r"a class whose name has more than 255"),
+    ({"x": X, "y": np.full(240, 0xFF, np.uint8).view("<U1")}, r"array y.npy: "),  # beyond the last character
+    ({"x": X, "y": np.full(60, 0xD800, "<u4").view("<U1")}, r"array y.npy: .*surrogates"),
     ({"x_train": X, "y_train": Y, "x_test": X, "y_test": Y.astype(str)}, r"text in one part and numbers in another"),
 ]
 
@@ -233,6 +238,61 @@ def test_bad_folders_are_one_line(make: Callable[[Path], object], text: str, tmp
     with pytest.raises(DatasetError, match=text) as caught:
         load_dataset(str(tmp_path / "own"), None, tmp_path / "cache")
     assert "\n" not in str(caught.value)
+
+
+def header(text: str) -> bytes:
+    raw = text.encode()
+    return b"\x93NUMPY\x01\x00" + len(raw).to_bytes(2, "little") + raw
+
+
+SHAPED = "{'descr': '|u1', 'fortran_order': False, 'shape': %s, }\n"
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+@pytest.mark.parametrize(
+    "member",
+    [
+        header(SHAPED % f"({10**30},)"),
+        header(SHAPED % "(-1,)"),
+        header("'''\n"),
+        header(SHAPED % ("(" * 3000)),
+        b"",
+        None,
+    ],
+    ids=["huge", "negative", "unended", "deep", "empty", "damaged"],
+)
+def test_hostile_members_are_one_line(member: bytes | None, method: int, tmp_path: Path) -> None:
+    path = tmp_path / "own.npz"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("x.npy", bytes(5000) if member is None else member)
+    if member is None:
+        raw = path.read_bytes()
+        path.write_bytes(raw[:50] + bytes(value ^ 0x55 for value in raw[50:56]) + raw[56:])
+    with pytest.raises(DatasetError, match=r"own\.npz") as caught:
+        load_dataset(str(path), None, tmp_path / "cache")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_name_in_an_archive_that_is_no_text(tmp_path: Path) -> None:
+    path = Path(saved(tmp_path, x=X, y=Y))
+    raw = bytearray(path.read_bytes())
+    entry = raw.index(b"PK\x01\x02")
+    raw[entry + 9] |= 8  # UTF-8, it says
+    raw[entry + 46] = 0xFF
+    path.write_bytes(raw)
+    with pytest.raises(DatasetError, match=r"no readable \.npz file: 'utf-8' codec"):
+        load_dataset(str(path), None, tmp_path / "cache")
+
+
+def test_a_recording_whose_chunk_ends_after_the_file(tmp_path: Path) -> None:
+    for word in ("on", "off"):
+        write_clip(tmp_path / "own" / word / "0.wav", samples=600)
+    path = tmp_path / "own" / "on" / "0.wav"
+    raw = bytearray(path.read_bytes())
+    raw[12:20] = b"junk" + (1 << 30).to_bytes(4, "little")
+    path.write_bytes(raw)
+    with pytest.raises(DatasetError, match=r"0.wav is no readable WAV file"):
+        load_dataset(str(tmp_path / "own"), None, tmp_path / "cache")
 
 
 def test_a_file_that_is_no_archive(tmp_path: Path) -> None:

@@ -184,6 +184,16 @@ def test_broken_files_are_refused(tmp_path: Path, damage: Callable[[bytes, rando
             load_dataset(tmp_path / "d.npz", TAKES, 3)
 
 
+def test_damaged_lzma_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "d.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("x.npy", member(np.zeros((400, 2, 3), np.int8)))
+    raw = path.read_bytes()
+    path.write_bytes(raw[:48] + b"\xaa" * 8 + raw[56:])
+    with pytest.raises(UsageError, match="not a sound"):
+        load_dataset(path, TAKES, 3)
+
+
 def test_flipped_bytes_are_refused_or_harmless(tmp_path: Path) -> None:
     rng, whole = random.Random(2), saved(tmp_path / "d.npz", x=X, y=Y).read_bytes()
     refused = 0

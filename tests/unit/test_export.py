@@ -167,7 +167,7 @@ class World:
         board, known = load_board("nucleo-f746zg"), stub_calibration()
         bound_options = changes.pop("bound_options", BoundOptions(error=0.5))
         limits = limits_of(bound_options, "digits", board, known)
-        lesson = TrainingRequest(stub_dataset(), self.folder, 0.2)
+        request = TrainingRequest(stub_dataset(), self.folder, 0.2)
         settings = SearchSettings(
             "digits", limits.bounds, limits.hard, population=6, sample=3, trials=12, effort=0.2,
             sparsity=(0.0, 0.5), workers=1, time_limit_s=60.0, memory_limit_bytes=2 << 30,
@@ -175,7 +175,7 @@ class World:
         request = Request(
             board=board, calibration=known, dataset=stub_dataset(), limits=limits,
             assessor=Assessor(known.memory, known, INPUT_SHAPE, NUM_CLASSES, proxies=True),
-            settings=settings, training=stub_training(lesson, self.journal),
+            settings=settings, training=stub_training(request, self.journal),
             export=ExportOptions(front=2, seeds=2), folder=self.folder, command="munas-hil search",
         )  # fmt: skip
         return replace(request, **changes)

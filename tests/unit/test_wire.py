@@ -20,7 +20,7 @@ HEADER = Path(__file__).resolve().parents[2] / "firmware" / "runtime" / "hil_wir
 
 
 def test_header_is_up_to_date() -> None:
-    assert HEADER.read_text() == protocol.render_header(), "write it anew: hil/protocol.py, render_header"
+    assert HEADER.read_text() == protocol.render_header(), "write it anew: hil/link/protocol.py, render_header"
 
 
 def random_byte(seed: int, index: int) -> int:
