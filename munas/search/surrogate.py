@@ -21,20 +21,23 @@ Vector = NDArray[np.float64]
 
 FIGURES: tuple[tuple[str, float, float, float], ...] = (
     # name, typical value, typical spread, logits of the error a spread
-    ("constant", 0.0, 1.0, -0.3),
-    ("bits of MACs", 16.0, 2.5, -0.35),
-    ("bits of weights", 12.0, 2.0, -0.25),
-    ("bits of the narrowest tensor", 4.0, 1.5, -0.55),
-    ("bits missing to four values", 0.0, 1.0, 0.60),
-    ("convolutions", 3.5, 2.0, 0.10),
-    ("share of them with ReLU", 0.7, 0.3, -0.20),
-    ("share of them with batch norm", 0.5, 0.35, -0.30),
-    ("bits of the values that go into the tail", 5.0, 1.5, -0.25),
-    ("hidden dense layers", 1.5, 0.7, 0.10),
-    ("bits of the first layer's channels", 2.5, 1.3, -0.20),
-    ("sparsity", 0.3, 0.25, 0.15),
-    ("share of the training that was done", 1.0, 0.4, -0.40),
+    ("constant", 0.0, 1.0, -1.13),
+    ("bits of MACs", 16.0, 2.5, -0.28),
+    ("bits of weights", 12.0, 2.0, -0.13),
+    ("bits of the narrowest tensor", 4.0, 1.5, -0.36),
+    ("bits missing to four values", 0.0, 1.0, 0.31),
+    ("convolutions", 3.5, 2.0, -0.01),
+    ("share of them with ReLU", 0.7, 0.3, 0.03),
+    ("share of them with batch norm", 0.5, 0.35, -0.34),
+    ("bits of the values that go into the tail", 5.0, 1.5, -0.05),
+    ("hidden dense layers", 1.5, 0.7, 0.05),
+    ("bits of the first layer's channels", 2.5, 1.3, 0.06),
+    ("sparsity", 0.3, 0.25, 0.22),
+    ("share of the training that was done", 1.0, 0.4, -0.48),
 )
+"""The weights are what two sets of MNIST searches taught, of 22 and of 55 trials. Those of the one rank the trials of
+the other: Spearman's correlation was 0.74, and 0.75 and 0.30 the other way round (of 12 and 10 trials)."""
+
 _PRIOR = np.array([weight for *_, weight in FIGURES])
 _CENTRES = np.array([centre for _, centre, _, _ in FIGURES])
 _SPREADS = np.array([spread for _, _, spread, _ in FIGURES])
