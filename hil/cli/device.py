@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -32,7 +33,7 @@ from hil.cli.app import (
 )
 from hil.errors import CheckFailed, HilError, UsageError
 from hil.measure.options import DEFAULT_BOARD
-from hil.options import MAX_SEED
+from hil.options import MAX_SEED, MAX_WORKERS
 from hil.terminal import printable
 from hil.timers import MODELLED
 
@@ -115,6 +116,9 @@ def measure(
     timer: TimerOption = None,
     place: PlaceOption = None,
     keep: KeepOption = False,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, max=MAX_WORKERS, help="Networks at a time; default: cores.")
+    ] = None,
     layers: Annotated[bool, typer.Option("--layers", help="Time of each layer, for several networks too.")] = False,
     out: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="DIR", help="Leave result.json and an HTML report there.")
@@ -126,7 +130,8 @@ def measure(
     from hil.cli.pair_tables import pair_tables
     from hil.cli.tables import layer_table, measurement_table
     from hil.codegen.plan import Plan
-    from hil.measure.harness import Options, measure_files
+    from hil.measure.harness import Options
+    from hil.measure.many import measure_files
     from hil.measure.result import result_of
     from hil.measure.side_by_side import BOTH, measure_pairs, pairs_json
     from hil.report.run import require_measurement_folder, write_measurement
@@ -153,13 +158,14 @@ def measure(
     options = replace(options, modelled=chosen_modelled(chosen, where.via, timer, timing))
     options = replace(options, transcripts=None if out is None else out / "transcripts")
     refused: list[HilError] = []
+    at_a_time = workers or (1 if where.via == "hardware" else os.cpu_count() or 1)
     if runtime == BOTH:
         pairs = measure_pairs(models, chosen, options, refused.append)
         if pairs:
             emit_json(pairs_json(pairs)) if as_json else console.print(*pair_tables(pairs))
         results = [result for pair in pairs for result in pair.results]
     else:
-        results = measure_files(models, chosen, options, refused.append)
+        results = measure_files(models, chosen, options, refused.append, workers=at_a_time, tell=console.print)
         found = [result.measurement for result in results]
         if found:
             if as_json:

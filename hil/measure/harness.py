@@ -32,7 +32,6 @@ from hil.errors import (
     InfrastructureError,
     ModelError,
     NeverBooted,
-    TargetFaultError,
     UsageError,
 )
 from hil.files import read_regular
@@ -408,24 +407,6 @@ def read_model(path: Path) -> bytes:
         return read_regular(path, MAX_MODEL_BYTES)
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror or error}") from error
-
-
-def measure_files(
-    paths: Sequence[Path], board: Board, options: Options, refused: Callable[[HilError], None]
-) -> list[Measured]:
-    """Measure each file in turn. `refused` hears of each that cannot be imported, does not fit, or faults.
-
-    Raises ModelError for a file that cannot be read, before anything runs, and InfrastructureError at the first one.
-    """
-    data = [read_model(path) for path in paths]  # all of them first: a wrong name is no reason to wait
-    harness = Harness(board, options)
-    results = []
-    for path, content in zip(paths, data, strict=True):
-        try:
-            results.append(harness.measure(content, path.stem))
-        except (UsageError, TargetFaultError) as error:
-            refused(error)
-    return results
 
 
 def generate_project(path: Path, board: Board, options: Options, folder: Path) -> Project:

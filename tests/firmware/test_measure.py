@@ -16,7 +16,8 @@ from hil.build.image import Image
 from hil.errors import FlashError, HilError, ModelError, TargetFaultError, UsageError
 from hil.link.device import Device
 from hil.link.protocol import MemoryReport
-from hil.measure.harness import Harness, Options, measure_files
+from hil.measure.harness import Harness, Options
+from hil.measure.many import measure_files
 from hil.measure.measurement import measurement_from_json
 from hil.measure.mlperf import Network as CoreNetwork
 from hil.measure.mlperf import Windows, measure_model, require_exact
@@ -129,14 +130,16 @@ def test_an_overrun_arena_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
         Harness(load_board("mps2-an386")).measure(small_network(1), "overrun")
 
 
-def test_one_bad_model_costs_the_others_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_one_bad_model_costs_the_others_nothing(tmp_path: Path, workers: int) -> None:
     (tmp_path / "a.tflite").write_bytes(small_network(1))
     (tmp_path / "text.tflite").write_text("this is no model, but it is long enough to look like one" * 4)
     (tmp_path / "z.tflite").write_bytes(small_network(2))
     refused: list[HilError] = []
     paths = sorted(tmp_path.glob("*.tflite"))
-    results = measure_files(paths, load_board("mps2-an386"), Options(), refused.append)
+    results = measure_files(paths, load_board("mps2-an386"), Options(), refused.append, workers=workers)
     assert [item.measurement.model for item in results] == ["a", "z"]
+    assert [item.measurement.outputs.checked for item in results] == [8, 8]
     assert [(type(error), str(error)[:4]) for error in refused] == [(ModelError, "text")]
 
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from hil.boards.board import load_board
-from hil.measure.harness import Harness, Options, measure_files
+from hil.measure.harness import Harness, Options
+from hil.measure.many import measure_files
 from hil.measure.verify import Request, verify
 from hil.model import load
 from hil.runtimes import cmsis_nn
