@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -19,8 +21,9 @@ from hil.errors import UsageError
 from hil.link import rtt
 from hil.link.gdb_remote import GdbRemote
 from hil.link.rtt import ID, SPAN, RttPort
-from hil.targets.bench_file import BenchDevice
-from hil.targets.detect import Connected, link_of_all
+from hil.targets.bench_file import BenchDevice, read_bench
+from hil.targets.detect import Connected, connected_devices, link_of_all
+from tests.conftest import ROOT
 
 BLOCK, UP, DOWN = 0x2000_0100, 0x2000_1000, 0x2000_2000
 
@@ -253,6 +256,14 @@ def test_the_bench_file_says_it_and_boards_have_to_agree() -> None:
     assert link_of_all(devices[1:]) == "rtt"
     with pytest.raises(UsageError, match=r"A by uart, B by rtt"):
         link_of_all(devices)
+
+
+def test_the_example_of_the_documentation_is_a_bench_file(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "link.md").read_text()
+    (example,) = [block for block in re.findall(r"```toml\n(.*?)```", text, re.DOTALL) if 'link = "rtt"' in block]
+    (tmp_path / "bench.toml").write_text(example)
+    (device,) = connected_devices(read_bench(tmp_path / "bench.toml"), ())
+    assert (device.link, device.flash, device.port) == ("rtt", "gdb", "socket://localhost:9090")
 
 
 def test_the_block_is_as_long_as_the_layout_says() -> None:
