@@ -46,6 +46,7 @@ def render_paper(entries: Sequence[Entry], folder: Path, minutes: float) -> str:
     )  # fmt: skip
 
 
+_NOTHING = "nothing has been run yet, and no figure was published for this data set."
 _COLUMNS = (
     Column("Method"), Column("Test accuracy", "number"), Column("Weights", "number"), Column("Memory", "number"),
     Column("MACs", "number"), Column("Time", "number"), Column("Within"),
@@ -60,7 +61,7 @@ def _table(dataset: str, entries: Sequence[Entry]) -> Table:
     for item in REPORTED.get(dataset, ()):
         cells = (item.accuracy, item.size, item.ram, item.macs)
         rows.append((item.method, *(text or numbers.MISSING for text in cells), numbers.MISSING, "published"))
-    return Table(dataset, _COLUMNS, tuple(rows), "" if rows else "nothing has been run, and the paper has no figure")
+    return Table(dataset, _COLUMNS, tuple(rows), "" if rows else f"{dataset}: {_NOTHING}")
 
 
 def _own_rows(entry: Entry, result: SearchResult) -> list[tuple[str, ...]]:
@@ -69,22 +70,27 @@ def _own_rows(entry: Entry, result: SearchResult) -> list[tuple[str, ...]]:
     if best is None:
         return [("ours: no network within the bounds", *[numbers.MISSING] * 5, entry.experiment.bounds)]
     costs, accuracy = best.predicted, _accuracy(best)
-    peak = numbers.size(costs.peak_memory) if costs.peak_memory >= 0 else numbers.MISSING
+    peak = _bytes(costs.peak_memory) if costs.peak_memory >= 0 else numbers.MISSING
     macs = numbers.significant(costs.macs)
     rows: list[tuple[str, ...]] = [
-        ("ours, counted as the paper does", accuracy, numbers.size(costs.model_size), peak, macs, numbers.MISSING,
+        ("ours, counted as the paper does", accuracy, _bytes(costs.model_size), peak, macs, numbers.MISSING,
          entry.experiment.bounds)
     ]  # fmt: skip
     if best.measured is not None:
         found = best.measured
         where = "simulated" if result.identity.simulated else "measured"
         sizes = (
-            f"{numbers.size(found.flash_weights)} of {numbers.size(found.flash)}",
-            (f"{numbers.size(found.arena)} of {numbers.size(found.ram)}"),
+            f"{_bytes(found.flash_weights)} of {_bytes(found.flash)}",
+            (f"{_bytes(found.arena)} of {_bytes(found.ram)}"),
         )
         time = latency_text(result, found.latency)
         rows.append((f"the same on {result.board}, {where}", accuracy, *sizes, macs, time, "of all flash and RAM"))
     return rows
+
+
+def _bytes(value: float) -> str:
+    """In full: the paper's KB is 1,000 bytes, and that of our other pages 1,024."""
+    return f"{value:,.0f}{numbers.NBSP}B"
 
 
 def _accuracy(best: Finalist) -> str:
@@ -128,15 +134,16 @@ def _runs(entries: Sequence[Entry]) -> Table:
         result = entry.result
         if result is None:
             continue
-        retrained = f"{len(result.finalists)} networks, effort {result.settings.get('final_effort', numbers.MISSING)}"
+        effort = result.settings.get("final_effort", numbers.MISSING)
+        retrained = f"{numbers.plural(len(result.finalists), 'network')}, effort {effort}"
         rows.append((
             entry.experiment.key, numbers.count(len(result.points)),
-            numbers.seconds(result.seconds + result.finals_seconds),
+            numbers.seconds(result.seconds),
             numbers.plural(result.workers, "worker"), str(result.settings.get("effort", numbers.MISSING)), retrained,
             str(result.seed), str(result.settings.get("recipe_kind", numbers.MISSING)), result.finished[:10],
         ))  # fmt: skip
     columns = (
-        Column("Search", "code"), Column("Trials", "number"), Column("Time", "number"), Column("Workers"),
+        Column("Search", "code"), Column("Trials", "number"), Column("Time to search", "number"), Column("Workers"),
         Column("Effort", "number"), Column("Trained again"), Column("Seed", "number"), Column("Recipe"), Column("Day"),
     )  # fmt: skip
     return Table("Runs behind this page", columns, tuple(rows))

@@ -53,6 +53,7 @@ def test_a_page_without_a_run_says_what_to_run(tmp_path: Path) -> None:
     for key, experiment in EXPERIMENTS.items():
         assert f"munas-hil paper {experiment.part} --only {key} --minutes 60" in text
     assert "mnist-pruned and mnist-dense have not been run" in text
+    assert "fashion-mnist: nothing has been run yet" in text
 
 
 def test_what_was_run_stands_beside_what_was_published(tmp_path: Path) -> None:
