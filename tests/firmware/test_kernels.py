@@ -46,7 +46,7 @@ def test_a_kernel_is_bit_equal_to_the_reference(bench: Bench, kind: str) -> None
     cases = cases_of(kind, bench.board.core)
     assert bench.mismatches(cases) == []
     outputs = np.concatenate([item.expected().reshape(-1) for item in cases])
-    least = len(cases) if bench.board.core == "cortex-m4" else 1  # the other core runs a few of each kind
+    least = 12 if bench.board.core == "cortex-m4" else 6  # one more has the least varied kind, means of few networks
     assert len(np.unique(outputs)) > least, "a comparison of constants proves nothing"
 
 

@@ -160,7 +160,8 @@ def test_the_figures_are_those_of_the_device(calibrated: tuple[Path, Calibration
     _, result = calibrated
     assert len(result.samples) == 40
     assert result.failed == ()
-    assert result.per_operator.metrics.mape < 0.05  # 40 samples of a stand-in whose time is not by our loops
+    # 0.0307: 40 samples tell few loops apart, and the stand-in's time is not by our loops.
+    assert result.per_operator.metrics.mape < 0.035
     assert result.mac_only.metrics.mape > result.per_operator.metrics.mape
     assert (result.memory.arena_max_error, result.memory.ram_max_error) == (0, 0)
     assert (result.memory.arena_under, result.memory.ram_under) == (0, 0)
