@@ -186,3 +186,32 @@ extern "C" int DebugVsnprintf(char *to, std::size_t size, const char *format, va
     format_into(buffer, format, arguments);
     return buffer.finish();
 }
+
+// What newlib has of these wants an operating system. TFLM's builds with assertions call them, and they are final here.
+// In this file because the linker has taken it before it looks for them.
+[[noreturn]] static void give_up()
+{
+    hil_error("TFLM gave up: an assertion of it failed");
+    __builtin_trap(); // a fault, which the fault handler reports with its place
+}
+
+extern "C" {
+[[noreturn]] void abort(void);
+[[noreturn]] void __assert_func(const char *, int, const char *, const char *);
+[[noreturn]] void _exit(int);
+
+void abort(void)
+{
+    give_up();
+}
+
+void __assert_func(const char *, int, const char *, const char *)
+{
+    give_up();
+}
+
+void _exit(int)
+{
+    give_up();
+}
+}
