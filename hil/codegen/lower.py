@@ -229,6 +229,8 @@ def _dense(model: Model, node: Node) -> Lowered:
     packed = packable(matrix) and node.wanted is None
     if not packed:
         work, scales = kernels.dense_any(work), scales * (rows if len(scales) == 1 else 1)
+    chances = [_near_half(low) for _, low in scales] * (rows if len(scales) == 1 else 1)
+    work = replace(work, unsure=params.rows * kernels.unsure_outputs(chances, together=packed))
     values = np.array([*bias.tolist(), *(word for scale in scales for word in scale)], "<i4")
     second = Constant("channels", "int32_t", values.tobytes(), f"{rows} biases, {len(scales)} scales")
     fields: dict[str, Value] = {
@@ -245,6 +247,12 @@ def _dense(model: Model, node: Node) -> Lowered:
         fields = {**prefixed("dense", fields), "count": params.rows}
     rows_first = row_weights(matrix, f"{_extents(weights.shape)}, interleaved", by_fours=True, packed=packed)
     return Lowered(layer_of(work, fields, constants=(rows_first, second)), work)
+
+
+def _near_half(low: int) -> float:
+    """How often a sum, rescaled by the upper bits of its scale, comes too near to a half for them to decide."""
+    shift = (low & 63) - 32
+    return min(1.0, 2.0 ** (1 - shift)) if 1 <= shift <= 30 else 1.0
 
 
 def _pool(model: Model, node: Node) -> Lowered:

@@ -19,6 +19,7 @@ The same functions serve the search (`work_of`) and the planner of a .tflite.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -140,6 +141,7 @@ class Work:
     scalar_loops: int = 0  # trips of the inner scalar loop (remainders, or paths that have no SIMD loop)
     setup_loops: int = 0  # trips of loops outside the inner one (rows of a window, goes of a dense layer)
     trips: Trips = ()  # of loops that gather windows: munas.cost.gathers
+    unsure: int = 0  # 256ths of a dense layer's groups of four (and single outputs) that come near a half, as expected
 
 
 Shape = Sequence[int]
@@ -278,7 +280,19 @@ def dense(inputs: int, outputs: int, *, per_channel: bool = True) -> Work:
         vector_loops=quads * (inputs // 4),
         scalar_loops=quads * (inputs % 4),
         setup_loops=quads * goes,
+        unsure=unsure_outputs([2.0**-4 / math.sqrt(inputs)] * outputs),
     )
+
+
+def unsure_outputs(chances: Sequence[float], *, together: bool = True) -> int:
+    """`Work.unsure` of a dense layer whose outputs come near a half with these chances.
+
+    Four outputs are rescaled `together`: one near a half makes all of them take the long way. Where the scales are not
+    known, chances are those of networks as they are trained: the more columns, the smaller the scale.
+    """
+    fours = len(chances) // 4 * 4 if together else 0
+    quads = [1.0 - math.prod(1.0 - chance for chance in chances[at : at + 4]) for at in range(0, fours, 4)]
+    return round(256 * (sum(quads) + (0.4 if together else 1.0) * sum(chances[fours:])))
 
 
 def dense_any(work: Work) -> Work:

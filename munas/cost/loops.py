@@ -72,7 +72,7 @@ def _dense_layer(work: Work, scaled: bool) -> Counts:
         1, quads, quads if scaled else 0, work.setup_loops, work.vector_loops, quads * ((fours + 3) // 4),
         quads * (columns % 4 // 2), quads * (columns % 2), quads * (columns % 4 == 3),
         twos, twos * fours, twos * (columns % 4 // 2), twos * (columns % 2),
-        ones, ones * fours, ones * (columns % 4), twos * 2 + ones,
+        ones, ones * fours, ones * (columns % 4), twos * 2 + ones, work.unsure,
     )  # fmt: skip
 
 
@@ -84,7 +84,8 @@ def _dense_rows(scaled: bool) -> Callable[[Work], Counts]:
     def counts(work: Work) -> Counts:
         rows = work.pixels
         one = replace(work, blocks=work.blocks // rows, vector_loops=work.vector_loops // rows,
-                      scalar_loops=work.scalar_loops // rows, setup_loops=work.setup_loops // rows)  # fmt: skip
+                      scalar_loops=work.scalar_loops // rows, setup_loops=work.setup_loops // rows,
+                      unsure=work.unsure // rows)  # fmt: skip
         return (1, *(rows * count for count in _dense_layer(one, scaled)))
 
     return counts
@@ -204,7 +205,7 @@ DW_DIRECT = Loops(
 _DENSE_NAMES = (
     "calls", "quads", "scaled_quads", "goes", "quad_fours", "quad_trips", "quad_pairs", "quad_odd_columns",
     "quad_pairs_and_odd", "twos", "two_fours", "two_pairs", "two_odd_columns", "ones", "one_fours", "one_rests",
-    "single_outputs",
+    "single_outputs", "unsure",
 )  # fmt: skip
 # "scaled": each row has a scale of its own.
 DENSE, DENSE_SCALED = (Loops(_DENSE_NAMES, _dense(scaled)) for scaled in (False, True))

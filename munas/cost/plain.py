@@ -65,6 +65,7 @@ def dense_rows(inputs: int, outputs: int, rows: int, *, per_channel: bool) -> Wo
         vector_loops=rows * one.vector_loops,
         scalar_loops=rows * one.scalar_loops,
         setup_loops=rows * one.setup_loops,
+        unsure=rows * one.unsure,
     )
 
 

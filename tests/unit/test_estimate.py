@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -184,8 +185,13 @@ def test_graph_and_plan_give_the_same_estimate(dense_per_channel: bool) -> None:
         from_plan = estimate_works(
             works, calibration(), arena=plan.arena_bytes, weights=plan.weights_bytes, tables=plan.table_bytes
         )
-        assert sorted(map(repr, works)) == sorted(map(repr, works_of(graph, dense_per_channel=dense_per_channel)))
-        assert from_graph.latency.latency == pytest.approx(from_plan.latency.latency, rel=1e-12)
+        # How often a dense layer's outputs come near a half is only known with its scales.
+        same = [replace(work, unsure=0) for work in works]
+        ours = [replace(work, unsure=0) for work in works_of(graph, dense_per_channel=dense_per_channel)]
+        assert sorted(map(repr, same)) == sorted(map(repr, ours))
+        times = [calibration().latency.predict(items).latency for items in (same, ours)]
+        assert times[0] == pytest.approx(times[1], rel=1e-12)
+        assert from_graph.latency.latency == pytest.approx(from_plan.latency.latency, rel=0.05)
         assert from_graph.macs == from_plan.macs == graph.macs
         assert from_graph.flash_total == from_plan.flash_total
         assert from_graph.flash_code == from_plan.flash_code == calibration().memory.code(plan.paths)
