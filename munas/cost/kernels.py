@@ -280,7 +280,7 @@ def dense(inputs: int, outputs: int, *, per_channel: bool = True) -> Work:
         vector_loops=quads * (inputs // 4),
         scalar_loops=quads * (inputs % 4),
         setup_loops=quads * goes,
-        unsure=unsure_outputs([2.0**-4 / math.sqrt(inputs)] * outputs),
+        unsure=unsure_outputs([0.11 / math.sqrt(inputs)] * outputs),
     )
 
 

@@ -191,7 +191,6 @@ def test_graph_and_plan_give_the_same_estimate(dense_per_channel: bool) -> None:
         assert sorted(map(repr, same)) == sorted(map(repr, ours))
         times = [calibration().latency.predict(items).latency for items in (same, ours)]
         assert times[0] == pytest.approx(times[1], rel=1e-12)
-        assert from_graph.latency.latency == pytest.approx(from_plan.latency.latency, rel=0.05)
         assert from_graph.macs == from_plan.macs == graph.macs
         assert from_graph.flash_total == from_plan.flash_total
         assert from_graph.flash_code == from_plan.flash_code == calibration().memory.code(plan.paths)
