@@ -81,7 +81,7 @@ def _variant(value: object) -> KernelVariant:
     try:
         return KernelVariant(str(value))
     except ValueError:
-        raise PydanticCustomError("kernel", "unknown kernel path; it was made by another version") from None
+        raise PydanticCustomError("kernel", "this version has no such kernel; calibrate again") from None
 
 
 def _variants(value: object) -> frozenset[KernelVariant]:

@@ -99,10 +99,10 @@ def test_any_text_and_number_survives_the_file(text: str, number: float, size: i
         (("latency", "paths", "fc", "calls"), -0.5, "latency.paths.fc.calls = -0.5"),
         (("latency", "paths", "fc", "calls"), None, "latency.paths.fc.calls is missing"),
         (("latency", "paths", "fc", "lines"), 1.0, "unknown key latency.paths.fc.lines"),
-        (("latency", "paths", "warp"), {}, "latency.paths.warp: unknown kernel path"),
+        (("latency", "paths", "warp"), {}, "latency.paths.warp: this version has no such kernel; calibrate again"),
         (("memory", "flash_base"), 1.5, "memory.flash_base = 1.5: Input should be a valid integer"),
         (("memory", "flash_parts", "fc"), -8, "memory.flash_parts.fc = -8"),
-        (("memory", "flash_parts", "fc+warp"), 8, "memory.flash_parts.fc+warp: unknown kernel path"),
+        (("memory", "flash_parts", "fc+warp"), 8, "memory.flash_parts.fc+warp: this version has no such kernel; calibrate again"),
         (("identity", "board"), [1], "identity.board"),
     ],
 )
