@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import resource
 import signal
 import sys
 import traceback
@@ -85,7 +86,7 @@ def _exhausted(error: BaseException) -> str | None:
     """What to do about a limit of the machine that `error`, or what caused it, is about; None for other errors."""
     seen: BaseException | None = error
     while seen is not None:
-        if isinstance(seen, MemoryError):
+        if isinstance(seen, MemoryError) or (isinstance(seen, ImportError) and _has_little_memory()):
             return _SHORTAGES[errno.ENOMEM]
         if isinstance(seen, RuntimeError) and "can't start new thread" in str(seen):
             return _SHORTAGES[errno.EAGAIN]
@@ -93,6 +94,11 @@ def _exhausted(error: BaseException) -> str | None:
             return _SHORTAGES[seen.errno]
         seen = seen.__cause__ or seen.__context__
     return None
+
+
+def _has_little_memory() -> bool:
+    """Whether there is a limit on memory: a library that cannot be mapped is an ImportError without a number."""
+    return resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
 
 
 def _fail(message: str, status: int) -> NoReturn:

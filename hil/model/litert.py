@@ -103,11 +103,18 @@ def _answer(model: LiteRt | None, header: dict[str, Any], requests: BinaryIO) ->
     return pack({"read": describe(found)}, b"".join(array.tobytes() for array in found))
 
 
+def _limit(kind: int, most: int) -> None:
+    """Lower a limit of this process to `most`; where who started us is bound to less already, that stays."""
+    _, hard = resource.getrlimit(kind)
+    bound = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    resource.setrlimit(kind, (bound, bound))
+
+
 def main() -> None:
     """Serve until standard input ends."""
-    resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE_BYTES, ADDRESS_SPACE_BYTES))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (STDERR_BYTES, STDERR_BYTES))
+    _limit(resource.RLIMIT_AS, ADDRESS_SPACE_BYTES)
+    _limit(resource.RLIMIT_CORE, 0)
+    _limit(resource.RLIMIT_FSIZE, STDERR_BYTES)
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # what does not fit is not logged
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group: who started us ends us
     _serve(sys.stdin.buffer, sys.stdout.buffer)

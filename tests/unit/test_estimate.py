@@ -102,7 +102,11 @@ def test_any_text_and_number_survives_the_file(text: str, number: float, size: i
         (("latency", "paths", "warp"), {}, "latency.paths.warp: this version has no such kernel; calibrate again"),
         (("memory", "flash_base"), 1.5, "memory.flash_base = 1.5: Input should be a valid integer"),
         (("memory", "flash_parts", "fc"), -8, "memory.flash_parts.fc = -8"),
-        (("memory", "flash_parts", "fc+warp"), 8, "memory.flash_parts.fc+warp: this version has no such kernel; calibrate again"),
+        (
+            ("memory", "flash_parts", "fc+warp"),
+            8,
+            "memory.flash_parts.fc+warp: this version has no such kernel; calibrate again",
+        ),
         (("identity", "board"), [1], "identity.board"),
     ],
 )

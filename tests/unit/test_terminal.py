@@ -109,6 +109,18 @@ def test_a_small_memory_limit_is_a_message() -> None:
             assert done.stderr.startswith("munas-hil: "), (megabytes, done.stderr[-500:])
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("megabytes", [280, 340, 450])
+def test_a_library_that_memory_is_too_small_for_is_a_message(megabytes: int) -> None:
+    """numpy's are loaded by the command; a library that cannot be mapped is an ImportError."""
+    program = f"ulimit -v {megabytes * 1024}; exec {sys.executable} -m hil measure absent.tflite"
+    done = subprocess.run(["bash", "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode in (2, 3)
+    assert done.stderr.splitlines()[-1].startswith("munas-hil: ")
+    assert "BUG" not in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr, done.stderr
+
+
 WIDE_TABLES = ("model", "median instructions", "modelled ms", "arena", "stack", "static", "RAM", "weights", "outputs")
 
 

@@ -17,6 +17,7 @@ from hil.codegen.plan import make_plan
 from hil.errors import InfrastructureError, ModelError, ReferenceDied
 from hil.measure.answers import reference_answers
 from hil.measure.measurement import Outputs
+from hil.model.litert import ADDRESS_SPACE_BYTES
 from hil.model.load import parse_model
 from hil.model.reference import Reference
 from hil.model.worker import Died, Worker
@@ -154,3 +155,11 @@ def test_random_inputs_without_an_answer_are_a_refusal() -> None:
     model = parse_model(data, "flat")
     with pytest.raises(ModelError, match=r"^flat: LiteRT.*random input"):
         reference_answers(Reference(data, model), None, make_plan(model).input, 8, 0)
+
+
+def test_the_reference_starts_where_memory_is_limited_to_less_than_its_own_bound() -> None:
+    """A hard limit cannot be raised: to try it ended the process, and the model had the blame."""
+    kilobytes = (ADDRESS_SPACE_BYTES >> 10) // 2
+    program = f"ulimit -v {kilobytes} -f 512; exec {sys.executable} -m hil.model.litert"
+    done = subprocess.run(["bash", "-c", program], input=b"", capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
