@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from hil.boards.linked import Link
 from hil.targets.detect import Connected
 from hil.targets.runners.qemu import ICOUNT_SHIFT, QEMU
 
@@ -44,6 +45,12 @@ class FakeBoard:
     folder: Path
     machine: str
     serial_number: str = SERIAL_NUMBER
+    link: Link = "uart"  # rtt: no serial port, but a GDB server at `gdb`, which has to start the core
+
+    @property
+    def gdb(self) -> Path:
+        """The socket of the GDB server."""
+        return self.folder / "gdb"
 
     @property
     def port(self) -> Path:
@@ -89,6 +96,9 @@ class FakeBoard:
             "-display", "none", "-nic", "none", "-chardev", "pty,id=uart", "-serial", "chardev:uart", "-preconfig",
             "-qmp", f"unix:{control},server=on,wait=off",
         ]  # fmt: skip
+        if self.link == "rtt":
+            self.gdb.unlink(missing_ok=True)
+            command += ["-gdb", f"unix:{self.gdb},server=on,wait=off", "-S"]
         emulator = subprocess.Popen(
             [sys.executable, "-c", _FLOOD] if self.trouble == "floods" else command,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=own_session,
@@ -145,7 +155,7 @@ def install(boards: Sequence[FakeBoard], binaries: Path) -> Path:
     binaries.mkdir(parents=True, exist_ok=True)
     root = Path(__file__).resolve().parent.parent
     script = binaries / "pyocd"
-    known = [(str(board.folder), board.machine, board.serial_number) for board in boards]
+    known = [(str(board.folder), board.machine, board.serial_number, board.link) for board in boards]
     script.write_text(
         f"#!{sys.executable}\nimport sys\nsys.path.insert(0, {str(root)!r})\n"
         "from pathlib import Path\nfrom tests.fake_board import FakeBoard, main\n"

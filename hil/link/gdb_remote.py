@@ -76,7 +76,10 @@ class GdbRemote:
 
     def _ask(self, command: bytes) -> bytes:
         self._send(_framed(command))
-        return self._packet(time.monotonic() + self._answer_s)
+        deadline = time.monotonic() + self._answer_s
+        while (answer := self._packet(deadline)).startswith(_STOPPED) and command != b"?":
+            pass  # told twice: a server may stop its core for reasons of its own, too
+        return answer
 
     def _send(self, data: bytes) -> None:
         try:

@@ -210,6 +210,12 @@ def test_halting_reading_writing_and_going() -> None:
     assert got == [b"?", b"m20000000,3", b"M20000010,2:01fe", b"c", b"\x03", b"m20000020,1"]
 
 
+def test_a_stop_that_is_told_twice() -> None:
+    with server(packet(b"S05") + packet(b"T05thread:01;"), packet(b"T02thread:01;") + packet(b"ab")) as (line, _):
+        core = GdbRemote(line)
+        assert core.read(0x2000_0020, 1) == b"\xab"
+
+
 @pytest.mark.parametrize(
     ("answer", "said"), [(b"E14", "cannot be read"), (b"zz", "cannot be read"), (b"W00", "program ended")]
 )
