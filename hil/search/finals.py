@@ -22,6 +22,7 @@ _MARGIN = 0.85  # of the time that is left: predictions of it are not exact
 _FINALIST_S = 6.0  # to write, build and measure one network
 
 _GOOD_EFFORT = 0.3  # what a re-training should have before more networks or seeds are worth their time
+_FAIR_EFFORT = 0.1  # and what the one network that is left should have before its second seed
 _FEW = 2  # networks, and seeds, that are given up for it at most
 _COLLAPSED_TIMES, _COLLAPSED_POINTS = 1.5, 0.05  # an error above this of the trial's own, and so much above it
 
@@ -73,8 +74,8 @@ class FinalsRequest:
     """What the user wants of the export: `seeds` re-trainings of each network at `effort`.
 
     With `seconds` left, the effort is lowered until everything fits, first to a third of the recipe's; then networks
-    are left out, last ones first, and seeds, down to two each; then the effort goes down to `least_effort`, and the
-    rest of the networks and seeds with it.
+    are left out, last ones first, and seeds, down to two each; then the effort goes down to a tenth, networks to one,
+    and in the end the effort to `least_effort` and the seeds to one.
     """
 
     seeds: tuple[int, ...]
@@ -99,11 +100,12 @@ def plan_finals(chosen: Sequence[TrialResult], wanted: FinalsRequest, costs: Cos
     def is_late() -> bool:
         return _seconds(finalists, seeds, effort, costs, wanted.workers) > available_s
 
-    for lowest, few in ((max(least, min(_GOOD_EFFORT, wanted.effort)), _FEW), (least, 1)):
+    stages = ((_GOOD_EFFORT, _FEW, _FEW), (_FAIR_EFFORT, 1, _FEW), (0.0, 1, 1))
+    for lowest, networks, repeats in ((max(least, min(low, wanted.effort)), *few) for low, *few in stages):
         while effort > lowest and is_late():
             effort = max(lowest, effort * _STEP)
-        while is_late() and (len(finalists) > few or len(seeds) > few):
-            (finalists if len(finalists) > few else seeds).pop()
+        while is_late() and (len(finalists) > networks or len(seeds) > repeats):
+            (finalists if len(finalists) > networks else seeds).pop()
     cut = []
     if (effort := float(f"{effort:.4g}")) < float(f"{wanted.effort:.4g}"):
         cut.append(f"at effort {effort:g} instead of {wanted.effort:g}")

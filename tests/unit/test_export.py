@@ -139,6 +139,12 @@ def test_then_networks_are_left_out_and_then_seeds() -> None:
     shorter = plan(80, least=0.2)
     assert 0.2 <= shorter.effort < 0.3
     assert (shorter.finalists, len(shorter.seeds)) == ((0, 1), 2)
+    shortest = plan(60, least=0.01)
+    assert 0.1 <= shortest.effort < 0.2
+    assert (shortest.finalists, len(shortest.seeds)) == ((0, 1), 2)
+    rushed = plan(43, least=0.01)  # two networks would have two hundredths each
+    assert (rushed.finalists, len(rushed.seeds)) == ((0,), 2)
+    assert rushed.effort == 0.1
     assert plan(0) == replace(plan(0), finalists=(0,), seeds=(0,), effort=0.1)
 
 
