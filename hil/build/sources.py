@@ -10,6 +10,7 @@ import functools
 import hashlib
 import importlib.util
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from hil.resources import firmware_dir
 from munas.cost.optimise import Optimise
 
 CMSIS_NN_VERSION = "4.0.0"
+_CMSIS_NN_REVISION = "V.11.2.0"  # of its arm_nnfunctions.h
 INSTALL_CMSIS = "pip install bakenn==1.0.0"
 
 # Sources that the kernels in firmware/kernels call, directly or not, on a core with the DSP extension and without MVE.
@@ -172,10 +174,26 @@ def _root(variable: str, packaged: Path | None, needed: Iterable[str]) -> Path:
         raise ToolMissing(f"CMSIS-NN {CMSIS_NN_VERSION} (wheel bakenn)", INSTALL_CMSIS)
     missing = next((name for name in needed if not (root / name).is_file()), None)
     if missing is None:
+        if named:
+            _refuse_other_version(variable, root)
         return root.resolve()
     if named:
         raise UsageError(f"{variable}={named} has no {missing}; it has to be the root of CMSIS-NN {CMSIS_NN_VERSION}")
     raise ToolMissing(f"CMSIS-NN {CMSIS_NN_VERSION} (the installed bakenn lacks {missing})", INSTALL_CMSIS)
+
+
+def _refuse_other_version(variable: str, root: Path) -> None:
+    """Raise UsageError for a CMSIS-NN whose headers say that they are of another version: its functions take other
+    arguments, and its macros have other names."""
+    header = root / "Include" / "arm_nnfunctions.h"
+    text = header.read_text(encoding="utf-8", errors="replace")[:4096] if header.is_file() else ""
+    revision, date = (re.search(rf"\${word}:\s*(.*\S)", text) for word in ("Revision", "Date"))
+    if revision is not None and revision[1] != _CMSIS_NN_REVISION:
+        of = f" of {date[1]}" if date is not None else ""
+        raise UsageError(
+            f"{variable}={root} is another CMSIS-NN{of} (arm_nnfunctions.h {revision[1]}) than {CMSIS_NN_VERSION} "
+            f"({_CMSIS_NN_REVISION}), which our kernels call; unset it, or name a tree of that version"
+        )
 
 
 def library(board: Board, target: Target, cmsis: CmsisRoots, firmware: Path | None = None) -> Library:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -141,6 +142,19 @@ def test_a_folder_that_cannot_be_written(plan: Plan, board: Board, tmp_path: Pat
 def test_a_profile_is_plain(plan: Plan, board: Board, tmp_path: Path, profile: str) -> None:
     with pytest.raises(ValueError, match="profile"):
         render(plan, board, "qemu", find_cmsis(), tmp_path, Options(profile=profile))
+
+
+def test_another_cmsis_nn_is_refused_by_its_version(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    newer = tmp_path / "newer"
+    shutil.copytree(find_cmsis().nn, newer)
+    monkeypatch.setenv("CMSIS_NN_ROOT", str(newer))
+    assert find_cmsis().nn == newer
+    header = newer / "Include" / "arm_nnfunctions.h"
+    header.write_text(header.read_text().replace("V.11.2.0", "V.19.1.0").replace("7 November 2022", "27 March 2026"))
+    with pytest.raises(
+        UsageError, match=r"another CMSIS-NN of 27 March 2026 \(arm_nnfunctions\.h V\.19\.1\.0\) than 4"
+    ):
+        find_cmsis()
 
 
 def test_cmsis_from_named_roots(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
