@@ -82,9 +82,15 @@ def _held_out_models(
         for fold in range(FOLDS)
     ]
     return [
-        everything if models[fold].unknown(image.paths) else models[fold]
+        everything if _is_new_to(models[fold], image) else models[fold]
         for image, fold in zip(images, fold_of, strict=True)
     ]
+
+
+def _is_new_to(model: MemoryModel, image: Image) -> bool:
+    """Whether the linker, not a fit, has to say how large the image's code is: a kernel, or a set of an interpreter's
+    operators, that the model has not seen."""
+    return bool(model.unknown(image.paths)) or (bool(model.sets) and model.linked_code(image.paths) is None)
 
 
 def _sample_result(record: Record, predicted: Forecast, held: Held, model: MemoryModel) -> SampleResult:

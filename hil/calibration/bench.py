@@ -53,7 +53,7 @@ def run_bench(
     harness = Harness(board, options)  # compiles kernels and runtime when they are not cached: not part of the figure
     with scratch_folder("bench") as folder:
         request = Request(board, harness.identity, HarnessFactory(board, options), folder, samples, seed, workers)
-        factory = SampleJobFactory(request.measurer, seed, request.limits)
+        factory = SampleJobFactory(request.measurer, seed, request.limits, request.identity)
         with Store(folder / "store.sqlite") as store:
             run_id = store.run_id(request.run)
             summary = run_campaign(

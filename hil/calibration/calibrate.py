@@ -27,7 +27,7 @@ from hil.calibration.analyse import (
 )
 from hil.calibration.devices import DeviceReport, device_reports
 from hil.calibration.fit import MIN_OBSERVATIONS, path_errors
-from hil.calibration.forecast import CODE, RESERVES, tflite_of
+from hil.calibration.forecast import CODE, RESERVES, fitting, tflite_of
 from hil.calibration.population import DEFAULT_POPULATION, POPULATIONS
 from hil.calibration.probe import Room
 from hil.calibration.probes import PROBES, PROBES_VERSION, probe_tflite
@@ -43,6 +43,7 @@ from hil.measure.arena import ArenaMap, arena_map
 from hil.measure.measurement import Identity, Measurement, Outputs
 from hil.model.load import parse_model
 from hil.runtimes.base import Deployment
+from hil.runtimes.registry import DEFAULT_RUNTIME
 from hil.targets.clock import ClockReading
 from munas.cost.calibration import Calibration, KernelCode
 from munas.cost.calibration_file import CalibrationError, load_calibration, write_calibration
@@ -179,13 +180,18 @@ class SampleJobFactory:
 
         return job
 
+    @property
+    def runtime(self) -> str:
+        """What the networks are drawn for."""
+        return DEFAULT_RUNTIME if self.identity is None else self.identity.runtime
+
     def _drawn(self, index: int) -> tuple[Mapping[str, Any], str, Callable[[], bytes]]:
         """What the store keeps of network `index`, its name, and what writes its .tflite."""
         if index >= FIRST_AGAIN:
             sample = POPULATIONS[self.population].draw(self.seed, 0, self.limits)
             return {"again": index - FIRST_AGAIN}, sample.name, lambda: tflite_of(sample)
         if index < FIRST_PROBE:
-            sample = POPULATIONS[self.population].draw(self.seed, index, self.limits)
+            sample = fitting(POPULATIONS[self.population].draw, self.seed, index, self.limits, self.runtime)
             return sample.to_json(), sample.name, lambda: tflite_of(sample)
         room, number = Room.within(self.limits.constants_bytes, self.limits.arena_bytes), index - FIRST_PROBE
         return {"probe": number}, f"probe-{number:03d}", lambda: probe_tflite(self.seed, number, room)
@@ -273,7 +279,8 @@ def _description(request: Request, index: int) -> str:
         return "the first network again"
     if index >= FIRST_PROBE:
         return f"probe {index - FIRST_PROBE}"
-    return describe(POPULATIONS[request.population].draw(request.seed, index, request.limits))
+    draw = POPULATIONS[request.population].draw
+    return describe(fitting(draw, request.seed, index, request.limits, request.identity.runtime))
 
 
 def _result(

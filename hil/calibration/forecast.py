@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from hil.boards.sizes import KIB
 from hil.calibration.probes import PROBES
-from hil.calibration.sample import Sample
+from hil.calibration.sample import Limits, Sample
 from hil.runtimes.tflm.network import make_network
 from munas.cost.estimate import arena_bytes, table_bytes, weights_bytes, works_of
 from munas.cost.kernels import Work
@@ -42,6 +42,7 @@ RESERVES: Mapping[str, Reserve] = {
 }
 CODE: Mapping[str, Reserve] = {"cmsis-nn": RESERVES["cmsis-nn"], "tflm": Reserve(flash=92 * KIB, sram=5 * KIB)}
 """What a network needs besides its constants and its arena, before there is a calibration: code, static RAM, stack."""
+_SHARES = (0.7, 0.5, 0.35, 0.25)
 CODE_ALIGNMENT: Mapping[str, int] = {"cmsis-nn": 1, "tflm": 16}
 """What weights behind the code begin at a multiple of: a flatbuffer is aligned to 16 (firmware/link.ld)."""
 PROBES_OF: Mapping[str, int] = {"cmsis-nn": PROBES, "tflm": 0}
@@ -51,6 +52,24 @@ PROBES_OF: Mapping[str, int] = {"cmsis-nn": PROBES, "tflm": 0}
 def tflite_of(sample: Sample) -> bytes:
     """The int8 .tflite of a sample."""
     return write_tflite(sample.graph(), sample.weight_seed, dense_per_channel=sample.dense_per_channel)
+
+
+def fitting(draw: Callable[[int, int, Limits], Sample], seed: int, index: int, limits: Limits, runtime: str) -> Sample:
+    """Sample `index` of a seed. Limits leave a usual share for what is not weights and activations: where TFLM needs
+    more, as its file and its arena show, the sample is drawn within narrower ones.
+    """
+    sample = draw(seed, index, limits)
+    if runtime != "tflm":
+        return sample
+    reserve, code = RESERVES[runtime], CODE[runtime]
+    flash, sram = (limits.constants_bytes + reserve.flash - code.flash, limits.arena_bytes + reserve.sram - code.sram)
+    for share in _SHARES:
+        needs = forecast(sample, runtime)
+        if needs.constants <= flash and needs.arena <= sram:
+            break
+        least = Limits(max(4096, int(limits.constants_bytes * share)), max(8192, int(limits.arena_bytes * share)))
+        sample = draw(seed, index, least)
+    return sample
 
 
 def forecast(sample: Sample, runtime: str, optimise: str = Optimise.BALANCED) -> Forecast:

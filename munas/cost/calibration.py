@@ -115,13 +115,16 @@ class MemoryModel:
     def code(self, paths: Iterable[KernelVariant]) -> int:
         """Flash of the code that a network links whose steps take `paths`."""
         present = frozenset(paths)
-        if self.sets:
-            wanted = self._linked(present)
-            exact = next((item.bytes for item in self.sets if self._linked(item.paths) == wanted), None)
-            if exact is not None:
-                return exact
+        exact = self.linked_code(present)
+        if exact is not None:
+            return exact
         code = self.flash_base + sum(part.bytes for part in self.parts if part.paths & present)
         return align(code, self.code_alignment)
+
+    def linked_code(self, paths: frozenset[KernelVariant]) -> int | None:
+        """Code as it was linked for networks of these paths; None where none was, or where code is a sum of parts."""
+        wanted = self._linked(paths) if self.sets else frozenset()
+        return next((item.bytes for item in self.sets if self._linked(item.paths) == wanted), None)
 
     def _linked(self, paths: frozenset[KernelVariant]) -> frozenset[frozenset[int]]:
         """What tells code from code: for each path the parts that come with it."""
