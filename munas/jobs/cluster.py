@@ -25,8 +25,8 @@ from typing import Any, Self
 from munas.errors import JobsError, PlaceUnfit
 from munas.jobs.base import Finished, Job, Jobs, Needs, Work, Workers
 from munas.jobs.frames import dumps
-from munas.jobs.local import text_of
 from munas.jobs.place import Answer, Place, Versions, versions
+from munas.jobs.words import text_of
 
 ATTEMPTS = 3  # at a job whose place was lost: it may be what kills its node
 PATIENCE_S = 60.0  # for a place, when no node has one; a node that restarts takes that long

@@ -23,11 +23,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from munas.errors import JobsError, MunasError, PreloadError
+from munas.errors import JobsError, PreloadError
 from munas.jobs import fork_server
 from munas.jobs.base import Finished, Job, JobBackend, Jobs, Work, Workers
 from munas.jobs.fork_server import GRACE_S, Born, Ended, Ready, Wanted
 from munas.jobs.frames import dumps, framed, take
+from munas.jobs.words import cause_of, last_lines, own_memory_bytes, text_of
 from munas.jobs.worker import Reply
 
 POLL_S = 0.2
@@ -37,10 +38,8 @@ this time, about a GB."""
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 """In the environment of workers: there is one for each core, and a process without thread pools can be forked."""
 
-LAST_LINES = 40  # a crash prints its stack below what was printed before
 SERVER_LOG = "fork-server.log"
 _CHUNK = 1 << 20
-_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _DIED = "the process that workers are forked from has died; run the same command again"
 
 
@@ -321,7 +320,7 @@ class LocalJobs:
         seconds = time.monotonic() - worker.started
         if worker.verdict:
             return Finished(worker.job, None, "limit", worker.verdict, None, seconds)
-        text = f"the worker died: {_cause(worker.status)}{last_lines(worker.log)}"
+        text = f"the worker died: {cause_of(worker.status)}{last_lines(worker.log)}"
         return Finished(worker.job, None, "died", text, None, seconds)
 
 
@@ -384,39 +383,3 @@ def _over_limit(worker: _Worker) -> str:
     if used > job.limits.memory_bytes:
         return f"used {used / 2**20:.0f} MiB of memory; the limit is {job.limits.memory_bytes / 2**20:.0f} MiB"
     return ""
-
-
-def own_memory_bytes(process_id: int) -> int:
-    """Resident bytes of a process that are not pages of files; 0 when it is gone."""
-    try:
-        resident, of_files = Path(f"/proc/{process_id}/statm").read_text().split()[1:3]
-    except (OSError, ValueError):
-        return 0
-    return (int(resident) - int(of_files)) * _PAGE_BYTES
-
-
-def text_of(error: Exception) -> str:
-    """An error of munas' in its own words, another one with its type."""
-    return str(error) if isinstance(error, MunasError) else f"{type(error).__name__}: {error}"
-
-
-def _cause(status: int | None) -> str:
-    if status is not None and status < 0:
-        name = str(-status)
-        with contextlib.suppress(ValueError):
-            name = signal.Signals(-status).name
-        return f"killed by {name}" + (", perhaps because memory ran out" if name == "SIGKILL" else "")
-    return f"exit status {status}"
-
-
-def last_lines(log: Path | None) -> str:
-    """The end of a log, to go behind a message; empty when there is nothing in it."""
-    if log is None:
-        return ""
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - 4096))
-            lines = file.read().decode("utf-8", "replace").splitlines()
-    except OSError:
-        return ""
-    return "; its last lines:\n" + "\n".join(lines[-LAST_LINES:]) if lines else ""
