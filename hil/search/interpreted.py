@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from hil.errors import ModelError
 from hil.runtimes.tflm.network import Network, make_network
+from hil.runtimes.tflm.work import converted_work_of
 from munas.arch.graph import build_graph
 from munas.arch.space import AnyArchitecture
 from munas.cost.converted import as_converted
@@ -28,7 +29,7 @@ class InterpretedAssessor(Assessor):
         proxies = replace(self, calibration=None).proxies_of(architecture)
         graph = as_converted(build_graph(architecture, self.input_shape, self.num_classes))
         network = _network(write_tflite(graph, 0))
-        works = [step.work for step in network.steps]
+        works = [work for op in network.model.ops if (work := converted_work_of(op, network.model)) is not None]
         prediction = None if self.calibration is None else self.calibration.latency.predict(works)
         weights = network.weights_bytes + CONVERTER_BYTES
         return replace(

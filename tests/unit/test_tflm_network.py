@@ -16,6 +16,7 @@ from hil.model.tflite.container import read_container
 from hil.runtimes.tflm.extract import core_of, extract
 from hil.runtimes.tflm.network import make_network
 from hil.runtimes.tflm.project import model_struct, texts
+from hil.runtimes.tflm.work import converted_work_of
 from munas.cost.interpreted import INTERPRETED
 from munas.cost.kernels import KernelVariant
 from munas.tflite.file import Code, Element, concat_options
@@ -118,6 +119,17 @@ def test_trips_of_a_convolution_by_hand() -> None:
     assert (found["copies_halves"], found["copies_bytes"], found["copies_words"]) == (35, 0, 0)
     assert (found["pixel_pairs"], found["squares"], found["square_fours"], found["square_ones"]) == (3, 6, 24, 12)
     assert (found["last_rows"], found["last_row_fours"], found["last_pixel"]) == (3, 12, 0)
+
+
+def test_a_depthwise_convolution_of_one_channel_is_converted_to_an_ordinary_one() -> None:
+    chain = Chain()
+    entry = chain.tensor((1, 6, 6, 1))
+    network = make_network(chain.file.finish([entry], [chain.depthwise(entry, 3, multiplier=1, same=False)]), "net")
+    (op,) = network.model.ops
+    assert network.steps[0].work.variant is KernelVariant.TFLM_DW_3X3
+    work = converted_work_of(op, network.model)
+    assert work is not None
+    assert (work.variant, work.columns) == (KernelVariant.TFLM_CONV, 9)
 
 
 def test_an_arena_is_only_stated_where_every_operator_is_known() -> None:

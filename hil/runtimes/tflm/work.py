@@ -42,6 +42,18 @@ def work_of(op: Op, model: Model) -> Work:
     return _other(op, shapes, output)
 
 
+def converted_work_of(op: Op, model: Model) -> Work | None:
+    """Work of what TensorFlow's converter leaves of an operator that we wrote: a depthwise convolution of one channel
+    is an ordinary one there, and one pixel is not reshaped (None)."""
+    source, output = (model.tensors[index].shape for index in (op.inputs[0], op.outputs[0]))
+    if isinstance(op.params, DepthwiseParams) and source[3] == 1:
+        _, height, width, rows = model.tensors[op.inputs[1]].shape
+        return _conv(op.params, _hwc(source), _hwc(output), (rows, height, width, 1))
+    if op.kind is OpKind.RESHAPE and len(source) == 4 and source[1:3] == (1, 1):
+        return None
+    return work_of(op, model)
+
+
 def unknown(elements: int) -> Work:
     """Work of an operator of which no more is known than that it writes `elements` bytes."""
     return _work(KernelVariant.TFLM_OTHER, (1, elements), elements, elements)
@@ -94,7 +106,7 @@ def _inside(taps: Taps) -> int:
     return sum(count for _, count in taps)
 
 
-def _conv(params: ConvParams, source: Shape, output: Shape, weights: Shape) -> Work:
+def _conv(params: ConvParams | DepthwiseParams, source: Shape, output: Shape, weights: Shape) -> Work:
     rows, height, width, channels = weights
     pixels, columns = output[0] * output[1], height * width * channels
     macs, inputs, outputs = pixels * rows * columns, pixels * columns, pixels * rows
