@@ -38,6 +38,11 @@ class _Symbol(NamedTuple):
     size: int  # bytes
     kind: str  # STT_FUNC, STT_OBJECT, ...
 
+    @property
+    def address(self) -> int:
+        """Where it begins: bit 0 of a function's value says Thumb."""
+        return self.value & ~1 if self.kind == "STT_FUNC" else self.value
+
 
 def _symbols(path: Path) -> list[_Symbol]:
     """All symbols of the ELF at `path`. Raises BuildError when it is not a readable ELF."""
@@ -87,9 +92,10 @@ def read_functions(path: Path) -> dict[str, int]:
         weights_start, weights_end = edges["_weights_start"], edges["_weights_end"]
     except KeyError as error:
         raise BuildError(f"{path} is not an image of ours: {error}") from error
-    addressed = ((symbol, symbol.value & ~1) for symbol in symbols)  # bit 0 of a function's address says Thumb
     return _bytes_by_name(
-        symbol for symbol, address in addressed if start <= address < end and not weights_start <= address < weights_end
+        symbol
+        for symbol in symbols
+        if start <= symbol.address < end and not weights_start <= symbol.address < weights_end
     )
 
 
@@ -99,11 +105,17 @@ def read_kept(path: Path) -> dict[str, int]:
 
 
 def _bytes_by_name(symbols: Iterable[_Symbol]) -> dict[str, int]:
-    """Sizes of the symbols that have one; those of one name are added up."""
+    """Sizes of the symbols that have one; those of one name are added up.
+
+    No byte is counted twice: libgcc's double additions have four names, one of which begins a word before the others.
+    """
     found: dict[str, int] = {}
-    for symbol in symbols:
-        if symbol.size:
-            found[symbol.name] = found.get(symbol.name, 0) + symbol.size
+    counted_to = 0
+    for symbol in sorted(symbols, key=lambda symbol: (symbol.address, -symbol.size, symbol.name)):
+        end = symbol.address + symbol.size
+        if end > counted_to and symbol.size:
+            found[symbol.name] = found.get(symbol.name, 0) + end - max(symbol.address, counted_to)
+            counted_to = end
     return found
 
 

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from elftools.elf.elffile import ELFFile
 
 from hil.boards.board import load_board
-from hil.build.elf import read_sizes
+from hil.build.elf import read_kept, read_sizes
 from hil.build.image import build_library, compile_model, link
 from hil.build.sources import find_cmsis, library
 from hil.build.toolchain import find_toolchain, run_tool
@@ -207,3 +208,18 @@ def test_a_wrong_compiler_is_named(monkeypatch: pytest.MonkeyPatch, named: str) 
     monkeypatch.setenv("MUNAS_HIL_GCC", named)
     with pytest.raises(BuildError, match=f"MUNAS_HIL_GCC={named} is no Arm compiler"):
         find_toolchain()
+
+
+def test_no_byte_of_a_kernel_is_counted_twice(tmp_path: Path) -> None:
+    """libgcc's double addition on a core without doubles: four names, three of which are one place."""
+    toolchain = find_toolchain()
+    source, elf = tmp_path / "sum.c", tmp_path / "sum.elf"
+    source.write_text("double sum(double a, double b) { return a + b; }\n", encoding="ascii")
+    core = load_board("mps2-an500").core_flags
+    run_tool([toolchain.gcc, *core, "-O2", "-nostartfiles", "-Wl,-e,sum", source, "-o", elf])
+    functions = read_kept(elf)
+    addition = {"__adddf3", "__aeabi_dadd", "__subdf3", "__aeabi_dsub"} & set(functions)
+    assert len(addition) == 1
+    with elf.open("rb") as file:
+        text = ELFFile(file).get_section_by_name(".text")
+        assert sum(functions.values()) <= int(text["sh_size"])
