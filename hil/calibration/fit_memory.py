@@ -55,8 +55,13 @@ def fit_memory(images: Sequence[Image], code: KernelCode | None = None, code_ali
     # What is no function of a kernel: vectors, runtime, strings, alignment. It varies by a few bytes of alignment, and
     # may do so by as much again in an image that was not seen.
     rest = [image.code - sum(size for paths, size in parts.items() if paths & image.paths) for image in images]
+    least = min(rest)
+    for paths, size in _excess(images, rest).items():
+        parts[paths] = parts.get(paths, 0) + size
+        rest = [left - size * bool(paths & image.paths) for image, left in zip(images, rest, strict=True)]
+    most = max(least, *rest)
     return MemoryModel(
-        flash_base=align(2 * max(rest) - min(rest), max(code_alignment, _WORD_BYTES)),
+        flash_base=align(2 * most - least, max(code_alignment, _WORD_BYTES)),
         parts=tuple(CodePart(paths, size) for paths, size in sorted(parts.items(), key=lambda item: sorted(item[0]))),
         static_ram=max(image.static_ram for image in images),
         stack_reserved=max(image.memory.stack_reserved for image in images),
@@ -64,6 +69,23 @@ def fit_memory(images: Sequence[Image], code: KernelCode | None = None, code_ali
         code_alignment=code_alignment,
         sets=_sets(images) if code_alignment > 1 else (),
     )
+
+
+def _excess(images: Sequence[Image], rest: Sequence[int]) -> _Parts:
+    """What `rest` has beyond the least of it, bytes, by paths that no image with the least has.
+
+    The linker aligns some libraries' code by more than a word, and code in assembly may have no size. Where a kernel
+    brings that along, networks without it shall not be charged for it.
+    """
+    least = min(rest)
+    free = frozenset[KernelVariant]().union(
+        *(image.paths for image, size in zip(images, rest, strict=True) if size == least)
+    )
+    excess: _Parts = {}
+    for image, size in zip(images, rest, strict=True):
+        if size > least and image.paths - free:
+            excess[image.paths - free] = max(excess.get(image.paths - free, 0), size - least)
+    return excess
 
 
 def _sets(images: Sequence[Image]) -> tuple[CodePart, ...]:

@@ -27,7 +27,7 @@ ALIGNMENT_BYTES = 4
 
 
 STATE_TABLE_BYTES = 16  # hil_state_t of hil_kernels.h
-STATE_CODE_BYTES = 96
+STATE_CODE_BYTES = 132  # hil_model_reset, hil_restore, and the library's memset
 """Flash for the code that puts states back, which networks without them do not link; never less than it takes."""
 
 

@@ -219,6 +219,17 @@ def test_a_kernel_that_was_never_seen_alone_is_not_undershot() -> None:
         assert model.code(unseen) >= image(unseen).code
 
 
+def test_what_a_kernel_brings_beside_its_functions_is_charged_to_it_alone() -> None:
+    """Alignment, or assembly without a size: networks without the kernel are exact, those with it never undershot."""
+    plain = [image({path}) for path in CODE if path is not KernelVariant.MAX_POOL]
+    odd = [image({KernelVariant.MAX_POOL, path}, 8) for path in (KernelVariant.FC, KernelVariant.ADD)]
+    model = fit_memory([*plain, *odd])
+    for item in plain:
+        assert model.code(item.paths) == item.code
+    for item in odd:
+        assert 0 <= model.code(item.paths) - item.code <= 4
+
+
 def test_no_image_is_a_usage_error() -> None:
     with pytest.raises(UsageError, match="no network"):
         fit_memory([])
