@@ -17,21 +17,25 @@ from hil.model.load import parse_model
 from hil.model.network import Model, OpKind, ReduceParams, SoftmaxParams
 from hil.model.reference import Reference, feeds, verification_inputs
 from hil.model.tflite.container import read_container
-from hil.model.tflite.repair import repaired
+from hil.model.tflite.repair import REFERENCE_VERSIONS, repaired
 from hil.patterns import PatternKind
 from munas.arch.graph import build_graph
 from munas.arch.space import random_cnn
+from munas.tflite import file
 from munas.tflite.file import (
     DEQUANTIZE_OPTIONS,
     QUANTIZE_OPTIONS,
     Code,
     Element,
+    Options,
     TfliteFile,
     conv_options,
     dense_options,
     depthwise_options,
 )
 from munas.tflite.flatbuffer import write_tflite
+from tests.firmware.operators import Network
+from tests.firmware.random_plain import binary_of, function_of, strided_slice, tile, transpose
 from tests.numpy_network import evaluate
 from tests.tflite_samples import UNIT, every_operator
 
@@ -83,6 +87,19 @@ def test_written_networks_agree() -> None:
             checked += 1
 
 
+def _spread(n: Network) -> int:
+    output = n.like(n.input, (8, 12, 2))
+    n.file.operator(Code.DEPTH_TO_SPACE, [n.input], output, Options(94, ((0, "Int32", 2),)))
+    return output
+
+
+def _squeezed(n: Network) -> int:
+    pooled = n.mean(n.input, keep_dims=True)
+    output = n.like(pooled, (8,))
+    n.file.operator(Code.SQUEEZE, [pooled], output, Options(30, ints=(1, 2)))
+    return output
+
+
 def test_old_biases_are_repaired_and_nothing_else(shared: Path) -> None:
     data = (shared / "models" / "person_detect.tflite").read_bytes()
     fixed = repaired(data)
@@ -91,6 +108,38 @@ def test_old_biases_are_repaired_and_nothing_else(shared: Path) -> None:
     assert (old.tensors, old.ops) == (new.tensors, new.ops)
     clean = (shared / "models" / "vww_96_int8.tflite").read_bytes()
     assert repaired(clean) == clean
+
+
+REPAIRED = {
+    OpKind.ADD: lambda n: binary_of(n, Code.ADD), OpKind.MUL: lambda n: binary_of(n, Code.MUL),
+    OpKind.ABS: lambda n: function_of(n, Code.ABS), OpKind.TILE: tile, OpKind.DEPTH_TO_SPACE: _spread,
+    OpKind.SOFTMAX: lambda n: n.softmax(n.input), OpKind.STRIDED_SLICE: strided_slice, OpKind.TRANSPOSE: transpose,
+    OpKind.SQUEEZE: _squeezed, OpKind.DEPTHWISE_CONV_2D: lambda n: n.depthwise(n.input, 2, (2, 2)),
+    OpKind.UNIDIRECTIONAL_SEQUENCE_LSTM: lambda n: n.lstm(n.input, 3),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", REPAIRED)
+def test_versions_that_only_the_optimised_table_has_are_lowered(kind: OpKind, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, newest = REFERENCE_VERSIONS[kind]
+    files = []
+    for version in (ours, newest, newest + 1):
+        with monkeypatch.context() as patch:
+            patch.setitem(file._OPERATOR_VERSIONS, Code[kind.name], version)
+            n = Network(3, (4, 6) if kind is OpKind.UNIDIRECTIONAL_SEQUENCE_LSTM else (4, 6, 8))
+            files.append(n.finish(REPAIRED[kind](n)))
+    with pytest.raises(ValueError, match=f"'{kind.name}' version '{newest}'"):
+        LiteRt(files[1])
+    assert repaired(files[0]) == files[0]
+    assert repaired(files[1]) == files[0]
+    assert repaired(files[2]) == files[2]  # what nobody knows stays
+    model = parse_model(files[1], "newest")
+    inputs = verification_inputs(model, 1, seed=0)[0].values
+    assert Reference(files[1], model).run(inputs)[0].size
+
+
+def test_the_repaired_versions_are_all_tried() -> None:
+    assert set(REPAIRED) == set(REFERENCE_VERSIONS)
 
 
 # --- which kernels run ----------------------------------------------------------------------------------------------
