@@ -19,6 +19,7 @@ from rich.text import Text
 
 _COMMAND = re.compile(r"^((?:[ \t]|\x1b\[[0-9;]*m)*)(?=::|##\[)", re.MULTILINE)  # as GitHub and Azure read their logs
 
+_UNBROKEN_SPACES = str.maketrans("\u00a0\u202f", "  ")  # what reports put before a unit; as wide as a plain one
 _NARROWEST_TEXT = 12  # columns; text is folded, figures are not
 
 
@@ -90,7 +91,7 @@ class SafeConsole(Console):
 
     def render_str(self, text: str, *args: Any, **kwargs: Any) -> Text:
         """See rich; printable before its width is taken."""
-        return super().render_str(printable_lines(text), *args, **kwargs)
+        return super().render_str(printable_lines(text.translate(_UNBROKEN_SPACES)), *args, **kwargs)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """See rich; every text that is not a control code of rich's own is printable."""
@@ -99,7 +100,7 @@ class SafeConsole(Console):
             if segment.control or (text.isascii() and text.isprintable()):
                 yield segment
             else:
-                yield Segment(printable_lines(text), segment.style)
+                yield Segment(printable_lines(text.translate(_UNBROKEN_SPACES)), segment.style)
 
     def command(self, line: str) -> None:
         """Write a workflow command of our own: the one line that a CI log shall obey."""

@@ -18,7 +18,7 @@ EXPECTED = (
     r"sysbus LoadELF @(?P<image>\S+)",
     r"cpu VectorTableOffset 0x[0-9a-f]{8}",
     r"emulation SetAdvanceImmediately true",
-    r'emulation CreateUartPtyTerminal "uart" "(?P<link>[^"]+)"',
+    r'emulation CreateUartPtyTerminal "uart" "(?P<link>(?:[^"\\]|\\.)+)"',
     r"connector Connect sysbus\.vcp uart",
 )
 
@@ -80,7 +80,7 @@ def _include(board: FakeBoard, script: Path) -> subprocess.Popen[bytes] | None:
         print("There was an error executing command 'connector'\r\nsysbus.vcp does not exist", flush=True)
         return None
     emulator = board.flash(Path(found["image"]), own_session=False)
-    Path(found["link"]).symlink_to(board.port.resolve())
+    Path(found["link"].replace('\\"', '"')).symlink_to(board.port.resolve())
     return emulator
 
 

@@ -17,7 +17,6 @@ class CalibrateOptions(PlaceOptions):
     samples: int = option(DEFAULT_SAMPLES, "--samples", "-n", help="Networks to measure.", ge=1, le=MAX_SAMPLES)
     seed: int = option(1, help="Seed of the sampled networks.", ge=0, le=MAX_SEED)
     population: str = option("budget", help="Networks drawn: budget (fill the board's) or paper (as the µNAS authors).")
-    link: str = option("uart", help="uart, or rtt: no UART, through the debugger's access to RAM.")
     runtime: str = option("cmsis-nn", help="What executes the network: cmsis-nn or tflm.")
     workers: int | None = option(None, help="Worker processes; default: cores.", ge=1, le=MAX_WORKERS)
     output: Path | None = option(None, "--output", "-o", help="Run folder; default runs/BOARD-RUNTIME-BACKEND.")

@@ -41,7 +41,7 @@ def run_search(options: SearchOptions, as_json: bool = False) -> None:
     began = time.monotonic()
     check(options)
     flash, sram = usual_budget(options.runtime)
-    board = chosen_board(options.board, options.flash or flash, options.sram or sram, optimise=options.optimise)
+    board = chosen_board(options.board, options.flash or flash, options.sram or sram, options.link, options.optimise)
     place = chosen_place(board, options.backend, options.device, timer=options.timer)
     modelled = modelled_as(board, place.via, options.timer)
     if modelled != "off":

@@ -15,6 +15,7 @@ from hil.cli.app import (
     DeviceOption,
     FlashOption,
     JsonOption,
+    LinkOption,
     OptimiseOption,
     RuntimeOption,
     SramOption,
@@ -77,6 +78,7 @@ def verify(
     runtime: RuntimeOption = DEFAULT_RUNTIME,
     flash: FlashOption = None,
     sram: SramOption = None,
+    link: LinkOption = "uart",
     optimise: OptimiseOption = None,
     limit: Annotated[
         int | None, typer.Option("--limit", min=1, max=MAX_INPUTS, help="Only the first N inputs.")
@@ -89,7 +91,7 @@ def verify(
     from hil.measure.verify import Request
     from hil.measure.verify import verify as run_verification
 
-    chosen = chosen_board(board, flash, sram, optimise=optimise)
+    chosen = chosen_board(board, flash, sram, link, optimise)
     place = chosen_place(chosen, via, device)
     options = Options(via=place.via, runtime=runtime, devices=place.devices)
     request = Request(read_model(model), model.stem, data, store or Path("runs") / "verify.sqlite", limit)

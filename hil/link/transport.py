@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
+from urllib.parse import urlsplit
 
 from serial import Serial, SerialException, serial_for_url
 
@@ -28,6 +29,7 @@ TALK = 4  # a device may talk for this many time-outs without saying anything th
 DRAIN_S = 2.0  # ... and for this long while it is waited for to become quiet
 REOPEN_S = 10.0  # how long a port may be gone: a board that resets takes its USB port with it
 REOPEN_POLL_S = 0.1
+_OF_SERVERS = ("socket", "rfc2217")  # URLs that are HOST:PORT
 
 
 class SerialPort(Protocol):
@@ -60,6 +62,23 @@ class PortVanished(LinkError):
 def is_url(port: str) -> bool:
     """Whether a port is one of another host: a URL that pyserial knows, such as ``rfc2217://`` or ``socket://``."""
     return "://" in port
+
+
+def check_url(url: str) -> None:
+    """Raises ValueError for a URL that no server can be behind."""
+    given, _, rest = url.partition("://")
+    scheme = given.lower()
+    if scheme not in _OF_SERVERS:
+        serial_for_url(url, do_not_open=True)  # pyserial says of a kind that it does not know that it does not
+        return
+    example = f"{scheme}://HOST:PORT"
+    try:
+        parts = urlsplit(url)
+        complete = bool(parts.hostname and parts.port)  # the latter raises ValueError for what is no port's number
+    except ValueError:
+        complete = False
+    if not complete or " " in rest or scheme != given:
+        raise ValueError(f"{url} is not {example}")
 
 
 def open_port(path: str, baud: int = BAUD) -> Serial:

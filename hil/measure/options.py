@@ -15,6 +15,7 @@ class PlaceOptions(OptionsModel):
     device: str | None = option(None, help="Which of several connected boards: serial number or port.")
     flash: Quantity | None = option(None, help="Flash budget, e.g. 64K or 1M.")
     sram: Quantity | None = option(None, help="SRAM budget, e.g. 64K or 1M.")
+    link: str = option("uart", help="uart, or rtt: no UART, through the debugger's access to RAM.")
     cluster: str | None = option(None, help="Ray cluster that does the jobs: auto, HOST:PORT or ray://HOST:PORT.")
     optimise: str | None = option(None, help="speed, balanced (default) or size: which kernels networks get.")
     timer: str | None = option(None, help="modelled-cycles (via qemu); default: the place's own timer.")

@@ -30,6 +30,7 @@ from hil.boards.board import canonical_name
 from hil.boards.linked import Link
 from hil.errors import UsageError
 from hil.files import read_toml
+from hil.link.transport import check_url, is_url
 
 FlashMethod = Literal[
     "mass-storage", "pyocd", "openocd", "gdb", "probe-rs", "cubeprogrammer", "j-link", "uf2", "command"
@@ -53,7 +54,16 @@ def _checked(command: object) -> object:
         unknown = {name for word in words for name in re.findall(r"{([^{}]*)}", word)} - {"image", "serial"}
         if unknown:
             raise ValueError(f"{{{min(unknown)}}} is neither {{image}} nor {{serial}}")
+        if open_ended := re.search(r"{(image|serial)\b(?!})", command):
+            raise ValueError(f"{open_ended[0]} has no closing brace")
     return command
+
+
+def _port(port: object) -> object:
+    """A path, or a URL that can be opened once its server is there."""
+    if isinstance(port, str) and is_url(port):
+        check_url(port)
+    return port
 
 
 Command = Annotated[str, BeforeValidator(_checked), Field(max_length=4096)]
@@ -66,7 +76,7 @@ class BenchDevice(BaseModel):
 
     board: Annotated[str, BeforeValidator(lambda name: canonical_name(str(name)))]
     serial_number: Annotated[str, Field(min_length=1, max_length=MAX_NAME)]
-    port: Annotated[str, Field(min_length=1, max_length=MAX_NAME)] | None = None
+    port: Annotated[str, BeforeValidator(_port), Field(min_length=1, max_length=MAX_NAME)] | None = None
     flash: FlashMethod = "mass-storage"
     drive: Path | None = None
     gdb: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.\-\[\]:]+:[0-9]{1,5}$")] | None = None
@@ -79,16 +89,27 @@ class BenchDevice(BaseModel):
 
     @model_validator(mode="after")
     def _drive_is_used(self) -> Self:
+        if self.drive == Path():
+            raise ValueError("drive is empty")
         if self.drive is not None and any(len(part) > MAX_NAME for part in self.drive.parts):
             raise ValueError("drive has a name that no folder can have")
         if self.drive is not None and self.flash not in ("mass-storage", "uf2"):
             raise ValueError(f"drive is for flash = 'mass-storage' or 'uf2', not for {self.flash!r}")
         if (self.gdb is not None, self.gdb_server is not None) != (self.flash == "gdb",) * 2:
             raise ValueError("gdb (HOST:PORT of the GDB server) and gdb_server (whose it is) go with flash = 'gdb'")
+        if self.link == "rtt" and self.port is None:
+            raise ValueError("link = 'rtt' needs port: where a program of the probe serves it")
+        if self.gdb is not None and not 0 < int(self.gdb.rpartition(":")[2]) < 1 << 16:
+            raise ValueError(f"gdb = {self.gdb!r} ends with a number that no port has")
         if (self.flash_command is not None) != (self.flash == "command"):
             raise ValueError("flash_command goes with flash = 'command', and the other way round")
+        if self.flash_command is not None and "{image}" not in self.flash_command:
+            raise ValueError("flash_command does not say where {image} belongs, so that it cannot flash it")
         if self.reset_command is not None and self.flash != "command":
             raise ValueError(f"reset_command is for flash = 'command', not for {self.flash!r}")
+        for name in ("reset_command", "power_cycle_command"):
+            if "{image}" in (getattr(self, name) or ""):
+                raise ValueError(f"{name} has {{image}}, but there is none when it runs")
         return self
 
 

@@ -106,13 +106,14 @@ class TestRenodeRunner(RunnerContract):
     def test_its_folder_goes_with_it(
         self, runner: RenodeRunner, board: Board, image: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """In a folder with a space, which Renode's command line would take for two words."""
-        (tmp_path / "a space").mkdir()
-        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "a space"))
+        """In a folder with a space and quotes, which Renode's command line would take for the ends of words."""
+        scratch = tmp_path / "a space's \" end"
+        scratch.mkdir()
+        monkeypatch.setattr(tempfile, "tempdir", str(scratch))
         self.within(runner.open(image(images.ADDER), board), lambda session: boot(session).run(RANDOM))
-        assert len(list((tmp_path / "a space").iterdir())) == 1
+        assert len(list(scratch.iterdir())) == 1
         runner.close()
-        assert list((tmp_path / "a space").iterdir()) == []
+        assert list(scratch.iterdir()) == []
 
     def test_a_dead_one_is_not_used_again(self, runner: RenodeRunner, board: Board, image: Image) -> None:
         made = image(images.ADDER)

@@ -44,6 +44,26 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
 @pytest.mark.parametrize(
     "arguments",
     [
+        ["measure", "a.tflite"],
+        ["verify", "a.tflite", "--data", "a.npz"],
+        ["calibrate"],
+        ["search", "--dataset", "digits"],
+        ["generate", "a.tflite", "-o", "a"],
+        ["bring-up", "--board", "mps2-an386"],
+        ["estimate", "a.tflite"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_every_command_with_firmware_takes_a_link(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, *arguments, "--link", "swo") == 2
+    assert "--link swo does not exist (known: uart, rtt)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
         ["nonsense"],
         ["boards", "no-such-board"],
         ["measure", "missing.tflite"],

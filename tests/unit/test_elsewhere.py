@@ -47,11 +47,32 @@ def test_a_device_behind_a_url_is_connected_with_its_commands(tmp_path: Path) ->
         ('power_cycle_command = " "', "a command of no words"),
         ('flash = "command"\nflash_command = "a {images}"', r"\{images\} is neither \{image\} nor \{serial\}"),
         ("power_cycle_command = 3", "string"),
+        ('flash = "command"\nflash_command = "a {image"', r"\{image has no closing brace"),
+        ('flash = "command"\nflash_command = "a {serial}"', r"does not say where \{image\} belongs"),
+        ('flash = "command"\nflash_command = "a {image}"\nreset_command = "b {image}"', r"reset_command has \{image\}"),
+        ('power_cycle_command = "b {image}"', r"power_cycle_command has \{image\}"),
+        ('flash = "uf2"\ndrive = ""', "drive is empty"),
+        ('flash = "gdb"\ngdb_server = "openocd"\ngdb = "localhost:70000"', "a number that no port has"),
     ],
 )
 def test_commands_that_cannot_be_run_are_refused(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         read_bench(bench(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "socket://", "socket://:", "socket://h", "socket://h:0", "socket://h:-1", "socket://h:70000", "socket://[::1",
+        "socket:// h:1", "rfc2217://", "rfc2217://lab", "rfc2217://lab:telnet", "RFC2217://lab:1", "bogus://x:1",
+    ],
+)  # fmt: skip
+def test_a_url_that_leads_nowhere_is_refused(tmp_path: Path, url: str) -> None:
+    """When the file is read, rather than by a Python message after the image was flashed twice."""
+    path = tmp_path / "bench.toml"
+    path.write_text(ENTRY.replace("socket://127.0.0.1:9", url))
+    with pytest.raises(UsageError, match=r"port: .*(is not (socket|rfc2217)://HOST:PORT|not known)"):
+        read_bench(path)
 
 
 def test_a_command_gets_image_and_serial_number(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from hil.report.calibration.page import render
 from hil.report.calibration.series import by_input_shape, linear_r2, series_of
 from hil.report.charts import numbers, svg
 from hil.report.charts.scale import Scale, byte_ceiling, byte_ticks, linear_ticks, log_ticks, padded_range
+from hil.terminal import SafeConsole
 from tests.calibration_results import calibration_result, cycle_shares
 from tests.report_page import HOSTILE, Page, assert_sound, drawings, map_leaves
 
@@ -407,6 +408,14 @@ def test_text_summary_in_a_narrow_terminal(full: CalibrationResult) -> None:
     assert "SIMULATED" in text
     assert re.search(r"Mean absolute error \(MAPE\) +\d+\.\d % +\d\.\d %", text)
     assert max(map(len, text.splitlines())) <= 100
+
+
+def test_text_summary_as_the_command_prints_it(full: CalibrationResult) -> None:
+    """The space before a unit is no plain one, and was once shown as the first of six characters and no unit."""
+    out = StringIO()
+    SafeConsole(file=out, width=100).print(render_text_summary(full))
+    assert re.search(r"Mean absolute error \(MAPE\) +\d+\.\d % +\d\.\d %", out.getvalue())
+    assert "\\u" not in out.getvalue()
 
 
 @pytest.mark.parametrize("count", [0, 1])

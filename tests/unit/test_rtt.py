@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from serial import SerialException, SerialTimeoutException
 
 from hil.boards.board import load_board
@@ -256,7 +257,10 @@ def test_the_link_is_part_of_the_build() -> None:
 
 
 def test_the_bench_file_says_it_and_boards_have_to_agree() -> None:
-    assert BenchDevice(board="nucleo-f746zg", serial_number="1", link="rtt").link == "rtt"
+    said = {"board": "nucleo-f746zg", "serial_number": "1", "link": "rtt"}
+    assert BenchDevice.model_validate({**said, "port": "socket://localhost:9090"}).link == "rtt"
+    with pytest.raises(ValidationError, match="needs port"):  # the board's own is a UART, where nobody would answer
+        BenchDevice.model_validate(said)
     devices = [Connected("A", ("x",), "a"), Connected("B", ("x",), "b", link="rtt")]
     assert link_of_all([]) == link_of_all(devices[:1]) == "uart"
     assert link_of_all(devices[1:]) == "rtt"

@@ -79,6 +79,7 @@ def script_text(board: Board, folder: Path) -> str:
     Files that are read are looked for in that folder. The pty comes last: where it exists, all before it succeeded.
     """
     origin = board.target("renode").flash.origin
+    pty = str(folder / _LINK).replace('"', '\\"')  # in full: Renode works in a folder of its own as soon as it runs
     return "\n".join(
         [
             "using sysbus",
@@ -87,7 +88,7 @@ def script_text(board: Board, folder: Path) -> str:
             f"sysbus LoadELF @{_IMAGE}",
             f"cpu VectorTableOffset 0x{origin:08x}",
             "emulation SetAdvanceImmediately true",
-            f'emulation CreateUartPtyTerminal "{_LINK}" "{folder / _LINK}"',
+            f'emulation CreateUartPtyTerminal "{_LINK}" "{pty}"',
             f"connector Connect sysbus.vcp {_LINK}",
             "",
         ]
