@@ -49,6 +49,8 @@ class Code(IntEnum):
     TANH = 28
     PAD = 34
     GATHER = 36
+    BATCH_TO_SPACE_ND = 37
+    SPACE_TO_BATCH_ND = 38
     TRANSPOSE = 39
     MEAN = 40
     SUB = 41

@@ -380,9 +380,41 @@ def svdf(n: Network) -> int:
     return n.svdf(found, int(rng.integers(1, 9)), 1, int(rng.integers(1, 9))) if rng.random() < 0.4 else found
 
 
+def dilated_row(n: Network) -> int:
+    """A dilated convolution of one dimension as converters write it for an open batch: blocks, given a height of 1."""
+    rng, shape = n.rng, n.shapes[n.input]
+    length, channels, kind = shape[0] * shape[1], shape[2], n.scales[n.input]
+    block, taps, depthwise = int(rng.integers(1, 5)), int(rng.integers(1, 4)), bool(rng.random() < 0.4)
+    reach = (taps - 1) * block if rng.random() < 0.6 or length <= (taps - 1) * block else 0
+    extra = -(length + reach) % block
+    before = int(rng.integers(0, reach + 1))
+    inside = (length + reach + extra) // block
+    row = n.reshape(n.input, (length, channels))
+    split = n.file.activation("blocks", (block, inside, channels), *kind)
+    pads = [(before, reach - before + extra)]
+    n.file.operator(Code.SPACE_TO_BATCH_ND, [row, _ints(n, [block]), _ints(n, pads)], split, Options(25))
+    high = n.like(n.input, (1, inside, channels))
+    n.file.operator(Code.EXPAND_DIMS, [split, _ints(n, 1)], high, Options(52))
+    if depthwise:
+        made = n.depthwise(high, int(rng.integers(1, 3)), (1, taps))
+    else:
+        groups = channels if rng.random() < 0.2 else 2 - channels % 2
+        made = n.conv(high, groups * int(rng.integers(1, 6)), (1, taps), groups=groups)
+    filters, left = n.shapes[made][2], n.shapes[made][1]
+    flat = n.file.activation("flat", (block, left, filters), *n.scales[made])
+    if rng.random() < 0.5:
+        n.file.operator(Code.SQUEEZE, [made], flat, Options(30, ints=(1,)))
+    else:
+        n.file.operator(Code.RESHAPE, [made, _ints(n, [-1, left, filters])], flat)
+    output = n.like(made, (left * block - extra, filters))
+    crops = [(0, extra)]
+    n.file.operator(Code.BATCH_TO_SPACE_ND, [flat, _ints(n, [block]), _ints(n, crops)], output, Options(24))
+    return n.requantize(output)
+
+
 KINDS: tuple[Callable[[Network], int], ...] = (
     function, add_broadcast, sub, mul, maximum, minimum, prelu, reduce_mean, reduce_max, reduce_min, strided_slice,
     slice_part, split, split_v, unpack_pack, transpose, gather, blocks, tile, broadcast_to, padv2, mirror_pad,
     resize_nearest, resize_bilinear, dense_rows, conv_grouped, conv_negative, conv_transposed, squeeze_expand,
-    lstm, svdf,
+    lstm, svdf, dilated_row,
 )  # fmt: skip

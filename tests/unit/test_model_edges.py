@@ -10,9 +10,12 @@ import pytest
 
 from hil.errors import ModelError
 from hil.model.load import parse_model
-from hil.model.network import DType, OpKind
+from hil.model.network import ConvParams, DepthwiseParams, DType, OpKind
 from hil.model.reference import Reference
 from munas.tflite.file import Code, Element, Options, TfliteFile, dense_options, softmax_options
+from tests.firmware.operators import Network
+from tests.firmware.random_plain import dilated_row
+from tests.numpy_network import evaluate
 from tests.tflite_samples import UNIT
 
 
@@ -111,3 +114,58 @@ def test_a_loop_is_refused_with_the_remedy() -> None:
     file.operator(Code.WHILE, [x], y, Options(93, ((0, "Int32", 1), (1, "Int32", 2))), 1)
     with pytest.raises(ModelError, match=r"operator 0 \(WHILE\): .*unroll the loop"):
         parse_model(file.finish([x], [y]), "loop")
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_dilated_convolution_of_one_dimension_is_one_operator(seed: int) -> None:
+    n = Network(seed, (3, 2 + seed % 3, 1 + seed % 4))
+    data = n.finish(dilated_row(n))
+    model = parse_model(data, "x")
+    kinds = [op.kind for op in model.ops]
+    convolution = next(op for op in model.ops if isinstance(op.params, ConvParams | DepthwiseParams))
+    assert kinds.count(OpKind.RESHAPE) == 3
+    assert OpKind.SPACE_TO_BATCH_ND not in kinds
+    if isinstance(convolution.params, ConvParams) and convolution.params.groups > 1:
+        return  # what it gives is compared on the device (tests/firmware/test_kernels.py)
+    values = np.random.default_rng(seed).integers(-128, 128, model.tensors[model.inputs[0]].shape).astype(np.int8)
+    inside = values.reshape(model.tensors[convolution.inputs[0]].shape)
+    ours = evaluate(model, convolution, [inside])
+    last = model.ops[-1]  # QUANTIZE, whose steps the reference has taken as well
+    expected = Reference(data, model).run([values])[0].reshape(model.tensors[last.outputs[0]].shape)
+    found = evaluate(model, last, [ours.reshape(model.tensors[last.inputs[0]].shape)])
+    assert np.abs(found.astype(int) - expected).max() <= 2
+
+
+def _row(last_shape: list[int], axis: int = 1) -> bytes:
+    """Blocks of a row (1, 6, 2), a convolution, and views with these arguments."""
+    n = Network(1, (6, 2))
+    ints = lambda values: n.file.constant("i", np.array(values, "<i4"))  # noqa: E731
+    split = n.file.activation("blocks", (2, 3, 2), *n.scales[n.input])
+    n.file.operator(Code.SPACE_TO_BATCH_ND, [n.input, ints([2]), ints([(0, 0)])], split, Options(25))
+    high = n.like(n.input, (1, 3, 2))
+    n.file.operator(Code.EXPAND_DIMS, [split, ints(axis)], high, Options(52))
+    made = n.conv(high, 2, (1, 1))
+    flat = n.file.activation("flat", (2, 3, 2), *n.scales[made])
+    n.file.operator(Code.RESHAPE, [made, ints(last_shape)], flat)
+    output = n.like(made, (6, 2))
+    n.file.operator(Code.BATCH_TO_SPACE_ND, [flat, ints([2]), ints([(0, 0)])], output, Options(24))
+    return n.finish(output)
+
+
+def test_views_of_blocks_that_do_anything_else_are_refused() -> None:
+    for shape in ([-1, 3, 2], [2, 3, 2]):
+        assert len(parse_model(_row(shape), "x").ops) == 3
+    for shape in ([-1, 2, 3], [1, 6, 2], [-1, 1, 6]):
+        with pytest.raises(ModelError, match=r"operator 3 \(RESHAPE\): between a convolution"):
+            parse_model(_row(shape), "x")
+    with pytest.raises(ModelError, match=r"operator 1 \(EXPAND_DIMS\): between SPACE_TO_BATCH_ND"):
+        parse_model(_row([-1, 3, 2], axis=2), "x")
+
+
+def test_blocks_without_a_convolution_say_what_to_do() -> None:
+    n = Network(1, (6, 2))
+    split = n.file.activation("blocks", (2, 3, 2), *n.scales[n.input])
+    ints = [n.file.constant("i", np.array(values, "<i4")) for values in ([2], [(0, 0)])]
+    n.file.operator(Code.SPACE_TO_BATCH_ND, [n.input, *ints], split, Options(25))
+    with pytest.raises(ModelError, match=r"operator 0 \(SPACE_TO_BATCH_ND\): .* with batch size 1"):
+        parse_model(n.file.finish([n.input], [split]), "x")

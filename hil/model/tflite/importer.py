@@ -79,7 +79,7 @@ def _import_operator(
     if operator.index in dilated:
         found = dilated[operator.index]
         if found is not None:
-            yield import_dilated(found, tensors)
+            yield from import_dilated(found, tensors)
         return
     if operator.kind in STATE_KINDS:
         assigned = states.import_operator(operator)

@@ -11,6 +11,7 @@ FULL_INTEGER = (
     "representative_dataset, target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]"
 )
 
+_BLOCKS = "only around a convolution of stride 1, where it makes a dilation; convert the model with batch size 1"
 _REMEDIES = {
     "DENSIFY": "its weights are sparse; convert again without Optimize.EXPERIMENTAL_SPARSITY",
     "LSTM": "convert it as UNIDIRECTIONAL_SEQUENCE_LSTM (keras.layers.LSTM), or unrolled (unroll=True)",
@@ -20,6 +21,10 @@ _REMEDIES = {
     "IF": "control flow is not supported",
     "WHILE": "control flow is not supported; unroll the loop (keras.layers.LSTM(..., unroll=True))",
     "SHAPE": "it is not a constant here; convert the model with batch size 1",
+    "SPACE_TO_BATCH_ND": _BLOCKS,
+    "BATCH_TO_SPACE_ND": _BLOCKS,
+    "LOG_SOFTMAX": "end the network at what goes into it, and leave the logarithm to the application",
+    "GELU": "use another activation, such as relu or hard_swish",
     "FAKE_QUANT": "convert the model with quantisation applied (TFLITE_BUILTINS_INT8)",
 }
 _HEAVY = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV", "UNIDIRECTIONAL_SEQUENCE_LSTM", "SVDF")

@@ -79,7 +79,10 @@ class CoreTensors:
         raw = self.raw(operator, position)
         index = operator.inputs[position]
         if raw.data is not None:
-            raise operator.refuse(f"input {position} is a constant; supported: activations")
+            raise operator.refuse(
+                f"input {position} is a constant; supported: activations; convert the model with batch size 1, so that "
+                "the converter computes what follows from constants"
+            )
         if not (allow_float and index in self._floats) and index not in self._unsigned:
             _expect_int8(operator, raw, f"input {position}")
         if index not in self._index_of:
@@ -263,6 +266,12 @@ class CoreTensors:
     ) -> Tensor:
         """Register a constant that the importer has made of others."""
         tensor = Tensor(len(self._tensors), shape, dtype, quantization, data, name)
+        self._tensors.append(tensor)
+        return tensor
+
+    def between(self, shape: tuple[int, ...], quantization: Quantization, name: str) -> Tensor:
+        """Register an int8 activation that the file does not have, between operators that the importer makes."""
+        tensor = Tensor(len(self._tensors), shape, DType.INT8, quantization, None, name)
         self._tensors.append(tensor)
         return tensor
 

@@ -83,12 +83,12 @@ def convolution(operator: RawOperator, tensors: CoreTensors) -> Imported:
     activation, groups = activation_of(operator, options.int8(3)), source.shape[3] // depth
     if depth == 1 and groups > 1:  # one channel a group: a depthwise convolution with its weights in another order
         multiplier = filters // groups
-        turned = _as_depthwise(tensors, weights)
+        turned = as_depthwise(tensors, weights)
         return _with_bias(source, turned, bias), DepthwiseParams(stride, dilation, padding, activation, multiplier)
     return _with_bias(source, weights, bias), ConvParams(stride, dilation, padding, activation, groups)
 
 
-def _as_depthwise(tensors: CoreTensors, weights: Tensor) -> Tensor:
+def as_depthwise(tensors: CoreTensors, weights: Tensor) -> Tensor:
     """Weights (M, KH, KW, 1) as (1, KH, KW, M)."""
     assert weights.data is not None
     values = np.frombuffer(weights.data, np.int8).reshape(weights.shape).transpose(3, 1, 2, 0)
