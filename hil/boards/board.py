@@ -193,6 +193,12 @@ def read_board(path: Path) -> Board:
     return validated("board", path, Board, _with_chip(table, path))
 
 
+class _Banks(Strict):
+    """The part of a board's file that is needed before the whole of it is made."""
+
+    banks: tuple[Bank, ...]
+
+
 def _stand_in(core: Core, table: dict[str, Any]) -> Target:
     """The machine that stands in for a board with `core`; its RAM starts with the same bank as the board's own."""
     machine, real = core.emulator, table.get("banks", ())
@@ -206,6 +212,8 @@ def _stand_in(core: Core, table: dict[str, Any]) -> Target:
 def _with_chip(table: dict[str, Any], path: Path) -> dict[str, Any]:
     """`table` with what its SoC and core bring in; the machine that stands in for the core too."""
     full = dict(table)
+    if "banks" in table:
+        full["banks"] = validated("board", path, _Banks, {"banks": table["banks"]}).banks
     if isinstance(table.get("soc"), str):
         soc = load_soc(table["soc"], path.parent)
         places = () if table.get("emulated_only") is True else ("hardware",)
@@ -214,7 +222,10 @@ def _with_chip(table: dict[str, Any], path: Path) -> dict[str, Any]:
                 full.setdefault(key, getattr(soc, key))
         if soc.timing is not None:
             own = table.get("timing", {})
-            full["timing"] = {**soc.timing.model_dump(exclude_none=True), **(own if isinstance(own, dict) else {})}
+            chips = soc.timing.model_dump(exclude_none=True)
+            if own or any(full.get(key) != getattr(soc, key) for key in ("core", "clock_hz", "banks")):
+                chips.pop("evidence", None)  # other constants, waits or RAM are not what its rows were measured of
+            full["timing"] = {**chips, **own} if isinstance(own, dict) else own
     if "processor" in table:
         raise BoardError(f"board file {path.name}: processor: unknown key; did you mean 'core'?")
     if isinstance(full.get("core"), str):

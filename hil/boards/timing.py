@@ -84,6 +84,13 @@ class DataLines(CodeLines):
     ram_miss_cycles: _Cost = 0.0
     ram_miss_range: tuple[_Cost, _Cost] | None = None
 
+    @model_validator(mode="after")
+    def _range_holds(self) -> Self:
+        low, high = self.ram_miss_range or (self.ram_miss_cycles,) * 2
+        if not low <= self.ram_miss_cycles <= high:
+            raise ValueError(f"ram_miss_cycles {self.ram_miss_cycles:g} is not in ram_miss_range {low:g} to {high:g}")
+        return self
+
 
 class EvidenceRow(_Strict):
     """One figure measured on a board by others, and what the model said of the same code.

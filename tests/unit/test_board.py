@@ -193,6 +193,30 @@ def test_a_board_is_what_its_soc_says_and_its_own_file_adds() -> None:
     assert board.probe is not None
 
 
+@pytest.mark.parametrize(
+    "own",
+    [
+        "clock_hz = 16_000_000", "[timing]\nscale = 0.5", "[timing.data]\nmiss_cycles = 0",
+        '[[banks]]\nname = "ALL"\nregion = { origin = 0x20000000, length = "640K" }',
+    ],
+)  # fmt: skip
+def test_evidence_does_not_hold_for_a_board_that_changes_what_it_is_of(tmp_path: Path, own: str) -> None:
+    """Milliseconds of other wait states, constants or banks would have an interval that nothing supports."""
+    chip = 'name = "mine"\ndescription = "mine"\nsource = "none"\nsoc = "stm32l4r5"\n'
+    same = read_board(write(tmp_path, chip))
+    assert same.timing is not None
+    assert same.timing.evidence is not None
+    changed = read_board(write(tmp_path, chip + own))
+    assert changed.timing is not None
+    assert changed.timing.evidence is None
+
+
+def test_banks_in_a_board_file_are_checked(tmp_path: Path) -> None:
+    chip = GOOD.replace('core = "cortex-m4"', 'soc = "stm32l4r5"').split("[qemu]")[0]
+    with pytest.raises(BoardError, match=r"banks\.0\.region: Field required"):
+        read_board(write(tmp_path, f'{chip}\n[[banks]]\nname = "ALL"\n'))
+
+
 def test_a_soc_and_a_core_of_the_user_lie_beside_the_board(tmp_path: Path) -> None:
     for folder, text in (
         ("cores", (boards_dir() / "cores" / "cortex-m4.toml").read_text().replace('"cortex-m4"\n', '"mine"\n', 1)),

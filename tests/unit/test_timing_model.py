@@ -169,6 +169,7 @@ def test_a_core_without_a_cycle_model_says_so() -> None:
     [
         {"scale": 0}, {"scale": float("inf")}, {"base": "macs"}, {"code": {"line_bytes": 24}}, {"colour": 1},
         {"data": {"lines": 96, "ways": 4}}, {"data": {"replacement": "oldst"}},
+        {"data": {"ram_miss_cycles": 3, "ram_miss_range": (5, 1)}}, {"data": {"ram_miss_range": (1, 5)}},
         {"evidence": {"source": "x", "rows": []}},
     ],
 )  # fmt: skip
