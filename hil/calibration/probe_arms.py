@@ -183,9 +183,11 @@ def depthwise_multiplied(probe: Probe) -> Result:
 
 
 def depthwise_dilated(probe: Probe) -> Result:
-    """Dilation."""
+    """Dilation, of several outputs for each channel too."""
     shape = probe.shape(lambda c: c <= 64)
-    return _depthwise(probe, sliding(probe, shape, 3, dilated=True), 1, shape)
+    multiplier = int(probe.rng.choice([1, 1, 2, 3]))
+    window = sliding(probe, shape, 3, dilated=True, multiplier=multiplier)
+    return _depthwise(probe, window, multiplier, shape)
 
 
 def dense(probe: Probe) -> Result:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from hil.calibration.probe import Probe, Result, Shape
-from hil.calibration.probe_arms import pair, shrunk
+from hil.calibration.probe_arms import pair, shrunk, sliding
 from hil.model.network import OpKind
 from hil.model.tflite.schema import OPERATORS
 from munas.tflite.file import (
@@ -151,15 +151,19 @@ def _factor(number: int) -> int:
 
 
 def grouped(probe: Probe) -> Result:
-    """A convolution in groups."""
+    """A convolution in groups, padded or not."""
     rng = probe.rng
     source, shape = shrunk(probe, probe.shape(lambda c: c <= _MAX_CHANNELS and _factor(c) < c))
-    groups, kernel = _factor(shape[2]), pair(rng, 1, 3)
-    filters, depth = groups * int(rng.integers(1, 5)), shape[2] // groups
-    operands = probe.weights((filters, *kernel, depth), 0, math.prod(kernel) * depth)
-    output = probe.tensor((*shape[:2], filters))
-    probe.file.operator(Code.CONV_2D, [source, *operands], output, conv_options(same=True))
-    return output, (*shape[:2], filters)
+    height, width, channels = shape
+    groups, window = _factor(channels), sliding(probe, (height, width, channels), 3, multiplier=2)
+    filters, depth = groups * int(rng.integers(1, 5)), channels // groups
+    filters = min(filters, 2 * channels)  # as many as `sliding` was asked for
+    operands = probe.weights((filters, *window.kernel, depth), 0, math.prod(window.kernel) * depth)
+    size = window.outputs(shape[:2])
+    output = probe.tensor((*size, filters))
+    options = conv_options(window.stride, same=window.same)
+    probe.file.operator(Code.CONV_2D, [source, *operands], output, options)
+    return output, (*size, filters)
 
 
 def transposed(probe: Probe) -> Result:

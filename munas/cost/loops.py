@@ -137,6 +137,11 @@ def _lstm(work: Work) -> Counts:
     return (1, work.pixels, work.blocks, work.copies, work.vector_loops, work.scalar_loops, work.setup_loops)
 
 
+def _grouped(work: Work) -> Counts:
+    # Taps beyond the input are skipped, which padding makes of many or few; the others are a call with products in it.
+    return (1, work.pixels, work.outputs, work.blocks, work.vector_loops, work.scalar_loops)
+
+
 def _svdf(work: Work) -> Counts:
     return (1, work.pixels, work.blocks, work.vector_loops, work.scalar_loops, work.copies)
 
@@ -217,6 +222,7 @@ AVG_POOL = Loops(("calls", "pixels", "outputs", "rows", "positions"), _avg_pool)
 ADD = Loops(("calls", "pixels", "blocks", "four_runs", "fours", "single_runs", "singles"), _add)
 LSTM = Loops(("calls", "steps", "cells", "cell_bits", "fours", "pairs", "odd_columns"), _lstm)
 SVDF = Loops(("calls", "units", "filters", "fours", "rests", "memories"), _svdf)
+GROUPED = Loops(("calls", "pixels", "outputs", "taps", "taps_inside", "products"), _grouped)
 WIDE_CONV = Loops(("calls", "pixels", "outputs", "rows", "taps", "inside", "fours", "rests"), _wide_conv)
 WIDE_DENSE = Loops(("calls", "inputs", "outputs", "fours", "rests"), _wide_dense)
 MOVE = Loops(("calls", "runs", "word_runs", "words", "byte_runs", "bytes", "output_words"), _move)

@@ -70,23 +70,30 @@ def dense_rows(inputs: int, outputs: int, rows: int, *, per_channel: bool) -> Wo
 
 
 def grouped(in_shape: Shape, out_shape: Shape, window: Window, depth: int) -> Work:
-    """Work of a convolution in groups of `depth` input channels."""
-    return _direct(KernelVariant.CONV_GROUPED, out_shape, window.size, depth, prod(out_shape) * window.size)
+    """Work of a convolution in groups of `depth` input channels: `blocks` taps, `vector_loops` of them on the input."""
+    rows, inside = out_shape[2], positions(in_shape, out_shape, window)
+    work = _direct(KernelVariant.CONV_GROUPED, out_shape, window.size, depth, prod(out_shape) * window.size)
+    return replace(work, inputs=inside * rows * depth, vector_loops=inside * rows, scalar_loops=inside * rows * depth)
+
+
+_DEPTHWISE = (KernelVariant.DW, KernelVariant.DW_3X3, KernelVariant.DW_ANY)
 
 
 def grouped_like(work: Work) -> Work:
     """Work of a convolution, depthwise or over all channels, by the kernel of those in groups."""
-    entries = work.pixels * work.rows * work.taps
+    inside, products = work.inputs, work.inputs
+    if work.variant not in _DEPTHWISE:
+        inside, products = work.inputs // (work.columns // work.taps) * work.rows, work.inputs * work.rows
     return replace(
         work,
         variant=KernelVariant.CONV_GROUPED,
-        inputs=work.macs,
+        inputs=products,
         im2col_bytes=0,
         scratch_bytes=0,
         copies=0,
-        blocks=entries,
-        vector_loops=entries,
-        scalar_loops=work.macs,
+        blocks=work.outputs * work.taps,
+        vector_loops=inside,
+        scalar_loops=products,
         setup_loops=0,
         trips=(),
     )
