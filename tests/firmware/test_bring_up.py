@@ -162,7 +162,7 @@ def test_the_command_says_1_when_something_is_wrong(monkeypatch: pytest.MonkeyPa
     wrong = BringUp("mps2-an386", "qemu", "qemu", "gcc", (Finding("ram", "wrong", "too little"),))
     monkeypatch.setattr(bring_up_module, "bring_up", lambda *_: wrong)
     with pytest.raises(CheckFailed, match="wrong: ram"):
-        command.bring_up("mps2-an386", "qemu", None, 1.0, tmp_path / "new" / "report.md")
+        command.bring_up("mps2-an386", "qemu", seconds=1.0, output=tmp_path / "new" / "report.md")
     assert "**ram**: wrong. too little" in (tmp_path / "new" / "report.md").read_text()
 
 

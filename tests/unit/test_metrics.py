@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from hil.report.search.series import measures_of
+from hil.report.search.series import metrics_of
 from hil.report.search.tables import bounds_table
 from hil.search.result import MeasuredFigures
 from munas.cost.resources import Resources
@@ -44,6 +44,6 @@ def test_a_bound_on_any_metric_is_reported(row: MetricSpec) -> None:
     result = dataclasses.replace(search_result(20), bounds={row.metric.value: 0.5}, hard_budget=None)
     (line,) = bounds_table(result).rows
     assert line[0] == row.title
-    drawn = {measure.key for measure in measures_of(result)}
+    drawn = {measure.key for measure in metrics_of(result)}
     shown = row.form is not Form.FRACTION and (row.is_shown or row.is_counted)
     assert (row.metric.value in drawn) == shown
