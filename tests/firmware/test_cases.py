@@ -18,10 +18,11 @@ REFUSED = {
     "sparse_weights": r"\(DENSIFY\).*convert again without Optimize.EXPERIMENTAL_SPARSITY",
 }
 EQUAL = (
-    "add_constant", "add_rank1_operand", "batchnorm_at_input_mul", "dense_on_sequence", "dilated_conv_dynamic_batch",
-    "flatten_over_65535", "gap1d_mean_axis1", "group_conv", "int16x8", "keras3_flatten_dynamic_batch", "only_reshape", "op_gmp",
-    "op_leaky", "op_lstm_unroll", "op_mean_ch", "op_padv2", "op_sigmoid_out", "op_squeeze_excite", "op_strided_slice",
-    "op_sub", "op_tanh", "op_transpose_conv", "passthrough_output", "two_outputs",
+    "add_constant", "add_rank1_operand", "batchnorm_at_input_mul", "dense_on_sequence",
+    "dilated_conv_dynamic_batch", "flatten_over_65535", "gap1d_mean_axis1", "group_conv", "int16x8",
+    "keras3_flatten_dynamic_batch", "only_reshape", "op_gmp", "op_leaky", "op_lstm_unroll", "op_mean_ch",
+    "op_padv2", "op_sigmoid_out", "op_squeeze_excite", "op_strided_slice", "op_sub", "op_tanh", "op_transpose_conv",
+    "passthrough_output", "two_outputs",
 )  # fmt: skip
 
 
