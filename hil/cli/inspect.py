@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from hil.boards.board import board_names, load_board
+from hil.boards.board import Board, board_names, load_board
 from hil.cli.app import JsonOption, app, console, emit_json
 from hil.terminal import printable
 
@@ -57,6 +57,29 @@ def boards(
             board.name, board.core, f"{board.clock_hz / 1e6:g}", ", ".join(places), budget, printable(board.description)
         )  # fmt: skip
     console.print(table)
+    if name is not None:
+        console.print(_evidence(chosen[0]), soft_wrap=True)
+
+
+def _evidence(board: Board) -> str:
+    """Whether modelled cycles become milliseconds on `board`, and what that rests on."""
+    evidence = None if board.timing is None else board.timing.evidence
+    if board.processor.cycle_model is None:
+        return "modelled cycles: none, its core has no model; instruction counts only"
+    if evidence is None:
+        return "modelled cycles: without milliseconds, there is no evidence for this board"
+    untimed = ", ".join(bank.name for bank in board.banks if not bank.timed)
+    lines = [
+        f"modelled milliseconds: ± {evidence.interval_pct:g} %, by {len(evidence.errors_pct)} published figures that "
+        f"nothing was fitted to, off by {evidence.mean_error_pct:.1f} % in the mean, {evidence.max_error_pct:.1f} % at "
+        f"most{f'; none for networks in {untimed}' if untimed else ''}",
+        *(
+            f"  {row.error_pct:+.1f} %  {row.published_ms:g} ms  {row.code}, {row.source}"
+            f"{'' if row.held_out else ' (in the fit)'}"
+            for row in evidence.rows
+        ),
+    ]
+    return "\n".join(lines)
 
 
 def _show_connected(name: str | None, as_json: bool) -> None:

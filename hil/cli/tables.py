@@ -27,7 +27,7 @@ def measurement_table(measurements: Sequence[Measurement]) -> Table:
         columns[:0] = ["spread", "first"]
     modelled = [item.modelled for item in measurements if item.modelled is not None]
     if modelled:
-        columns.insert(0, "modelled ms" if modelled[0].milliseconds else "modelled cycles")
+        columns.insert(0, f"modelled {_modelled_unit(modelled)}".strip())
     table = Table("model", f"median {unit}", *columns)
     for column in table.columns[1:]:
         column.justify = "right"
@@ -39,7 +39,9 @@ def measurement_table(measurements: Sequence[Measurement]) -> Table:
             memory.flash_weights, memory.flash_code, memory.flash_total,
         )  # fmt: skip
         verdict = f"{outputs.checked - outputs.mismatched}/{outputs.checked} equal"
-        times = [f"{item.latency.median:,.0f}", *([modelled_text(item.modelled)] if item.modelled else [])]
+        times = [f"{item.latency.median:,.0f}"]
+        if modelled:  # networks of one board can differ in it: some reach into a bank that nothing is known of
+            times.append(modelled_text(item.modelled, _modelled_unit(modelled)) if item.modelled else "-")
         if repeated:
             times += _repeated(item.repeatability)
         table.add_row(printable(item.model), *times, *(f"{size:,}" for size in sizes), verdict)
@@ -74,9 +76,17 @@ def layer_table(item: Measurement) -> Table:
     return table
 
 
-def modelled_text(found: ModelledLatency) -> str:
-    """Milliseconds with their interval; cycles where there is no evidence for more."""
-    return f"{found.median:,}" if found.milliseconds is None else milliseconds_text(found.milliseconds)
+def _modelled_unit(modelled: Sequence[ModelledLatency]) -> str:
+    """The unit of all of them; empty where each has to say its own."""
+    units = {"cycles" if item.milliseconds is None else "ms" for item in modelled}
+    return units.pop() if len(units) == 1 else ""
+
+
+def modelled_text(found: ModelledLatency, said: str) -> str:
+    """Milliseconds with their interval; cycles where there is no evidence for more. `said` is the column's unit."""
+    if found.milliseconds is None:
+        return f"{found.median:,}" if said else f"{found.median:,} cycles"
+    return milliseconds_text(found.milliseconds) + ("" if said else " ms")
 
 
 def milliseconds_text(time: Milliseconds) -> str:
@@ -88,7 +98,12 @@ def milliseconds_text(time: Milliseconds) -> str:
 def _modelled_caption(modelled: Sequence[ModelledLatency]) -> str:
     if not modelled:
         return ""
-    return f"; modelled: timer {MODELLED}, {modelled[0].evidence or 'no evidence for milliseconds'}"
+    timed = [item for item in modelled if item.milliseconds is not None]
+    why = {item.reason: None for item in modelled if item.reason is not None and item.evidence is not None}
+    wider = {reason: None for item in timed if item.milliseconds for reason in item.milliseconds.reasons}
+    parts = [timed[0].evidence or ""] if timed else [] if why else ["no evidence for milliseconds"]
+    parts += [*why, *([f"a wider interval for {', '.join(wider)}"] if wider else [])]
+    return f"; modelled: timer {MODELLED}, {'; '.join(parts)}"
 
 
 def estimate_table(estimates: Sequence[ModelEstimate]) -> Table:

@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from hil.boards.bank import banks_touched
 from hil.boards.board import Board
 from hil.boards.sizes import typed_size_bytes
 from hil.errors import UsageError
@@ -77,7 +78,18 @@ def clock_of(board: Board, calibration: Calibration) -> Clock:
         return Clock(unit, None, f"its timer is {timer}, and instructions are no time")
     if timer == MODELLED and (board.timing is None or board.timing.evidence is None):
         return Clock(unit, None, f"the board file of {board.name} has no evidence for its modelled cycles")
+    if timer == MODELLED and (bank := _untimed(board)) is not None:
+        return Clock(unit, None, f"a network of the whole budget uses {bank}, for which there is no evidence")
     return Clock(unit, board.clock_hz / 1e3)
+
+
+def _untimed(board: Board) -> str | None:
+    """The first bank of RAM inside the budget that modelled milliseconds do not hold for."""
+    if board.qemu is None:
+        return None
+    origin = board.qemu.sram.origin
+    reached = banks_touched(board.banks_via("qemu"), origin, origin + board.budget.sram)
+    return next((bank.name for bank in reached if not bank.timed), None)
 
 
 def limits_of(bound_options: BoundOptions, dataset: str, board: Board, calibration: Calibration | None) -> Limits:

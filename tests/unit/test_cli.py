@@ -42,6 +42,23 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
 
 
 @pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("nucleo-l4r5zi", "± 7.8 %, by 9 published figures that nothing was fitted to, off by 2.3 % in the mean"),
+        ("nucleo-l4r5zi", "none for networks in SRAM2, SRAM3"),
+        ("nucleo-l4r5zi", "+3.9 %  5.6593 ms  published image of Bosch HALE, ad"),
+        ("raspberry-pi-pico-2", "without milliseconds, there is no evidence"),
+        ("mps3-an547", "instruction counts only"),
+    ],
+)
+def test_a_board_shows_its_evidence(
+    name: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "boards", name) == 0
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     "arguments",
     [
         ["measure", "a.tflite"],

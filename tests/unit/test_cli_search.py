@@ -225,6 +225,9 @@ def test_modelled_cycles_without_evidence_are_no_milliseconds() -> None:
     assert clock_of(board, CYCLES).ms_per_unit is None
     with pytest.raises(UsageError, match="no evidence"):
         limits_of(BoundOptions(latency="50ms"), "digits", board, CYCLES)
+    l4r5 = load_board("nucleo-l4r5zi")
+    assert clock_of(l4r5, CYCLES).ms_per_unit == pytest.approx(1 / 120_000)
+    assert "uses SRAM2" in clock_of(l4r5.with_budget(None, 193 * 1024), CYCLES).why
     assert clock_of(BOARD, timed("dwt-cycles", "cycles")).ms_per_unit == pytest.approx(1 / 216_000)
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -258,6 +259,31 @@ def test_the_table_shows_milliseconds_where_there_are_some() -> None:
     assert "timer icount-instructions" in text
     assert "no evidence for milliseconds" in shown(measurement_table([measurement(modelled(None))]))
     assert "modelled" not in shown(measurement_table([measurement(None)]))
+
+
+def test_a_network_without_milliseconds_is_not_shown_in_a_column_of_them() -> None:
+    """Its RAM reaches into a bank that nothing is known of, its neighbour's does not."""
+    reason = "the network uses SRAM2, for which there is no evidence"
+    without = dataclasses.replace(modelled(), milliseconds=None, reason=reason)
+    alone = shown(measurement_table([measurement(without)]))
+    assert "modelled cycles" in alone
+    assert reason in alone
+    assert "published figures" not in alone
+    both = shown(measurement_table([measurement(modelled()), measurement(without)]))
+    assert "modelled ms" not in both
+    assert f"{without.median:,} cycles" in both
+    assert re.search(r"4\.030 ± \d\.\d+ ms", both)
+    assert reason in both
+    assert "published figures" in both
+
+
+def test_what_widens_an_interval_is_said() -> None:
+    time = modelled().milliseconds
+    assert time is not None
+    wide = dataclasses.replace(
+        modelled(), milliseconds=dataclasses.replace(time, reasons=("10 divisions at 2 to 12 cycles each",))
+    )
+    assert "a wider interval for 10 divisions" in shown(measurement_table([measurement(wide)]))
 
 
 @pytest.mark.parametrize(
