@@ -33,6 +33,8 @@ def place(
         emit_json([row.to_json() for row in rows])
     else:
         console.print(_table(rows))
+        for note in dict.fromkeys(row.unknown for row in rows if row.unknown is not None):
+            console.print(f"gain unknown: {note}", highlight=False)
         console.print("code runs from flash: no figure published says what that costs on these chips", highlight=False)
     if all(row.cycles is None for row in rows):
         raise CheckFailed(f"{model.name} fits in no placement: {rows[0].refused}")
@@ -47,10 +49,14 @@ def _table(rows: list[Placed]) -> Table:
         if row.cycles is None or base.cycles is None:
             table.add_row(str(row.placement), "does not fit")
             continue
-        gain = 100 * (1 - row.cycles / base.cycles)
+        gain = (
+            "unknown"
+            if row.unknown is not None and row is not base
+            else f"{100 * (1 - row.cycles / base.cycles):+.1f} %"
+        )
         more = (row.ram_bytes or 0) - (base.ram_bytes or 0)
         table.add_row(
-            str(row.placement), f"{row.cycles:,}", f"{gain:+.1f} %", f"{row.ram_bytes:,}", f"{more:+,}",
+            str(row.placement), f"{row.cycles:,}", gain, f"{row.ram_bytes:,}", f"{more:+,}",
             f"{row.flash_bytes:,}",
         )  # fmt: skip
     return table

@@ -12,10 +12,15 @@ from hil.cycle_model.model import Milliseconds
 from hil.errors import BudgetError, CheckFailed
 from hil.measure.harness import Harness, Options
 
+NO_WAITS = "flash and RAM of this board are modelled without waits: what a placement gains there is not known"
+
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """One placement: modelled `cycles`, bytes of RAM and flash, or why it does not fit (`refused`)."""
+    """One placement: modelled `cycles`, bytes of RAM and flash, or why it does not fit (`refused`).
+
+    `unknown` says why the cycles do not tell what the placement gains: nothing is known of the waits of its memory.
+    """
 
     placement: Placement
     cycles: int | None = None
@@ -23,6 +28,7 @@ class Placed:
     ram_bytes: int | None = None
     flash_bytes: int | None = None
     refused: str | None = None
+    unknown: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """One row of `place --json`."""
@@ -31,7 +37,7 @@ class Placed:
             "placement": str(self.placement), "weights": self.placement.weights, "arena": self.placement.arena,
             "cycles": self.cycles, "ram_total": self.ram_bytes, "flash_total": self.flash_bytes,
             "milliseconds": None if time is None else {"value": time.estimate, "low": time.low, "high": time.high},
-            "refused": self.refused,
+            "refused": self.refused, "unknown": self.unknown,
         }  # fmt: skip
 
 
@@ -51,4 +57,7 @@ def place(data: bytes, name: str, board: Board) -> Iterator[Placed]:
             raise CheckFailed(f"{name}: outputs differ from the reference kernels with {placement}")
         modelled, memory = measured.modelled, measured.memory
         assert modelled is not None
-        yield Placed(placement, modelled.median, modelled.milliseconds, memory.ram_total, memory.flash_total)
+        unknown = NO_WAITS if board.timing is None else modelled.reason if modelled.evidence is not None else None
+        yield Placed(
+            placement, modelled.median, modelled.milliseconds, memory.ram_total, memory.flash_total, unknown=unknown
+        )

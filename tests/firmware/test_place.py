@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from hil.boards.board import load_board
-from hil.measure.place import place
+from hil.measure.place import NO_WAITS, place
 from hil.targets.runners.qemu import QEMU
 from tests.firmware import images
 from tests.networks import small_network
@@ -34,3 +34,14 @@ def test_weights_in_ram_cost_ram_and_spare_flash_misses() -> None:
     untimed = rows["weights=flash,arena=sram3"]
     assert untimed.milliseconds is None
     assert flash.milliseconds is not None
+    assert flash.unknown is None
+    assert "uses SRAM3, for which there is no evidence" in str(untimed.unknown)
+
+
+def test_a_gain_is_not_told_where_no_wait_is_modelled() -> None:
+    images.need_toolchain()
+    if shutil.which(QEMU) is None:
+        pytest.skip(f"{QEMU} is not installed")
+    first, second = place(small_network(42), "net", load_board("raspberry-pi-pico-2"))
+    assert first.cycles == second.cycles
+    assert first.unknown == second.unknown == NO_WAITS

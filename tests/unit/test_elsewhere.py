@@ -50,7 +50,6 @@ def test_a_device_behind_a_url_is_connected_with_its_commands(tmp_path: Path) ->
         ('flash = "command"\nflash_command = "a {image"', r"\{image has no closing brace"),
         ('flash = "command"\nflash_command = "a {serial}"', r"does not say where \{image\} belongs"),
         ('flash = "command"\nflash_command = "a {image}"\nreset_command = "b {image}"', r"reset_command has \{image\}"),
-        ('power_cycle_command = "b {image}"', r"power_cycle_command has \{image\}"),
         ('flash = "uf2"\ndrive = ""', "drive is empty"),
         ('flash = "gdb"\ngdb_server = "openocd"\ngdb = "localhost:70000"', "a number that no port has"),
     ],

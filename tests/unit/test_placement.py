@@ -6,7 +6,9 @@ import pytest
 
 from hil.boards.board import load_board
 from hil.boards.placement import AS_EVER, Placement, parse_placement, placed, placements_of
+from hil.cli.place import _table
 from hil.errors import UsageError
+from hil.measure.place import NO_WAITS, Placed
 
 F7, H7, L4 = (load_board(name) for name in ("nucleo-f746zg", "nucleo-h743zi", "nucleo-l4r5zi"))
 
@@ -47,3 +49,14 @@ def test_every_placement_of_a_board_is_tried_once_its_own_first() -> None:
     assert {item.arena for item in placements_of(F7)} == {None, "sram1"}
     assert {item.arena for item in placements_of(H7)} == {None, "dtcm"}
     assert len(set(placements_of(L4))) == len(placements_of(L4)) == 6
+
+
+def test_a_gain_that_nothing_is_known_of_is_not_a_figure() -> None:
+    rows = [Placed(AS_EVER, 100, None, 8, 9, unknown=None), Placed(Placement("ram"), 90, None, 9, 9),
+            Placed(Placement("flash", "sram2"), 100, None, 8, 9, unknown="SRAM2")]  # fmt: skip
+    assert list(_table(rows).columns[2].cells) == ["+0.0 %", "+10.0 %", "unknown"]
+    rows = [
+        Placed(AS_EVER, 100, None, 8, 9, unknown=NO_WAITS),
+        Placed(Placement("ram"), 100, None, 9, 9, unknown=NO_WAITS),
+    ]
+    assert list(_table(rows).columns[2].cells) == ["+0.0 %", "unknown"]
