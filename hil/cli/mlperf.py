@@ -44,12 +44,17 @@ class Where:
     @contextmanager
     def taken(self) -> Iterator[Place]:
         """The place, for this process alone. Raises UsageError, DeviceMissing, DeviceBusy, RunnerError."""
-        from hil.link.transport import BAUD
+        from hil.link.transport import BAUD, check_url, is_url
         from hil.targets.detect import connected_devices, named
         from hil.targets.locks import any_device
 
         if self.device is None:
             assert self.port is not None
+            try:
+                if is_url(self.port):
+                    check_url(self.port)
+            except ValueError as error:
+                raise UsageError(f"--port: {error}") from error
             yield Place(self.port, BAUD, None)
             return
         found = named(connected_devices(), self.device)

@@ -41,6 +41,15 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     return int(stop.value.code or 0)
 
 
+@pytest.mark.parametrize("url", ["bogus://x", "socket://", "rfc2217://lab", "socket://h:99999"])
+def test_a_port_that_is_no_url_of_a_server(
+    url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "measure", "--protocol", "mlperf", "--port", url) == 2
+    said = capsys.readouterr().err
+    assert re.fullmatch(r"munas-hil: --port: .*(is not (socket|rfc2217)://HOST:PORT|not known)\n", said)
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [
