@@ -69,7 +69,8 @@ def check_url(url: str) -> None:
     given, _, rest = url.partition("://")
     scheme = given.lower()
     if scheme not in _OF_SERVERS:
-        serial_for_url(url, do_not_open=True)  # pyserial says of a kind that it does not know that it does not
+        with suppress(SerialException):  # hwgrep:// looks for its device at once, which need not be there yet
+            serial_for_url(url, do_not_open=True)  # ValueError for a kind that pyserial does not know
         return
     example = f"{scheme}://HOST:PORT"
     try:

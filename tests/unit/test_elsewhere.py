@@ -74,6 +74,12 @@ def test_a_url_that_leads_nowhere_is_refused(tmp_path: Path, url: str) -> None:
         read_bench(path)
 
 
+def test_a_url_whose_device_is_not_there_yet_is_none_of_the_files_mistakes(tmp_path: Path) -> None:
+    path = tmp_path / "bench.toml"
+    path.write_text(ENTRY.replace("socket://127.0.0.1:9", "hwgrep://no-such-adapter"))
+    assert read_bench(path).device[0].port == "hwgrep://no-such-adapter"
+
+
 def test_a_command_gets_image_and_serial_number(tmp_path: Path) -> None:
     image = tmp_path / "{serial} x.elf"
     image.touch()
