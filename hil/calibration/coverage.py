@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -42,10 +42,15 @@ def files_of(paths: Sequence[Path]) -> list[Path]:
     or where a name is of nothing."""
     if missing := [path for path in paths if not path.exists()]:
         raise UsageError(f"{missing[0]} does not exist")
-    found = [file for path in paths for file in (sorted(path.rglob("*.tflite")) if path.is_dir() else [path])]
+    found = [file for path in paths for file in (sorted(_models(path)) if path.is_dir() else [path])]
     if not found:
         raise UsageError(f"there is no .tflite in {', '.join(map(str, paths))}")
     return list(dict.fromkeys(found))
+
+
+def _models(folder: Path) -> Iterator[Path]:
+    """Whatever below a folder is named as a model, in any case of letters, but for folders."""
+    return (file for file in folder.rglob("*") if file.suffix.lower() == ".tflite" and not file.is_dir())
 
 
 def covered(path: Path, board: Board, harness: Harness, calibration: Calibration | None) -> Coverage:

@@ -167,14 +167,16 @@ def grouped(probe: Probe) -> Result:
 
 
 def transposed(probe: Probe) -> Result:
-    """A convolution that enlarges."""
+    """A convolution that enlarges, padded or not."""
     rng = probe.rng
     source, shape = image(probe)
-    kernel, stride, filters = pair(rng, 1, 4), pair(rng, 1, 2), int(rng.integers(1, 6))
-    size = (shape[0] * stride[0], shape[1] * stride[1])
+    kernel, stride, filters = pair(rng, 1, 4), pair(rng, 1, 3), int(rng.integers(1, 6))
+    same = bool(rng.random() < 0.6)
+    beyond = [0 if same else reach - step for reach, step in zip(kernel, stride, strict=True)]
+    size = (shape[0] * stride[0] + beyond[0], shape[1] * stride[1] + beyond[1])
     weights, bias = probe.weights((filters, *kernel, shape[2]), 0, math.prod(kernel) * shape[2])
     output = probe.tensor((*size, filters))
-    options = Options(49, ((0, "Int8", 0), (1, "Int32", stride[1]), (2, "Int32", stride[0])))
+    options = Options(49, ((0, "Int8", 0 if same else 1), (1, "Int32", stride[1]), (2, "Int32", stride[0])))
     inputs = [_ints(probe, [1, *size, filters]), weights, source, bias]
     probe.file.operator(Code.TRANSPOSE_CONV, inputs, output, options, 3)
     return output, (*size, filters)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from hil.errors import ModelError
 from hil.model import quantise
 from hil.model.network import (
     ConvParams,
@@ -63,7 +64,10 @@ def intervals(model: Model) -> dict[int, Interval]:
     for op in model.ops:
         if len(op.outputs) == 1 and model.tensors[op.outputs[0]].shape:
             channels = model.tensors[op.outputs[0]].shape[-1]
-            found[op.outputs[0]] = _interval(model, op, found) or _anything(channels)
+            try:
+                found[op.outputs[0]] = _interval(model, op, found) or _anything(channels)
+            except ModelError as error:
+                raise ModelError(f"operator {op.index} ({op.kind}): {error}") from error
     return found
 
 

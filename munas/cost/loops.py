@@ -138,7 +138,7 @@ def _lstm(work: Work) -> Counts:
 
 
 def _grouped(work: Work) -> Counts:
-    # Taps beyond the input are skipped, which padding makes of many or few; the others are a call with products in it.
+    # Taps beyond the input (or, transposed, between its pixels) are skipped; the others are a call with products in it.
     return (1, work.pixels, work.outputs, work.blocks, work.vector_loops, work.scalar_loops)
 
 

@@ -100,9 +100,14 @@ def grouped_like(work: Work) -> Work:
 
 
 def transposed(in_shape: Shape, out_shape: Shape, window: Window) -> Work:
-    """Work of a transposed convolution: each input pixel meets every tap, but for those beyond the output's edge."""
+    """Work of a transposed convolution: `blocks` taps of its outputs, `vector_loops` of which find an input pixel."""
     reached = in_shape[0] * in_shape[1] * out_shape[2] * window.size
-    return _direct(KernelVariant.CONV_TRANSPOSED, out_shape, window.size, in_shape[2], reached)
+    work = _direct(KernelVariant.CONV_TRANSPOSED, out_shape, window.size, in_shape[2], reached)
+    found = out_shape[2]
+    for axis in range(2):
+        steps, pad = range(0, in_shape[axis] * window.stride[axis], window.stride[axis]), window.padding[2 * axis]
+        found *= sum(0 <= at + tap - pad < out_shape[axis] for at in steps for tap in range(window.kernel[axis]))
+    return replace(work, blocks=work.outputs * window.size, vector_loops=found, scalar_loops=found * in_shape[2])
 
 
 def _direct(variant: KernelVariant, out_shape: Shape, taps: int, depth: int, entries: int) -> Work:

@@ -7,10 +7,11 @@ import pytest
 
 from hil.codegen.constant_channels import intervals, without_constant_channels
 from hil.codegen.plan import make_plan
+from hil.errors import ModelError
 from hil.model.load import parse_model
 from hil.model.network import OpKind
 from hil.model.reference import Reference
-from munas.tflite.file import Fused
+from munas.tflite.file import Fused, TfliteFile
 from tests.firmware import random_networks
 from tests.firmware.operators import Network
 
@@ -64,3 +65,12 @@ def test_an_output_stays() -> None:
     model = parse_model(network.finish(network.conv(network.input, 12, (3, 3), fused=Fused.RELU)), "output")
     assert any(op.kind is OpKind.CONV_2D for op in model.ops)
     assert without_constant_channels(model) == (model, 0)
+
+
+def test_a_scale_that_no_activation_suits_is_refused_by_the_operators_name() -> None:
+    n = Network(4, (5, 6, 3))
+    n.file = TfliteFile()
+    n.input = n.activation((5, 6, 3), 1e-30, 0)
+    model = parse_model(n.finish(n.conv(n.input, 5, (3, 2), same=True, fused=Fused.RELU6)), "tiny")
+    with pytest.raises(ModelError, match=r"operator 0 \(CONV_2D\): the output's scale .* too small for its activation"):
+        make_plan(model)

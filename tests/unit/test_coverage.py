@@ -50,6 +50,14 @@ def test_each_file_gets_its_row(tmp_path: Path) -> None:
     assert "bytes of flash" in small.missing
 
 
+def test_a_folder_is_no_model_and_letters_may_be_capital(tmp_path: Path) -> None:
+    (tmp_path / "zoo.tflite").mkdir()
+    for name in ("zoo.tflite/a.tflite", "B.TFLITE", "c.tflite.txt"):
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "broken.tflite").symlink_to("absent")  # is said to be broken, not left out
+    assert [path.name for path in files_of([tmp_path])] == ["B.TFLITE", "broken.tflite", "a.tflite"]
+
+
 def test_a_folder_without_models_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"no \.tflite"):
         files_of([tmp_path])

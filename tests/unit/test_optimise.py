@@ -106,3 +106,16 @@ def test_the_kernel_of_groups_does_the_work_of_others_with_their_groups() -> Non
     assert loop_counts(plain.grouped_like(full)) == loop_counts(plain.grouped((5, 6, 4), (5, 6, 7), window, 4))
     each = kernels.depthwise((5, 6, 4), (5, 6, 4), window)
     assert loop_counts(plain.grouped_like(each)) == loop_counts(plain.grouped((5, 6, 4), (5, 6, 4), window, 1))
+
+
+def test_a_transposed_convolution_multiplies_where_a_tap_finds_a_pixel() -> None:
+    given, result, window = (3, 4, 5), (6, 12, 2), Window((3, 2), (2, 3), (1, 0, 0, 0))
+    names = loop_names(KernelVariant.CONV_TRANSPOSED)
+    counts = dict(zip(names, loop_counts(plain.transposed(given, result, window)), strict=True))
+    rows = [(out + 1 - tap) for out in range(6) for tap in range(3)]
+    columns = [(out - tap) for out in range(12) for tap in range(2)]
+    found = sum(at % 2 == 0 and 0 <= at // 2 < 3 for at in rows) * sum(
+        at % 3 == 0 and 0 <= at // 3 < 4 for at in columns
+    )
+    assert counts["taps"] == 6 * 12 * 2 * 6
+    assert (counts["taps_inside"], counts["products"]) == (2 * found, 2 * found * 5)

@@ -271,7 +271,9 @@ def _edge(container: Container, operator: RawOperator, outer: int, inner: int, f
 def _not_int8(raw: RawTensor, what: str, neighbours: list[RawOperator]) -> ModelError:
     advice = f"only int8 networks are supported; {FULL_INTEGER}"
     if not neighbours:
-        return ModelError(f"{what} is {schema.type_name(raw.type)} and no operator uses it; {advice}")
+        return ModelError(
+            f"{what} is {schema.type_name(raw.type)} and no operator uses it; convert the model without it"
+        )
     if neighbours[0].kind is None:
         return unsupported(neighbours[0])
     return neighbours[0].refuse(f"{what} of the model is {schema.type_name(raw.type)}; {advice}")
