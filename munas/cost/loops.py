@@ -138,8 +138,22 @@ def _lstm(work: Work) -> Counts:
 
 
 def _grouped(work: Work) -> Counts:
-    # Taps beyond the input (or, transposed, between its pixels) are skipped; the others are a call with products in it.
+    # Taps beyond the input are skipped, which padding makes of many or few; the others are a call with products in it.
     return (1, work.pixels, work.outputs, work.blocks, work.vector_loops, work.scalar_loops)
+
+
+def _transposed(work: Work) -> Counts:
+    # Rows and taps between two input pixels are skipped.
+    return (
+        1,
+        work.pixels,
+        work.outputs,
+        work.setup_loops,
+        work.blocks,
+        work.copies,
+        work.vector_loops,
+        work.scalar_loops,
+    )
 
 
 def _svdf(work: Work) -> Counts:
@@ -223,6 +237,9 @@ ADD = Loops(("calls", "pixels", "blocks", "four_runs", "fours", "single_runs", "
 LSTM = Loops(("calls", "steps", "cells", "cell_bits", "fours", "pairs", "odd_columns"), _lstm)
 SVDF = Loops(("calls", "units", "filters", "fours", "rests", "memories"), _svdf)
 GROUPED = Loops(("calls", "pixels", "outputs", "taps", "taps_inside", "products"), _grouped)
+TRANSPOSED = Loops(
+    ("calls", "pixels", "outputs", "rows", "taps", "taps_in_rows", "taps_inside", "products"), _transposed
+)
 WIDE_CONV = Loops(("calls", "pixels", "outputs", "rows", "taps", "inside", "fours", "rests"), _wide_conv)
 WIDE_DENSE = Loops(("calls", "inputs", "outputs", "fours", "rests"), _wide_dense)
 MOVE = Loops(("calls", "runs", "word_runs", "words", "byte_runs", "bytes", "output_words"), _move)

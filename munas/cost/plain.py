@@ -100,14 +100,26 @@ def grouped_like(work: Work) -> Work:
 
 
 def transposed(in_shape: Shape, out_shape: Shape, window: Window) -> Work:
-    """Work of a transposed convolution: `blocks` taps of its outputs, `vector_loops` of which find an input pixel."""
+    """Work of a transposed convolution: `setup_loops` rows of windows and `blocks` taps; `copies` of these are in a row
+    that has input, `vector_loops` at a pixel."""
     reached = in_shape[0] * in_shape[1] * out_shape[2] * window.size
     work = _direct(KernelVariant.CONV_TRANSPOSED, out_shape, window.size, in_shape[2], reached)
-    found = out_shape[2]
-    for axis in range(2):
-        steps, pad = range(0, in_shape[axis] * window.stride[axis], window.stride[axis]), window.padding[2 * axis]
-        found *= sum(0 <= at + tap - pad < out_shape[axis] for at in steps for tap in range(window.kernel[axis]))
-    return replace(work, blocks=work.outputs * window.size, vector_loops=found, scalar_loops=found * in_shape[2])
+    rows, columns = (_met(in_shape[at], out_shape[at], window, at) for at in range(2))
+    return replace(
+        work,
+        setup_loops=work.outputs * window.kernel[0],
+        blocks=work.outputs * window.size,
+        copies=rows * out_shape[1] * window.kernel[1] * out_shape[2],
+        vector_loops=rows * columns * out_shape[2],
+        scalar_loops=rows * columns * out_shape[2] * in_shape[2],
+    )
+
+
+def _met(inputs: int, outputs: int, window: Window, axis: int) -> int:
+    """How often a tap finds an input along an axis, summed over the outputs of a transposed convolution."""
+    step, before = window.stride[axis], window.padding[2 * axis]
+    places = (at * step + tap - before for at in range(inputs) for tap in range(window.kernel[axis]))
+    return sum(0 <= place < outputs for place in places)
 
 
 def _direct(variant: KernelVariant, out_shape: Shape, taps: int, depth: int, entries: int) -> Work:

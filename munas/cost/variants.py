@@ -125,7 +125,7 @@ SPECS: Mapping[KernelVariant, KernelSpec] = {
         "hil_dense_rows", "hil_dense_rows_t", 32, loops.DENSE_ROWS_SCALED, _scale_a_row, costs_as=KernelVariant.FC_ROWS
     ),
     KernelVariant.CONV_GROUPED: KernelSpec("hil_conv_grouped", "hil_grouped_t", 48, loops.GROUPED, _scale_a_row),
-    KernelVariant.CONV_TRANSPOSED: _conv("hil_conv_transposed", loops.GROUPED),
+    KernelVariant.CONV_TRANSPOSED: _conv("hil_conv_transposed", loops.TRANSPOSED),
     KernelVariant.RESIZE_BILINEAR: KernelSpec("hil_resize_bilinear", "hil_resize_t", 28),
     KernelVariant.LSTM: KernelSpec("hil_lstm", "hil_lstm_t", 84, loops.LSTM),
     KernelVariant.SVDF: KernelSpec("hil_svdf", "hil_svdf_t", 44, loops.SVDF),
