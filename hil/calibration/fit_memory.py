@@ -56,7 +56,7 @@ def fit_memory(images: Sequence[Image], code: KernelCode | None = None, code_ali
     # may do so by as much again in an image that was not seen.
     rest = [image.code - sum(size for paths, size in parts.items() if paths & image.paths) for image in images]
     least = min(rest)
-    for paths, size in _excess(images, rest).items():
+    for paths, size in _excess(images, rest, parts).items():
         parts[paths] = parts.get(paths, 0) + size
         rest = [left - size * bool(paths & image.paths) for image, left in zip(images, rest, strict=True)]
     most = max(least, *rest)
@@ -71,20 +71,27 @@ def fit_memory(images: Sequence[Image], code: KernelCode | None = None, code_ali
     )
 
 
-def _excess(images: Sequence[Image], rest: Sequence[int]) -> _Parts:
+def _excess(images: Sequence[Image], rest: Sequence[int], parts: _Parts) -> _Parts:
     """What `rest` has beyond the least of it, bytes, by paths that no image with the least has.
 
     The linker aligns some libraries' code by more than a word, and code in assembly may have no size. Where a kernel
-    brings that along, networks without it shall not be charged for it.
+    brings that along, networks without it shall not be charged for it. Paths of the same code in `parts` go together.
     """
     least = min(rest)
     free = frozenset[KernelVariant]().union(
         *(image.paths for image, size in zip(images, rest, strict=True) if size == least)
     )
+    brought = {
+        path: frozenset(paths for paths in parts if path in paths) for path in frozenset[KernelVariant]().union(*parts)
+    }
     excess: _Parts = {}
     for image, size in zip(images, rest, strict=True):
-        if size > least and image.paths - free:
-            excess[image.paths - free] = max(excess.get(image.paths - free, 0), size - least)
+        own = image.paths - free
+        if size > least and own:
+            alike = frozenset(
+                path for path in brought if path not in free and any(brought[path] == brought.get(one) for one in own)
+            )
+            excess[own | alike] = max(excess.get(own | alike, 0), size - least)
     return excess
 
 

@@ -263,7 +263,10 @@ def _operator_bytes(graph: Graph) -> Iterator[int]:
 
 
 def rough_constants(graph: Graph, dense_per_channel: bool) -> int:
-    """Flash for weights and tables, or at most 28 bytes an operator more (cheaper than the exact figure)."""
+    """Flash for weights and tables, or at most 28 bytes an operator and 8 a dense layer's output more.
+
+    Cheaper than the exact figure, which asks which kernels a limit of code leaves.
+    """
     total = 0
     for operator in graph.operators:
         total += _TABLE_BYTES
@@ -274,9 +277,9 @@ def rough_constants(graph: Graph, dense_per_channel: bool) -> int:
 
 
 def _like(operator: Operator, dense_per_channel: bool) -> KernelVariant:
-    """A variant that keeps as many constants as the operator's own."""
+    """A variant that keeps as many constants as the operator's own, or as the one that may take its place."""
     if operator.kind is Kind.DENSE:
-        return KernelVariant.FC_PER_CHANNEL if dense_per_channel else KernelVariant.FC
+        return KernelVariant.FC_PER_CHANNEL if dense_per_channel else KernelVariant.FC_ANY
     grouped = operator.kind is Kind.DEPTHWISE and operator.in_shapes[0][2] > 1
     return KernelVariant.DW if grouped else KernelVariant.CONV_1X1
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -52,7 +53,9 @@ def test_the_plan_is_what_munas_predicts(seed: int) -> None:
     assert plan.lower_bound_bytes == layout.lower_bound
     assert plan.macs == graph.macs
     works = works_of(graph)
-    assert sorted(map(repr, (step.work for step in plan.steps))) == sorted(map(repr, works))
+    # How often a dense layer's outputs come near a half is only known with its scales.
+    planned, predicted = ([replace(work, unsure=0) for work in its] for its in ((s.work for s in plan.steps), works))
+    assert sorted(map(repr, planned)) == sorted(map(repr, predicted))
     assert (plan.weights_bytes, plan.table_bytes) == (weights_bytes(works), table_bytes(works))
 
 
