@@ -264,7 +264,8 @@ SPACE_KINDS: tuple[Callable[[Network], int], ...] = (
 )  # fmt: skip
 
 
-KINDS = (*SPACE_KINDS, *random_plain.KINDS, *random_wide.KINDS)
+KINDS = (*SPACE_KINDS, *random_plain.KINDS, *random_wide.KINDS, random_plain.dilated_row)
+"""New ones come last: the networks that are drawn of a kind go by its place."""
 
 
 def network(kind: Callable[[Network], int], seed: int) -> bytes:

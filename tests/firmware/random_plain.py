@@ -416,5 +416,5 @@ KINDS: tuple[Callable[[Network], int], ...] = (
     function, add_broadcast, sub, mul, maximum, minimum, prelu, reduce_mean, reduce_max, reduce_min, strided_slice,
     slice_part, split, split_v, unpack_pack, transpose, gather, blocks, tile, broadcast_to, padv2, mirror_pad,
     resize_nearest, resize_bilinear, dense_rows, conv_grouped, conv_negative, conv_transposed, squeeze_expand,
-    lstm, svdf, dilated_row,
+    lstm, svdf,
 )  # fmt: skip
