@@ -228,6 +228,7 @@ def test_a_larger_run_goes_on_with_a_smaller_one(tmp_path: Path) -> None:
     assert 0 < again.models_per_minute < 400  # 0.3 s a model on each of two workers, and what drawing it took
 
 
+@pytest.mark.slow
 def test_failed_samples_are_told_and_left_out(tmp_path: Path) -> None:
     trouble: dict[str, Exception] = {"sample-00004": BudgetError("FLASH short by 12 bytes", {"FLASH": 12})}
     result = calibrate(request(tmp_path, Device(trouble, wrong="sample-00009"), samples=24))

@@ -40,6 +40,8 @@ from munas.search.trial import Trained, Trial, TrialResult
 from tests.network_trainer import INPUT_SHAPE, NUM_CLASSES
 from tests.search_stub import StubHarness, stub_calibration, stub_dataset, stub_training
 
+pytestmark = pytest.mark.slow  # whole searches, each of them seconds
+
 HARD = Bounds({Metric.RAM: 64_000, Metric.FLASH: 64_000})
 BOUNDS = Bounds({Metric.ERROR: 0.1, Metric.RAM: 64_000, Metric.FLASH: 64_000})
 

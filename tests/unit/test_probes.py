@@ -43,6 +43,7 @@ def test_probes_fit_the_budget(plans: list[Plan]) -> None:
     assert max(plan.weights_bytes + plan.table_bytes for plan in plans) <= CONSTANTS_BYTES
 
 
+@pytest.mark.slow
 def test_a_smaller_budget_has_smaller_probes() -> None:
     room = Room.within(16 * 1024, 16 * 1024)
     for index in range(PROBES):

@@ -37,6 +37,8 @@ from munas.search.study_summary import Tally
 from munas.search.trial import Epoch, Rung, Task, Trained, Trial, TrialResult
 from tests.stub_trainer import ASSESSOR, BOUNDS, INPUT_SHAPE, NUM_CLASSES, PRELOAD, StubTrainer, trained
 
+pytestmark = pytest.mark.slow  # whole searches, each of them seconds
+
 SETTINGS = SearchSettings("stub", BOUNDS, population=8, sample=3, trials=20, workers=1, seed=1)
 
 
