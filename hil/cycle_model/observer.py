@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from hil.boards.board import Board
 from hil.boards.timing import Timing
@@ -14,10 +12,11 @@ from hil.cycle_model.plugin import find_plugin
 from hil.cycle_model.record import InferenceRecord, RecordReader
 from hil.cycle_model.regions import find_regions
 from hil.errors import RunnerError
+from munas.closing import Closing
 from munas.scratch import scratch_folder
 
 
-class TimingObserver:
+class TimingObserver(Closing):
     """For one board and one emulator at a time. Making one raises what `find_plugin` raises.
 
     Use as a context manager: the records live in a temporary folder. Give `arguments(image)` to QEMU, then ask for
@@ -59,11 +58,3 @@ class TimingObserver:
     def close(self) -> None:
         """Remove the records."""
         self._stack.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()

@@ -13,10 +13,10 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from hil.errors import StoreError
+from munas.closing import Closing
 from munas.database import Database, Format
 
 Status = Literal["ok", "failed"]
@@ -92,21 +92,13 @@ def _compact(document: Any) -> str:
 _FORMAT = Format("results store", APPLICATION_ID, SCHEMA_VERSION, _SCHEMA, StoreError)
 
 
-class Store:
+class Store(Closing):
     """An open results store. Close it, or use it as a context manager. Every method raises StoreError only."""
 
     def __init__(self, path: Path) -> None:
         """Open `path`, or create it. A file of another program or version is refused untouched."""
         self.path = path
         self._database = Database(path, _FORMAT, BUSY_TIMEOUT_S)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the file; committed results stay."""

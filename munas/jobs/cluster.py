@@ -19,9 +19,9 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
+from munas.closing import Closing
 from munas.errors import JobsError, PlaceUnfit
 from munas.jobs.base import Finished, Job, Jobs, Needs, Work, Workers
 from munas.jobs.frames import dumps
@@ -131,7 +131,7 @@ class _Slot:
         return bool(self.node) and self.job is None
 
 
-class RayJobs:
+class RayJobs(Closing):
     """See `munas.jobs.base.Jobs`."""
 
     def __init__(self, ray: Any, workers: Workers) -> None:
@@ -144,14 +144,6 @@ class RayJobs:
         self._lacking_since = math.inf
         if not _capacity(ray.cluster_resources(), workers.needs):
             raise JobsError(f"no node of the cluster has {_text(workers.needs)}{_advice(workers.needs)}")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     @property
     def busy(self) -> int:
@@ -182,7 +174,7 @@ class RayJobs:
             if by_reference:
                 ready, _ = self._ray.wait(list(by_reference), num_returns=1, timeout=remaining)
             else:
-                time.sleep(remaining)
+                time.sleep(remaining)  # no place was asked for anything yet: there is no reference to wait for
             for reference in ready:
                 finished += self._taken(by_reference[reference])
             self._require_room()

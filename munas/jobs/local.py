@@ -20,9 +20,8 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
+from munas.closing import Closing
 from munas.errors import JobsError, PreloadError
 from munas.jobs import fork_server
 from munas.jobs.base import Finished, Job, JobBackend, Jobs, Work, Workers
@@ -80,7 +79,7 @@ class _Worker:
                 signal.pidfd_send_signal(self.pidfd, number)
 
 
-class LocalJobs:
+class LocalJobs(Closing):
     """See `munas.jobs.base.Jobs`."""
 
     def __init__(self, workers: Workers) -> None:
@@ -99,14 +98,6 @@ class LocalJobs:
             raise JobsError(f"cannot start a worker: {type(error).__name__}: {error}") from error
         finally:
             theirs.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     @property
     def busy(self) -> int:

@@ -13,11 +13,11 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from munas.arch.graph import mode_of
 from munas.arch.space import parse_architecture, to_dict
+from munas.closing import Closing
 from munas.cost.resources import Resources
 from munas.database import Database, Format
 from munas.errors import SearchError, SearchStoreError
@@ -94,7 +94,7 @@ class State:
     rejected: int
 
 
-class SearchStore:
+class SearchStore(Closing):
     """One search in one SQLite file. Close it, or use it as a context manager.
 
     Every method raises SearchStoreError only; `begin` also SearchError. Any number of processes may read while one
@@ -106,14 +106,6 @@ class SearchStore:
         self.path = path
         self._database = Database(path, _FORMAT)
         self._lock: int | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the file; what is stored stays."""

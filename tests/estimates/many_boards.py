@@ -13,12 +13,12 @@ import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from hil.cycle_model.validate import load_published, published_file
 from hil.errors import DeviceLost
 from hil.jobs.supervise import Execution, supervised
+from munas.closing import Closing
 from munas.jobs.base import Finished, Job, Jobs, Limits, Workers
 
 
@@ -66,21 +66,13 @@ class Simulated:
         return SimulatedJobs(self, workers.count)
 
 
-class SimulatedJobs:
+class SimulatedJobs(Closing):
     """Jobs under way at `now`, a time of its own."""
 
     def __init__(self, place: Simulated, count: int) -> None:
         self.place, self.count, self.now, self.number = place, count, 0.0, 0
         self.under_way: list[tuple[float, int, int, Finished]] = []
         self.free = list(range(count))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     @property
     def busy(self) -> int:

@@ -15,11 +15,10 @@ import subprocess
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from types import TracebackType
-from typing import Self
 
 from hil.errors import FlashError, ToolMissing
 from hil.targets.process import GUARD
+from munas.closing import Closing
 
 PROGRAMS = ("gdb-multiarch", "arm-none-eabi-gdb")
 INSTALL = "sudo apt-get install gdb-multiarch"
@@ -37,7 +36,7 @@ class GdbSilent(FlashError):
     """The debugger (or the server that it waits for) did not answer in time."""
 
 
-class Gdb:
+class Gdb(Closing):
     """A running debugger, as a context. Raises ToolMissing, FlashError."""
 
     def __init__(self) -> None:
@@ -54,14 +53,6 @@ class Gdb:
             )  # fmt: skip
         except OSError as error:
             raise FlashError(f"{program} cannot be started: {error}") from error
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """End it. The server sees its connection close."""
