@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from hil.errors import ModelError
 from hil.runtimes.tflm.network import Network, make_network
 from hil.runtimes.tflm.work import converted_work_of
-from munas.arch.graph import build_graph
-from munas.arch.space import AnyArchitecture
-from munas.cost.converted import as_converted
-from munas.cost.resources import Assessor, Resources
+from munas.arch.graph import Graph
+from munas.cost.resources import Assessor, Deployed
 from munas.tflite.flatbuffer import write_tflite
 
 CONVERTER_BYTES = 1024
@@ -24,28 +20,11 @@ class InterpretedAssessor(Assessor):
 
     __slots__ = ()
 
-    def assess(self, architecture: AnyArchitecture) -> Resources:
-        """See `Assessor.assess`."""
-        proxies = replace(self, calibration=None).proxies_of(architecture)
-        graph = as_converted(build_graph(architecture, self.input_shape, self.num_classes))
+    def deployed(self, graph: Graph) -> Deployed:
+        """See `Assessor.deployed`."""
         network = _network(write_tflite(graph, 0))
         works = [work for op in network.model.ops if (work := converted_work_of(op, network.model)) is not None]
-        prediction = None if self.calibration is None else self.calibration.latency.predict(works)
-        weights = network.weights_bytes + CONVERTER_BYTES
-        return replace(
-            proxies,
-            ram=self.memory.ram(network.arena_bytes + CONVERTER_ARENA_BYTES),
-            flash=weights + self.memory.code(work.variant for work in works),
-            flash_weights=weights,
-            latency=None if prediction is None else prediction.latency,
-            latency_low=None if prediction is None else prediction.low,
-            latency_high=None if prediction is None else prediction.high,
-            unit="" if self.calibration is None else self.calibration.latency.unit,
-        )
-
-    def proxies_of(self, architecture: AnyArchitecture) -> Resources:
-        """What does not depend on the runtime."""
-        return Assessor.assess(self, architecture)
+        return Deployed(works, network.arena_bytes + CONVERTER_ARENA_BYTES, network.weights_bytes + CONVERTER_BYTES)
 
 
 def _network(data: bytes) -> Network:

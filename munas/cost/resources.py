@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from munas.arch.footprint import peak_memory
-from munas.arch.graph import Mode, Shape, build_graph
+from munas.arch.graph import Graph, Mode, Shape, build_graph
 from munas.arch.space import AnyArchitecture
 from munas.cost.calibration import Calibration, MemoryModel
 from munas.cost.converted import as_converted
 from munas.cost.estimate import arena_bytes, table_bytes, weights_bytes, works_of
+from munas.cost.kernels import Work
 from munas.cost.optimise import Optimise
 
 
@@ -37,6 +39,15 @@ class Resources:
 
 
 @dataclass(frozen=True, slots=True)
+class Deployed:
+    """What a runtime makes of a graph: steps, and bytes of its arena and of its constants in flash."""
+
+    works: Sequence[Work]
+    arena: int
+    constants: int
+
+
+@dataclass(frozen=True, slots=True)
 class Assessor:
     """Costs of architectures on one data set and board; pure, and can be pickled.
 
@@ -58,19 +69,22 @@ class Assessor:
         counted = graph
         if self.mode == "paper":
             counted = build_graph(architecture, self.input_shape, self.num_classes, self.mode)
-        device = as_converted(graph)
-        works = works_of(device, optimise=self.optimise)
-        weights = weights_bytes(works) + table_bytes(works)
-        prediction = None if self.calibration is None else self.calibration.latency.predict(works)
+        deployed = self.deployed(as_converted(graph))
+        prediction = None if self.calibration is None else self.calibration.latency.predict(deployed.works)
         return Resources(
             macs=counted.macs,
             model_size=counted.model_size,
             peak_memory=peak_memory(counted) if self.proxies else -1,
-            ram=self.memory.ram(arena_bytes(device, works)),
-            flash=weights + self.memory.code(work.variant for work in works),
-            flash_weights=weights,
+            ram=self.memory.ram(deployed.arena),
+            flash=deployed.constants + self.memory.code(work.variant for work in deployed.works),
+            flash_weights=deployed.constants,
             latency=None if prediction is None else prediction.latency,
             latency_low=None if prediction is None else prediction.low,
             latency_high=None if prediction is None else prediction.high,
             unit="" if self.calibration is None else self.calibration.latency.unit,
         )
+
+    def deployed(self, graph: Graph) -> Deployed:
+        """What the runtime makes of a graph as the converter leaves it. Another runtime's assessor has its own."""
+        works = works_of(graph, optimise=self.optimise)
+        return Deployed(works, arena_bytes(graph, works), weights_bytes(works) + table_bytes(works))
