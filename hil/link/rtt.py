@@ -114,7 +114,7 @@ class RttPort:
             if left and time.monotonic() > deadline:
                 raise SerialTimeoutException("the device does not take what is written to it")
             if left:
-                time.sleep(SHORTEST_POLL_S)
+                time.sleep(SHORTEST_POLL_S)  # the core must run to make room in its ring
         self._poll_s = SHORTEST_POLL_S
         return len(data)
 

@@ -104,8 +104,8 @@ def _open_url(url: str, baud: int) -> Serial:
     return Gathering(port) if url.startswith("socket://") else port
 
 
-class Gathering:
-    """A port that says of no more than one byte that it is there, as a socket's does: a read takes all that is."""
+class PortAround:
+    """A SerialPort that hands everything on to another, `_port`: for those that do one thing otherwise."""
 
     def __init__(self, port: SerialPort) -> None:
         self._port = port
@@ -121,60 +121,7 @@ class Gathering:
 
     @property
     def in_waiting(self) -> int:
-        """1 when a read returns at once, else 0."""
-        return self._port.in_waiting
-
-    def read(self, size: int = 1, /) -> bytes:
-        """At least one byte unless the time is over; up to `CHUNK`, whatever the size."""
-        data = bytearray(self._port.read(1))
-        while data and len(data) < CHUNK and self._port.in_waiting:
-            try:
-                data += self._port.read(1)
-            except OSError:  # the other side has closed: what came before counts, and the next read says it
-                break
-        return bytes(data)
-
-    def write(self, data: bytes, /) -> int | None:
-        """See pyserial."""
-        return self._port.write(data)
-
-    def send_break(self, duration: float = 0.25) -> None:
-        """A socket hands on no break. Raises SerialException."""
-        raise SerialException(
-            "socket:// cannot send a break: give a reset_command in the bench file, or use rfc2217://"
-        )
-
-    def close(self) -> None:
-        """See pyserial."""
-        self._port.close()
-
-
-@runtime_checkable
-class Reopenable(Protocol):
-    """A port that can be opened again after it has vanished."""
-
-    def reopen(self) -> None: ...
-
-
-class ReconnectingPort:
-    """A SerialPort that `open_port` makes, now and again after it vanished; it raises OSError while it cannot."""
-
-    def __init__(self, open_port: Callable[[], SerialPort], patience_s: float = REOPEN_S) -> None:
-        self._open, self._patience_s = open_port, patience_s
-        self._port = open_port()
-
-    @property
-    def timeout(self) -> float | None:
-        """Seconds that a read may block."""
-        return self._port.timeout
-
-    @timeout.setter
-    def timeout(self, seconds: float | None) -> None:
-        self._port.timeout = seconds
-
-    @property
-    def in_waiting(self) -> int:
-        """Bytes that a read returns at once."""
+        """Bytes that a read returns at once, as far as the port tells."""
         return self._port.in_waiting
 
     def read(self, size: int = 1, /) -> bytes:
@@ -188,6 +135,41 @@ class ReconnectingPort:
     def close(self) -> None:
         """Close the port that is open now."""
         self._port.close()
+
+
+class Gathering(PortAround):
+    """A port that says of no more than one byte that it is there, as a socket's does: a read takes all that is."""
+
+    def read(self, size: int = 1, /) -> bytes:
+        """At least one byte unless the time is over; up to `CHUNK`, whatever the size."""
+        data = bytearray(self._port.read(1))
+        while data and len(data) < CHUNK and self._port.in_waiting:
+            try:
+                data += self._port.read(1)
+            except OSError:  # the other side has closed: what came before counts, and the next read says it
+                break
+        return bytes(data)
+
+    def send_break(self, duration: float = 0.25) -> None:
+        """A socket hands on no break. Raises SerialException."""
+        raise SerialException(
+            "socket:// cannot send a break: give a reset_command in the bench file, or use rfc2217://"
+        )
+
+
+@runtime_checkable
+class Reopenable(Protocol):
+    """A port that can be opened again after it has vanished."""
+
+    def reopen(self) -> None: ...
+
+
+class ReconnectingPort(PortAround):
+    """A SerialPort that `open_port` makes, now and again after it vanished; it raises OSError while it cannot."""
+
+    def __init__(self, open_port: Callable[[], SerialPort], patience_s: float = REOPEN_S) -> None:
+        super().__init__(open_port())
+        self._open, self._patience_s = open_port, patience_s
 
     def reopen(self) -> None:
         """Wait until the port is back, and open it. Raises LinkError when it stays away."""
@@ -206,7 +188,7 @@ class ReconnectingPort:
                         f"the serial port vanished and did not come back within {self._patience_s:g} s: {error}; "
                         "check the cable and the board's power"
                     ) from error
-                time.sleep(REOPEN_POLL_S)
+                time.sleep(REOPEN_POLL_S)  # nothing tells when a port is back
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,7 @@ def any_device(devices: tuple[str, ...], wait_s: float = 0.0) -> Iterator[str]:
             if time.monotonic() >= deadline:
                 owners = ", ".join(f"{device} is used{_owner(lock)}" for device, lock in locks.items())
                 raise DeviceBusy(f"no device is free: {owners}; wait for it, or choose another with --device")
-            time.sleep(_POLL_S)
+            time.sleep(_POLL_S)  # one lock can be waited for, any of several cannot
         yield taken
 
 

@@ -72,8 +72,8 @@ class MassStorage:
                     f"the drive {self.drive} took the image but did not come back within {self.timeout_s:g} s; is it "
                     "remounted automatically? pyocd and openocd (bench file) need no drive"
                 )
-            time.sleep(_POLL_S)
-        time.sleep(self.settle_s)
+            time.sleep(_POLL_S)  # nothing portable tells of a mount
+        time.sleep(self.settle_s)  # a probe writes FAIL.TXT a moment after its drive is back, and tells nobody
         said = self._failure()
         if said:
             raise FlashError(f"the probe refused the image; its FAIL.TXT says: {said}")

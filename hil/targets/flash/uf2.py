@@ -30,7 +30,6 @@ MAGIC_START, MAGIC_SECOND, MAGIC_END = 0x0A324655, 0x9E5D5157, 0x0AB16F30
 HAS_FAMILY = 0x2000
 PAGE_BYTES = 256
 _BLOCK = struct.Struct("<8I476sI")
-BLOCK_BYTES = _BLOCK.size
 _ERASED = b"\xff"
 _INFO_BYTES = 2000
 _POLL_S = 0.05
@@ -130,7 +129,7 @@ class Uf2Drive:
                     f"the drive {drive} took the image but did not start it within {self.timeout_s:g} s: is it for "
                     f"{self.family}?"
                 )
-            time.sleep(_POLL_S)
+            time.sleep(_POLL_S)  # nothing portable tells of a drive that goes, or comes
 
     def reset(self, port: Breakable) -> None:
         """See `Flasher.reset`."""
@@ -149,7 +148,7 @@ class Uf2Drive:
                     f"no drive of a {self.family}'s bootloader {where}: {FAMILIES[self.family].start}, and see that "
                     "your system mounts it"
                 )
-            time.sleep(_POLL_S)
+            time.sleep(_POLL_S)  # as above
 
     def _candidates(self) -> list[Path]:
         if self.drive is not None:

@@ -175,7 +175,7 @@ def _open_port(device: Connected) -> serial.Serial:
         except (serial.SerialException, OSError, ValueError) as error:
             if time.monotonic() > deadline or getattr(error, "errno", None) == errno.EACCES:
                 raise _unopened(device, error) from error
-            time.sleep(_RETRY_S)
+            time.sleep(_RETRY_S)  # nothing tells when a port comes
 
 
 def _unopened(device: Connected, error: Exception) -> RunnerError:
