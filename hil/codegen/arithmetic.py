@@ -23,7 +23,7 @@ from hil.model.network import (
 )
 from hil.model.tflite.movement import strides_of
 from munas.cost import kernels, plain
-from munas.cost.kernels import KernelVariant
+from munas.cost.kernels import KernelVariant, Work
 
 _BINARY_AXES = 4
 _SUMS = {OpKind.ADD: KernelVariant.ADD_BROADCAST, OpKind.SUB: KernelVariant.SUB}
@@ -55,9 +55,16 @@ def lower_binary(model: Model, node: Node) -> Lowered:
     operands = [model.tensors[index] for index in node.op.inputs[:2]]
     if node.op.kind is not OpKind.PRELU and operands[0].data is None and operands[1].data is None:
         operands = list(node.tensors)
+    work, fields, constants = broadcast({**_SUMS, **_EXTREMES, **_PRODUCTS}[node.op.kind], node, operands)
+    fields |= _scaling(node, operands, params)
+    return Lowered(layer_of(work, fields, constants=constants), work, in_place(node))
+
+
+def broadcast(
+    variant: KernelVariant, node: Node, operands: Sequence[Tensor]
+) -> tuple[Work, Fields, tuple[Constant, ...]]:
+    """Work, fields of the walk over both operands, and the constant among these, of a kernel that repeats axes."""
     counts, first_steps, second_steps = broadcast_axes(operands[0].shape, operands[1].shape, node.result.shape)
-    variant = {**_SUMS, **_EXTREMES, **_PRODUCTS}[node.op.kind]
-    work = plain.binary(variant, counts)
     places, constants = operand_places(node, operands)
     fields: Fields = {
         "first": places[0],
@@ -66,9 +73,8 @@ def lower_binary(model: Model, node: Node) -> Lowered:
         "counts": counts,
         "first_steps": first_steps,
         "second_steps": second_steps,
-        **_scaling(node, operands, params),
     }
-    return Lowered(layer_of(work, fields, constants=constants), work, in_place(node))
+    return plain.binary(variant, counts), fields, constants
 
 
 def operand_places(node: Node, operands: Sequence[Tensor]) -> tuple[list[Value], tuple[Constant, ...]]:

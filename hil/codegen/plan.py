@@ -137,11 +137,6 @@ class Plan:
         return self.imported.name
 
     @property
-    def model_sha256(self) -> str:
-        """Of the file."""
-        return self.imported.sha256
-
-    @property
     def weights_bytes(self) -> int:
         """Flash of weights, biases and multipliers."""
         initial = sum(align(len(state.initial)) for state in self.states if state.fill is None)

@@ -10,7 +10,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from hil.codegen.arithmetic import broadcast_axes, operand_places
+from hil.codegen.arithmetic import broadcast
 from hil.codegen.fields import Fields, bounded, in_place, layer_of, multiplier, pair, source
 from hil.codegen.fold import Node
 from hil.codegen.layer import Arena, Constant, ConstantOf, Lowered, Value
@@ -151,20 +151,11 @@ def _dense(model: Model, node: Node) -> Lowered:
 def _binary(model: Model, node: Node) -> Lowered:
     operands = [model.tensors[index] for index in node.op.inputs[:2]]
     activation = cast(AddParams | BinaryParams, node.params).activation
-    counts, first_steps, second_steps = broadcast_axes(operands[0].shape, operands[1].shape, node.result.shape)
     is_sum = node.op.kind is OpKind.ADD
-    work = plain.binary(KernelVariant.WIDE_ADD if is_sum else KernelVariant.WIDE_MUL, counts)
-    places, constants = operand_places(node, operands)
+    variant = KernelVariant.WIDE_ADD if is_sum else KernelVariant.WIDE_MUL
+    work, fields, constants = broadcast(variant, node, operands)
     first, second, output = operands[0].quant, operands[1].quant, node.result.quant
-    fields: Fields = {
-        "first": places[0],
-        "second": places[1],
-        "output": Arena(node.output),
-        "counts": counts,
-        "first_steps": first_steps,
-        "second_steps": second_steps,
-        **_activation(node, activation),
-    }
+    fields |= _activation(node, activation)
     if is_sum:
         scaling = quantise.add_parameters(first, second, output, left_shift=15)
         fields |= {**multiplier("first_", scaling.first), **multiplier("second_", scaling.second)}
