@@ -2,56 +2,12 @@
  * round twice in fixed point; CMSIS-NN 4.0.0 does the latter, and has no kernel with a multiplier for each row, which
  * converters emit since 2024. So this is our own. Rows are interleaved in groups as in hil_rows.h, in columns of fours. */
 #include "hil_dense.h"
+#include "hil_dot.h"
 #include "hil_kernels.h"
 #include "hil_rows.h"
 #include "hil_scale.h"
 
 enum { GROUP = 4 };
-
-static inline int32_t dual(uint32_t a, uint32_t b, int32_t sum)
-{
-    return (int32_t)__SMLAD(a, b, (uint32_t)sum);
-}
-
-/* Adds the products of the input with four rows to `sums`; gives the end of the rows. For weights that cannot be packed. */
-static const int8_t *four_rows(const hil_dense_t *op, const int8_t *weights, int32_t sums[GROUP])
-{
-    const int8_t *input = op->input;
-    int32_t a = sums[0], b = sums[1], c = sums[2], d = sums[3];
-    for (uint32_t n = op->columns / 4; n != 0; --n) {
-        const uint32_t x = (uint32_t)arm_nn_read_s8x4_ia(&input);
-        const uint32_t ab = (uint32_t)arm_nn_read_s8x4(weights), cd = (uint32_t)arm_nn_read_s8x4(weights + 4);
-        const uint32_t even = __SXTB16(x), odd = __SXTB16_RORn(x, 8);
-        a = dual(__SXTB16(ab), even, a);
-        b = dual(__SXTB16_RORn(ab, 8), even, b);
-        c = dual(__SXTB16(cd), even, c);
-        d = dual(__SXTB16_RORn(cd, 8), even, d);
-        const uint32_t ab_odd = (uint32_t)arm_nn_read_s8x4(weights + 8), cd_odd = (uint32_t)arm_nn_read_s8x4(weights + 12);
-        a = dual(__SXTB16(ab_odd), odd, a);
-        b = dual(__SXTB16_RORn(ab_odd, 8), odd, b);
-        c = dual(__SXTB16(cd_odd), odd, c);
-        d = dual(__SXTB16_RORn(cd_odd, 8), odd, d);
-        weights += 16;
-    }
-    if (op->columns % 4 >= 2) {
-        const uint32_t x = __PKHBT(input[0], input[1], 16);
-        const uint32_t ab = (uint32_t)arm_nn_read_s8x4_ia(&weights), cd = (uint32_t)arm_nn_read_s8x4_ia(&weights);
-        a = dual(__SXTB16(ab), x, a);
-        b = dual(__SXTB16_RORn(ab, 8), x, b);
-        c = dual(__SXTB16(cd), x, c);
-        d = dual(__SXTB16_RORn(cd, 8), x, d);
-        input += 2;
-    }
-    if (op->columns % 2 != 0) {
-        const int32_t x = *input;
-        a += x * *weights++;
-        b += x * *weights++;
-        c += x * *weights++;
-        d += x * *weights++;
-    }
-    sums[0] = a, sums[1] = b, sums[2] = c, sums[3] = d;
-    return weights;
-}
 
 static const int8_t *two_rows(const hil_dense_t *op, const int8_t *weights, int32_t sums[GROUP])
 {
@@ -61,15 +17,15 @@ static const int8_t *two_rows(const hil_dense_t *op, const int8_t *weights, int3
         const uint32_t x = (uint32_t)arm_nn_read_s8x4_ia(&input);
         const uint32_t ab = (uint32_t)arm_nn_read_s8x4_ia(&weights), ab_odd = (uint32_t)arm_nn_read_s8x4_ia(&weights);
         const uint32_t even = __SXTB16(x), odd = __SXTB16_RORn(x, 8);
-        a = dual(__SXTB16(ab), even, a);
-        b = dual(__SXTB16_RORn(ab, 8), even, b);
-        a = dual(__SXTB16(ab_odd), odd, a);
-        b = dual(__SXTB16_RORn(ab_odd, 8), odd, b);
+        a = hil_dual(__SXTB16(ab), even, a);
+        b = hil_dual(__SXTB16_RORn(ab, 8), even, b);
+        a = hil_dual(__SXTB16(ab_odd), odd, a);
+        b = hil_dual(__SXTB16_RORn(ab_odd, 8), odd, b);
     }
     if (op->columns % 4 >= 2) {
         const uint32_t x = __PKHBT(input[0], input[1], 16), ab = (uint32_t)arm_nn_read_s8x4_ia(&weights);
-        a = dual(__SXTB16(ab), x, a);
-        b = dual(__SXTB16_RORn(ab, 8), x, b);
+        a = hil_dual(__SXTB16(ab), x, a);
+        b = hil_dual(__SXTB16_RORn(ab, 8), x, b);
         input += 2;
     }
     if (op->columns % 2 != 0) {
@@ -87,8 +43,8 @@ static void one_row(const hil_dense_t *op, const int8_t *weights, int32_t sums[G
     int32_t sum = sums[0];
     for (uint32_t n = op->columns / 4; n != 0; --n) {
         const uint32_t x = (uint32_t)arm_nn_read_s8x4_ia(&input), w = (uint32_t)arm_nn_read_s8x4_ia(&weights);
-        sum = dual(__SXTB16(w), __SXTB16(x), sum);
-        sum = dual(__SXTB16_RORn(w, 8), __SXTB16_RORn(x, 8), sum);
+        sum = hil_dual(__SXTB16(w), __SXTB16(x), sum);
+        sum = hil_dual(__SXTB16_RORn(w, 8), __SXTB16_RORn(x, 8), sum);
     }
     for (uint32_t n = op->columns % 4; n != 0; --n) {
         sum += *input++ * *weights++;
@@ -148,7 +104,7 @@ static void quads_any(hil_dense_quads_t *quads, const hil_dense_t *op)
         for (uint32_t i = 0; i < GROUP; ++i) {
             quads->sums[i] = *quads->bias++;
         }
-        quads->weights = four_rows(op, quads->weights, quads->sums);
+        quads->weights = hil_dot_four(quads->weights, op->input, op->columns, quads->sums);
         hil_dense_finish(quads);
     }
 }

@@ -30,17 +30,18 @@ static inline const int8_t *hil_dot_four(const int8_t *weights, const int8_t *in
     int32_t a = sums[0], b = sums[1], c = sums[2], d = sums[3];
     for (uint32_t n = count / 4; n != 0; --n) {
         const uint32_t x = (uint32_t)arm_nn_read_s8x4_ia(&input);
+        const uint32_t ab = (uint32_t)arm_nn_read_s8x4(weights), cd = (uint32_t)arm_nn_read_s8x4(weights + 4);
         const uint32_t even = __SXTB16(x), odd = __SXTB16_RORn(x, 8);
-        const uint32_t ab = (uint32_t)arm_nn_read_s8x4_ia(&weights), cd = (uint32_t)arm_nn_read_s8x4_ia(&weights);
         a = hil_dual(__SXTB16(ab), even, a);
         b = hil_dual(__SXTB16_RORn(ab, 8), even, b);
         c = hil_dual(__SXTB16(cd), even, c);
         d = hil_dual(__SXTB16_RORn(cd, 8), even, d);
-        const uint32_t ab_odd = (uint32_t)arm_nn_read_s8x4_ia(&weights), cd_odd = (uint32_t)arm_nn_read_s8x4_ia(&weights);
+        const uint32_t ab_odd = (uint32_t)arm_nn_read_s8x4(weights + 8), cd_odd = (uint32_t)arm_nn_read_s8x4(weights + 12);
         a = hil_dual(__SXTB16(ab_odd), odd, a);
         b = hil_dual(__SXTB16_RORn(ab_odd, 8), odd, b);
         c = hil_dual(__SXTB16(cd_odd), odd, c);
         d = hil_dual(__SXTB16_RORn(cd_odd, 8), odd, d);
+        weights += 16;
     }
     if (count % 4 >= 2) {
         const uint32_t x = __PKHBT(input[0], input[1], 16);
