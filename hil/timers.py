@@ -13,6 +13,9 @@ TimerKind = Literal["dwt-cycles", "icount-instructions", "renode-instructions", 
 Unit = Literal["cycles", "instructions"]
 Place = Literal["hardware", "renode", "qemu"]
 
+TIMER_STEPS = 2
+"""A count begins and ends somewhere within a step of its timer: by as many two counts of the same may differ."""
+
 
 @dataclass(frozen=True, slots=True)
 class Timer:

@@ -10,6 +10,7 @@ from hil.bring_up.clock import TRIAL_ROUNDS, pace_of, read_clock
 from hil.bring_up.contact import ECHO, LOOP, LOOP_WITHOUT, MEMORY, READ, Contact
 from hil.bring_up.report import Finding
 from hil.errors import LinkError, TargetFaultError
+from hil.timers import TIMER_STEPS
 
 CPUID = 0xE000ED00
 CORES: Mapping[int, str] = {0xC24: "cortex-m4", 0xC27: "cortex-m7", 0xD21: "cortex-m33", 0xC60: "cortex-m0plus"}
@@ -18,7 +19,6 @@ EMULATED_ROUNDS = 50_000_000  # more would take minutes
 ECHOES = 50
 COUNTER_BITS = 32
 REPEATS = 20
-TIMER_STEPS = 2  # a count begins and ends somewhere within a step
 SLOWER = 1.05
 
 # Bits that a port switches on: (what it is, register, bits). RM0385, RM0432, RM0090; caches: the core's CCR.

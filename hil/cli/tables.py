@@ -11,9 +11,9 @@ from hil.calibration.bench import BenchResult
 from hil.calibration.estimates import ModelEstimate
 from hil.cycle_model.model import Milliseconds
 from hil.cycle_model.modelled import ModelledLatency
-from hil.measure.measurement import TIMER_STEPS, Measurement, Repeatability
+from hil.measure.measurement import Measurement, Repeatability
 from hil.terminal import printable
-from hil.timers import MODELLED
+from hil.timers import MODELLED, TIMER_STEPS
 
 
 def measurement_table(measurements: Sequence[Measurement]) -> Table:

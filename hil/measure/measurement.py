@@ -11,9 +11,7 @@ from hil.cycle_model.modelled import ModelledLatency, modelled_from_json
 from hil.errors import CalibrationMismatch
 from hil.files import from_document
 from hil.targets.clock import ClockReading
-from hil.timers import TimerKind
-
-TIMER_STEPS = 2  # a count begins and ends somewhere within a step: what the timer itself explains of a spread
+from hil.timers import TIMER_STEPS, TimerKind
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,10 @@ from markupsafe import Markup
 
 from hil.calibration.devices import DeviceReport
 from hil.calibration.result import CalibrationResult, SampleResult
-from hil.measure.measurement import TIMER_STEPS
 from hil.report.calibration.series import Group
 from hil.report.charts import numbers, svg
 from hil.report.charts.tables import STRIP_ENDS, Column, Table, bar, interval_strip
+from hil.timers import TIMER_STEPS
 
 MOST_WORST = 20
 NOTATION = (
