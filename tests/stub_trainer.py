@@ -6,10 +6,8 @@ that a search with it is reproducible.
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -20,10 +18,11 @@ import numpy as np
 from munas.arch.graph import build_graph
 from munas.cost.calibration import MemoryModel
 from munas.cost.resources import Assessor
-from munas.errors import DatasetError, TrainingError
+from munas.errors import DatasetError
 from munas.search.metrics import Metric
 from munas.search.objective import Bounds
 from munas.search.trial import Epoch, Task, Trained
+from tests.job_kinds import act
 
 INPUT_SHAPE = (16, 16, 1)
 NUM_CLASSES = 4
@@ -93,31 +92,8 @@ def trained(task: Task, epochs: int = 4, blob_bytes: int = 100) -> Trained:
 
 def make_trouble(kind: str) -> None:
     """Fail in the given way."""
-    if kind == "raise":
-        raise TrainingError("the loss is not a number")
-    if kind == "bug":
-        raise ZeroDivisionError("division by zero")
     if kind == "dataset":
         raise DatasetError("digits: install scikit-learn")
     if kind == "import":
         raise ModuleNotFoundError("No module named 'tensorflow'")
-    if kind == "full":
-        raise OSError(28, "No space left on device")
-    if kind == "exit":
-        os._exit(3)
-    if kind == "crash":
-        print("about to crash", file=sys.stderr, flush=True)
-        os.kill(os.getpid(), 11)
-    if kind == "noise":
-        os.write(1, b"noise on standard output\n")
-        os.write(2, b"noise on standard error\n")
-    if kind == "hang":
-        time.sleep(3600)
-    if kind == "stop":
-        os.kill(os.getpid(), 19)
-    if kind == "eat":
-        hoard: list[bytearray] = []
-        with contextlib.suppress(MemoryError):
-            while len(hoard) < 400:  # 4 GB, slowly enough to be seen
-                hoard.append(bytearray(os.urandom(1024) * 10_240))
-                time.sleep(0.01)
+    act(kind)

@@ -136,3 +136,47 @@ def single(code: Code, shape: Sequence[int], options: Options | None, extra: Seq
     result = file.activation("y", shape, UNIT, 0)
     file.operator(code, [source, *constants], result, options)
     return file.finish([source], [result])
+
+
+def convolution(
+    source: tuple[int, ...],
+    weights: tuple[int, ...],
+    result: tuple[int, ...],
+    options: Options | None,
+    *,
+    bias: bool = True,
+    code: Code = Code.CONV_2D,
+    axis: int = 0,
+    scales: object = 0.01,
+    zero_point: int = 0,
+    bias_scale: float | None = None,
+    bias_elements: int | None = None,
+    fill: int = 1,
+) -> bytes:
+    file = TfliteFile()
+    x, y = file.activation("x", source, UNIT), file.activation("y", result, UNIT)
+    w = file.constant("w", np.full(weights, fill, np.int8), scales, axis, zero_point)  # type: ignore[arg-type]
+    inputs = [x, w]
+    if bias:
+        scale = bias_scale if bias_scale is not None else UNIT * float(np.ravel(scales)[0])
+        inputs.append(file.constant("b", np.zeros(bias_elements or weights[axis], np.int32), [scale]))
+    file.operator(code, inputs, y, options)
+    return file.finish([x], [y])
+
+
+def dense(
+    *,
+    inputs: list[int] | None = None,
+    source: tuple[int, ...] = (1, 8),
+    result: tuple[int, ...] = (1, 5),
+    options: Options | None = None,
+    **changes: object,
+) -> bytes:
+    file = TfliteFile()
+    values = np.ones((5, 8), np.int8)
+    x = file.activation("x", source, changes.get("scale_in", UNIT), 0)  # type: ignore[arg-type]
+    w = file.constant("w", changes.get("weights", values), changes.get("scales", [0.01]))  # type: ignore[arg-type]
+    b = file.constant("b", changes.get("bias", np.zeros(5, np.int32)), [changes.get("bias_scale", UNIT * 0.01)])  # type: ignore[arg-type]
+    y = file.activation("y", result, changes.get("scale_out", UNIT), 0)  # type: ignore[arg-type]
+    file.operator(Code.FULLY_CONNECTED, [x, w, b] if inputs is None else inputs, y, options)
+    return file.finish([x], [y])

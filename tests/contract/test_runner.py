@@ -177,11 +177,8 @@ def objects_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("objects")
 
 
-@pytest.mark.firmware
-@pytest.mark.qemu
-@pytest.mark.parametrize("board_name", ["mps2-an386", "nucleo-f746zg"])
-class TestQemuRunner(RunnerContract):
-    """QEMU, both cores."""
+class QemuPlace(RunnerContract):
+    """What sessions under QEMU have in common."""
 
     via = "qemu"
 
@@ -191,15 +188,6 @@ class TestQemuRunner(RunnerContract):
             pytest.skip(f"{QEMU} is not installed")
         return QemuRunner(timeouts=Timeouts(boot_s=20.0, command_s=10.0, inference_s=20.0))
 
-    @pytest.fixture
-    def board(self, board_name: str) -> Board:
-        return load_board(board_name)
-
-    @pytest.fixture
-    def image(self, board: Board, objects_folder: Path, tmp_path: Path) -> Image:
-        objects = images.runtime(board.core, objects_folder / board.core)
-        return lambda model: images.link(images.header() + model, objects, tmp_path, core=board.core)
-
     def kill_place(self) -> None:
         (emulator,) = children(os.getpid(), "qemu-system-arm")
         os.kill(emulator, signal.SIGKILL)
@@ -208,6 +196,22 @@ class TestQemuRunner(RunnerContract):
         assert children(os.getpid(), "qemu-system-arm") == []
         assert self.sessions
         assert not any(session.port.is_open for session in self.sessions)  # type: ignore[attr-defined]
+
+
+@pytest.mark.firmware
+@pytest.mark.qemu
+@pytest.mark.parametrize("board_name", ["mps2-an386", "nucleo-f746zg"])
+class TestQemuRunner(QemuPlace):
+    """QEMU, both cores."""
+
+    @pytest.fixture
+    def board(self, board_name: str) -> Board:
+        return load_board(board_name)
+
+    @pytest.fixture
+    def image(self, board: Board, objects_folder: Path, tmp_path: Path) -> Image:
+        objects = images.runtime(board.core, objects_folder / board.core)
+        return lambda model: images.link(images.header() + model, objects, tmp_path, core=board.core)
 
     # --- QEMU's own ---------------------------------------------------------------------------------------------
 
@@ -283,16 +287,8 @@ class TestQemuRunner(RunnerContract):
 
 @pytest.mark.firmware
 @pytest.mark.qemu
-class TestRttRunner(RunnerContract):
+class TestRttRunner(QemuPlace):
     """QEMU without a UART: the rings of firmware/port/rtt.c, through its GDB server."""
-
-    via = "qemu"
-
-    @pytest.fixture
-    def runner(self) -> Runner:
-        if shutil.which(QEMU) is None:
-            pytest.skip(f"{QEMU} is not installed")
-        return QemuRunner(timeouts=Timeouts(boot_s=20.0, command_s=10.0, inference_s=20.0))
 
     @pytest.fixture
     def board(self) -> Board:
@@ -302,15 +298,6 @@ class TestRttRunner(RunnerContract):
     def image(self, board: Board, objects_folder: Path, tmp_path: Path) -> Image:
         objects = images.compiled_for(board, "qemu", objects_folder / "rtt")
         return lambda model: images.link(images.header() + model, objects, tmp_path, core=board.core)
-
-    def kill_place(self) -> None:
-        (emulator,) = children(os.getpid(), "qemu-system-arm")
-        os.kill(emulator, signal.SIGKILL)
-
-    def check_nothing_left(self) -> None:
-        assert children(os.getpid(), "qemu-system-arm") == []
-        assert self.sessions
-        assert not any(session.port.is_open for session in self.sessions)  # type: ignore[attr-defined]
 
     # --- RTT's own ----------------------------------------------------------------------------------------------
 

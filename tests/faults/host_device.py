@@ -7,6 +7,7 @@ import select
 import socket
 import subprocess
 import tempfile
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -59,6 +60,17 @@ def output(data: bytes) -> bytes:
     return bytes((data[i % INPUT_BYTES] + 1 + i // INPUT_BYTES) & 0xFF for i in range(OUTPUT_BYTES))
 
 
+def replies(read: Callable[[], bytes], commands: int) -> bytes:
+    """All that a device says up to the `commands`-th m-ready; `read` gives what comes within its time-out."""
+    said = b""
+    while said.count(f"{protocol.READY}\r\n".encode()) < commands:
+        chunk = read()
+        if not chunk:
+            raise AssertionError(f"BUG in the firmware: it answered {said[-200:]!r} and fell silent")
+        said += chunk
+    return said
+
+
 class HostDevice:
     """One device. `read` and `write` are its serial line, without any fault."""
 
@@ -88,13 +100,7 @@ class HostDevice:
 
     def replies(self, commands: int, timeout_s: float = 5.0) -> bytes:
         """All that it says up to the `commands`-th m-ready."""
-        said = b""
-        while said.count(f"{protocol.READY}\r\n".encode()) < commands:
-            chunk = self.read(timeout_s)
-            if not chunk:
-                raise AssertionError(f"BUG in the firmware: it answered {said[-200:]!r} and fell silent")
-            said += chunk
-        return said
+        return replies(lambda: self.read(timeout_s), commands)
 
     def reset(self) -> None:
         """Power off and on: all that it knew is lost, and it boots."""

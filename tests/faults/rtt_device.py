@@ -13,10 +13,10 @@ from pathlib import Path
 
 from hil.boards.board import load_board
 from hil.boards.linked import linked
-from hil.link import protocol
 from hil.link.device import SerialPort
 from hil.targets.runners.qemu import QemuRunner
 from tests.faults import host_device
+from tests.faults.host_device import replies
 from tests.firmware import images
 
 BOARD = linked(load_board("mps2-an386"), "rtt")
@@ -51,14 +51,8 @@ class RttDevice:
 
     def replies(self, commands: int, timeout_s: float = 20.0) -> bytes:
         """All that it says up to the `commands`-th m-ready."""
-        said = b""
         self._port.timeout = timeout_s
-        while said.count(f"{protocol.READY}\r\n".encode()) < commands:
-            chunk = self._port.read(max(1, self._port.in_waiting))
-            if not chunk:
-                raise AssertionError(f"BUG in the firmware: it answered {said[-200:]!r} and fell silent")
-            said += chunk
-        return said
+        return replies(lambda: self._port.read(max(1, self._port.in_waiting)), commands)
 
     def reset(self) -> None:
         """Power off and on: all that it knew is lost, and it boots."""
