@@ -30,6 +30,20 @@ class Pattern:
         return pattern(self.kind, self.seed, size, zero_point)
 
 
+@dataclass(frozen=True, slots=True)
+class FloatPattern:
+    """An input of float32, which the host makes and sends: at random from -1 to 1, or without a seed all zeros."""
+
+    seed: int | None
+
+    def data(self, size: int, zero_point: int = 0) -> bytes:
+        """`size` bytes, little-endian."""
+        if self.seed is None:
+            return bytes(size)
+        words = _random_words(self.seed, size // 4)
+        return (words * 2.0**-31 - 1.0).astype("<f4").tobytes()
+
+
 def pattern(kind: PatternKind, seed: int, size: int, zero_point: int = 0) -> bytes:
     """`size` bytes of the pattern `kind`, the same as ``hil_pattern_byte`` in firmware/runtime/input.c.
 
@@ -52,6 +66,11 @@ def _random_words(seed: int, count: int) -> np.ndarray[tuple[int], np.dtype[np.u
     word *= np.uint32(0xC2B2AE35)
     word ^= word >> np.uint32(16)
     return word.astype("<u4")
+
+
+def float_patterns(count: int, seed: int) -> tuple[FloatPattern, ...]:
+    """`count` inputs of float32 to verify with: zeros as the second, the others random."""
+    return tuple(FloatPattern(None if place == 1 else (seed + place) & 0xFFFFFFFF) for place in range(count))
 
 
 def verification_patterns(count: int, seed: int) -> tuple[Pattern, ...]:

@@ -10,7 +10,7 @@
 #define INPUT_BYTES 16
 #define OUTPUT_WORDS 8
 
-enum { ECHO, LOOP, LOOP_WITHOUT, MEMORY, READ, TEMPERATURE };
+enum { ECHO, LOOP, LOOP_WITHOUT, MEMORY, READ, TEMPERATURE, RATE };
 
 int8_t hil_arena[2048] __attribute__((section(".arena"), aligned(16)));
 
@@ -94,6 +94,16 @@ static void temperature(void)
     answer(1, (uint32_t)millidegrees);
 }
 
+/* The answer comes at the new rate; before, there is time for the other side to change to it. */
+static void change_rate(uint32_t rate, uint32_t rounds)
+{
+    answer(0, 0);
+    if (hil_port_set_rate) {
+        loop(rounds);
+        answer(0, hil_port_set_rate(rate));
+    }
+}
+
 int hil_model_infer(hil_mark_fn mark)
 {
     const uint32_t command = argument(0), a = argument(1), b = argument(2), c = argument(3);
@@ -115,6 +125,9 @@ int hil_model_infer(hil_mark_fn mark)
         break;
     case TEMPERATURE:
         temperature();
+        break;
+    case RATE:
+        change_rate(a, b);
         break;
     default:
         break;

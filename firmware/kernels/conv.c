@@ -187,13 +187,19 @@ static void convolve(const hil_conv_t *op, uint32_t *scratch, gather_fn gather_p
 static void gather_one(const hil_conv_t *op, uint32_t *to, uint32_t pixel, const window_t *window)
 {
     const uint32_t columns = op->in_c, rest = columns % 4;
-    const int8_t *const data = op->input + (window->top * op->in_w + window->left) * (int32_t)columns;
-    hil_stream_t stream = {.to = hil_gather_fours(to + pixel, data, 1, columns / 4, 0)};
-    if (rest != 0) {
-        hil_gather(&stream, data + columns - rest, 1, rest, 0);
-        if (stream.waits != 0) {
-            ((int16_t *)(stream.to - pixel))[pixel] = (int16_t)stream.first;
-        }
+    const int8_t *data = op->input + (window->top * op->in_w + window->left) * (int32_t)columns;
+    to += pixel;
+    if (columns >= 4) {
+        to = hil_gather_fours(to, data, 1, columns / 4, 0);
+        data += columns - rest;
+    }
+    if (rest >= 2) {
+        *to = __PKHBT(data[0], data[1], 16);
+        to += HIL_PIXELS;
+        data += 2;
+    }
+    if (rest % 2 != 0) { /* the last column: both pixels share a word */
+        ((int16_t *)(to - pixel))[pixel] = *data;
     }
 }
 

@@ -1,9 +1,11 @@
 /* hil_dense_quads: four rows from bias to output. In assembly as compilers do not load in one go, spill sums, and take 43
  * instructions to rescale one. */
 #include "hil_dense.h"
+#include "hil_helium.h"
+
 #include <stdbool.h>
 
-#if defined(__ARM_FEATURE_DSP) && __ARM_FEATURE_DSP
+#if HIL_DSP_ASSEMBLY
 
 /* r0: input, r1: weights, r3: the layer; r4 and r6: sums of the even rows, r5 and r7: of even and odd ones, packed as in
  * quads.c. 76 bytes. */
@@ -216,7 +218,7 @@ __attribute__((naked, noinline)) void hil_dense_quads(__attribute__((unused)) hi
                    "b 9b\n");
 }
 
-#else /* the twin in C */
+#elif !HIL_HELIUM /* the twin in C */
 
 /* Two bytes of packed weights times a column. */
 static inline void multiply_packed(const int8_t *packed, int32_t x, int32_t *sums)

@@ -171,12 +171,6 @@ static __attribute__((noinline)) void depthwise(const hil_conv_t *op, hil_taps_f
     }
 }
 
-int hil_dw_3x3(const void *op)
-{
-    depthwise(op, hil_taps_3x3);
-    return 0;
-}
-
 int hil_dw(const void *op)
 {
     depthwise(op, hil_taps);

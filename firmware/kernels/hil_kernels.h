@@ -42,9 +42,24 @@ int hil_conv_im2col(const void *op);
 int hil_conv_any(const void *op); /* both, scales of 1/2 or more too */
 
 /* Multiplier 1; kernel_w is at most 7. */
-int hil_dw_3x3(const void *op);
 int hil_dw(const void *op);
 int hil_dw_any(const void *op); /* scales of 1/2 or more too */
+
+/* Depthwise, 3 x 3, multiplier 1, at least four channels, no dilation, strides of 1. Two outputs are made at a time that
+ * lie one below the other (pairs_down) or side by side. `channels` is as hil_taps.h says; `weights` has nine bytes a channel
+ * for each four, across the pairs first: hil_planes.h. */
+typedef struct {
+    const int8_t *input;
+    int8_t *output;
+    const int8_t *weights;
+    const int32_t *channels;
+    uint16_t in_h, in_w, out_h, out_w, channels_count;
+    uint8_t pad_top, pad_left;
+    int8_t input_zero_point, output_zero_point, act_min, act_max;
+    uint8_t pairs_down;
+} hil_dw_3x3_t;
+
+int hil_dw_3x3(const void *op);
 
 int hil_dw_generic(const void *op); /* any; faster when the multiplier is divisible by 4 and there is no dilation */
 
@@ -165,6 +180,19 @@ typedef struct {
 } hil_softmax_t;
 
 int hil_softmax(const void *op);
+
+/* The logarithm of a softmax; the output has scale 1/16 and zero point 127. `reverse_*` takes a Q5.26 back to differences of
+ * inputs. The output may be the input. */
+typedef struct {
+    const int8_t *input;
+    int8_t *output;
+    int32_t significand, reverse_significand;
+    int32_t diff_min;
+    uint16_t rows, columns;
+    int8_t shift, reverse_shift;
+} hil_log_softmax_t;
+
+int hil_log_softmax(const void *op);
 
 /* A function of one int8: its results for -128 ... 127. The output may be the input. */
 typedef struct {
@@ -350,7 +378,16 @@ typedef struct {
 } hil_wide_binary_t;
 
 int hil_wide_add(const void *op);
+int hil_wide_sub(const void *op);
 int hil_wide_mul(const void *op);
+int hil_wide_maximum(const void *op);
+int hil_wide_minimum(const void *op);
+
+/* A hil_reduce_t and a hil_resize_t whose input and output are 16 bits; steps are elements. */
+int hil_wide_sum(const void *op);
+int hil_wide_reduce_max(const void *op);
+int hil_wide_reduce_min(const void *op);
+int hil_wide_resize_bilinear(const void *op);
 
 typedef struct {
     const void *input;
@@ -417,6 +454,7 @@ void hil_restore(const hil_state_t *states, uint32_t count);
 _Static_assert(sizeof(hil_state_t) == 16, "hil/codegen/plan.py counts on it");
 _Static_assert(sizeof(hil_step_t) == 8, "munas/cost/variants.py counts on it");
 _Static_assert(sizeof(hil_conv_t) == 44, "munas/cost/variants.py counts on it");
+_Static_assert(sizeof(hil_dw_3x3_t) == 36, "munas/cost/variants.py counts on it");
 _Static_assert(sizeof(hil_dense_t) == 28, "munas/cost/variants.py counts on it");
 _Static_assert(sizeof(hil_pool_t) == 32, "munas/cost/variants.py counts on it");
 _Static_assert(sizeof(hil_add_t) == 32, "munas/cost/variants.py counts on it");
@@ -427,6 +465,7 @@ _Static_assert(sizeof(hil_concat_t) == 16, "munas/cost/variants.py counts on it"
 _Static_assert(sizeof(hil_requantize_t) == 24, "munas/cost/variants.py counts on it");
 _Static_assert(sizeof(hil_mean_t) == 24, "munas/cost/variants.py counts on it");
 _Static_assert(sizeof(hil_softmax_t) == 24, "munas/cost/variants.py counts on it");
+_Static_assert(sizeof(hil_log_softmax_t) == 28, "munas/cost/variants.py counts on it");
 _Static_assert(sizeof(hil_lookup_t) == 16, "munas/cost/variants.py counts on it");
 _Static_assert(sizeof(hil_copy_t) == 44, "munas/cost/variants.py counts on it");
 _Static_assert(sizeof(hil_select_t) == 28, "munas/cost/variants.py counts on it");

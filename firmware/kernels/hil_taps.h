@@ -26,7 +26,6 @@ enum { HIL_TAPS_WIDTH = 7 };
 typedef void (*hil_taps_fn)(const hil_taps_t *taps);
 
 /* Shifts of 0 or more: scales below 1/2. */
-void hil_taps_3x3(const hil_taps_t *taps);
 void hil_taps(const hil_taps_t *taps);
 
 /* Any shifts; the twin in C. */

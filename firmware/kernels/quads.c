@@ -1,8 +1,9 @@
 /* hil_quads: eight sums of two pixels and four rows, in registers from bias to output. It is written in assembly because
  * the loop takes all fourteen registers: compilers spill some of the sums, which costs a third of the time. */
+#include "hil_helium.h"
 #include "hil_rows.h"
 
-#if defined(__ARM_FEATURE_DSP) && __ARM_FEATURE_DSP /* else they are in rows.c, in C */
+#if HIL_DSP_ASSEMBLY /* else they are in rows.c or helium.c, in C */
 
 /* r4-r7: sums of pixel 0, r8-r11: of pixel 1; r0: x, r1: weights, r2 and r3: rows, r12 and lr: pixels. Two columns of two
  * rows are one word, so that it is 256 times the odd row and the even one at once: r5, r7, r9 and r11 sum that up, and the

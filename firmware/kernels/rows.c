@@ -1,4 +1,5 @@
 /* What convolutions over all channels do in C: the rows that do not make four, and any scales. */
+#include "hil_helium.h"
 #include "hil_rows.h"
 #include "hil_scale.h"
 
@@ -46,7 +47,7 @@ void hil_quads_any(hil_rows_t *rows)
     }
 }
 
-#if !defined(__ARM_FEATURE_DSP) || !__ARM_FEATURE_DSP
+#if !HIL_DSP_ASSEMBLY && !HIL_HELIUM
 
 /* Two bytes of packed weights times both pixels' columns. */
 static inline void multiply_packed(const int8_t *packed, int32_t x_0, int32_t x_1, int32_t *sums_0, int32_t *sums_1)

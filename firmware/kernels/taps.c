@@ -1,8 +1,9 @@
 /* hil_taps: four sums of a pixel, in registers from bias to output. In assembly as the sums, what is under way and the steps
  * take all fourteen registers. */
+#include "hil_helium.h"
 #include "hil_taps.h"
 
-#if defined(__ARM_FEATURE_DSP) && __ARM_FEATURE_DSP
+#if HIL_DSP_ASSEMBLY
 
 /* r0: tap, r1: weights, r2: step to the next tap, r3: to the next row; r4-r7: sums. Adds the products of the channels in
  * `x` with the weights in `w`, which are lost. */
@@ -15,14 +16,6 @@
     "smlatt r7, r12, lr, r7\n"                                                                                         \
     "smlabb r4, " x ", " w ", r4\n"                                                                                    \
     "smlatt r6, " x ", " w ", r6\n"
-
-/* A row of three taps whose weights begin `a`, `b` and `c` bytes behind r1. */
-#define ROW_OF_THREE(a, b, c)                                                                                          \
-    "ldr.w r11, [r1, #" a "]\n"                                                                                        \
-    "ldr.w r8, [r0]\n"                                                                                                 \
-    "ldr.w r9, [r0, r2]\n"                                                                                             \
-    "ldr.w r10, [r0, r2, lsl #1]\n" FOUR_PRODUCTS("r8", "r11") "ldr.w r11, [r1, #" b "]\n"                             \
-    "ldr.w r8, [r1, #" c "]\n" FOUR_PRODUCTS("r9", "r11") FOUR_PRODUCTS("r10", "r8")
 
 /* 44 bytes. */
 #define TAP                                                                                                            \
@@ -84,14 +77,6 @@
     "str.w r8, [sp, #16]\n"                                                                                            \
     "bne.w " again "\n"
 
-__attribute__((naked, noinline)) void hil_taps_3x3(__attribute__((unused)) const hil_taps_t *taps)
-{
-    __asm volatile(ENTER
-                   ".balign 4\n"
-                   "0:\n" SUMS ROW_OF_THREE("0", "4", "8") "add r0, r3\n" ROW_OF_THREE("12", "16", "20") "add r0, r3\n"
-                   ROW_OF_THREE("24", "28", "32") FINISH("0b") LEAVE);
-}
-
 /* r9: the row's end less its beginning in r3's place, r10: rows left. 40: where to enter a row, 44: height. */
 __attribute__((naked, noinline)) void hil_taps(__attribute__((unused)) const hil_taps_t *taps)
 {
@@ -114,12 +99,7 @@ __attribute__((naked, noinline)) void hil_taps(__attribute__((unused)) const hil
                    "bxne r9\n" FINISH("0b") LEAVE);
 }
 
-#else /* the twin in C */
-
-void hil_taps_3x3(const hil_taps_t *taps)
-{
-    hil_taps_any(taps);
-}
+#elif !HIL_HELIUM /* the twin in C */
 
 void hil_taps(const hil_taps_t *taps)
 {

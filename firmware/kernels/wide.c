@@ -39,9 +39,28 @@ static inline int32_t sum_of(const hil_wide_binary_t *op, int32_t first, int32_t
     return hil_scaled(sum, op->output_significand, op->output_shift);
 }
 
+static inline int32_t difference_of(const hil_wide_binary_t *op, int32_t first, int32_t second)
+{
+    const int32_t difference = hil_scaled(first * (1 << SUM_SHIFT), op->first_significand, op->first_shift) -
+                               hil_scaled(second * (1 << SUM_SHIFT), op->second_significand, op->second_shift);
+    return hil_scaled(difference, op->output_significand, op->output_shift);
+}
+
 static inline int32_t product_of(const hil_wide_binary_t *op, int32_t first, int32_t second)
 {
     return hil_scaled(first * second, op->output_significand, op->output_shift);
+}
+
+static inline int32_t larger_of(const hil_wide_binary_t *op, int32_t first, int32_t second)
+{
+    (void)op;
+    return first > second ? first : second;
+}
+
+static inline int32_t smaller_of(const hil_wide_binary_t *op, int32_t first, int32_t second)
+{
+    (void)op;
+    return first < second ? first : second;
 }
 
 int hil_wide_add(const void *op)
@@ -49,9 +68,24 @@ int hil_wide_add(const void *op)
     return run(op, sum_of);
 }
 
+int hil_wide_sub(const void *op)
+{
+    return run(op, difference_of);
+}
+
 int hil_wide_mul(const void *op)
 {
     return run(op, product_of);
+}
+
+int hil_wide_maximum(const void *op)
+{
+    return run(op, larger_of);
+}
+
+int hil_wide_minimum(const void *op)
+{
+    return run(op, smaller_of);
 }
 
 typedef int32_t (*pool_fn)(int32_t so_far, int32_t value);

@@ -1,5 +1,5 @@
 /* Arm MPS2+ and MPS3 FPGA images as QEMU emulates them: CMSDK UART 0, and the counter of the FPGA I/O block. Under
- * `-icount shift=10` every instruction takes 1024 ns: 25.6 ticks at 25 MHz.
+ * `-icount shift=10` every instruction takes 1024 ns: 25.6 ticks at 25 MHz, 20.48 at 20 MHz.
  *
  * HIL_MPS_IMAGE says which image, where it is not one with the memory map of AN385 (Cortex-M3), AN386 (Cortex-M4) or AN500
  * (Cortex-M7). AN505 (Cortex-M33) and AN547 (Cortex-M55) run in secure state, and so use the secure addresses. */
@@ -11,21 +11,18 @@
 #define IRQ_UART0 0u /* its receiver */
 #define IRQ_COUNT 1u
 #define COUNTER_HZ 25000000u
-#define COUNTER_PRESCALE 0u /* the counter counts every clock */
 #elif HIL_MPS_IMAGE == 505
 #define UART 0x50200000u
 #define FPGAIO 0x50302000u
 #define IRQ_UART0 32u /* its receiver, then its transmitter, whose interrupt is off */
 #define IRQ_COUNT 2u
 #define COUNTER_HZ 20000000u
-#define COUNTER_PRESCALE 0u
 #elif HIL_MPS_IMAGE == 547
 #define UART 0x59303000u
 #define FPGAIO 0x59302000u
 #define IRQ_UART0 33u
 #define IRQ_COUNT 2u
-#define COUNTER_HZ 8000000u /* 32 MHz divided by 4, for ticks of whole nanoseconds */
-#define COUNTER_PRESCALE 3u
+#define COUNTER_HZ 20000000u /* QEMU's: the image's own clock, of 32 MHz, is not its counter's */
 #else
 #error "HIL_MPS_IMAGE is no image that this port knows"
 #endif
@@ -53,17 +50,16 @@
 #define NVIC_BITS (((1u << IRQ_COUNT) - 1u) << (IRQ_UART0 % 32u))
 
 #define UART_CLOCK_HZ 25000000u
-#define BAUD 115200u
 
 const char hil_port_timer_kind[] = "icount-instructions";
 
 void hil_port_init(void)
 {
-    UART_BAUDDIV = UART_CLOCK_HZ / BAUD;
+    UART_BAUDDIV = UART_CLOCK_HZ / HIL_BAUD;
     UART_CTRL = UART_CTRL_TX_ENABLE | UART_CTRL_RX_ENABLE | UART_CTRL_RX_INTERRUPT;
     /* Enabled so that it ends a WFI; PRIMASK keeps it from being taken. */
     NVIC_ISER = NVIC_BITS;
-    FPGAIO_PRESCALE = COUNTER_PRESCALE;
+    FPGAIO_PRESCALE = 0; /* the counter counts every clock */
 }
 
 #if !defined(HIL_RTT) /* else port/rtt.c has them */
@@ -89,6 +85,13 @@ void hil_port_flush(void)
 {
     while ((UART_STATE & UART_STATE_TX_FULL) != 0u) {
     }
+}
+
+uint32_t hil_port_set_rate(uint32_t rate)
+{
+    hil_port_flush();
+    UART_BAUDDIV = UART_CLOCK_HZ / rate;
+    return UART_CLOCK_HZ / UART_BAUDDIV;
 }
 #endif
 

@@ -1,5 +1,10 @@
 /* What the ports of the STM32 families have in common. Register addresses and bits are those of the reference manuals
- * (RM0090 F405, RM0385 F746, RM0432 L4R5, RM0433 H743) and of the Armv7-M architecture reference manual.
+ * (RM0090 F405, RM0385 F746, RM0432 L4R5, RM0433 H743) and of the Armv7-M architecture reference manual; every one was
+ * compared with ST's device headers (cmsis_device_f4 cdbad761, _f7 b01bc43f, _l4 a2530753, _h7 13ba9da7).
+ *
+ * Clocks: the order of the steps and what is waited for were compared with ST's HAL (hal_rcc.c and hal_pwr_ex.c of
+ * stm32f4xx_hal_driver d232197, f7 72edf6a, l4 a9f8b8a, h7 6f5e35e). From memory of the manuals, which were not at hand, are
+ * what the HAL takes from its user: wait states, the ranges of a PLL, and that the H7's supply comes before its voltage.
  *
  * HIL_RENODE and HIL_QEMU (a board's [renode] and [qemu] defines) only change what the timer counts and is called, and
  * how a byte is waited for: clocks, serial port and counters are set up by the same instructions everywhere. */
@@ -11,7 +16,6 @@
 
 #include "hil_port.h"
 
-#define STM32_BAUD 115200u
 #define STM32_WAIT_ROUNDS 200000u /* at least 10 ms at any reset clock; the slowest start-up, a crystal's, takes 2 ms */
 
 #ifndef REGISTER /* a test brings its own */
@@ -50,6 +54,10 @@ typedef struct {
 
 static stm32_speed_t stm32_speed;
 
+/* Of the serial port, in parts of its clock: the root once as the clock's factor and once as the rate's, for 32 bits to hold
+ * both. */
+#define stm32_rate_divisor(rate) stm32_divisor(stm32_speed.usart_hz * STM32_USART_ROOT, (rate) / STM32_USART_ROOT)
+
 /* --- pins ---------------------------------------------------------------------------------------------------- */
 
 #define GPIO_MODER 0x00u
@@ -75,24 +83,59 @@ static inline void stm32_pin(uint32_t gpio, uint32_t pin, uint32_t function)
 #define USART_CR1_UE (1u << 0)
 #define USART_CR1_RE (1u << 2)
 #define USART_CR1_TE (1u << 3)
+#define USART_CR1_RXNEIE (1u << 5) /* the same bit in the F4's */
 #define USART_CR3_OVRDIS (1u << 12) /* a byte that comes too late replaces the last; the protocol's CRCs notice */
 #define USART_RXNE (1u << 5)        /* the same bits in the F4's status register */
 #define USART_TC (1u << 6)
 #define USART_TXE (1u << 7)
+
+#if defined(HIL_RENODE) || defined(HIL_QEMU)
+#define STM32_USART_CR1_SLEEP USART_CR1_RXNEIE
+#define NVIC_ENABLE(irq) REGISTER(0xE000E100u + 4u * ((irq) / 32u))
+#define NVIC_DISABLE(irq) REGISTER(0xE000E180u + 4u * ((irq) / 32u))
+#define NVIC_UNPEND(irq) REGISTER(0xE000E280u + 4u * ((irq) / 32u))
+
+/* An interrupt that is pending ends a WFI; PRIMASK keeps it from being taken, and it is enabled nowhere else. */
+static inline void stm32_sleep_until_byte(uint32_t status, uint32_t irq)
+{
+    const uint32_t bit = 1u << irq % 32u;
+    uint32_t masked;
+    __asm volatile("mrs %0, primask\n cpsid i" : "=r"(masked)::"memory");
+    NVIC_UNPEND(irq) = bit; /* that of bytes that were read since; a byte that waits stays pending */
+    NVIC_ENABLE(irq) = bit;
+    while ((REGISTER(status) & USART_RXNE) == 0u) {
+        __asm volatile("wfi");
+    }
+    NVIC_DISABLE(irq) = bit;
+    __asm volatile("msr primask, %0" ::"r"(masked) : "memory");
+}
+#else
+#define STM32_USART_CR1_SLEEP 0u
+#endif
 
 static inline void stm32_usart_init(uint32_t usart, uint32_t divisor)
 {
     REGISTER(usart + USART_CR1) = 0;
     REGISTER(usart + USART_CR3) = USART_CR3_OVRDIS;
     REGISTER(usart + USART_BRR) = divisor;
-    REGISTER(usart + USART_CR1) = USART_CR1_UE | USART_CR1_RE | USART_CR1_TE;
+    REGISTER(usart + USART_CR1) = USART_CR1_UE | USART_CR1_RE | USART_CR1_TE | STM32_USART_CR1_SLEEP;
 }
 
-/* Polled: in WFI the cycle counter would stop while the coarse one goes on. */
-static inline uint8_t stm32_usart_get(uint32_t usart)
+/* Until the status register `status` of the port whose interrupt is `irq` says that a byte is there. Polled on a board: in
+ * WFI the cycle counter would stop while the coarse one goes on. An emulator would take a core of its host for that. */
+static inline void stm32_wait_for_byte(uint32_t status, uint32_t irq)
 {
-    while ((REGISTER(usart + USART_ISR) & USART_RXNE) == 0u) {
+    (void)irq;
+    while ((REGISTER(status) & USART_RXNE) == 0u) {
+#if defined(HIL_RENODE) || defined(HIL_QEMU)
+        stm32_sleep_until_byte(status, irq);
+#endif
     }
+}
+
+static inline uint8_t stm32_usart_get(uint32_t usart, uint32_t irq)
+{
+    stm32_wait_for_byte(usart + USART_ISR, irq);
     return (uint8_t)REGISTER(usart + USART_RDR);
 }
 

@@ -21,18 +21,16 @@
 #define TS_CAL2 0x1FFF7A2Eu
 
 /* The USART of the F4 is the older one. */
-#define USART1_SR REGISTER(0x40011000u)
+#define USART1_STATUS 0x40011000u
+#define USART1_SR REGISTER(USART1_STATUS)
 #define USART1_DR REGISTER(0x40011004u)
 #define USART1_BRR REGISTER(0x40011008u)
 #define USART1_CR1 REGISTER(0x4001100Cu)
 #define USART1_CR1_RE (1u << 2)
 #define USART1_CR1_TE (1u << 3)
-#define USART1_CR1_RXNEIE (1u << 5)
 #define USART1_CR1_UE (1u << 13)
 
-#define NVIC_ISER1 REGISTER(0xE000E104u)
-#define NVIC_ICPR1 REGISTER(0xE000E284u)
-#define USART1_IRQ_BIT (1u << (37u - 32u))
+#define USART1_IRQ 37u
 
 #define FULL_HZ 168000000u
 #define PLL_M 25u  /* 25 MHz / 25 = 1 MHz */
@@ -81,28 +79,16 @@ void hil_port_init(void)
     (void)RCC_APB2ENR; /* a peripheral takes two clocks to hear of its own */
     stm32_pin(GPIOA, 9, 7);
     stm32_pin(GPIOA, 10, 7);
-    USART1_BRR = stm32_divisor(stm32_speed.usart_hz, STM32_BAUD);
-    USART1_CR1 = USART1_CR1_UE | USART1_CR1_RE | USART1_CR1_TE;
-#if defined(HIL_QEMU)
-    USART1_CR1 |= USART1_CR1_RXNEIE;
-    NVIC_ISER1 = USART1_IRQ_BIT; /* ends a WFI; PRIMASK keeps it from being taken */
-#endif
+    USART1_BRR = stm32_divisor(stm32_speed.usart_hz, HIL_BAUD);
+    USART1_CR1 = USART1_CR1_UE | USART1_CR1_RE | USART1_CR1_TE | STM32_USART_CR1_SLEEP;
     start_timers();
 }
 
 #if !defined(HIL_RTT) /* else port/rtt.c has them */
 uint8_t hil_port_getc(void)
 {
-    while ((USART1_SR & USART_RXNE) == 0u) {
-#if defined(HIL_QEMU)
-        __asm volatile("wfi"); /* leaves the emulator's host alone while we wait */
-#endif
-    }
-    const uint8_t byte = (uint8_t)USART1_DR;
-#if defined(HIL_QEMU)
-    NVIC_ICPR1 = USART1_IRQ_BIT;
-#endif
-    return byte;
+    stm32_wait_for_byte(USART1_STATUS, USART1_IRQ);
+    return (uint8_t)USART1_DR;
 }
 
 void hil_port_putc(uint8_t byte)
@@ -116,6 +102,13 @@ void hil_port_flush(void)
 {
     while ((USART1_SR & USART_TC) == 0u) {
     }
+}
+
+uint32_t hil_port_set_rate(uint32_t rate)
+{
+    hil_port_flush();
+    USART1_BRR = stm32_divisor(stm32_speed.usart_hz, rate);
+    return stm32_divisor(stm32_speed.usart_hz, USART1_BRR);
 }
 #endif
 

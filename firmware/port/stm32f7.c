@@ -15,6 +15,8 @@
 
 #define GPIOD 0x40020C00u
 #define STM32_USART 0x40004800u /* USART3 */
+#define STM32_USART_ROOT 1u
+#define STM32_USART_IRQ 39u
 #define TS_CHANNEL 18u
 #define TS_CAL1 0x1FF0F44Cu
 #define TS_CAL2 0x1FF0F44Eu
@@ -56,7 +58,7 @@ void hil_port_init(void)
     (void)RCC_APB1ENR; /* a peripheral takes two clocks to hear of its own */
     stm32_pin(GPIOD, 8, 7);
     stm32_pin(GPIOD, 9, 7);
-    stm32_usart_init(STM32_USART, stm32_divisor(stm32_speed.usart_hz, STM32_BAUD));
+    stm32_usart_init(STM32_USART, stm32_rate_divisor(HIL_BAUD));
     stm32_cycles_start();
 }
 

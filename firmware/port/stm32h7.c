@@ -57,6 +57,8 @@
 
 #define GPIOD 0x58020C00u
 #define STM32_USART 0x40004800u /* USART3 */
+#define STM32_USART_ROOT 1u
+#define STM32_USART_IRQ 39u
 #define ADC3 0x58026000u
 #define ADC_PER_8 (4u << 18) /* PRESC: 8 MHz */
 #define TS_CHANNEL 18u
@@ -69,11 +71,16 @@
 #define PLL_N 400u /* 800 MHz; half of it (P) is the core's */
 #define PLL_P 2u
 
+static bool is_before_revision_x(void)
+{
+    return DBGMCU_IDCODE >> DBGMCU_REVISION_AT < DBGMCU_REVISION_X;
+}
+
 /* Revision Y, which the first NUCLEO-H743ZI have, may read wrong data from the AXI SRAM, where all of ours is, unless
  * one read at a time is issued to it (ES0392, 2.2.9). */
 static void mend_axi_sram(void)
 {
-    if (DBGMCU_IDCODE >> DBGMCU_REVISION_AT < DBGMCU_REVISION_X) {
+    if (is_before_revision_x()) {
         AXI_TARG7_FN_MOD = AXI_READ_ISS_OVERRIDE;
     }
 }
@@ -132,11 +139,12 @@ void hil_port_init(void)
     (void)RCC_APB1LENR; /* a peripheral takes two clocks to hear of its own */
     stm32_pin(GPIOD, 8, 7);
     stm32_pin(GPIOD, 9, 7);
-    stm32_usart_init(STM32_USART, stm32_divisor(stm32_speed.usart_hz, STM32_BAUD));
+    stm32_usart_init(STM32_USART, stm32_rate_divisor(HIL_BAUD));
     stm32_cycles_start();
 }
 
-#define SENSOR {stm32_half(TS_CAL1), stm32_half(TS_CAL2), 110, 3300u}
+/* The factory's second reading is at 110 degrees in revision Y, at 130 in V (ST's stm32h7xx_ll_adc.h). */
+#define SENSOR {stm32_half(TS_CAL1), stm32_half(TS_CAL2), is_before_revision_x() ? 110 : 130, 3300u}
 static bool read_sensor(uint32_t *sum)
 {
     RCC_AHB4ENR |= RCC_AHB4ENR_ADC3;

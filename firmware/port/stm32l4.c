@@ -10,6 +10,9 @@
 #define RCC_AHB2ENR REGISTER(RCC + 0x4Cu)
 #define RCC_APB1ENR1 REGISTER(RCC + 0x58u)
 #define RCC_APB1ENR2 REGISTER(RCC + 0x5Cu)
+#define RCC_CCIPR REGISTER(RCC + 0x88u)
+#define RCC_CCIPR_LPUART1 (3u << 10)
+#define RCC_CCIPR_LPUART1_HSI16 (2u << 10)
 #define RCC_CR_HSION (1u << 8)
 #define RCC_CR_HSIRDY (1u << 10)
 #define RCC_CR_PLLON (1u << 24)
@@ -45,15 +48,19 @@
 
 #define GPIOG 0x48001800u
 #define STM32_USART 0x40008000u /* LPUART1 */
+#define STM32_USART_ROOT 16u
+#define STM32_USART_IRQ 70u
+/* The divisor has 20 bits: slower than this, the serial port gets HSI16's clock in place of the core's. */
+#define SLOWEST_OF_CORE 38400
 #define ADC1 0x50040000u
 #define ADC_HCLK_4 (3u << 16) /* 30 MHz: the bus's clock divided */
 #define TS_CHANNEL 17u
 #define TS_CAL1 0x1FFF75A8u
 #define TS_CAL2 0x1FFF75CAu
-#define LPUART_RATE (STM32_BAUD / 256u) /* 450 exactly: a low-power UART divides in 256ths */
 
 #define FULL_HZ 120000000u
 #define RESET_HZ 4000000u
+#define HSI16_HZ 16000000u
 #define PLL_M 2u  /* 16 MHz / 2 = 8 MHz */
 #define PLL_N 30u /* 240 MHz; half of it (R = 2, coded 0) is the core's */
 #define SETTLE_ROUNDS 200u /* a µs and more between the two steps to full speed */
@@ -102,11 +109,15 @@ void hil_port_init(void)
     } else {
         RCC_CFGR = 0;
     }
+    if (HIL_BAUD < SLOWEST_OF_CORE && (RCC_CR & RCC_CR_HSIRDY) != 0u) {
+        stm32_change(&RCC_CCIPR, RCC_CCIPR_LPUART1, RCC_CCIPR_LPUART1_HSI16);
+        stm32_speed.usart_hz = HSI16_HZ;
+    }
     FLASH_ACR |= FLASH_ACR_CACHES;
     PWR_CR2 |= PWR_CR2_IOSV;
     stm32_pin(GPIOG, 7, 8);
     stm32_pin(GPIOG, 8, 8);
-    stm32_usart_init(STM32_USART, stm32_divisor(stm32_speed.usart_hz, LPUART_RATE));
+    stm32_usart_init(STM32_USART, stm32_rate_divisor(HIL_BAUD));
     stm32_cycles_start();
 }
 

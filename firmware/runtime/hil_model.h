@@ -19,11 +19,17 @@ typedef struct {
     float output_scale;
     float input_scale;
     uint32_t arena_kept; /* bytes at the end of the arena that live from one inference to the next; 0 but for TFLM and states */
+#if defined(HIL_MODEL_IN_RAM)
+    uint32_t variables; /* resource variables of the network */
+#endif
 } hil_model_t;
 
 /* An interpreter says at start-up how large its arena is and where in it input and output lie. */
 #if defined(HIL_MODEL_IN_RAM)
 #define HIL_MODEL_CONST
+/* It also decides where each of several inputs and outputs lies: both are called outside of what is timed. */
+void hil_model_take_input(void);   /* the input was written */
+void hil_model_give_output(void);  /* an inference has ended */
 #else
 #define HIL_MODEL_CONST const
 #endif

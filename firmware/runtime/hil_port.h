@@ -5,7 +5,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Clock, serial port (115200 baud, 8N1 where a baud rate exists) and timer, running. Called once, first. */
+#ifndef HIL_BAUD
+#define HIL_BAUD 115200 /* what the board's file or the bench file does not say otherwise */
+#endif
+
+/* Clock, serial port (HIL_BAUD, 8N1 where a baud rate exists) and timer, running. Called once, first. */
 void hil_port_init(void);
 
 /* Waits for the next byte. */
@@ -30,5 +34,9 @@ extern const char hil_port_timer_kind[];
 /* The chip's temperature in thousandths of a degree Celsius; false when it cannot be read. A port without a sensor has no
  * such function. Only bring-up's firmware links it. */
 __attribute__((weak)) bool hil_port_temperature(int32_t *millidegrees);
+
+/* The serial port at `rate` instead, as near as it can be divided; returns the rate that it now has. A port without a rate
+ * has no such function. Only bring-up's firmware links it. */
+__attribute__((weak)) uint32_t hil_port_set_rate(uint32_t rate);
 
 #endif

@@ -207,6 +207,9 @@ void hil_input_place(void)
     } else {
         place_pattern(arena_input());
     }
+#if defined(HIL_MODEL_IN_RAM)
+    hil_model_take_input();
+#endif
 }
 
 void hil_input_spent(bool answered)

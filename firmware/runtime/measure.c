@@ -68,6 +68,9 @@ static bool infer(hil_mark_fn mark, uint64_t *ticks)
     hil_port_flush(); /* nothing of ours under way while the clock runs */
     *ticks = less(span(hil_model_infer, mark, &status), span_overhead);
     hil_input_spent(status == 0);
+#if defined(HIL_MODEL_IN_RAM)
+    hil_model_give_output();
+#endif
     if (status != 0) {
         hil_error_number("Kernel refused: layer ", (uint32_t)status - 1u);
     }

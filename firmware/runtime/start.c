@@ -1,7 +1,7 @@
-/* Start-up and faults of an Armv7-M core. Thread mode runs on the process stack at the bottom of RAM, so that an
+/* Start-up and faults of an Arm M core. Thread mode runs on the process stack at the bottom of RAM, so that an
  * overflow leaves RAM and faults instead of spoiling data; handlers have a small stack of their own. Interrupts stay
- * masked: whatever a port waits for, it polls or wakes for. (Under Renode, which lets PRIMASK mask faults too, nothing
- * is enabled that could interrupt.) */
+ * masked: whatever a port waits for, it polls or wakes for. (Under Renode, which lets PRIMASK mask faults too, they are
+ * masked only while a port sleeps; else nothing is enabled that could interrupt.) */
 #include <stdint.h>
 
 #include "hil_port.h"
@@ -69,21 +69,31 @@ __attribute__((section(".vectors"), used)) static const vector_t vectors[16] = {
 #define CFSR_STKERR (1u << 12)
 #define CFSR_BFARVALID (1u << 15)
 
+/* What Armv6-M (Cortex-M0) has other instructions for. */
+#if __ARM_ARCH == 6
+#define FPU_ON ""
+#define PAINT_A_WORD                                                                                                   \
+    "str   r2, [r0]             \n"                                                                                   \
+    "adds  r0, #4               \n"
+#else
+#define FPU_ON /* CPACR: full access to CP10 and CP11 */                                                               \
+    "ldr   r0, =0xE000ED88      \n"                                                                                   \
+    "ldr   r1, [r0]             \n"                                                                                   \
+    "orr   r1, r1, #0x00F00000  \n"                                                                                   \
+    "str   r1, [r0]             \n"                                                                                   \
+    "dsb                        \n"                                                                                   \
+    "isb                        \n"
+#define PAINT_A_WORD "str   r2, [r0], #4         \n"
+#endif
+
 /* FPU on, stack painted, thread mode onto it. In assembly because it must not use the stack it is setting up. */
 __attribute__((naked, noreturn, used)) void hil_reset(void)
 {
-    __asm volatile("cpsid i                    \n"
-                   "ldr   r0, =0xE000ED88      \n" /* CPACR: full access to CP10 and CP11 */
-                   "ldr   r1, [r0]             \n"
-                   "orr   r1, r1, #0x00F00000  \n"
-                   "str   r1, [r0]             \n"
-                   "dsb                        \n"
-                   "isb                        \n"
+    __asm volatile("cpsid i                    \n" FPU_ON
                    "ldr   r0, =_stack_start    \n"
                    "ldr   r1, =_stack_end      \n"
                    "ldr   r2, =0xA5A5A5A5      \n" /* HIL_STACK_PAINT */
-                   "1:                         \n"
-                   "str   r2, [r0], #4         \n"
+                   "1:                         \n" PAINT_A_WORD
                    "cmp   r0, r1               \n"
                    "blo   1b                   \n"
                    "msr   psp, r1              \n"
@@ -95,10 +105,11 @@ __attribute__((naked, noreturn, used)) void hil_reset(void)
 }
 
 /* Not every bus answers an access below RAM with an error (QEMU's MPS2 ignores it), so the MPU does; an Armv8-M core has
- * a limit for the stack pointer itself. */
+ * a limit for the stack pointer itself. A Cortex-M0 has neither: its bus has to. */
 static void guard_stack(void)
 {
-#if __ARM_ARCH >= 8
+#if __ARM_ARCH == 6
+#elif __ARM_ARCH >= 8
     __asm volatile("msr psplim, %0\n isb" ::"r"(_stack_start) : "memory");
 #else
     MPU_RBAR = ((uint32_t)(uintptr_t)_stack_start - GUARD_BYTES) | MPU_RBAR_REGION_7;
@@ -109,7 +120,7 @@ static void guard_stack(void)
 }
 
 /* A fault is an exception whatever PRIMASK says, on a core and in QEMU; in Renode (1.16.1) only what PRIMASK lets pass
- * is taken, HardFault included. No interrupt is enabled in the NVIC there. */
+ * is taken, HardFault included. An interrupt is enabled in the NVIC only while PRIMASK is set. */
 static void unmask_faults(void)
 {
 #if defined(HIL_RENODE)
@@ -159,6 +170,18 @@ __attribute__((noreturn, used)) void hil_start(void)
 
 __attribute__((naked, used)) void hil_fault_entry(void)
 {
+#if __ARM_ARCH == 6
+    __asm volatile("mov   r1, lr      \n"
+                   "movs  r2, #4      \n"
+                   "mrs   r0, msp     \n"
+                   "tst   r1, r2      \n"
+                   "beq   1f          \n"
+                   "mrs   r0, psp     \n"
+                   "1:                \n"
+                   "ldr   r2, =hil_fault\n"
+                   "bx    r2          \n"
+                   ".ltorg            \n");
+#else
     __asm volatile("tst   lr, #4      \n"
                    "ite   eq          \n"
                    "mrseq r0, msp     \n"
@@ -167,6 +190,7 @@ __attribute__((naked, used)) void hil_fault_entry(void)
                    HANDLER_STACK_AGAIN
                    "b     hil_fault   \n"
                    ".ltorg            \n");
+#endif
 }
 
 static bool below_stack(uint32_t address)

@@ -15,20 +15,19 @@ from hil.bring_up.clock import clocks_of
 from hil.calibration.calibrate import Request, calibration_for
 from hil.calibration.calibrate import calibrate as run_calibration
 from hil.calibration.estimates import ModelEstimate, estimate_model
-from hil.calibration.forecast import PROBES_OF
 from hil.calibration.options import DEFAULT_SAMPLES
 from hil.calibration.population import DEFAULT_POPULATION
+from hil.calibration.probes import PROBES_OF
 from hil.calibration.result import CalibrationResult, read_result
 from hil.errors import UsageError
 from hil.jobs.campaign import Progress, Silent
-from hil.jobs.places import backend_of, usual_workers
 from hil.measure.harness import Harness as MeasuringHarness
-from hil.measure.harness import HarnessFactory, NodeHarnessFactory, Options
+from hil.measure.harness import Options
+from hil.measure.workers import NodeHarnessFactory, workers_of
 from hil.report.run import write_calibration_report
 from hil.runtimes.registry import DEFAULT_RUNTIME
 from munas.cost.calibration import Calibration
 from munas.cost.optimise import Optimise
-from munas.jobs.base import ONE_CORE, Needs
 
 CALIBRATION_FILE = "calibration.toml"
 
@@ -48,49 +47,53 @@ def calibrate(
     board: Board | str, samples: int = DEFAULT_SAMPLES, *, seed: int = 1, via: str = "auto", device: str | None = None,
     runtime: str = DEFAULT_RUNTIME, timer: str | None = None, workers: int | None = None,
     folder: str | os.PathLike[str] | None = None, progress: Progress | None = None,
-    population: str = DEFAULT_POPULATION,
+    population: str = DEFAULT_POPULATION, fresh: bool = False,
 ) -> CalibrationRun:  # fmt: skip
     """Measure `samples` networks of the µNAS space on `board`, fit, validate; the same call goes on where it stopped.
 
     `folder` (default: runs/BOARD-RUNTIME-VIA) gets calibration.toml, result.json, report.html and store.sqlite. `seed`
     draws the networks of the `population` (``budget`` or ``paper``); `workers` processes measure (default: cores, or
-    connected boards). Other parameters: `Harness`.
+    connected boards). With `fresh` every network is compiled, which otherwise only those are that others are checked
+    against, and QEMU is loaded for each. Other parameters: `Harness`.
     Raises UsageError for too few samples, StoreError, what `Harness` raises, and what every measurement may.
     """
     harness = Harness(board, via=via, device=device, several=True, runtime=runtime, timer=timer)
-    return calibrated(harness, samples, seed, workers=workers, folder=folder, progress=progress, population=population)
+    return calibrated(
+        harness, samples, seed, workers=workers, folder=folder, progress=progress, population=population, fresh=fresh
+    )
 
 
 def calibrated(
     harness: Harness, samples: int, seed: int, *, workers: int | None = None,
     folder: str | os.PathLike[str] | None = None, progress: Progress | None = None,
-    population: str = DEFAULT_POPULATION, cluster: str | None = None,
+    population: str = DEFAULT_POPULATION, cluster: str | None = None, fresh: bool = False,
 ) -> CalibrationRun:  # fmt: skip
     """`calibrate` with a harness that is there already; `cluster` is the address of a Ray cluster that measures.
 
     Via hardware the boards are then those of the cluster's nodes (`munas-hil worker`).
     """
     board, options = harness.board, harness.options
-    is_elsewhere = cluster is not None and options.via == "hardware"
-    needs = Needs(board=board.name) if is_elsewhere else ONE_CORE
-    if options.via == "hardware" and not is_elsewhere:
+    if options.via == "hardware" and cluster is None:
         options = with_clocks(board, options, progress)
     place = run_folder(board, options, population) if folder is None else Path(folder)
-    how = replace(options, transcripts=place / "transcripts", keep_constant_channels=True)
+    how = replace(options, transcripts=place / "transcripts", keep_constant_channels=True, fresh=fresh)
+    measurer, execution = workers_of(board, how, cluster, workers)
+    if isinstance(measurer, NodeHarnessFactory):
+        measurer = replace(measurer, clocks=clocks_of)
     request = Request(
         board=board,
         identity=harness.identity,
-        measurer=NodeHarnessFactory(board, how, clocks=clocks_of) if is_elsewhere else HarnessFactory(board, how),
+        measurer=measurer,
         folder=place,
         samples=samples,
         seed=seed,
-        workers=workers or len(options.devices) or usual_workers(cluster, needs),
+        workers=execution.workers,
         code=harness.inner.kernel_code(),
         population=population,
         probes=PROBES_OF[harness.identity.runtime],
         clocks=partial(clocks_of, board, options.devices, (progress or Silent()).tell) if options.devices else tuple,
-        backend=backend_of(cluster),
-        needs=needs,
+        backend=execution.backend,
+        needs=execution.needs,
     )
     result = run_calibration(request, progress)
     write_calibration_report(result)
@@ -121,7 +124,10 @@ def load_calibration(
     file = run_folder(chosen, options) if path is None else Path(path)
     file = file / CALIBRATION_FILE if file.is_dir() or path is None else file
     if not file.is_file():
-        raise UsageError(f"there is no calibration at {file}; make one with: munas-hil calibrate --board {chosen.name}")
+        with_runtime = "" if runtime == DEFAULT_RUNTIME else f" --runtime {runtime}"
+        raise UsageError(
+            f"there is no calibration at {file}; make one with: munas-hil calibrate --board {chosen.name}{with_runtime}"
+        )
     found = calibration_for(file, MeasuringHarness(chosen, options).identity)
     result = read_result(file.parent) if (file.parent / "result.json").is_file() else None
     return CalibrationRun(chosen, options, found, file.parent, result)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 from hil.boards.target import Region, Strict
@@ -19,6 +20,18 @@ class Bank(Strict):
     cached: bool = False
     timed: bool = True
     note: str = ""
+
+
+def check_banks(banks: Sequence[Bank], ram: str | None) -> None:
+    """That `banks` are told apart by name and address, and that `ram`, if any, is one of them. Raises ValueError."""
+    names = [bank.name for bank in banks]
+    if ram is not None and names and ram not in names:
+        raise ValueError(f"ram {ram!r} is none of the banks ({', '.join(names)})")
+    for one, other in itertools.combinations(banks, 2):
+        if one.name == other.name:
+            raise ValueError(f"banks: two are called {one.name}")
+        if banks_touched([one], other.region.origin, other.region.end):
+            raise ValueError(f"banks: {one.name} and {other.name} overlap")
 
 
 def emulated_banks(banks: Sequence[Bank], ram: Region) -> tuple[Bank, ...]:

@@ -15,12 +15,13 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from hil.boards.bank import Bank, emulated_banks
+from hil.boards.bank import Bank, check_banks, emulated_banks
 from hil.boards.core import Core, CoreName, load_core
 from hil.boards.files import names_in, read_table, validated
+from hil.boards.machines import HIGHEST_BAUD, LOWEST_BAUD, USUAL_BAUD
 from hil.boards.places import check_hardware, check_qemu
 from hil.boards.sizes import KIB, SizeBytes
-from hil.boards.soc import load_soc
+from hil.boards.soc import Soc, load_soc, soc_names
 from hil.boards.target import Region, Strict, Target
 from hil.boards.timing import Timing
 from hil.errors import BoardError
@@ -30,15 +31,17 @@ from munas.cost.optimise import Optimise
 
 Via = Literal["hardware", "renode", "qemu"]
 Uf2Family = Literal["rp2040", "rp2350", "nrf52840"]
+Baud = Annotated[int, Field(strict=True, ge=LOWEST_BAUD, le=HIGHEST_BAUD)]
 
 
 class Uart(Strict):
-    """Serial port of the board as a user sees it (documentation; the port file holds the registers)."""
+    """Serial port of the board as a user sees it: names are documentation, the port file holds the registers. The
+    firmware is built for `baud`."""
 
     name: str
     tx: str | None = None
     rx: str | None = None
-    baud: Annotated[int, Field(ge=1200, le=4_000_000)] = 115_200
+    baud: Baud = USUAL_BAUD
 
 
 class Usb(Strict):
@@ -99,6 +102,11 @@ class Board(Strict):
         """Compiler flags for the core."""
         return self.processor.flags
 
+    @property
+    def baud(self) -> int:
+        """Of the serial line that the firmware is built for; emulators' lines have none."""
+        return USUAL_BAUD if self.uart is None else self.uart.baud
+
     def banks_via(self, via: Via) -> tuple[Bank, ...]:
         """The chip's banks of RAM, at the addresses that they have there; none where the SoC names none."""
         return emulated_banks(self.banks, self.processor.emulator.sram) if via == "qemu" else self.banks
@@ -108,17 +116,23 @@ class Board(Strict):
         found = {"hardware": self.hardware, "renode": self.hardware, "qemu": self.qemu}[via]
         if found is None:
             raise BoardError(f"board {self.name} has no target for --via {via}")
+        defines = dict(found.defines)
+        if via != "qemu" and self.baud != USUAL_BAUD:
+            defines["HIL_BAUD"] = self.baud
         if via == "renode":
-            return found.model_copy(
-                update={"timer": own_timer("renode").kind, "defines": {**found.defines, "HIL_RENODE": 1}}
-            )
-        return found
+            return found.model_copy(update={"timer": own_timer("renode").kind, "defines": {**defines, "HIL_RENODE": 1}})
+        return found if defines == found.defines else found.model_copy(update={"defines": defines})
+
+    def most(self, region: Literal["flash", "sram"]) -> int:
+        """The largest budget that it can have, bytes."""
+        targets = [target for target in (self.hardware, self.qemu) if target is not None]
+        return max(int(getattr(target, region).length) for target in targets)
 
     def with_budget(self, flash: int | None, sram: int | None) -> Board:
         """A copy with another budget in bytes; None keeps the board's own. Raises BoardError for one it cannot have."""
-        targets = [target for target in (self.hardware, self.qemu) if target is not None]
-        for region, wanted in (("flash", flash), ("sram", sram)):
-            most = max(getattr(target, region).length for target in targets)
+        regions: tuple[tuple[Literal["flash", "sram"], int | None], ...] = (("flash", flash), ("sram", sram))
+        for region, wanted in regions:
+            most = self.most(region)
             if wanted is not None and wanted > most:
                 raise BoardError(f"board {self.name} has {most} bytes of {region} at most, not {wanted}")
         update = {"flash": flash or self.budget.flash, "sram": sram or self.budget.sram}
@@ -146,10 +160,27 @@ class Board(Strict):
         return self
 
     @model_validator(mode="after")
+    def _banks_are_apart(self) -> Self:
+        check_banks(self.banks, self.ram)
+        return self
+
+    @model_validator(mode="after")
+    def _evidence_is_of_this_clock(self) -> Self:
+        # Cycles of a miss depend on the clock: figures of another one support nothing here.
+        rows = self.timing.evidence.rows if self.timing is not None and self.timing.evidence is not None else ()
+        for row in rows:
+            if abs(row.clock_mhz * 1e6 / self.clock_hz - 1) > 0.001:
+                raise ValueError(
+                    f"timing.evidence: {row.board} was measured at {row.clock_mhz:g} MHz; "
+                    f"the clock is {self.clock_hz / 1e6:g} MHz"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _targets_are_what_their_place_has(self) -> Self:
         # A place has the timer, tick and memory that it has: a file that says otherwise would mislabel figures.
         if self.hardware is not None:
-            check_hardware(self.processor.cpu, self.hardware)
+            check_hardware(self.processor.cpu, self.hardware, self.baud)
         if self.qemu is not None:
             check_qemu(self.processor.cpu, self.qemu)
         return self
@@ -209,6 +240,12 @@ def _stand_in(core: Core, table: dict[str, Any]) -> Target:
     return machine
 
 
+def _shipped_chip_of_another_core(soc: Soc, beside: Path) -> bool:
+    """Whether a core's file in `beside` takes the place of the one that a shipped chip's figures were modelled with."""
+    shipped = soc.name in soc_names() and soc == load_soc(soc.name)
+    return shipped and load_core(soc.core, beside) != load_core(soc.core)
+
+
 def _with_chip(table: dict[str, Any], path: Path) -> dict[str, Any]:
     """`table` with what its SoC and core bring in; the machine that stands in for the core too."""
     full = dict(table)
@@ -223,7 +260,8 @@ def _with_chip(table: dict[str, Any], path: Path) -> dict[str, Any]:
         if soc.timing is not None:
             own = table.get("timing", {})
             chips = soc.timing.model_dump(exclude_none=True)
-            if own or any(full.get(key) != getattr(soc, key) for key in ("core", "clock_hz", "banks")):
+            changed = any(full.get(key) != getattr(soc, key) for key in ("core", "clock_hz", "banks"))
+            if own or changed or _shipped_chip_of_another_core(soc, path.parent):
                 chips.pop("evidence", None)  # other constants, waits or RAM are not what its rows were measured of
             full["timing"] = {**chips, **own} if isinstance(own, dict) else own
     if "processor" in table:

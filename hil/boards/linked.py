@@ -1,10 +1,11 @@
-"""How the host talks to a board: a UART, or RTT's rings in RAM through the debugger. A choice of the build."""
+"""How the host talks to a board: a UART at some rate, or RTT's rings in RAM through the debugger. Part of the build."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-from hil.boards.board import Board
+from hil.boards.board import Board, Uart
+from hil.boards.machines import check_baud
 from hil.boards.target import Target
 from hil.errors import UsageError
 
@@ -31,6 +32,17 @@ def linked(board: Board, link: Link) -> Board:
 
 def _with_rtt(target: Target) -> Target:
     return target.model_copy(update={"defines": {**target.defines, DEFINE: 1}})
+
+
+def at_baud(board: Board, baud: int | None) -> Board:
+    """`board` with firmware whose serial line runs at `baud`; None keeps the board's own rate. Raises UsageError."""
+    if baud is None or baud == board.baud:
+        return board
+    try:
+        check_baud(board.target("hardware").port, baud)
+    except ValueError as error:
+        raise UsageError(f"board {board.name}: {error}") from error
+    return board.model_copy(update={"uart": (board.uart or Uart(name="")).model_copy(update={"baud": baud})})
 
 
 def link_of(target: Target) -> Link:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from hil.boards.machines import MACHINES, PORT_CORES
+from hil.boards.machines import MACHINES, PORT_CORES, check_baud
 from hil.boards.target import Target
 from hil.timers import own_timer
 
 
-def check_hardware(cpu: str, target: Target) -> None:
-    """That `target` is what a real board with the core `cpu` (as -mcpu names it) can be. Raises ValueError."""
+def check_hardware(cpu: str, target: Target, baud: int) -> None:
+    """That `target` is what a real board with the core `cpu` (as -mcpu names it) can be, and its serial line can run at
+    `baud`. Raises ValueError."""
     if target.timer != (own := own_timer("hardware").kind):
         raise ValueError(f"hardware.timer is {target.timer!r}; a board has {own!r}")
     for key, unset in (("machine", None), ("tick_ns", 0), ("defines", {})):
@@ -19,6 +20,7 @@ def check_hardware(cpu: str, target: Target) -> None:
         raise ValueError(f"hardware.port {target.port!r} does not exist (known: {', '.join(PORT_CORES)})")
     if cpu not in cores:
         raise ValueError(f"hardware.port {target.port!r} is for {' and '.join(cores)}, not for {cpu}")
+    check_baud(target.port, baud)
 
 
 def check_qemu(cpu: str, target: Target) -> None:

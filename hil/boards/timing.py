@@ -37,13 +37,13 @@ class Pipeline(_Strict):
     refill: _Cycles = 2
     refill_split: _Cycles = 2
     divide: Annotated[int, Field(ge=1, le=40)] = 7
-    divide_range: tuple[int, int] | None = None
+    divide_range: tuple[_Cycles, _Cycles] | None = None
     accumulate: _Cycles = 0
     long_multiply: _Cycles = 0
     address_stall: _Cycles = 0
     mispredict: _Cycles = 0
     unaligned: _Cycles = 1
-    unaligned_range: tuple[int, int] | None = None
+    unaligned_range: tuple[_Cycles, _Cycles] | None = None
     float_doubt: _Cycles = 0
 
     @model_validator(mode="after")
@@ -160,9 +160,28 @@ class Evidence(_Strict):
     @property
     def interval_pct(self) -> float:
         """Half of the 95 % prediction interval for one more error, and at least the worst of them."""
-        names = [row.network for row in self.out_of_fit]
-        independent = len(set(names) - {""}) + names.count("")
-        return round(max(prediction_pct(self.errors_pct, independent), self.max_error_pct), 1)
+        return round(max(prediction_pct(self.errors_pct, _independent(self.out_of_fit)), self.max_error_pct), 1)
+
+    def inside(self, row: EvidenceRow) -> bool:
+        """Whether `row` is in the interval that the rows of the other networks alone give, and in what it adds itself.
+
+        Raises ValueError when there are none.
+        """
+        others = [
+            other
+            for other in self.out_of_fit
+            if other is not row and (not other.network or other.network != row.network)
+        ]
+        if not others:
+            raise ValueError("all evidence is of one network")
+        errors = [other.error_pct for other in others]
+        return abs(row.error_pct) <= prediction_pct(errors, _independent(others)) + row.wider_pct
+
+
+def _independent(rows: Sequence[EvidenceRow]) -> int:
+    """Rows, those of one network counted as one."""
+    names = [row.network for row in rows]
+    return len(set(names) - {""}) + names.count("")
 
 
 def prediction_pct(errors_pct: Sequence[float], independent: int) -> float:

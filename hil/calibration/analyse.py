@@ -90,12 +90,12 @@ def _held_out_models(
 def _is_new_to(model: MemoryModel, image: Image) -> bool:
     """Whether the linker, not a fit, has to say how large the image's code is: a kernel, or a set of an interpreter's
     operators, that the model has not seen."""
-    return bool(model.unknown(image.paths)) or (bool(model.sets) and model.linked_code(image.paths) is None)
+    return bool(model.unknown(image.paths)) or (bool(model.sets) and model.linked(image.paths) is None)
 
 
 def _sample_result(record: Record, predicted: Forecast, held: Held, model: MemoryModel) -> SampleResult:
     sample, measurement = record.sample, record.measurement
-    memory, paths = measurement.memory, {work.variant for work in predicted.works}
+    memory, paths = measurement.memory, frozenset(work.variant for work in predicted.works)
     repeated = measurement.repeatability
     return SampleResult(
         index=sample.index,
@@ -115,7 +115,7 @@ def _sample_result(record: Record, predicted: Forecast, held: Held, model: Memor
         **asdict(memory),
         predicted_arena=predicted.arena,
         predicted_flash=model.code(paths) + predicted.constants,
-        predicted_ram=model.ram(predicted.arena),
+        predicted_ram=model.ram(predicted.arena, paths),
         unsteady=0 if repeated is None or repeated.is_steady else repeated.spread,
     )
 

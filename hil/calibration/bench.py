@@ -12,7 +12,8 @@ from hil.calibration.record import from_result
 from hil.errors import InfrastructureError
 from hil.jobs.campaign import Progress, run_campaign
 from hil.jobs.store import Store
-from hil.measure.harness import Harness, HarnessFactory, Options
+from hil.measure.harness import Harness, Options
+from hil.measure.workers import HarnessFactory
 from munas.scratch import scratch_folder
 
 STAGES = ("draw", "write", "plan", "generate", "compile", "link", "boot", "run", "verify")

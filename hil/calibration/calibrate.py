@@ -27,7 +27,7 @@ from hil.calibration.analyse import (
 )
 from hil.calibration.devices import DeviceReport, device_reports
 from hil.calibration.fit import MIN_OBSERVATIONS, path_errors
-from hil.calibration.forecast import CODE, RESERVES, fitting, tflite_of
+from hil.calibration.forecast import CODE, RESERVES, fitting, kept_free, tflite_of
 from hil.calibration.population import DEFAULT_POPULATION, POPULATIONS
 from hil.calibration.probe import Room
 from hil.calibration.probes import PROBES, PROBES_VERSION, probe_tflite
@@ -52,7 +52,7 @@ from munas.jobs.base import ONE_CORE, JobBackend, Needs
 from munas.jobs.local import LOCAL
 
 SAMPLER_VERSION = 3  # raise it when `draw_sample` draws other networks, or other weights: old results are another run
-PRELOAD = ("hil.calibration.calibrate", "hil.measure.harness")
+PRELOAD = ("hil.calibration.calibrate", "hil.measure.workers")
 """What workers of a calibration import."""
 
 FIRST_PROBE = 1_000_000  # number of the first probe in the store: samples have those below
@@ -64,13 +64,19 @@ class Measured(Protocol):
     """What a measurement gives back (`hil.measure.harness.Measured`)."""
 
     @property
-    def measurement(self) -> Measurement: ...
+    def measurement(self) -> Measurement:
+        """What was measured."""
+        ...
 
     @property
-    def plan(self) -> Deployment: ...
+    def plan(self) -> Deployment:
+        """How the network lies in memory."""
+        ...
 
     @property
-    def functions(self) -> Mapping[str, int]: ...
+    def functions(self) -> Mapping[str, int]:
+        """Bytes of code of each function that the image links."""
+        ...
 
 
 Measurer = Callable[[bytes, str], Measured]
@@ -110,7 +116,7 @@ class Request:
     @property
     def limits(self) -> Limits:
         """What a sampled network may need."""
-        budget, reserve = self.board.budget, RESERVES[self.identity.runtime]
+        budget, reserve = self.board.budget, kept_free(RESERVES, self.identity.runtime, self.identity.optimise)
         if self.identity.runtime == "tflm" and min(budget.flash - reserve.flash, budget.sram - reserve.sram) < 8192:
             raise UsageError(
                 f"TFLM alone takes up to {CODE['tflm'].flash // 1024} KB of flash and {CODE['tflm'].sram // 1024} KB "
@@ -194,7 +200,7 @@ class SampleJobFactory:
             sample = fitting(POPULATIONS[self.population].draw, self.seed, index, self.limits, self.runtime)
             return sample.to_json(), sample.name, lambda: tflite_of(sample)
         room, number = Room.within(self.limits.constants_bytes, self.limits.arena_bytes), index - FIRST_PROBE
-        return {"probe": number}, f"probe-{number:03d}", lambda: probe_tflite(self.seed, number, room)
+        return {"probe": number}, f"probe-{number:03d}", lambda: probe_tflite(self.seed, number, room, self.runtime)
 
     def without(self, device: str) -> SampleJobFactory | None:
         """See `hil.jobs.campaign.UsesDevices`."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from hil.boards.board import Board
 from hil.calibration.estimates import estimate_model
-from hil.calibration.forecast import RESERVES
+from hil.calibration.forecast import RESERVES, kept_free
 from hil.errors import HilError, UsageError
 from hil.measure.harness import Harness, read_model
 from hil.model.tflite.container import read_container
@@ -60,11 +60,13 @@ def covered(path: Path, board: Board, harness: Harness, calibration: Calibration
         data = read_model(path)
         operators = _operators(data)
         plan = harness.deploy(data, path.stem)
+        linked = harness.linked_for(plan)
     except (HilError, RecursionError) as error:
         blocker = next((name for name in operators if f"({name})" in str(error)), "")
         return Coverage(str(path), False, None, None, str(error), operators, blocker)
-    reserve, budget = RESERVES[harness.identity.runtime], board.budget
-    flash, ram = plan.weights_bytes + plan.table_bytes + reserve.flash, plan.arena_bytes + reserve.sram
+    reserve, budget = kept_free(RESERVES, harness.identity.runtime, board.optimise), board.budget
+    flash = plan.weights_bytes + plan.table_bytes + (reserve.flash if linked is None else linked.code)
+    ram = plan.arena_bytes + reserve.sram
     missing = ""
     estimable = None if calibration is None else True
     if calibration is not None:

@@ -11,13 +11,14 @@ from hil.errors import ModelError
 from hil.measure.harness import Harness
 from munas.cost.calibration import Calibration
 from munas.cost.estimate import Estimate, estimate_works
+from munas.cost.optimise import GivenUp
 
 
 @dataclass(frozen=True, slots=True)
 class ModelEstimate:
     """The estimate of one file; the interval holds for a part `level` of networks.
 
-    `fits` says whether it fits the board's budget.
+    `fits` says whether it fits the board's budget, `given_up` which faster kernels gave way for the size of the code.
     """
 
     model: str
@@ -27,6 +28,7 @@ class ModelEstimate:
     level: float
     estimate: Estimate
     fits: bool
+    given_up: tuple[GivenUp, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """One entry of ``estimate --json``."""
@@ -44,6 +46,7 @@ class ModelEstimate:
                 "flash_code": found.flash_code, "flash_total": found.flash_total,
             },
             "fits": self.fits,
+            "given_up": [item.to_json() for item in self.given_up],
         }  # fmt: skip
 
 
@@ -52,8 +55,9 @@ def estimate_model(data: bytes, name: str, board: Board, calibration: Calibratio
     plan = harness.deploy(data, name)
     works = [step.work for step in plan.steps]
     found = estimate_works(
-        works, calibration, arena=plan.arena_bytes, weights=plan.weights_bytes, tables=plan.table_bytes
-    )
+        works, calibration, arena=plan.arena_bytes, weights=plan.weights_bytes, tables=plan.table_bytes,
+        linked=harness.linked_for(plan),
+    )  # fmt: skip
     if found.uncalibrated:
         missing = ", ".join(sorted(found.uncalibrated))
         raise ModelError(
@@ -63,4 +67,4 @@ def estimate_model(data: bytes, name: str, board: Board, calibration: Calibratio
     fits = found.fits(board.budget.flash, board.budget.sram)
     digest = hashlib.sha256(data).hexdigest()
     latency = calibration.latency
-    return ModelEstimate(name, digest, board.name, latency.unit, latency.level, found, fits)
+    return ModelEstimate(name, digest, board.name, latency.unit, latency.level, found, fits, tuple(plan.given_up))

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import nnls
 
 from hil.calibration.result import Metrics, PathError
 from hil.errors import UsageError
@@ -236,7 +235,7 @@ class _Table:
         """
         totals = self.totals[chosen]
         frames, rests = self._frames[chosen] / totals[:, None], self._rests[chosen] / totals
-        solution, _ = nnls(frames, rests)
+        solution = _nnls(frames, rests)
         return float(solution[0]), float(solution[1])
 
 
@@ -258,9 +257,16 @@ def relative_nnls(counts: Array, times: Array) -> Array:
     if len(times) > scaled.shape[1]:
         basis, upper = np.linalg.qr(scaled)
         target = basis.T @ target
-    solution, _ = nnls(upper, target)
+    solution = _nnls(upper, target)
     result[used] = solution / lengths[used]
     return result
+
+
+def _nnls(matrix: Array, target: Array) -> Array:
+    from scipy.optimize import nnls  # a third of what workers would import, and they fit nothing
+
+    solution: Array = nnls(matrix, target)[0]
+    return solution
 
 
 def _interval(scores: Array, networks: int) -> tuple[float, float]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from hil.errors import UsageError
 from hil.measure.measurement import Memory
-from munas.cost.calibration import CodePart, KernelCode, MemoryModel
+from munas.cost.calibration import CodePart, KernelCode, Linked, LinkedSet, MemoryModel
 from munas.cost.kernels import KernelVariant, align
 from munas.cost.variants import same_code
 
@@ -36,6 +36,11 @@ class Image:
     def code(self) -> int:
         """Measured flash besides the constants, bytes."""
         return self.memory.flash_total - self.constants
+
+    @property
+    def ram(self) -> int:
+        """Measured RAM besides the arena, bytes."""
+        return self.memory.ram_total - self.memory.arena_planned
 
     @property
     def static_ram(self) -> int:
@@ -95,12 +100,13 @@ def _excess(images: Sequence[Image], rest: Sequence[int], parts: _Parts) -> _Par
     return excess
 
 
-def _sets(images: Sequence[Image]) -> tuple[CodePart, ...]:
-    """All code of the images, by the paths of their networks; the most where they differ."""
-    found: dict[frozenset[KernelVariant], int] = {}
+def _sets(images: Sequence[Image]) -> tuple[LinkedSet, ...]:
+    """What was linked for the images, by the paths of their networks; the most where they differ."""
+    found: dict[frozenset[KernelVariant], Linked] = {}
     for image in images:
-        found[image.paths] = max(found.get(image.paths, 0), image.code)
-    return tuple(CodePart(paths, size) for paths, size in sorted(found.items(), key=lambda item: sorted(item[0])))
+        known = found.get(image.paths, Linked(0, 0))
+        found[image.paths] = Linked(max(known.code, image.code), max(known.ram, image.ram))
+    return tuple(LinkedSet(paths, linked) for paths, linked in sorted(found.items(), key=lambda item: sorted(item[0])))
 
 
 def _parts(images: Sequence[Image], code: KernelCode) -> _Parts:

@@ -6,11 +6,11 @@ tensor in it, so its prediction is made from the file, which is written from the
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from hil.boards.sizes import KIB
-from hil.calibration.probes import PROBES
 from hil.calibration.sample import Limits, Sample
 from hil.runtimes.tflm.network import make_network
 from munas.cost.estimate import arena_bytes, table_bytes, weights_bytes, works_of
@@ -42,15 +42,23 @@ RESERVES: Mapping[str, Reserve] = {
 }
 CODE: Mapping[str, Reserve] = {"cmsis-nn": RESERVES["cmsis-nn"], "tflm": Reserve(flash=92 * KIB, sram=5 * KIB)}
 """What a network needs besides its constants and its arena, before there is a calibration: code, static RAM, stack."""
+SPEED_CODE = 2 * KIB
+"""What `--optimise speed`, which no limit holds, may need beyond: 17,936 bytes by the table of kernels."""
 _SHARES = (0.7, 0.5, 0.35, 0.25)
 CODE_ALIGNMENT: Mapping[str, int] = {"cmsis-nn": 1, "tflm": 16}
 """What weights behind the code begin at a multiple of: a flatbuffer is aligned to 16 (firmware/link.ld)."""
-PROBES_OF: Mapping[str, int] = {"cmsis-nn": PROBES, "tflm": 0}
-"""How many probes a calibration measures: they exercise our kernels, of which TFLM has others."""
 
 
+def kept_free(reserves: Mapping[str, Reserve], runtime: str, optimise: str) -> Reserve:
+    """Of `reserves` that of a runtime, whose kernels are chosen by `optimise`."""
+    reserve = reserves[runtime]
+    more = SPEED_CODE if runtime == "cmsis-nn" and optimise == Optimise.SPEED else 0
+    return Reserve(reserve.flash + more, reserve.sram)
+
+
+@functools.lru_cache(maxsize=4)
 def tflite_of(sample: Sample) -> bytes:
-    """The int8 .tflite of a sample."""
+    """The int8 .tflite of a sample. Kept for a moment: what is measured was looked at before (`fitting`)."""
     return write_tflite(sample.graph(), sample.weight_seed, dense_per_channel=sample.dense_per_channel)
 
 

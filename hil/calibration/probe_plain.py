@@ -45,6 +45,14 @@ def lookup(probe: Probe) -> Result:
     return probe.converted(output, shape)
 
 
+def log_softmax(probe: Probe) -> Result:
+    """Of few to many classes."""
+    source, shape = image(probe)
+    output = probe.other(shape, 1 / 16, 127)
+    probe.file.operator(Code.LOG_SOFTMAX, [source], output, Options(36))
+    return probe.converted(output, shape)
+
+
 def copy(probe: Probe) -> Result:
     """Axes in another order: runs of one element, or of a whole pixel."""
     source, shape = image(probe)

@@ -10,6 +10,8 @@ import numpy as np
 from hil.calibration.probe import Probe, Result, Shape
 from hil.calibration.probe_arms import filters_of, sliding
 from hil.calibration.probe_plain import image
+from hil.model.network import OpKind
+from hil.model.tflite.schema import OPERATORS
 from munas.tflite.file import (
     PER_CHANNEL_DENSE_VERSION,
     Code,
@@ -18,6 +20,7 @@ from munas.tflite.file import (
     dense_options,
     depthwise_options,
     pool_options,
+    reducer_options,
     softmax_options,
 )
 
@@ -85,9 +88,12 @@ def binary(code: Code) -> Callable[[Probe], Result]:
         source, shape = _wide_image(probe)
         values = probe.rng.integers(-32768, 32768, shape[2:] if probe.rng.random() < 0.5 else (1,)).astype("<i2")
         other = probe.file.constant("c", values, [_SCALE])
-        output = probe.wide(shape, _SCALE * (_SCALE * _STEPS if code is Code.MUL else 2))
-        options = Options(11, ((1, "Bool", False),)) if code is Code.ADD else Options(21)
-        probe.file.operator(code, [source, other], output, options, 3 if code is Code.ADD else 4)
+        factor = {Code.MUL: _SCALE * _STEPS, Code.ADD: 2.0, Code.SUB: 2.0}.get(code, 1.0)
+        output = probe.wide(shape, _SCALE * factor)
+        # A sum says that it is not one of scales that are powers of two.
+        fields = ((1, "Bool", False),) if code in (Code.ADD, Code.SUB) else ()
+        options = Options(OPERATORS[OpKind[code.name]].options, fields)
+        probe.file.operator(code, [source, other], output, options, {Code.ADD: 3, Code.MUL: 4}.get(code, 2))
         return probe.converted(output, shape)
 
     return arm
@@ -118,6 +124,31 @@ def function(code: Code) -> Callable[[Probe], Result]:
         return probe.converted(output, shape)
 
     return arm
+
+
+def reduced(code: Code) -> Callable[[Probe], Result]:
+    """Over one axis or two."""
+
+    def arm(probe: Probe) -> Result:
+        source, shape = _wide_image(probe)
+        axes = ([1], [2], [3], [1, 2], [2, 3])[int(probe.rng.integers(5))]
+        result = tuple(1 if at in axes else size for at, size in enumerate(shape, start=1))
+        output = probe.wide(result, _SCALE)
+        places = probe.file.constant("a", np.array(axes, "<i4"))
+        probe.file.operator(code, [source, places], output, reducer_options(True))
+        return probe.converted(output, result)
+
+    return arm
+
+
+def resized(probe: Probe) -> Result:
+    """Bilinear, to a larger or a smaller image."""
+    source, shape = _wide_image(probe)
+    size = tuple(max(1, round(extent * float(probe.rng.uniform(0.5, 2)))) for extent in shape[:2])
+    output = probe.wide((*size, shape[2]), _SCALE)
+    extents = probe.file.constant("e", np.array(size, "<i4"))
+    probe.file.operator(Code.RESIZE_BILINEAR, [source, extents], output, Options(15))
+    return probe.converted(output, (*size, shape[2]))
 
 
 def softmax(probe: Probe) -> Result:

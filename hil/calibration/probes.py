@@ -23,8 +23,8 @@ from munas.tflite.file import (
     Code,
 )
 
-PROBES = 64
-PROBES_VERSION = 3  # raise it when other probes are drawn: old results are then another run
+PROBES = 72
+PROBES_VERSION = 4  # raise it when other probes are drawn: old results are then another run
 ARMS = 10  # operators of a probe
 
 ARMS_OF: Mapping[KernelVariant, tuple[arms.Arm, ...]] = {
@@ -85,11 +85,19 @@ ARMS_OF: Mapping[KernelVariant, tuple[arms.Arm, ...]] = {
     KernelVariant.RESIZE_BILINEAR: (plain.resized,),
     KernelVariant.LSTM: (plain.lstm,),
     KernelVariant.SVDF: (plain.svdf,),
+    KernelVariant.LOG_SOFTMAX: (plain.log_softmax,),
     KernelVariant.SOFTMAX_TO_16: (wide.softmax_to_16,),
     KernelVariant.WIDE_CONV: (wide.conv, wide.depthwise),
     KernelVariant.WIDE_FC: (wide.dense,),
     KernelVariant.WIDE_ADD: (wide.binary(Code.ADD),),
+    KernelVariant.WIDE_SUB: (wide.binary(Code.SUB),),
     KernelVariant.WIDE_MUL: (wide.binary(Code.MUL),),
+    KernelVariant.WIDE_MAXIMUM: (wide.binary(Code.MAXIMUM),),
+    KernelVariant.WIDE_MINIMUM: (wide.binary(Code.MINIMUM),),
+    KernelVariant.WIDE_SUM: (wide.reduced(Code.MEAN),),
+    KernelVariant.WIDE_REDUCE_MAX: (wide.reduced(Code.REDUCE_MAX),),
+    KernelVariant.WIDE_REDUCE_MIN: (wide.reduced(Code.REDUCE_MIN),),
+    KernelVariant.WIDE_RESIZE_BILINEAR: (wide.resized,),
     KernelVariant.WIDE_MAX_POOL: (wide.pool(Code.MAX_POOL_2D),),
     KernelVariant.WIDE_AVG_POOL: (wide.pool(Code.AVERAGE_POOL_2D),),
     KernelVariant.WIDE_LOGISTIC: (wide.function(Code.LOGISTIC),),
@@ -101,17 +109,27 @@ ARMS_OF: Mapping[KernelVariant, tuple[arms.Arm, ...]] = {
 
 _STREAM = 0x9807E  # of random numbers: not that of the samples
 _ALL: tuple[arms.Arm, ...] = tuple(arm for variant in KernelVariant for arm in ARMS_OF.get(variant, ()))
+_OF_TFLM: tuple[arms.Arm, ...] = (
+    arms.conv_pointwise, arms.conv_coarse, arms.conv, arms.conv_along_one_axis, arms.conv_of_one_channel,
+    arms.conv_deep, arms.depthwise_3x3, arms.depthwise, arms.depthwise_coarse, arms.depthwise_multiplied,
+    arms.depthwise_dilated, arms.dense, arms.dense_small, arms.max_pool, arms.avg_pool, arms.add, arms.pad, arms.mean,
+    arms.softmax, arms.relu, arms.concat, arms.requantize,
+)  # fmt: skip
+"""Those of operators whose loops in TFLM are known (munas.cost.interpreted)."""
+PROBES_OF: Mapping[str, int] = {"cmsis-nn": PROBES, "tflm": 36}
+"""How many probes a calibration measures, by runtime."""
 
 
-def probe_tflite(seed: int, index: int, room: Room = USUAL_ROOM) -> bytes:
-    """The .tflite of probe `index` of `seed`; every arm comes in turn."""
+def probe_tflite(seed: int, index: int, room: Room = USUAL_ROOM, runtime: str = "cmsis-nn") -> bytes:
+    """The .tflite of probe `index` of `seed` for the runtime; every arm comes in turn."""
+    chosen = _OF_TFLM if runtime == "tflm" else _ALL
     rng = np.random.default_rng([seed, index, _STREAM])
     sizes = [size for size in SIZES if size <= room.inputs] or [SIZES[0]]
     zero_point = int(rng.choice([-128, 0, int(rng.integers(-128, 128))]))
     probe = Probe(rng, int(rng.choice(sizes)), float(rng.uniform(0.01, 0.1)), zero_point, room)
     results, shapes = [], []
     for number in range(ARMS):
-        result, shape = _ALL[(index * ARMS + number) % len(_ALL)](probe)
+        result, shape = chosen[(index * ARMS + number) % len(chosen)](probe)
         if len(shape) == 3:
             result, shape = arms.thinned(probe, result, (shape[0], shape[1], shape[2]), room.outputs)
         results.append(result)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 from hil.calibration.fit import Observation
@@ -17,7 +17,8 @@ from hil.measure.measurement import Measurement, Outputs, measurement_from_json
 from hil.runtimes.base import Deployment
 from munas.cost.kernels import Work
 
-_NOTHING = {item.name: () if item.name == "trips" else 0 for item in fields(Work)}
+_FIELDS = tuple(item.name for item in fields(Work))
+_NOTHING = {name: () if name == "trips" else 0 for name in _FIELDS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +152,7 @@ def outputs_of(results: Iterable[Result]) -> Outputs:
 
 def _work_to_json(work: Work) -> dict[str, Any]:
     """Without zeros: most counts of most kernels are zero."""
-    return {key: value for key, value in asdict(work).items() if value}
+    return {name: value for name in _FIELDS if (value := getattr(work, name))}
 
 
 def _works_from_json(documents: Iterable[Mapping[str, Any]]) -> tuple[Work, ...]:

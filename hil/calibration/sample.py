@@ -33,7 +33,8 @@ from munas.arch.space import (
 )
 from munas.arch.space import parse_architecture as parse
 from munas.cost.estimate import arena_bytes
-from munas.cost.kernels import KernelVariant, scratch_bytes
+from munas.cost.kernels import KernelVariant
+from munas.cost.operators import scratch_bytes
 from munas.cost.variants import SPECS, constant_bytes, layer_bytes
 
 MACS_LOW = 10_000
@@ -247,7 +248,8 @@ def scale_widths(architecture: Architecture, factor: float) -> Architecture:
 def _scale_layer(layer: Layer, factor: float) -> Layer:
     if layer.type is LayerType.DEPTHWISE:
         return layer
-    return replace(layer, filters=min(MAX_FILTERS, max(1, round(layer.filters * factor))))
+    filters = min(MAX_FILTERS, max(1, round(layer.filters * factor)))
+    return layer if filters == layer.filters else replace(layer, filters=filters)
 
 
 def quick_arena(graph: Graph) -> int:

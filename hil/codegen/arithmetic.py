@@ -13,6 +13,7 @@ from hil.errors import ModelError
 from hil.model import quantise
 from hil.model.network import (
     BinaryParams,
+    DType,
     LookupParams,
     Model,
     OpKind,
@@ -30,10 +31,14 @@ _SUMS = {OpKind.ADD: KernelVariant.ADD_BROADCAST, OpKind.SUB: KernelVariant.SUB}
 _EXTREMES = {OpKind.MAXIMUM: KernelVariant.MAXIMUM, OpKind.MINIMUM: KernelVariant.MINIMUM}
 _PRODUCTS = {OpKind.MUL: KernelVariant.MUL, OpKind.PRELU: KernelVariant.PRELU}
 _REDUCTIONS = {
-    OpKind.MEAN: KernelVariant.SUM,
-    OpKind.REDUCE_MAX: KernelVariant.REDUCE_MAX,
-    OpKind.REDUCE_MIN: KernelVariant.REDUCE_MIN,
+    (OpKind.MEAN, DType.INT8): KernelVariant.SUM,
+    (OpKind.REDUCE_MAX, DType.INT8): KernelVariant.REDUCE_MAX,
+    (OpKind.REDUCE_MIN, DType.INT8): KernelVariant.REDUCE_MIN,
+    (OpKind.MEAN, DType.INT16): KernelVariant.WIDE_SUM,
+    (OpKind.REDUCE_MAX, DType.INT16): KernelVariant.WIDE_REDUCE_MAX,
+    (OpKind.REDUCE_MIN, DType.INT16): KernelVariant.WIDE_REDUCE_MIN,
 }
+_RESIZES = {DType.INT8: KernelVariant.RESIZE_BILINEAR, DType.INT16: KernelVariant.WIDE_RESIZE_BILINEAR}
 
 
 def lower_lookup(model: Model, node: Node) -> Lowered:
@@ -139,7 +144,8 @@ def lower_reduce(model: Model, node: Node) -> Lowered:
     """A reduction over any axes; the mean over the axes in front of those that stay has a kernel of its own."""
     groups = _groups(node.tensors[0].shape, cast(ReduceParams, node.params).axes)
     is_walked = [walked for _, walked in groups]
-    if node.op.kind is OpKind.MEAN and is_walked in ([], [True], [False], [True, False]):
+    variant = _REDUCTIONS[node.op.kind, node.result.dtype]
+    if variant is KernelVariant.SUM and is_walked in ([], [True], [False], [True, False]):
         pixels = next((count for count, walked in groups if walked), 1)
         channels = next((count for count, walked in groups if not walked), 1)
         if channels <= kernels.MAX_EXTENT:
@@ -152,7 +158,7 @@ def lower_reduce(model: Model, node: Node) -> Lowered:
         raise ModelError("it reduces dimensions that alternate with others too often")
     pad = (1, 0)
     kept, walked = [pad] * (2 - len(kept)) + kept, [pad] * (2 - len(walked)) + walked
-    work = plain.reduce(_REDUCTIONS[node.op.kind], [count for count, _ in kept], [count for count, _ in walked])
+    work = plain.reduce(variant, [count for count, _ in kept], [count for count, _ in walked])
     fields: Fields = {
         "input": source(node),
         "output": Arena(node.output),
@@ -205,11 +211,28 @@ def _mean(node: Node, pixels: int, channels: int) -> Lowered:
     return Lowered(layer_of(work, fields), work)
 
 
+def lower_log_softmax(node: Node) -> Lowered:
+    """The logarithm of a softmax."""
+    height, width, columns = node.sizes[0]
+    parameters, limit = quantise.log_softmax_parameters(node.tensors[0].quant), kernels.MAX_EXTENT
+    work = plain.log_softmax(height * width, columns, -parameters.diff_min)
+    fields: Fields = {
+        "input": source(node),
+        "output": Arena(node.output),
+        **multiplier("", parameters.multiplier),
+        **multiplier("reverse_", parameters.reverse),
+        "diff_min": parameters.diff_min,
+        "rows": bounded("number of rows", height * width, limit),
+        "columns": bounded("number of columns", columns, limit),
+    }
+    return Lowered(layer_of(work, fields), work, in_place(node))
+
+
 def lower_resize(model: Model, node: Node) -> Lowered:
     """Bilinear resizing."""
     params = cast(ResizeParams, node.params)
     (height, width, channels), (rows, columns, _) = node.sizes[0], node.out_size
-    work = plain.resize_bilinear(node.out_size)
+    work = plain.resize_bilinear(_RESIZES[node.result.dtype], node.out_size)
     limit = kernels.MAX_EXTENT
     if max(rows * params.scale[0], columns * params.scale[1]) >= 2**31 - 2**11:
         raise ModelError("its output is too large for 10 fractional bits")

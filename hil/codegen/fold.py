@@ -93,16 +93,20 @@ def size_of(tensor: Tensor) -> Size:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A movement in its shortest form: runs of `length` elements that lie together, along `axes`."""
+    """A movement in its shortest form: runs of `length` bytes that lie together, along `axes`."""
 
     length: int
     axes: tuple[Axis, ...]
 
 
-def runs_of(params: MoveParams) -> Run:
-    """Axes of one element are left out, and those whose elements follow each other are joined."""
+def runs_of(params: MoveParams, width: int) -> Run:
+    """In bytes, of elements of `width`: axes of one element are left out, and those whose elements follow each other
+    are joined."""
+    axes = [
+        Axis(axis.count, axis.step * width, tuple(offset * width for offset in axis.offsets)) for axis in params.axes
+    ]
     merged: list[Axis] = []
-    for axis in params.axes:
+    for axis in (*axes, Axis(width, 1)):
         if axis.count == 1:
             continue
         if merged and not merged[-1].offsets and not axis.offsets and merged[-1].step == axis.step * axis.count:
@@ -165,12 +169,13 @@ class _Storage:
 
     def see(self, op: Op) -> bool:
         """Whether the operator only takes a part of its input that lies together, and so needs no copy."""
-        if not isinstance(op.params, MoveParams) or runs_of(op.params).axes:
+        width = self._model.tensors[op.inputs[0]].dtype.size_bytes
+        if not isinstance(op.params, MoveParams) or runs_of(op.params, width).axes:
             return False
-        offset = self._place[op.inputs[0]][1] + op.params.start
-        if offset % _VIEW_ALIGNMENT:
+        start = op.params.start * width
+        if (self._place[op.inputs[0]][1] + start) % _VIEW_ALIGNMENT:
             return False
-        self.alias(op.outputs[0], op.inputs[0], op.params.start)
+        self.alias(op.outputs[0], op.inputs[0], start)
         return True
 
     def place(self, tensor: int) -> Place:
@@ -274,7 +279,7 @@ def _absorbs(model: Model, user: Op, pad: Op) -> bool:
     before, after = _pad_sizes(pad)
     params = user.params
     if isinstance(params, AddParams):
-        return not any(before)
+        return not any(before) and model.tensors[user.outputs[0]].dtype is DType.INT8
     if not isinstance(params, ConvParams | DepthwiseParams) or before[2] or after[2]:
         return False
     total = _total_padding(params.padding, pad)

@@ -18,7 +18,16 @@ from hil.codegen import arithmetic, moves, recurrent, wide
 from hil.codegen.fields import Fields, bounded, in_place, layer_of, multiplier, pair, prefixed, quantised, source
 from hil.codegen.fold import Node, Size
 from hil.codegen.layer import Arena, Constant, ConstantOf, Lowered, Value
-from hil.codegen.rows import fits_fast_rows, fixed_scale, packable, row_channels, row_weights, tap_channels, tap_weights
+from hil.codegen.rows import (
+    fits_fast_rows,
+    fixed_scale,
+    packable,
+    plane_weights,
+    row_channels,
+    row_weights,
+    tap_channels,
+    tap_weights,
+)
 from hil.errors import ModelError
 from hil.model import quantise
 from hil.model.network import (
@@ -48,7 +57,7 @@ from hil.model.network import (
     WideFunctionParams,
 )
 from munas.cost import kernels, plain
-from munas.cost.gathers import Window
+from munas.cost.gathers import Window, pairs_down
 from munas.cost.kernels import KernelVariant, Work
 
 _INT16_MAX = 2**15 - 1
@@ -63,7 +72,7 @@ Int32Array = NDArray[np.int32]
 def lower(model: Model, node: Node) -> Lowered:
     """The layer for `node`. Raises ModelError, naming the operator, where the kernels have a limit."""
     try:
-        if wide.is_wide(node) and not isinstance(node.params, ConcatParams):
+        if wide.is_wide(node) and not isinstance(node.params, ConcatParams | MoveParams | PadParams):
             return wide.lower_wide(model, node)
         return LOWERINGS[type(node.params)](model, node)
     except ModelError as error:
@@ -129,7 +138,18 @@ def _convolution(model: Model, node: Node) -> Lowered:
         work, constants = _rows(model, node, work, multipliers)
     elif work.variant in _TAPS:
         work, constants = _taps(model, node, work, multipliers)
+        if work.variant is KernelVariant.DW_3X3:
+            if (fields["act_min"], fields["act_max"]) != (-128, 127):
+                work = kernels.depthwise_clamped(work)
+            fields = _plane_fields(fields, pairs_down(result))
     return Lowered(layer_of(work, fields, constants=constants), work)
+
+
+def _plane_fields(fields: Fields, down: bool) -> Fields:
+    """The fields of a hil_dw_3x3_t, of those of a hil_conv_t."""
+    gone = ("in_c", "out_c", "kernel_h", "kernel_w", "stride_h", "stride_w", "dilation_h", "dilation_w")
+    kept = {name: value for name, value in fields.items() if name not in gone}
+    return {**kept, "channels_count": fields["in_c"], "pairs_down": int(down)}
 
 
 def _window_fields(
@@ -196,10 +216,14 @@ def _taps(
     matrix, bias = _matrix(model, node, work)
     if not fits_fast_rows(matrix, bias, multipliers):
         work = kernels.depthwise_any(work)
-    elif node.wanted is not None:
-        work = replace(work, variant=node.wanted)
+    elif node.wanted is KernelVariant.DW:
+        work = kernels.depthwise_plain(work)
     comment = f"{_extents(model.tensors[node.op.inputs[1]].shape)}, by four channels"
-    return work, (tap_weights(matrix, comment), tap_channels(bias, multipliers))
+    if work.variant is KernelVariant.DW_3X3:
+        weights = plane_weights(matrix, comment, down=pairs_down(node.out_size))
+    else:
+        weights = tap_weights(matrix, comment)
+    return work, (weights, tap_channels(bias, multipliers))
 
 
 def _matrix(model: Model, node: Node, work: Work) -> tuple[NDArray[np.int8], Int32Array]:
@@ -312,6 +336,8 @@ def _add(model: Model, node: Node) -> Lowered:
 
 
 def _softmax(model: Model, node: Node) -> Lowered:
+    if node.op.kind is OpKind.LOG_SOFTMAX:
+        return arithmetic.lower_log_softmax(node)
     height, width, columns = node.sizes[0]
     parameters = quantise.softmax_parameters(node.tensors[0].quant, cast(SoftmaxParams, node.params).beta)
     work = kernels.softmax(height * width, columns, -parameters.diff_min)

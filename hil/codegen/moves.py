@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import cast
@@ -13,7 +12,7 @@ from hil.codegen.fields import Fields, bounded, layer_of, source
 from hil.codegen.fold import Node, Run, runs_of
 from hil.codegen.layer import Arena, Constant, ConstantOf, Lowered
 from hil.errors import ModelError
-from hil.model.network import Axis, ConcatParams, Model, MoveParams, PadParams
+from hil.model.network import Axis, ConcatParams, DType, Model, MoveParams, PadParams, Tensor
 from munas.cost import kernels, plain
 from munas.cost.kernels import KernelVariant
 
@@ -25,13 +24,14 @@ _MAX_PLACES = 65536
 def lower_move(model: Model, node: Node) -> Lowered:
     """A copy along strides, or by lists of places where there is no stride."""
     params = cast(MoveParams, node.params)
-    run = runs_of(params)
+    width = node.result.dtype.size_bytes
+    run = runs_of(params, width)
     start = source(node)
-    first = Arena(start.storage, start.offset + params.start)
+    first = Arena(start.storage, start.offset + params.start * width)
     if len(run.axes) > _COPY_AXES or any(axis.offsets for axis in run.axes):
         return _select(node, run, first)
     axes = [Axis(1, 0)] * (_COPY_AXES - len(run.axes)) + list(run.axes)
-    work = plain.moved(KernelVariant.COPY, node.result.elements, run.length, axes[-1].count)
+    work = plain.moved(KernelVariant.COPY, node.result.size_bytes, run.length, axes[-1].count)
     fields: Fields = {
         "input": first,
         "output": Arena(node.output),
@@ -51,7 +51,7 @@ def _select(node: Node, run: Run, first: Arena) -> Lowered:
     places = [place for item in lists for place in item]
     if len(places) > _MAX_PLACES:
         raise ModelError(f"it takes {len(places)} places to list; at most {_MAX_PLACES} are supported")
-    work = plain.moved(KernelVariant.SELECT, node.result.elements, run.length, len(lists[-1]))
+    work = plain.moved(KernelVariant.SELECT, node.result.size_bytes, run.length, len(lists[-1]))
     constant = Constant("places", "int32_t", np.array(places, "<i4").tobytes(), f"{len(places)} places")
     fields: Fields = {
         "input": first,
@@ -69,8 +69,8 @@ def lower_concat(model: Model, node: Node) -> Lowered:
     runs = prod(node.result.shape[:axis])
     rows = zip(node.inputs, node.offsets, node.tensors, strict=True)
     parts = tuple((Arena(storage, offset), tensor.size_bytes // runs) for storage, offset, tensor in rows)
-    elements = node.result.elements
-    work = kernels.move(KernelVariant.CONCAT, elements, elements, [(runs, size) for _, size in parts])
+    size = node.result.size_bytes
+    work = kernels.move(KernelVariant.CONCAT, size, size, [(runs, each) for _, each in parts])
     fields: Fields = {
         "parts": ConstantOf("parts"),
         "output": Arena(node.output),
@@ -96,7 +96,10 @@ class _Padded:
 def lower_pad(model: Model, node: Node) -> Lowered:
     """A copy into a larger tensor that has been filled."""
     params = cast(PadParams, node.params)
-    axes = _padded_axes(node.tensors[0].shape, params)
+    low, high = params.value & 0xFF, params.value >> 8 & 0xFF
+    if node.result.dtype is DType.INT16 and low != high:
+        raise ModelError(f"it pads 16 bits by {params.value}, which is not one byte twice; supported: 0")
+    axes = _padded_axes(node.tensors[0], params)
     limit = kernels.MAX_EXTENT
     sizes = tuple(bounded("size", axis.size, limit) for axis in axes)
     totals = tuple(bounded("padded size", axis.total, limit) for axis in axes)
@@ -107,14 +110,16 @@ def lower_pad(model: Model, node: Node) -> Lowered:
         "input_size": sizes,
         "output_size": totals,
         "before": tuple(axis.before for axis in axes),
-        "value": params.value,
+        "value": low - (low >> 7 << 8),
     }
     return Lowered(layer_of(work, fields), work)
 
 
-def _padded_axes(shape: Sequence[int], params: PadParams) -> list[_Padded]:
-    """Three axes, the last unpadded ones joined into one run as far as the tables hold it. Raises ModelError."""
-    axes = [_Padded(*item) for item in zip(shape, params.before, params.after, strict=True)]
+def _padded_axes(tensor: Tensor, params: PadParams) -> list[_Padded]:
+    """Three axes in bytes, the last unpadded ones joined into a run as far as the tables hold it. Raises ModelError."""
+    axes = [_Padded(*item) for item in zip(tensor.shape, params.before, params.after, strict=True)]
+    if tensor.dtype.size_bytes > 1:
+        axes.append(_Padded(tensor.dtype.size_bytes, 0, 0))
     axes = [_Padded(1, 0, 0)] * (3 - len(axes)) + axes
     while len(axes) > 1 and axes[-1].total == axes[-1].size:
         outer, inner = axes[-2:]

@@ -7,6 +7,7 @@ layout exists. The network's input may be overwritten once its last reader has r
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Literal
@@ -50,7 +51,7 @@ class Buffer:
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """An input or output of the network: place in the arena in bytes, and quantisation.
+    """An input or output of the network: place in the arena in bytes, and quantisation (float32 has none).
 
     Of several, all have one buffer, which is a port as well (one dimension, the first tensor's quantisation). `size` is
     in bytes, `shape` in elements.
@@ -62,10 +63,11 @@ class Port:
     shape: tuple[int, ...]
     scale: float
     zero_point: int
+    is_float: bool = False
 
     @property
     def is_wide(self) -> bool:
-        """Whether elements have 16 bits."""
+        """Whether elements have more than 8 bits."""
         return self.size != prod(self.shape)
 
 
@@ -107,6 +109,11 @@ class Step:
     layer: Layer
     weights_bytes: int
     table_bytes: int
+
+    @property
+    def what(self) -> str:
+        """Operator and kernel: for messages."""
+        return f"{self.kind} by {self.variant}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,8 +206,8 @@ def make_plan(model: Model, *, keep_constant_channels: bool = False, optimise: O
         buffers=buffers,
         arena_bytes=layout.arena,
         lower_bound_bytes=layout.lower_bound,
-        input=_buffer(inputs),
-        output=_buffer(outputs),
+        input=one_buffer(inputs),
+        output=one_buffer(outputs),
         inputs=inputs,
         outputs=outputs,
         states=states,
@@ -327,8 +334,8 @@ def _port(model: Model, at: Place, storage: int, layout: Layout) -> Port:
     return Port(storage, offset, found.size_bytes, found.shape, quant.scale, quant.zero_point)
 
 
-def _buffer(ports: tuple[Port, ...]) -> Port:
-    """All ports of a side as one."""
+def one_buffer(ports: Sequence[Port]) -> Port:
+    """All ports of a side, which lie one behind the other, as the device has them: one."""
     first, last = ports[0], ports[-1]
     size = last.offset + last.size - first.offset
     return first if len(ports) == 1 else replace(first, size=size, shape=(size,))

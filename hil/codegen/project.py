@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from hil.boards.board import Board, Via
 from hil.build.sources import LINK_FLAGS, CmsisRoots, Group, Library, Project, cmsis_files, library
 from hil.codegen.fold import Size
 from hil.codegen.layer import Arena, Constant, ConstantOf, Value
-from hil.codegen.plan import Plan, Port, Step
+from hil.codegen.network_object import can_be_written, network_object, offset_in_arena, stated, tensor_offsets
+from hil.codegen.plan import Plan, Step
 from hil.codegen.render import (
     DEFAULTS,
     Options,
@@ -32,7 +34,8 @@ from hil.codegen.render import (
 from hil.errors import InfrastructureError
 
 _WIDTHS = {"int8_t": 1, "int16_t": 2, "int32_t": 4}
-_HEX = tuple(f"\\x{value:02x}" for value in range(256))
+_BYTES_A_LINE = 24
+_ESCAPE = len(r"\x00")
 
 
 def render(plan: Plan, board: Board, via: Via, cmsis: CmsisRoots, folder: Path, options: Options = DEFAULTS) -> Project:
@@ -52,9 +55,12 @@ def render(plan: Plan, board: Board, via: Via, cmsis: CmsisRoots, folder: Path, 
         texts = {**dict(_texts(plan, options)), **board_texts(board, via, options)}
         if options.standalone:
             texts["CMakeLists.txt"] = _cmake(folder, linked)
-        return write_project(folder, texts, linked, options)
+        project = write_project(folder, texts, linked, options)
     except OSError as error:
         raise InfrastructureError(f"cannot write the project into {folder}: {error.strerror or error}") from error
+    if options.standalone or not can_be_written(plan, options.weights, board.optimise):
+        return project
+    return replace(project, network=partial(network_object, plan, project.build_id, options.profile))
 
 
 _SECTIONS = {"flash": ".rodata.hil_weights", "ram": ".data.hil_weights"}
@@ -78,13 +84,13 @@ def _texts(plan: Plan, options: Options) -> Iterator[tuple[str, str]]:
 
 
 def _model(plan: Plan) -> dict[str, Any]:
-    offsets = {item.label: item.offset for item in plan.buffers if item.kind == "tensor"}
+    offsets = tensor_offsets(plan)
     return {
         "steps": [_step(step, offsets) for step in plan.steps],
-        "input": _stated(plan.input),
-        "output": _stated(plan.output),
-        "input_scale": float_literal(_stated(plan.input).scale),
-        "output_scale": float_literal(_stated(plan.output).scale),
+        "input": stated(plan.input),
+        "output": stated(plan.output),
+        "input_scale": float_literal(stated(plan.input).scale),
+        "output_scale": float_literal(stated(plan.output).scale),
         "states": [
             {
                 "number": number,
@@ -98,11 +104,6 @@ def _model(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _stated(port: Port) -> Port:
-    """What the firmware says of a port: of 16 bits it only knows the bytes."""
-    return replace(port, scale=1.0, zero_point=0) if port.is_wide else port
-
-
 def _step(step: Step, offsets: dict[int, int]) -> dict[str, Any]:
     return {
         "index": step.index,
@@ -114,7 +115,7 @@ def _step(step: Step, offsets: dict[int, int]) -> dict[str, Any]:
         "kernel": step.layer.kernel,
         "table": step.layer.table,
         "fields": [(name, _value(value, step, offsets)) for name, value in step.layer.fields],
-        "parts": [(_offset(place, step, offsets), size) for place, size in step.layer.parts],
+        "parts": [(offset_in_arena(place, step, offsets), size) for place, size in step.layer.parts],
     }
 
 
@@ -122,18 +123,11 @@ def _size(size: Size) -> str:
     return "x".join(str(extent) for extent in size)
 
 
-def _offset(place: Arena, step: Step, offsets: dict[int, int]) -> int:
-    """Bytes from the start of the arena."""
-    start = step.scratch_offset if place.storage is None else offsets[place.storage]
-    assert start is not None
-    return start + place.offset
-
-
 def _value(value: Value, step: Step, offsets: dict[int, int]) -> str:
     """A field's initialiser in C."""
     match value:
         case Arena():
-            return f"hil_arena + {_offset(value, step, offsets)}"
+            return f"hil_arena + {offset_in_arena(value, step, offsets)}"
         case ConstantOf(role):
             return f"{role}_{step.index}"
         case tuple():
@@ -160,15 +154,15 @@ def _array(constant: Constant, number: int) -> dict[str, Any]:
         "elements": constant.size_bytes // size,
         "comment": constant.comment,
         "is_text": constant.dtype == "int8_t",
-        "lines": _lines(constant),
+        "lines": "\n".join(_lines(constant)),
     }
 
 
 def _lines(constant: Constant) -> list[str]:
     """The elements in C. Bytes are string literals, which GCC reads ten times faster than lists of numbers."""
     if constant.dtype == "int8_t":
-        rows = [constant.values[start : start + 24] for start in range(0, len(constant.values), 24)]
-        return ['    "' + "".join(map(_HEX.__getitem__, row)) + '"' for row in rows]
+        text, length = "\\x" + constant.values.hex("|").replace("|", "\\x"), _BYTES_A_LINE * _ESCAPE
+        return [f'    "{text[start : start + length]}"' for start in range(0, _ESCAPE * len(constant.values), length)]
     words = [str(value) for value in np.frombuffer(constant.values, f"<i{_WIDTHS[constant.dtype]}").tolist()]
     return ["    " + ", ".join(words[start : start + 8]) + "," for start in range(0, len(words), 8)]
 

@@ -50,8 +50,9 @@ class Options:
 DEFAULTS = Options()
 
 
-def board_texts(board: Board, via: Via, options: Options) -> dict[str, str]:
-    """board.h and memory.x, and for whoever builds alone a README.md. Raises BoardError without a target for `via`."""
+def board_texts(board: Board, via: Via, options: Options, tflm_command: str = "") -> dict[str, str]:
+    """board.h and memory.x, and for whoever builds alone a README.md, where TensorFlow Lite Micro is part of the build
+    with the command that makes it. Raises BoardError without a target for `via`."""
     target = board.target(via)
     values = {
         "board": board.name,
@@ -67,7 +68,7 @@ def board_texts(board: Board, via: Via, options: Options) -> dict[str, str]:
     }
     texts = {name: template(name).render(**values) for name in ("board.h", "memory.x")}
     if options.standalone:
-        texts["README.md"] = _readme(board, target, values)
+        texts["README.md"] = _readme(board, target, {**values, "tflm_command": tflm_command})
     return texts
 
 

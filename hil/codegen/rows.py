@@ -83,6 +83,17 @@ def tap_weights(weights: NDArray[np.int8], comment: str) -> Constant:
     return Constant("weights", "int8_t", np.concatenate(groups).tobytes(), comment)
 
 
+def plane_weights(weights: NDArray[np.int8], comment: str, *, down: bool) -> Constant:
+    """(channels, 9) int8 weights, nine bytes a channel for each four channels, across the pairs of outputs first.
+
+    `down`: pairs lie one below the other, so that this is by columns (firmware/kernels/hil_planes.h).
+    """
+    taps = weights.reshape(-1, 3, 3)
+    turned = (taps.transpose(0, 2, 1) if down else taps).reshape(-1, 9)
+    groups = [turned[chosen].reshape(-1) for chosen in _fours(len(turned))]
+    return Constant("weights", "int8_t", np.concatenate(groups).tobytes(), comment)
+
+
 def tap_channels(bias: NDArray[np.int32], multipliers: Sequence[Multiplier]) -> Constant:
     """Biases, multipliers and shifts for each four channels."""
     fill = max(0, _FOUR - len(bias))

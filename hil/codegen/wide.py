@@ -10,7 +10,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from hil.codegen.arithmetic import broadcast
+from hil.codegen.arithmetic import broadcast, lower_reduce, lower_resize
 from hil.codegen.fields import Fields, bounded, in_place, layer_of, multiplier, pair, source
 from hil.codegen.fold import Node
 from hil.codegen.layer import Arena, Constant, ConstantOf, Lowered, Value
@@ -30,6 +30,8 @@ from hil.model.network import (
     OpKind,
     Params,
     PoolParams,
+    ReduceParams,
+    ResizeParams,
     SoftmaxParams,
     WideFunctionParams,
 )
@@ -38,6 +40,14 @@ from munas.cost.gathers import Window
 from munas.cost.kernels import KernelVariant
 
 Int8Array = NDArray[np.int8]
+
+_BINARY = {
+    OpKind.ADD: KernelVariant.WIDE_ADD,
+    OpKind.SUB: KernelVariant.WIDE_SUB,
+    OpKind.MUL: KernelVariant.WIDE_MUL,
+    OpKind.MAXIMUM: KernelVariant.WIDE_MAXIMUM,
+    OpKind.MINIMUM: KernelVariant.WIDE_MINIMUM,
+}
 
 
 def lower_wide(model: Model, node: Node) -> Lowered:
@@ -151,16 +161,14 @@ def _dense(model: Model, node: Node) -> Lowered:
 def _binary(model: Model, node: Node) -> Lowered:
     operands = [model.tensors[index] for index in node.op.inputs[:2]]
     activation = cast(AddParams | BinaryParams, node.params).activation
-    is_sum = node.op.kind is OpKind.ADD
-    variant = KernelVariant.WIDE_ADD if is_sum else KernelVariant.WIDE_MUL
-    work, fields, constants = broadcast(variant, node, operands)
+    work, fields, constants = broadcast(_BINARY[node.op.kind], node, operands)
     first, second, output = operands[0].quant, operands[1].quant, node.result.quant
     fields |= _activation(node, activation)
-    if is_sum:
+    if node.op.kind in (OpKind.ADD, OpKind.SUB):
         scaling = quantise.add_parameters(first, second, output, left_shift=15)
         fields |= {**multiplier("first_", scaling.first), **multiplier("second_", scaling.second)}
         fields |= multiplier("output_", scaling.output)
-    else:
+    elif node.op.kind is OpKind.MUL:
         fields |= multiplier("output_", quantise.product_multiplier(first, second, output))
     return Lowered(layer_of(work, fields, constants=constants), work, in_place(node))
 
@@ -246,6 +254,8 @@ _LOWERINGS: Mapping[type[Params], Callable[[Model, Node], Lowered]] = {
     AddParams: _binary,
     BinaryParams: _binary,
     PoolParams: _pool,
+    ReduceParams: lower_reduce,
+    ResizeParams: lower_resize,
     WideFunctionParams: _function,
     SoftmaxParams: _softmax,
     NoParams: _requantize,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ class Point:
     """One published figure beside the model's, both in `unit` (``ms`` of a chip, ``cycles`` of a core).
 
     `about` is the SoC or the core that it speaks of, `board` where it was measured, `held_out` whether nothing was
-    fitted to it. `error_pct` is modelled / published - 1.
+    fitted to it. `error_pct` is modelled / published - 1. `inside`: of a chip's figure out of the fit, whether the
+    interval that its other networks give holds it; None for all others.
     """
 
     about: str
@@ -30,6 +31,7 @@ class Point:
     error_pct: float
     held_out: bool
     source: str
+    inside: bool | None = None
 
     def to_json(self) -> dict[str, Any]:
         """One row of `evidence` in `timing validate --json`."""
@@ -38,13 +40,19 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Errors:
-    """Of `count` points about one thing, in or out of the fit: per cent of magnitude."""
+    """Of `count` points about one thing, in or out of the fit: per cent of magnitude, and how many are `inside` an
+    interval made without them; None where there is no interval."""
 
     about: str
     held_out: bool
     count: int
     mean_pct: float
     max_pct: float
+    inside: int | None
+
+    def to_json(self) -> dict[str, Any]:
+        """One row of `errors` in `timing validate --json`."""
+        return asdict(self)
 
 
 def core_file() -> Path:
@@ -65,29 +73,35 @@ def all_intervals() -> dict[str, float]:
 
 def errors_of(points: Iterable[Point]) -> tuple[Errors, ...]:
     """Errors by what the points are about, those out of the fit apart from those in it, in order of appearance."""
-    groups: dict[tuple[str, bool], list[float]] = {}
+    groups: dict[tuple[str, bool], list[Point]] = {}
     for point in points:
-        groups.setdefault((point.about, point.held_out), []).append(abs(point.error_pct))
-    return tuple(
-        Errors(about, held_out, len(found), math.fsum(found) / len(found), max(found))
-        for (about, held_out), found in groups.items()
-    )
+        groups.setdefault((point.about, point.held_out), []).append(point)
+    return tuple(_errors(about, held_out, found) for (about, held_out), found in groups.items())
+
+
+def _errors(about: str, held_out: bool, points: Sequence[Point]) -> Errors:
+    sizes = [abs(point.error_pct) for point in points]
+    known = [point.inside for point in points if point.inside is not None]
+    inside = sum(known) if known else None
+    return Errors(about, held_out, len(points), math.fsum(sizes) / len(sizes), max(sizes), inside)
 
 
 def _chip_points() -> Iterable[Point]:
     for name in soc_names():
         timing = load_soc(name).timing
-        for row in timing.evidence.rows if timing is not None and timing.evidence is not None else ():
+        if timing is None or timing.evidence is None:
+            continue
+        for row in timing.evidence.rows:
             yield Point(
                 name, row.board, row.code, "ms", row.published_ms, row.modelled_ms, row.error_pct, row.held_out,
-                row.source,
+                row.source, timing.evidence.inside(row) if row.held_out else None,
             )  # fmt: skip
 
 
 def _core_points(path: Path) -> Iterable[Point]:
     try:
         return [_core_point(row) for row in read_json(path, "table of core cycles")]
-    except (UsageError, KeyError, TypeError, ValueError) as error:
+    except (UsageError, KeyError, TypeError, ValueError, ZeroDivisionError) as error:
         raise InfrastructureError(f"{path} is not a table of core cycles: {error}") from error
 
 

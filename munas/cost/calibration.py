@@ -96,12 +96,28 @@ class CodePart:
 
 
 @dataclass(frozen=True, slots=True)
+class Linked:
+    """An interpreter's image without its network, bytes: code in flash, and RAM besides the arena, stack included."""
+
+    code: int
+    ram: int
+
+
+@dataclass(frozen=True, slots=True)
+class LinkedSet:
+    """What was linked for networks whose steps take `paths`."""
+
+    paths: frozenset[KernelVariant]
+    linked: Linked
+
+
+@dataclass(frozen=True, slots=True)
 class MemoryModel:
     """Flash and RAM beside weights, tables and arena, bytes. Never too small for the networks it was fitted on.
 
     Flash is weights + tables + `flash_base` + the linked `parts`. RAM is arena + `static_ram` + `stack_reserved`.
-    `stack_used` is the most that any network used. Weights begin at a multiple of `code_alignment`. `sets` is all code
-    as it was linked for networks of these paths, where it is no sum of parts: an interpreter's kernels share messages.
+    `stack_used` is the most that any network used. Weights begin at a multiple of `code_alignment`. `sets` is what was
+    linked for networks of these paths, where it is no sum of parts: an interpreter's kernels share messages.
     """
 
     flash_base: int
@@ -110,23 +126,23 @@ class MemoryModel:
     stack_reserved: int
     stack_used: int
     code_alignment: int = 1
-    sets: tuple[CodePart, ...] = ()
+    sets: tuple[LinkedSet, ...] = ()
 
     def code(self, paths: Iterable[KernelVariant]) -> int:
         """Flash of the code that a network links whose steps take `paths`."""
         present = frozenset(paths)
-        exact = self.linked_code(present)
+        exact = self.linked(present)
         if exact is not None:
-            return exact
+            return exact.code
         code = self.flash_base + sum(part.bytes for part in self.parts if part.paths & present)
         return align(code, self.code_alignment)
 
-    def linked_code(self, paths: frozenset[KernelVariant]) -> int | None:
-        """Code as it was linked for networks of these paths; None where none was, or where code is a sum of parts."""
-        wanted = self._linked(paths) if self.sets else frozenset()
-        return next((item.bytes for item in self.sets if self._linked(item.paths) == wanted), None)
+    def linked(self, paths: frozenset[KernelVariant]) -> Linked | None:
+        """What was linked for networks of these paths; None where nothing was, or where code is a sum of parts."""
+        wanted = self._parts_of(paths) if self.sets else frozenset()
+        return next((item.linked for item in self.sets if self._parts_of(item.paths) == wanted), None)
 
-    def _linked(self, paths: frozenset[KernelVariant]) -> frozenset[frozenset[int]]:
+    def _parts_of(self, paths: frozenset[KernelVariant]) -> frozenset[frozenset[int]]:
         """What tells code from code: for each path the parts that come with it."""
         return frozenset(
             frozenset(index for index, part in enumerate(self.parts) if path in part.paths) for path in paths
@@ -137,9 +153,14 @@ class MemoryModel:
         known = frozenset[KernelVariant]().union(*(part.paths for part in self.parts))
         return tuple(dict.fromkeys(path for path in paths if path not in known))
 
-    def ram(self, arena_bytes: int) -> int:
-        """All RAM."""
-        return arena_bytes + self.static_ram + self.stack_reserved
+    def ram(self, arena_bytes: int, paths: Iterable[KernelVariant] = ()) -> int:
+        """All RAM of a network whose steps take `paths`; the most that any image had where they were not linked."""
+        exact = self.linked(frozenset(paths))
+        return arena_bytes + (self.static_ram + self.stack_reserved if exact is None else exact.ram)
+
+    def least_ram(self, arena_bytes: int) -> int:
+        """As much RAM as every network needs with such an arena."""
+        return min((arena_bytes + item.linked.ram for item in self.sets), default=self.ram(arena_bytes))
 
 
 @dataclass(frozen=True, slots=True)

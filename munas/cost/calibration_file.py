@@ -14,7 +14,7 @@ import tomli_w
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, Strict, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from munas.cost.calibration import Calibration, CodePart, Latency, MemoryModel
+from munas.cost.calibration import Calibration, CodePart, Latency, Linked, LinkedSet, MemoryModel
 from munas.cost.certainty import Certainty
 from munas.cost.kernels import KernelVariant
 from munas.cost.variants import cost_leader, loop_names
@@ -200,6 +200,7 @@ class _Memory(_Table):
     code_alignment: Annotated[int, Field(ge=1, le=4096)] = 1
     flash_parts: dict[Variants, Count]
     flash_sets: dict[Variants, Count] = {}
+    ram_sets: dict[Variants, Count] = {}
 
     @classmethod
     def of(cls, memory: MemoryModel) -> Self:
@@ -210,12 +211,17 @@ class _Memory(_Table):
             stack_used=memory.stack_used,
             code_alignment=memory.code_alignment,
             flash_parts={part.paths: part.bytes for part in memory.parts},
-            flash_sets={part.paths: part.bytes for part in memory.sets},
+            flash_sets={item.paths: item.linked.code for item in memory.sets},
+            ram_sets={item.paths: item.linked.ram for item in memory.sets},
         )
 
     def memory(self) -> MemoryModel:
         parts = tuple(CodePart(paths, size) for paths, size in self.flash_parts.items())
-        sets = tuple(CodePart(paths, size) for paths, size in self.flash_sets.items())
+        if self.flash_sets.keys() != self.ram_sets.keys():
+            raise CalibrationError(
+                "memory.flash_sets and memory.ram_sets are not of the same networks; calibrate again"
+            )
+        sets = tuple(LinkedSet(paths, Linked(size, self.ram_sets[paths])) for paths, size in self.flash_sets.items())
         return MemoryModel(
             self.flash_base, parts, self.static_ram, self.stack_reserved, self.stack_used, self.code_alignment, sets
         )

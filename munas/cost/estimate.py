@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 
 from munas.arch.footprint import problem_of
 from munas.arch.graph import Graph
-from munas.cost.calibration import Calibration, Prediction
-from munas.cost.kernels import KernelVariant, Work, work_of
+from munas.cost.calibration import Calibration, Linked, Prediction
+from munas.cost.kernels import KernelVariant, Work
+from munas.cost.operators import work_of
 from munas.cost.optimise import Optimise, specialised
 from munas.cost.variants import constant_bytes, layer_bytes
 from munas.memory.layout import plan_memory
@@ -91,17 +92,26 @@ def estimate(
 
 
 def estimate_works(
-    works: Sequence[Work], calibration: Calibration, *, arena: int, weights: int, tables: int
+    works: Sequence[Work],
+    calibration: Calibration,
+    *,
+    arena: int,
+    weights: int,
+    tables: int,
+    linked: Linked | None = None,
 ) -> Estimate:
-    """Estimate of a network that executes `works`; `arena`, `weights` and `tables` are bytes as planned."""
+    """Estimate of a network that executes `works`; `arena`, `weights` and `tables` are bytes as planned.
+
+    `linked` is what the linker says of its image, where it was asked; None: what the calibration predicts.
+    """
     memory, paths = calibration.memory, [work.variant for work in works]
     latency = calibration.latency.predict(works)
     return Estimate(
         macs=sum(work.macs for work in works),
         latency=latency,
         arena=arena,
-        ram_total=memory.ram(arena),
+        ram_total=memory.ram(arena, paths) if linked is None else arena + linked.ram,
         flash_weights=weights + tables,
-        flash_code=memory.code(paths),
-        uncalibrated=tuple(dict.fromkeys((*latency.uncalibrated, *memory.unknown(paths)))),
+        flash_code=memory.code(paths) if linked is None else linked.code,
+        uncalibrated=tuple(dict.fromkeys((*latency.uncalibrated, *(memory.unknown(paths) if linked is None else ())))),
     )

@@ -24,7 +24,8 @@ from munas.arch.space import (
 )
 from munas.cost.calibration import Latency
 from munas.cost.estimate import table_bytes, weights_bytes
-from munas.cost.kernels import Work, align, dense, work_of
+from munas.cost.kernels import Work, align, dense
+from munas.cost.operators import work_of
 from munas.cost.optimise import Optimise, specialised
 from munas.cost.resources import Assessor, Resources
 
@@ -71,7 +72,7 @@ def floor(assessor: Assessor, *, mlp: bool = False) -> Resources:
         model_size=min(sum(op.weight_bytes for op in head.operators) for head in heads)
         + sum(work.macs + work.rows for work in tail),
         peak_memory=min(head.operators[0].out_elements for head in heads),
-        ram=memory.ram(min(map(_arena, heads))),
+        ram=memory.least_ram(min(map(_arena, heads))),
         flash=min(map(sum, zip(weights, code, strict=True))),
         flash_weights=min(weights),
         latency=latency,

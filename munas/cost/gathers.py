@@ -1,4 +1,5 @@
-"""Trips of the loops in which firmware/kernels gathers windows: conv.c with gather.c, and depthwise.c. Per inference.
+"""Trips of the loops in which firmware/kernels gathers windows: conv.c with gather.c, depthwise.c, and depthwise_3x3.c
+with planes.c. Per inference.
 
 What they do depends on where the window lies on the input, which `munas.cost.kernels.Work` has no fields for: its
 `trips` are these counts.
@@ -33,7 +34,16 @@ DW_TRIPS = (
 )  # fmt: skip
 """Less than four channels are "few"."""
 
+PLANE_TRIPS = (
+    "bands", "tiles", "tile_groups", "tile_rests", "columns", "columns_above", "columns_inside", "columns_below",
+    "spread", "spread_padding", "planes", "plane_rows", "odd_rows", "rows_of_one", "pairs",
+)  # fmt: skip
+"""Of depthwise convolutions of 3 x 3, behind what they would do as others (`DW_TRIPS`). A column of a tile is gathered
+above, on and below the input. `tile_rests` are groups of less than four channels. `rows_of_one` have a single output
+and no pair, but are `odd_rows` as well; so is a single output at the end of a row one of `pairs`."""
+
 TAPS_WIDTH, GATHERED_WORDS = 7, 192
+PLANE_ROWS, PLANE_PAIRS = 6, 8
 _FEW_PIXELS, _STORED = 12, 16  # constants of firmware/kernels/depthwise.c, as the two above
 
 
@@ -326,3 +336,42 @@ def depthwise_trips(in_shape: Sequence[int], out_shape: Sequence[int], window: W
         taps.filled, taps.few, taps.few * channels, taps.runs, taps.few_outputs,
     )  # fmt: skip
     return (blocks, *(count * -(-channels // 4) for count in made))
+
+
+def pairs_down(out_shape: Sequence[int]) -> bool:
+    """Whether a depthwise convolution of 3 x 3 makes pairs of outputs one below the other: where they are fewer so."""
+    height, width = out_shape[:2]
+    return half_up(height) * width < half_up(width) * height
+
+
+def plane_trips(in_shape: Sequence[int], out_shape: Sequence[int], window: Window) -> Trips:
+    """`PLANE_TRIPS` of a depthwise convolution of 3 x 3 from (H, W, C) to (H, W, C); no strides, no dilation."""
+    along, across = (0, 1) if pairs_down(out_shape) else (1, 0)
+    most, most_rows, rows = 2 * (PLANE_PAIRS - 1), PLANE_ROWS - 2, out_shape[across]
+    tiles = [min(most, out_shape[along] - first) for first in range(0, out_shape[along], most)]
+    bands = range(0, rows, most_rows)
+    above = inside = below = spread = padding = 0
+    for first in bands:
+        height, top = min(most_rows, rows - first) + 2, first - window.padding[2 * across]
+        before = min(max(-top, 0), height)
+        within = min(max(in_shape[across] - top, before), height) - before
+        above += before > 0
+        inside += within > 0
+        below += height - before - within > 0
+        spread += within
+        padding += height - within
+    channels, pairs = in_shape[2], sum(map(half_up, tiles))
+    groups, columns = -(-channels // 4), pairs + len(tiles)
+    odd, ones = sum(count % 2 for count in tiles), tiles.count(1)
+    return (
+        len(bands), len(bands) * len(tiles), groups * len(bands) * len(tiles),
+        (channels % 4 > 0) * len(bands) * len(tiles), groups * len(bands) * columns,
+        *(groups * columns * count for count in (above, inside, below, spread, padding)),
+        channels * len(bands) * len(tiles), channels * rows * len(tiles), channels * rows * odd, channels * rows * ones,
+        channels * rows * pairs,
+    )  # fmt: skip
+
+
+def half_up(count: int) -> int:
+    """Pairs that `count` things make, a single one at the end being a pair too."""
+    return count // 2 + count % 2

@@ -139,6 +139,7 @@ INTERPRETED: Mapping[KernelVariant, tuple[str, tuple[str, ...]]] = {
     KernelVariant.TFLM_MEAN: ("MEAN", ("calls", "inputs", "outputs")),
     KernelVariant.TFLM_SOFTMAX: ("SOFTMAX", ("calls", "rows", "inputs")),
     KernelVariant.TFLM_RELU: ("RELU", ("calls", "inputs")),
+    KernelVariant.TFLM_RELU6: ("RELU6", ("calls", "inputs")),
     KernelVariant.TFLM_QUANTIZE: ("QUANTIZE", ("calls", "inputs")),
     KernelVariant.TFLM_CONCAT: ("CONCATENATION", ("calls", "copies", "copied_bytes")),
     KernelVariant.TFLM_OTHER: ("", ("calls", "outputs")),

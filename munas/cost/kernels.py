@@ -2,12 +2,14 @@
 
 dw-mult4 and dw-generic are CMSIS-NN 4.0.0 without MVE, as the bakenn wheel packages it; all other paths are our kernels
 (firmware/kernels). `Work` counts loop trips exactly as those sources run them, so that a time can be explained by it.
-The same functions serve the search (`work_of`) and the planner of a .tflite.
+The same functions serve the search (`munas.cost.operators`) and the planner of a .tflite.
 
 - conv-*: pixels in pairs, the last one of an odd number costs a pair as well; `blocks` tiles of 2 pixels x 4 rows;
   `vector_loops` of 16 products (2 columns) in them, in `setup_loops` goes beyond the first. `trips` gather the windows
   (munas.cost.gathers).
-- dw-3x3, dw, dw-any: `blocks` pixels of four channels each, `scalar_loops` rows, `vector_loops` taps; `trips` as above.
+- dw, dw-any: `blocks` pixels of four channels each, in `scalar_loops` rows and `vector_loops` taps; `trips` as above.
+- dw-3x3: the same, as if it were dw; further `trips` are its own, and `copies` fours of outputs and `setup_loops`
+  single ones are clamped after all.
 - dw-mult4, dw-generic: `blocks` outputs (four at once, or one), `setup_loops` rows, `scalar_loops` positions; `trips`
   are rows of the output, and outputs that are dilated down and along.
 - fc, fc-per-channel: `blocks` fours of rows in `setup_loops` goes; `vector_loops` of 16 products (4 columns).
@@ -24,12 +26,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from functools import lru_cache
 from itertools import pairwise
 from math import prod
-from typing import TYPE_CHECKING
 
 from munas.cost.gathers import (
+    DW_TRIPS,
     GATHERED_WORDS,
     TAPS_WIDTH,
     Clips,
@@ -38,11 +39,10 @@ from munas.cost.gathers import (
     axes,
     conv_trips,
     depthwise_trips,
+    half_up,
+    plane_trips,
     streamed,
 )
-
-if TYPE_CHECKING:
-    from munas.arch.graph import Operator
 
 
 class KernelVariant(StrEnum):
@@ -89,11 +89,19 @@ class KernelVariant(StrEnum):
     RESIZE_BILINEAR = "resize-bilinear"
     LSTM = "lstm"
     SVDF = "svdf"
+    LOG_SOFTMAX = "log-softmax"
     SOFTMAX_TO_16 = "softmax-to-16"
     WIDE_CONV = "wide-conv"
     WIDE_FC = "wide-fc"
     WIDE_ADD = "wide-add"
+    WIDE_SUB = "wide-sub"
     WIDE_MUL = "wide-mul"
+    WIDE_MAXIMUM = "wide-maximum"
+    WIDE_MINIMUM = "wide-minimum"
+    WIDE_SUM = "wide-sum"
+    WIDE_REDUCE_MAX = "wide-reduce-max"
+    WIDE_REDUCE_MIN = "wide-reduce-min"
+    WIDE_RESIZE_BILINEAR = "wide-resize-bilinear"
     WIDE_MAX_POOL = "wide-max-pool"
     WIDE_AVG_POOL = "wide-avg-pool"
     WIDE_LOGISTIC = "wide-logistic"
@@ -116,6 +124,7 @@ class KernelVariant(StrEnum):
     TFLM_MEAN = "tflm-mean"
     TFLM_SOFTMAX = "tflm-softmax"
     TFLM_RELU = "tflm-relu"
+    TFLM_RELU6 = "tflm-relu6"
     TFLM_QUANTIZE = "tflm-quantize"
     TFLM_CONCAT = "tflm-concat"
     TFLM_OTHER = "tflm-other"
@@ -152,6 +161,9 @@ MAX_EXTENT = 65535
 STACK_COLUMNS = 256
 """Products for one output up to which a convolution has its two pixels on the stack (firmware/kernels/conv.c)."""
 
+PLANE_PIXELS = 4
+"""Outputs of a channel from which on a depthwise convolution of 3 x 3 is faster by planes (firmware/kernels)."""
+
 PACKED_COLUMNS = 511
 """Products for one output up to which two rows are summed in one register (firmware/kernels/quads.c)."""
 
@@ -182,12 +194,19 @@ def conv_variant(window: Window) -> KernelVariant:
     return KernelVariant.CONV_IM2COL
 
 
-def depthwise_variant(window: Window, multiplier: int) -> KernelVariant:
-    """The path of a depthwise convolution. Windows that are too large for our kernel take CMSIS-NN's."""
+def depthwise_variant(window: Window, multiplier: int, channels: int, pixels: int) -> KernelVariant:
+    """The path of a depthwise convolution to `pixels` of the output. Windows that are too large for our kernel take
+    CMSIS-NN's; images that are too small for planes are multiplied where they lie."""
     height, width = window.kernel
     if multiplier == 1 and width <= TAPS_WIDTH and height * ((width - 1) * window.spread[1] + 1) <= GATHERED_WORDS:
-        return KernelVariant.DW_3X3 if window.kernel == (3, 3) else KernelVariant.DW
+        plain = window.kernel == (3, 3) and window.spread == window.stride == (1, 1)
+        return KernelVariant.DW_3X3 if plain and channels >= 4 and pixels >= PLANE_PIXELS else KernelVariant.DW
     return KernelVariant.DW_MULT4 if multiplier % 4 == 0 and window.spread == (1, 1) else KernelVariant.DW_GENERIC
+
+
+def conv_scratch_bytes(columns: int) -> int:
+    """Scratch of a convolution with `columns` products for one output; no other operator of a graph has any."""
+    return 0 if columns <= STACK_COLUMNS else 4 * columns
 
 
 def conv(in_shape: Shape, out_shape: Shape, window: Window) -> Work:
@@ -205,7 +224,7 @@ def conv(in_shape: Shape, out_shape: Shape, window: Window) -> Work:
         columns=columns,
         taps=window.size,
         im2col_bytes=pixels * columns * 2,
-        scratch_bytes=0 if columns <= STACK_COLUMNS else 4 * columns,
+        scratch_bytes=conv_scratch_bytes(columns),
         blocks=pairs * (rows // 4),
         vector_loops=pairs * (rows // 4) * (columns // 2),
         setup_loops=pairs * (rows // 4) * max(0, -((PACKED_COLUMNS // 2 - columns // 2) // (COLUMNS_AT_ONCE // 2))),
@@ -227,7 +246,7 @@ def depthwise(in_shape: Shape, out_shape: Shape, window: Window) -> Work:
     if in_shape[2] == 1:
         return conv(in_shape, out_shape, window)
     channels, rows, pixels = in_shape[2], out_shape[2], out_shape[0] * out_shape[1]
-    path = depthwise_variant(window, rows // channels)
+    path = depthwise_variant(window, rows // channels, channels, pixels)
     inside = positions(in_shape, out_shape, window)
     work = Work(
         path,
@@ -251,18 +270,31 @@ def depthwise(in_shape: Shape, out_shape: Shape, window: Window) -> Work:
             trips=(out_shape[0], *(pixels * rows * (dilation > 1) for dilation in window.spread)),
         )
     groups = -(-channels // 4)
+    trips = depthwise_trips(in_shape, out_shape, window)
     return replace(
         work,
         blocks=groups * pixels,
         vector_loops=groups * pixels * window.size,
         scalar_loops=groups * pixels * window.kernel[0],
-        trips=depthwise_trips(in_shape, out_shape, window),
+        trips=(*trips, *plane_trips(in_shape, out_shape, window)) if path is KernelVariant.DW_3X3 else trips,
     )
+
+
+def depthwise_clamped(work: Work) -> Work:
+    """The same convolution with an activation that is narrower than int8, if its kernel clamps afterwards."""
+    if work.variant is not KernelVariant.DW_3X3:
+        return work
+    return replace(work, copies=work.outputs // 4, setup_loops=work.outputs % 4)
+
+
+def depthwise_plain(work: Work) -> Work:
+    """A convolution of 3 x 3 by the kernel of any window."""
+    return replace(work, variant=KernelVariant.DW, trips=work.trips[: len(DW_TRIPS)], copies=0, setup_loops=0)
 
 
 def depthwise_any(work: Work) -> Work:
     """The same convolution with a scale of 1/2 or more."""
-    return replace(work, variant=KernelVariant.DW_ANY)
+    return replace(depthwise_plain(work), variant=KernelVariant.DW_ANY)
 
 
 def dense(inputs: int, outputs: int, *, per_channel: bool = True) -> Work:
@@ -441,37 +473,6 @@ def move(path: KernelVariant, inputs: int, outputs: int, runs: Sequence[tuple[in
         vector_loops=sum(count * (length // 4) for count, length in runs),
         scalar_loops=sum(count * (length % 4) for count, length in runs),
     )
-
-
-@lru_cache(maxsize=256)
-def _window(kernel: tuple[int, int], stride: tuple[int, int]) -> Window:
-    """A search has few windows and asks for them a thousand times a second."""
-    return Window(kernel, stride)
-
-
-def work_of(operator: Operator) -> Work:
-    """Work of a graph's operator as it is deployed (no padding, dense layers quantised per channel)."""
-    kind, out_shape = str(operator.kind), operator.out_shape
-    if kind == "Dense":
-        return dense(prod(operator.in_shapes[0]), prod(out_shape))
-    if kind == "Add":
-        return add(operator.in_shapes, out_shape)
-    if kind == "Pool":
-        if operator.pool is None or operator.pool_type is None:
-            raise ValueError(f"pool {operator.name} has no window")
-        return pool(operator.in_shapes[0], out_shape, _window(operator.pool, operator.pool), operator.pool_type)
-    window = _window((operator.kernel, operator.kernel), (operator.stride, operator.stride))
-    return (conv if kind == "Conv2D" else depthwise)(operator.in_shapes[0], out_shape, window)
-
-
-def scratch_bytes(operator: Operator) -> int:
-    """Scratch that the kernel of a graph's operator needs beside its tensors; what `problem_of` takes."""
-    return work_of(operator).scratch_bytes
-
-
-def half_up(count: int) -> int:
-    """Pairs that `count` things make, a single one at the end being a pair too."""
-    return count // 2 + count % 2
 
 
 def align(size: int, to: int = 4) -> int:

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from munas.cost.gathers import CONV_TRIPS, DW_TRIPS
-from munas.cost.kernels import Work, half_up
+from munas.cost.gathers import CONV_TRIPS, DW_TRIPS, PLANE_TRIPS, half_up
+from munas.cost.kernels import Work
 
 Counts: TypeAlias = tuple[int, ...]
 
@@ -59,6 +59,7 @@ def _pointwise(work: Work) -> Counts:
     entered = half_up(pixels) if work.rows >= 4 and columns > 1 else 0  # loops of four rows that have a pair of columns
     return (
         1, work.trips[0], pixels,
+        pixels if fours else 0,
         pixels if fours >= 4 else 0, pixels * (fours // 4), pixels if fours % 4 else 0, pixels * (fours % 4),
         pixels if rests else 0, pixels * (rests // 2), pixels * (rests % 2), entered, *_rests(work), *_quads(work),
     )  # fmt: skip
@@ -97,10 +98,14 @@ def _dw(place: int) -> Callable[[Work], Counts]:
         trips = dict(zip(DW_TRIPS, work.trips, strict=True))
         runs = trips["direct_runs"] + trips["gathered_runs"]
         own = (runs, work.blocks, work.scalar_loops, work.vector_loops)
-        unrolled = (work.blocks,) if place == _UNROLLED else (0,)
-        return (1, *work.trips, *unrolled, *_among(place, own, len(_TAP_KERNELS)))
+        return (1, *work.trips, *_among(place, own, len(_TAP_KERNELS)))
 
     return counts
+
+
+def _planes(work: Work) -> Counts:
+    clamped = work.copies + work.setup_loops
+    return (1, *work.trips[len(DW_TRIPS) :], int(clamped > 0), work.copies, work.setup_loops)
 
 
 def _dw_direct(work: Work) -> Counts:
@@ -204,16 +209,16 @@ _CONV_NAMES = ("calls", *CONV_TRIPS, *_RESTS, *(f"{kernel}_{name}" for kernel in
 CONV_IM2COL, CONV_ANY = (Loops(_CONV_NAMES, _conv(place)) for place in range(len(_QUAD_KERNELS)))
 CONV_1X1 = Loops(
     (
-        "calls", "output_rows", "pixels", "in_sixteens", "sixteens", "in_fours", "single_fours",
+        "calls", "output_rows", "pixels", "calls_for_fours", "in_sixteens", "sixteens", "in_fours", "single_fours",
         "rests", "rest_pairs", "rest_lasts", "entered", *_RESTS, *_QUADS,
     ),
     _pointwise,
 )  # fmt: skip
 _TAP_KERNELS = ("plain", "any")
-_UNROLLED = len(_TAP_KERNELS)  # the kernel of 3 x 3 has no loops but that of its pixels, and the shortest way in
 _TAPS = ("runs", "quads", "quad_rows", "quad_taps")
-_DW_NAMES = ("calls", *DW_TRIPS, "unrolled_quads", *(f"{kernel}_{name}" for kernel in _TAP_KERNELS for name in _TAPS))
-DW, DW_ANY, DW_3X3 = (Loops(_DW_NAMES, _dw(place)) for place in (0, 1, _UNROLLED))
+_DW_NAMES = ("calls", *DW_TRIPS, *(f"{kernel}_{name}" for kernel in _TAP_KERNELS for name in _TAPS))
+DW, DW_ANY = (Loops(_DW_NAMES, _dw(place)) for place in range(len(_TAP_KERNELS)))
+DW_3X3 = Loops(("calls", *PLANE_TRIPS, "clamps", "clamped_fours", "clamped_singles"), _planes)
 DW_DIRECT = Loops(
     (
         "calls", "output_rows", "dilated_rows", "dilated_columns", "pixels", "channels", "blocks", "window_rows",

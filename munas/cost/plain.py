@@ -245,11 +245,16 @@ def softmax_to_16(rows: int, columns: int, reach: int) -> Work:
     return replace(softmax(rows, columns, reach), variant=KernelVariant.SOFTMAX_TO_16)
 
 
-def resize_bilinear(out_shape: Shape) -> Work:
+def log_softmax(rows: int, columns: int, reach: int) -> Work:
+    """Work of the logarithm of a softmax."""
+    return replace(softmax(rows, columns, reach), variant=KernelVariant.LOG_SOFTMAX)
+
+
+def resize_bilinear(variant: KernelVariant, out_shape: Shape) -> Work:
     """Work of a bilinear resize to (H, W, C)."""
     outputs = prod(out_shape)
     return Work(
-        KernelVariant.RESIZE_BILINEAR,
+        variant,
         macs=0,
         outputs=outputs,
         inputs=4 * outputs,

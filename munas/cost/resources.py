@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from munas.arch.footprint import peak_memory
 from munas.arch.graph import Graph, Mode, Shape, build_graph
 from munas.arch.space import AnyArchitecture
-from munas.cost.calibration import Calibration, MemoryModel
+from munas.cost.calibration import Calibration, Linked, MemoryModel
 from munas.cost.converted import as_converted
 from munas.cost.estimate import arena_bytes, table_bytes, weights_bytes, works_of
 from munas.cost.kernels import Work
@@ -63,20 +63,24 @@ class Assessor:
     mode: Mode = "deployed"
     optimise: Optimise = Optimise.BALANCED
 
-    def assess(self, architecture: AnyArchitecture) -> Resources:
-        """Costs of an architecture's network. Raises ArchitectureError where the input has no such network."""
+    def assess(self, architecture: AnyArchitecture, tflite: bytes = b"") -> Resources:
+        """Costs of an architecture's network; `tflite` is its file, where that has been made.
+
+        Raises ArchitectureError where the input has no such network.
+        """
         graph = build_graph(architecture, self.input_shape, self.num_classes)
         counted = graph
         if self.mode == "paper":
             counted = build_graph(architecture, self.input_shape, self.num_classes, self.mode)
-        deployed = self.deployed(as_converted(graph))
+        deployed = self.deployed(as_converted(graph), tflite)
+        linked = self.linked(deployed.works)
         prediction = None if self.calibration is None else self.calibration.latency.predict(deployed.works)
         return Resources(
             macs=counted.macs,
             model_size=counted.model_size,
             peak_memory=peak_memory(counted) if self.proxies else -1,
-            ram=self.memory.ram(deployed.arena),
-            flash=deployed.constants + self.memory.code(work.variant for work in deployed.works),
+            ram=deployed.arena + linked.ram,
+            flash=deployed.constants + linked.code,
             flash_weights=deployed.constants,
             latency=None if prediction is None else prediction.latency,
             latency_low=None if prediction is None else prediction.low,
@@ -84,7 +88,12 @@ class Assessor:
             unit="" if self.calibration is None else self.calibration.latency.unit,
         )
 
-    def deployed(self, graph: Graph) -> Deployed:
-        """What the runtime makes of a graph as the converter leaves it. Another runtime's assessor has its own."""
+    def linked(self, works: Sequence[Work]) -> Linked:
+        """What its image has besides constants and arena. Another runtime's assessor may ask the linker."""
+        return Linked(self.memory.code(work.variant for work in works), self.memory.ram(0))
+
+    def deployed(self, graph: Graph, tflite: bytes) -> Deployed:
+        """What the runtime makes of a graph as the converter leaves it: in `tflite`, where that is not empty. Another
+        runtime's assessor has its own."""
         works = works_of(graph, optimise=self.optimise)
         return Deployed(works, arena_bytes(graph, works), weights_bytes(works) + table_bytes(works))

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Literal
 
 from munas.cost import loops
 from munas.cost.interpreted import INTERPRETED
-from munas.cost.kernels import KernelVariant, Work, align, work_of
+from munas.cost.kernels import KernelVariant, Work, align
 from munas.cost.loops import Counts, Loops
+from munas.cost.operators import work_of
 
 if TYPE_CHECKING:
     from munas.arch.graph import Operator
@@ -83,11 +84,19 @@ def _binary(function: str) -> KernelSpec:
     return KernelSpec(function, "hil_binary_t", 80)
 
 
+def _wide_binary(function: str) -> KernelSpec:
+    return KernelSpec(function, "hil_wide_binary_t", 80)
+
+
+def _reduction(function: str) -> KernelSpec:
+    return KernelSpec(function, "hil_reduce_t", 48)
+
+
 SPECS: Mapping[KernelVariant, KernelSpec] = {
     KernelVariant.CONV_1X1: _conv("hil_conv_1x1", loops.CONV_1X1, _rows_in_groups, in_space=True),
     KernelVariant.CONV_IM2COL: _conv("hil_conv_im2col", loops.CONV_IM2COL, _rows_in_groups, in_space=True),
     KernelVariant.CONV_ANY: _conv("hil_conv_any", loops.CONV_ANY, _rows_in_groups, costs_as=KernelVariant.CONV_IM2COL),
-    KernelVariant.DW_3X3: _conv("hil_dw_3x3", loops.DW_3X3, _taps_in_groups, in_space=True, costs_as=KernelVariant.DW),
+    KernelVariant.DW_3X3: KernelSpec("hil_dw_3x3", "hil_dw_3x3_t", 36, loops.DW_3X3, _taps_in_groups, in_space=True),
     KernelVariant.DW: _conv("hil_dw", loops.DW, _taps_in_groups, in_space=True),
     KernelVariant.DW_ANY: _conv("hil_dw_any", loops.DW_ANY, _taps_in_groups, costs_as=KernelVariant.DW),
     KernelVariant.DW_MULT4: _conv("hil_dw_generic", loops.DW_DIRECT, made_by="cmsis-nn"),
@@ -116,9 +125,9 @@ SPECS: Mapping[KernelVariant, KernelSpec] = {
     KernelVariant.MAXIMUM: _binary("hil_maximum"),
     KernelVariant.MINIMUM: _binary("hil_minimum"),
     KernelVariant.PRELU: _binary("hil_prelu"),
-    KernelVariant.SUM: KernelSpec("hil_sum", "hil_reduce_t", 48),
-    KernelVariant.REDUCE_MAX: KernelSpec("hil_reduce_max", "hil_reduce_t", 48),
-    KernelVariant.REDUCE_MIN: KernelSpec("hil_reduce_min", "hil_reduce_t", 48),
+    KernelVariant.SUM: _reduction("hil_sum"),
+    KernelVariant.REDUCE_MAX: _reduction("hil_reduce_max"),
+    KernelVariant.REDUCE_MIN: _reduction("hil_reduce_min"),
     KernelVariant.FC_ROWS_ANY: KernelSpec("hil_dense_rows_any", "hil_dense_rows_t", 32, loops.DENSE_ROWS, _scale_a_row),
     KernelVariant.FC_ROWS: KernelSpec("hil_dense_rows", "hil_dense_rows_t", 32, loops.DENSE_ROWS, _one_scale),
     KernelVariant.FC_PER_CHANNEL_ROWS: KernelSpec(
@@ -129,11 +138,19 @@ SPECS: Mapping[KernelVariant, KernelSpec] = {
     KernelVariant.RESIZE_BILINEAR: KernelSpec("hil_resize_bilinear", "hil_resize_t", 28),
     KernelVariant.LSTM: KernelSpec("hil_lstm", "hil_lstm_t", 84, loops.LSTM),
     KernelVariant.SVDF: KernelSpec("hil_svdf", "hil_svdf_t", 44, loops.SVDF),
+    KernelVariant.LOG_SOFTMAX: KernelSpec("hil_log_softmax", "hil_log_softmax_t", 28),
     KernelVariant.SOFTMAX_TO_16: KernelSpec("hil_softmax_to_16", "hil_softmax_t", 24),
     KernelVariant.WIDE_CONV: KernelSpec("hil_wide_conv", "hil_wide_conv_t", 44, loops.WIDE_CONV),
     KernelVariant.WIDE_FC: KernelSpec("hil_wide_dense", "hil_wide_dense_t", 28, loops.WIDE_DENSE),
-    KernelVariant.WIDE_ADD: KernelSpec("hil_wide_add", "hil_wide_binary_t", 80),
-    KernelVariant.WIDE_MUL: KernelSpec("hil_wide_mul", "hil_wide_binary_t", 80),
+    KernelVariant.WIDE_ADD: _wide_binary("hil_wide_add"),
+    KernelVariant.WIDE_SUB: _wide_binary("hil_wide_sub"),
+    KernelVariant.WIDE_MUL: _wide_binary("hil_wide_mul"),
+    KernelVariant.WIDE_MAXIMUM: _wide_binary("hil_wide_maximum"),
+    KernelVariant.WIDE_MINIMUM: _wide_binary("hil_wide_minimum"),
+    KernelVariant.WIDE_SUM: _reduction("hil_wide_sum"),
+    KernelVariant.WIDE_REDUCE_MAX: _reduction("hil_wide_reduce_max"),
+    KernelVariant.WIDE_REDUCE_MIN: _reduction("hil_wide_reduce_min"),
+    KernelVariant.WIDE_RESIZE_BILINEAR: KernelSpec("hil_wide_resize_bilinear", "hil_resize_t", 28),
     KernelVariant.WIDE_MAX_POOL: KernelSpec("hil_wide_max_pool", "hil_wide_pool_t", 36),
     KernelVariant.WIDE_AVG_POOL: KernelSpec("hil_wide_avg_pool", "hil_wide_pool_t", 36),
     KernelVariant.WIDE_LOGISTIC: KernelSpec("hil_wide_logistic", "hil_wide_function_t", 24),

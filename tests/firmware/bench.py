@@ -20,7 +20,7 @@ from hil.model.reference import Reference
 from hil.runtimes.base import as_one_buffer
 
 HERE = Path(__file__).resolve().parent
-BOARDS = {"cortex-m4": "mps2-an386", "cortex-m7": "mps2-an500"}
+BOARDS = {"cortex-m4": "mps2-an386", "cortex-m7": "mps2-an500", "cortex-m55": "mps3-an547"}
 GCC = "arm-none-eabi-gcc"
 
 
@@ -130,7 +130,10 @@ class Bench:
         assembly.write_text('.section .rodata\n.global bench_inputs\nbench_inputs:\n.incbin "inputs.bin"\n')
         objects.append(self._compile(assembly, self.board.core_flags, "bench_inputs"))
         image = self.folder / "bench.elf"
-        link = ["-nostartfiles", "-Wl,--gc-sections", f"-T{HERE / 'bench.ld'}"]
+        regions = (("FLASH (rx)", self.target.flash), ("RAM (rwx)", self.target.sram))
+        lines = [f"{name} : ORIGIN = {region.origin}, LENGTH = {region.length}" for name, region in regions]
+        self.folder.joinpath("memory.x").write_text(f"MEMORY {{ {' '.join(lines)} }}\n")
+        link = ["-nostartfiles", "-Wl,--gc-sections", f"-L{self.folder}", f"-T{HERE / 'bench.ld'}"]
         command = [GCC, *self.board.core_flags, *link, *objects, *self.objects, "-o", image]
         subprocess.run([str(word) for word in command], check=True)
         return image

@@ -40,6 +40,7 @@ class Network:
         self.file = TfliteFile()
         self.shapes: dict[int, tuple[int, ...]] = {}
         self.scales: dict[int, tuple[float, int]] = {}
+        self.wide: set[int] = set()  # activations of 16 bits
         self.turns_signs = False  # of some scales of weights
         self.coarse = False  # small weights, outputs of about the scale of a product: multipliers around 1
         self.extreme = False  # weights at their limits
@@ -47,16 +48,20 @@ class Network:
         self.unpackable = False  # and one of -128
         self.input = self.activation(shape)
 
-    def activation(self, shape: tuple[int, ...], scale: float | None = None, zero_point: int | None = None) -> int:
+    def activation(
+        self, shape: tuple[int, ...], scale: float | None = None, zero_point: int | None = None, *, wide: bool = False
+    ) -> int:
         scale = float(np.float32(self.rng.uniform(0.01, 0.1) if scale is None else scale))
         zero_point = int(self.rng.integers(-128, 128)) if zero_point is None else zero_point
-        tensor = self.file.activation(f"t{len(self.shapes)}", (1, *shape), scale, zero_point)
+        element = Element.INT16 if wide else Element.INT8
+        tensor = self.file.activation(f"t{len(self.shapes)}", (1, *shape), scale, zero_point, element)
         self.shapes[tensor], self.scales[tensor] = shape, (scale, zero_point)
+        self.wide |= {tensor} if wide else set()
         return tensor
 
     def like(self, tensor: int, shape: tuple[int, ...]) -> int:
-        """A tensor with the quantisation of another one."""
-        return self.activation(shape, *self.scales[tensor])
+        """A tensor with the type and quantisation of another one."""
+        return self.activation(shape, *self.scales[tensor], wide=tensor in self.wide)
 
     def finish(self, output: int) -> bytes:
         return self.file.finish([self.input], [output])
@@ -203,7 +208,9 @@ class Network:
         shape = tuple(1 if axis in axes else size for axis, size in enumerate(full) if keep_dims or axis not in axes)
         scale, zero_point = self.scales[source]
         scale *= 0.4 if code is Code.MEAN else 1.0
-        output = self.activation(shape[1:], scale, None if code is Code.MEAN else zero_point)
+        wide = source in self.wide
+        point = None if code is Code.MEAN and not wide else zero_point
+        output = self.activation(shape[1:], scale, point, wide=wide)
         table = self.file.constant("a", np.array(axes, "<i4"))
         self.file.operator(code, [source, table], output, reducer_options(keep_dims))
         return output

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from munas.tflite.file import ABSENT, QUANTIZE_OPTIONS, Code, Fused, dense_options
+from munas.tflite.file import ABSENT, PER_CHANNEL_DENSE_VERSION, QUANTIZE_OPTIONS, Code, Fused, dense_options
 from tests.firmware import random_plain, random_wide
 from tests.firmware.operators import Network, Pair
 
@@ -108,6 +108,29 @@ def dense_ties(n: Network) -> int:
     output = n.activation((units,), float(n.rng.choice([2, 6, 14, 49, 96, 98])))
     operands = [source, n.file.constant("w", values, [float(n.rng.choice([1, 3, 7]))]), ABSENT]
     n.file.operator(Code.FULLY_CONNECTED, operands, output, dense_options())
+    return output
+
+
+def dense_accumulators(n: Network) -> int:
+    """Sums over the full range of accumulators, most of them next to a half of what they are rescaled to; random scales
+    of every size that there is; a third of the rows are at the ends of the range, or anywhere."""
+    rng, depth = n.rng, math.prod(n.shapes[n.input])
+    units = max(100, min(1500, 60_000 // depth))
+    source = n.activation(n.shapes[n.input], 1.0, int(rng.integers(-128, 128)))
+    n.file.operator(Code.QUANTIZE, [n.input], source, QUANTIZE_OPTIONS)
+    values = np.zeros((units, depth), np.int8)
+    values[:, :2] = rng.integers(-1, 2, (units, min(2, depth)))
+    step = np.float32(np.exp2(rng.uniform(-3, 3)))
+    scales = (step * np.exp2(rng.uniform(-30.5, -0.05, units))).astype(np.float32)
+    scales[::5] = step * np.exp2(rng.integers(-30, 0, len(scales[::5])))  # sums that are halves, exactly
+    halves = (rng.integers(-128, 128, units) + 0.5) * float(step) / scales.astype(np.float64)
+    bias = np.rint(halves) + rng.integers(-2, 3, units)
+    bias[::6] = rng.integers(-(2**31), 2**31, len(bias[::6]))
+    bias[::7] = rng.choice([-(2**31), -(2**31) + 1, 2**31 - 1, -1, 0, 1], len(bias[::7]))
+    bounded = np.clip(bias, -(2**31) + 1536, 2**31 - 1536).astype(np.int32)  # importers want room for the products
+    output = n.activation((units,), float(step), int(rng.integers(-128, 128)))
+    operands = [source, n.file.constant("w", values, scales), n.file.constant("b", bounded, scales)]
+    n.file.operator(Code.FULLY_CONNECTED, operands, output, dense_options(), PER_CHANNEL_DENSE_VERSION)
     return output
 
 
@@ -264,7 +287,11 @@ SPACE_KINDS: tuple[Callable[[Network], int], ...] = (
 )  # fmt: skip
 
 
-KINDS = (*SPACE_KINDS, *random_plain.KINDS, *random_wide.KINDS, random_plain.dilated_row)
+KINDS = (
+    *SPACE_KINDS, *random_plain.KINDS, *random_wide.KINDS, random_plain.dilated_row, random_plain.reverse,
+    random_plain.log_softmax, *random_wide.LATER_KINDS, dense_accumulators,
+    random_wide.wide_dilated,
+)  # fmt: skip
 """New ones come last: the networks that are drawn of a kind go by its place."""
 
 

@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from munas.tflite.file import Code, Fused, Options, concat_options
+from munas.tflite.file import QUANTIZE_OPTIONS, Code, Fused, Options, concat_options
 from tests.firmware.operators import Network
 
 _FUSED = (Fused.NONE, Fused.RELU, Fused.RELU6, Fused.RELU_N1_TO_1)
 FUNCTIONS = {
     Code.LOGISTIC: None, Code.TANH: None, Code.EXP: None, Code.HARD_SWISH: None, Code.ABS: Options(78),
-    Code.RELU_N1_TO_1: None, Code.LEAKY_RELU: None,
+    Code.RELU_N1_TO_1: None, Code.LEAKY_RELU: None, Code.LOG: None, Code.GELU: None,
 }  # fmt: skip
 _BINARY = {
     Code.ADD: 11, Code.SUB: 28, Code.MUL: 21, Code.MAXIMUM: 39, Code.MINIMUM: 39, Code.PRELU: 0
@@ -23,8 +23,7 @@ _BINARY = {
 def _result(n: Network, code: Code, inputs: Sequence[int], shape: Sequence[int], options: Options | None,
             like: int | None = None, scale: float | None = None) -> int:  # fmt: skip
     """An operator whose output has `shape`, batch included where it is not 1 at the front."""
-    quantisation = n.scales[like] if like is not None else (scale, None)
-    output = n.activation(tuple(shape[1:]), *quantisation)
+    output = n.activation(tuple(shape[1:]), scale) if like is None else n.like(like, tuple(shape[1:]))
     n.file.operator(code, inputs, output, options)
     return output
 
@@ -56,6 +55,10 @@ def function_of(n: Network, code: Code) -> int:
         scale, zero = 1 / 128, 0
     elif code is Code.EXP:
         scale = math.exp(source_scale * (127 - source_zero)) / rng.uniform(100, 300)
+    elif code is Code.LOG:
+        scale = float(rng.uniform(0.01, 0.1))
+    elif code is Code.GELU:
+        options = Options(116, ((0, "Bool", int(rng.random() < 0.5)),))
     elif code is Code.HARD_SWISH:
         scale = source_scale * rng.uniform(0.5, 2)
     elif code is Code.LEAKY_RELU:
@@ -237,6 +240,23 @@ def transpose(n: Network) -> int:
     return _result(n, Code.TRANSPOSE, [n.input, _ints(n, order)], shape, Options(26), like=n.input)
 
 
+def reverse(n: Network) -> int:
+    shape = _full(n, n.input)
+    first, last = sorted(int(axis) for axis in n.rng.integers(1, len(shape), 2))
+    axes = _ints(n, range(first, last + 1))
+    return _result(n, Code.REVERSE_V2, [n.input, axes], shape, Options(81), like=n.input)
+
+
+def log_softmax(n: Network) -> int:
+    """At scales from small ones on, at which all logarithms are alike, to those at which few are not the least."""
+    scale = float(np.exp(n.rng.uniform(-7, 0)))
+    source = n.activation(n.shapes[n.input], scale)
+    n.file.operator(Code.QUANTIZE, [n.input], source, QUANTIZE_OPTIONS)
+    output = n.activation(n.shapes[source], 1 / 16, 127)
+    n.file.operator(Code.LOG_SOFTMAX, [source], output, Options(36))
+    return output
+
+
 def gather(n: Network) -> int:
     rng, shape = n.rng, _full(n, n.input)
     axis = int(rng.integers(1, len(shape)))
@@ -276,7 +296,9 @@ def padv2(n: Network) -> int:
     rng, shape = n.rng, _full(n, n.input)
     amounts = [(0, 0), *((int(rng.integers(0, 3)), int(rng.integers(0, 3))) for _ in shape[1:])]
     scale, zero = n.scales[n.input]
-    value = n.file.constant("v", np.array([rng.integers(-128, 128)], np.int8), [scale], zero_point=zero)
+    number = np.array([rng.integers(-128, 128)], np.int8)
+    number = np.zeros(1, "<i2") if n.input in n.wide else number
+    value = n.file.constant("v", number, [scale], zero_point=zero)
     result = [size + sum(pair) for size, pair in zip(shape, amounts, strict=True)]
     return _result(n, Code.PADV2, [n.input, _ints(n, amounts), value], result, Options(43), like=n.input)
 

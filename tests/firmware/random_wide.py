@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from munas.tflite.file import (
     pool_options,
     softmax_options,
 )
+from tests.firmware import random_plain
 from tests.firmware.operators import Network, Pair, window_outputs
 
 _FUSED = (Fused.NONE, Fused.RELU, Fused.RELU6, Fused.RELU_N1_TO_1)
@@ -28,10 +29,7 @@ _WIDTH = 32768.0
 
 
 def activation(n: Network, shape: tuple[int, ...], scale: float, zero_point: int = 0) -> int:
-    scale = float(np.float32(scale))
-    tensor = n.file.activation("w", (1, *shape), scale, zero_point, Element.INT16)
-    n.shapes[tensor], n.scales[tensor] = shape, (scale, zero_point)
-    return tensor
+    return n.activation(shape, scale, zero_point, wide=True)
 
 
 def widened(n: Network, scale: float | None = None) -> int:
@@ -112,7 +110,11 @@ def binary(n: Network, code: Code) -> int:
     rng, source = n.rng, widened(n)
     shape = n.shapes[source]
     scale = n.scales[source][0]
-    if rng.random() < 0.5:
+    extreme = code in (Code.MAXIMUM, Code.MINIMUM)
+    if extreme:
+        other_scale = scale
+        other = n.file.constant("c", rng.integers(-32768, 32768, shape[2:]).astype("<i2"), [scale])
+    elif rng.random() < 0.5:
         other_scale = float(np.float32(scale * rng.uniform(0.3, 3)))
         values = rng.integers(-32768, 32768, shape[2:] if rng.random() < 0.5 else (1, *shape)).astype("<i2")
         other = n.file.constant("c", values, [other_scale])
@@ -121,12 +123,13 @@ def binary(n: Network, code: Code) -> int:
         other = activation(n, shape, other_scale)
         n.file.operator(Code.QUANTIZE, [source], other, QUANTIZE_OPTIONS)
     big = scale * other_scale * 12000 if code is Code.MUL else scale + other_scale
-    output = activation(n, shape, big * rng.uniform(0.5, 1.5))
-    fused = int(rng.choice(_FUSED))
+    output = activation(n, shape, scale if extreme else big * rng.uniform(0.5, 1.5))
+    fused = 0 if extreme else int(rng.choice(_FUSED))
     fields = ((0, "Int8", fused),) if fused else ()
-    options = Options(11, (*fields, (1, "Bool", 0))) if code is Code.ADD else Options(21, fields)
+    fields = (*fields, (1, "Bool", 0)) if code in (Code.ADD, Code.SUB) else fields
+    options = Options({Code.ADD: 11, Code.SUB: 28, Code.MUL: 21}.get(code, 39), fields)
     pair = [source, other] if rng.random() < 0.7 else [other, source]
-    n.file.operator(code, pair, output, options, 3 if code is Code.ADD else 4)
+    n.file.operator(code, pair, output, options, {Code.ADD: 3, Code.MUL: 4}.get(code, 2))
     return output
 
 
@@ -136,6 +139,51 @@ def wide_add(n: Network) -> int:
 
 def wide_mul(n: Network) -> int:
     return binary(n, Code.MUL)
+
+
+def wide_sub(n: Network) -> int:
+    return binary(n, Code.SUB)
+
+
+def wide_extreme(n: Network) -> int:
+    return binary(n, Code.MAXIMUM if n.rng.random() < 0.5 else Code.MINIMUM)
+
+
+def as_plain(n: Network, kinds: Sequence[Callable[[Network], int]]) -> int:
+    """One of the kinds of networks of int8, of int16."""
+    source = widened(n)
+    entry, n.input = n.input, source
+    made = kinds[int(n.rng.integers(len(kinds)))](n)
+    n.input = entry
+    return made
+
+
+def wide_moved(n: Network) -> int:
+    return as_plain(n, MOVES)
+
+
+def wide_padded(n: Network) -> int:
+    """Padding, in front of a convolution as well."""
+    source = widened(n)
+    amounts = tuple((int(n.rng.integers(0, 3)), int(n.rng.integers(0, 3))) for _ in range(3))
+    padded = n.pad(source, (amounts[0], amounts[1], amounts[2] if n.rng.random() < 0.5 else (0, 0)))
+    if n.rng.random() < 0.5:
+        return padded
+    entry, n.input = n.input, padded
+    operands, scale = _weights(n, padded, (3, 1, 2, n.shapes[padded][2]), 0, 2 * n.shapes[padded][2])
+    height, width, _ = n.shapes[padded]
+    output = activation(n, (height, width, 3), scale)
+    n.file.operator(Code.CONV_2D, [padded, *operands], output, conv_options((1, 1), same=True), 8)
+    n.input = entry
+    return output
+
+
+def wide_reduced(n: Network) -> int:
+    return as_plain(n, (random_plain.reduce_mean, random_plain.reduce_max, random_plain.reduce_min))
+
+
+def wide_resized(n: Network) -> int:
+    return as_plain(n, (random_plain.resize_bilinear, random_plain.resize_nearest))
 
 
 def _pool(n: Network, code: Code) -> int:
@@ -208,7 +256,46 @@ def wide_reshape(n: Network) -> int:
     return output
 
 
+def wide_dilated(n: Network) -> int:
+    """A dilated convolution as converters write it for an open batch: blocks, a convolution, and back."""
+    rng, source = n.rng, widened(n)
+    (height, width, channels), kind = n.shapes[source], n.scales[source]
+    block, taps = (int(rng.integers(1, 4)), int(rng.integers(1, 4))), (int(rng.integers(1, 4)), 2)
+    reach = [(count - 1) * step for count, step in zip(taps, block, strict=True)]
+    extra = [-(size + far) % step for size, far, step in zip((height, width), reach, block, strict=True)]
+    before = [int(rng.integers(0, far + 1)) for far in reach]
+    pads = [(low, far - low + more) for low, far, more in zip(before, reach, extra, strict=True)]
+    parts = math.prod(block)
+    inside = [(size + sum(pad)) // step for size, pad, step in zip((height, width), pads, block, strict=True)]
+    split = n.file.activation("blocks", (parts, *inside, channels), *kind, Element.INT16)
+    sizes, paddings, crops = (
+        n.file.constant("i", np.array(item, "<i4")) for item in (block, pads, [(0, more) for more in extra])
+    )
+    n.file.operator(Code.SPACE_TO_BATCH_ND, [source, sizes, paddings], split, Options(25), 3)
+    depthwise = bool(rng.random() < 0.5)
+    filters = channels if depthwise else int(rng.integers(1, 6))
+    shape = (1, *taps, channels) if depthwise else (filters, *taps, channels)
+    operands, scale = _weights(n, source, shape, 3 if depthwise else 0, math.prod(taps))
+    output = activation(n, (height, width, filters), scale)
+    left = [size - count + 1 for size, count in zip(inside, taps, strict=True)]
+    made = n.file.activation("made", (parts, *left, filters), *n.scales[output], Element.INT16)
+    code, options, version = Code.CONV_2D, conv_options(), 8
+    if depthwise:
+        code, options, version = Code.DEPTHWISE_CONV_2D, depthwise_options(), 5
+    n.file.operator(code, [split, *operands], made, options, version)
+    n.file.operator(Code.BATCH_TO_SPACE_ND, [made, sizes, crops], output, Options(24), 3)
+    return output
+
+
 KINDS: tuple[Callable[[Network], int], ...] = (
     wide_conv, wide_depthwise, wide_dense, wide_add, wide_mul, wide_max_pool, wide_avg_pool, wide_logistic, wide_tanh,
     wide_softmax, softmax_to_16, wide_requantize, wide_reshape,
+)  # fmt: skip
+MOVES = (
+    random_plain.strided_slice, random_plain.slice_part, random_plain.split, random_plain.split_v,
+    random_plain.unpack_pack, random_plain.transpose, random_plain.reverse, random_plain.gather, random_plain.tile,
+    random_plain.broadcast_to, random_plain.padv2, random_plain.mirror_pad,
+)  # fmt: skip
+LATER_KINDS: tuple[Callable[[Network], int], ...] = (
+    wide_sub, wide_extreme, wide_moved, wide_padded, wide_reduced, wide_resized,
 )  # fmt: skip

@@ -3,6 +3,12 @@
 From the register descriptions of RM0090 (F405), RM0385 (F746), RM0432 (L4R5) and RM0433 (H743), and of the Armv7-M
 manual for the core's own. What is not such a field keeps its reset value: reserved bits are to be kept, others are not
 ours.
+
+Values at reset were compared with ST's SVD files (STM32F405 of F4 v2.0, STM32F746 of F7 v1.0, STM32H743 of H7 v2.8,
+and STM32L4P5 of L4+ v1.6, RM0432's other chip; in github.com/modm-io/cmsis-svd-stm32, c97f752f). The manuals' are
+kept where those differ: TIM2_ARR (0 in all files but the L4+'s, which has ones as the manuals), the F405's PWR_CR (0;
+RM0090 has 0x4000), and MODER and PUPDR of ports D and G (those of port A in the H743's, 0 in the L4P5's; all pins but
+the debug port's are analog, ones, at reset). The core's own are in no such file.
 """
 
 from __future__ import annotations
@@ -68,6 +74,7 @@ stm32l4
 4002104c 00000000 00000040 RCC_AHB2ENR
 40021058 00000000 10000001 RCC_APB1ENR1
 4002105c 00000000 00000001 RCC_APB1ENR2
+40021088 00000000 00000c00 RCC_CCIPR
 40022000 00000600 0000070f FLASH_ACR
 48001800 ffffffff 0003c000 GPIOG_MODER
 4800180c 00000000 0003c000 GPIOG_PUPDR

@@ -197,6 +197,17 @@ static void reset_values(void)
 #endif
 }
 
+#if FAMILY == 4
+#define RATE_DIVISOR 0x40011008u
+#define SERIAL_STATUS 0x40011000u
+#elif FAMILY == 5
+#define RATE_DIVISOR 0x4000800Cu
+#define SERIAL_STATUS 0x4000801Cu
+#else
+#define RATE_DIVISOR 0x4000480Cu
+#define SERIAL_STATUS 0x4000481Cu
+#endif
+
 int main(int count, char **words)
 {
     broken = count > 1 ? atoi(words[1]) : 0;
@@ -224,6 +235,11 @@ int main(int count, char **words)
         *slot(TS_CAL2 & ~3u) |= TS_CAL2 % 4u == 2u ? 1400u * SCALE << 16 : 1400u * SCALE;
         const int after = hil_port_temperature(&millidegrees);
         printf(", \"uncalibrated\": %d, \"measured\": %d, \"millidegrees\": %d", before, after, millidegrees);
+    }
+    if (!plain) {
+        *slot(SERIAL_STATUS) |= 1u << 6; /* all has left */
+        printf(", \"rate\": %u", hil_port_set_rate(921600u));
+        printf(", \"divisor\": %u", *slot(RATE_DIVISOR));
     }
     /* Ticks: the coarse counter says how often the cycle counter has wrapped, whichever is a little ahead. */
     *slot(TIM2 + TIM_CNT) = 1u << 20;

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 
 from hil.codegen.plan import STATE_CODE_BYTES, Plan
+from hil.errors import ModelError
 from munas.arch.graph import build_graph
 from munas.arch.space import random_cnn
 from munas.cost.kernels import KernelVariant
 from munas.cost.variants import SPECS
+from munas.tflite.file import Code, Options, TfliteFile
 from munas.tflite.flatbuffer import write_tflite
 from tests.firmware import random_networks
 from tests.firmware.bench import BOARDS, Bench, Case, case
@@ -21,12 +23,20 @@ from tests.networks import every_operator
 
 pytestmark = [pytest.mark.firmware, pytest.mark.qemu]
 
-SEEDS = {"cortex-m4": range(12), "cortex-m7": range(100, 104)}
-FEW_SEEDS = {"cortex-m4": range(6), "cortex-m7": range(3)}  # of kinds that the search space does not have
+SEEDS = {"cortex-m4": range(12), "cortex-m7": range(100, 104), "cortex-m55": range(200, 204)}
+FEW_SEEDS = {
+    "cortex-m4": range(6),
+    "cortex-m7": range(3),
+    "cortex-m55": range(3),
+}  # of kinds that the search space does not have
 FIRST_SEED = {kind.__name__: 1000 * index for index, kind in enumerate(random_networks.KINDS)}
 
 
-@pytest.fixture(scope="module", params=sorted(BOARDS))
+FIRST_CORE = "cortex-m4"
+CORES = [pytest.param(core, marks=[] if core == FIRST_CORE else [pytest.mark.slow]) for core in sorted(BOARDS)]
+
+
+@pytest.fixture(scope="module", params=CORES)
 def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Bench:
     """Kernels compiled for a core."""
     for tool in ("arm-none-eabi-gcc", "qemu-system-arm"):
@@ -48,6 +58,21 @@ def test_a_kernel_is_bit_equal_to_the_reference(bench: Bench, kind: str) -> None
     outputs = np.concatenate([item.expected().reshape(-1) for item in cases])
     least = 12 if bench.board.core == "cortex-m4" else 6  # one more has the least varied kind, means of few networks
     assert len(np.unique(outputs)) > least, "a comparison of constants proves nothing"
+
+
+def test_logarithms_of_many_classes_are_bit_equal(bench: Bench) -> None:
+    """Sums up to the largest that fit 12 integer bits, of equal logits, too; one class more would overflow."""
+
+    def network(classes: int, scale: float) -> bytes:
+        file = TfliteFile()
+        x, y = file.activation("x", (1, classes), scale), file.activation("y", (1, classes), 1 / 16, 127)
+        file.operator(Code.LOG_SOFTMAX, [x], y, Options(36))
+        return file.finish([x], [y])
+
+    cases = [case(f"{classes}", network(classes, scale)) for classes in (1, 700, 4095) for scale in (1e-6, 0.05, 5.0)]
+    assert bench.mismatches(cases) == []
+    with pytest.raises(ModelError, match="4096 classes"):
+        case("4096", network(4096, 0.05))
 
 
 def test_the_cases_take_every_path() -> None:
@@ -118,6 +143,8 @@ def test_inner_loops_call_nothing(bench: Bench) -> None:
         "arm_depthwise_conv_s8": set(),
         "quads": set(),
         "taps": set(),
+        "planes": set(),
+        "depthwise_3x3": {"hil_planes"},
         "rows": set(),
         "conv": {
             "hil_quads",
@@ -129,6 +156,7 @@ def test_inner_loops_call_nothing(bench: Bench) -> None:
         "gather": set(),
         "dense": {"hil_dense_quads"},
         "dense_quads": {"hil_dense_finish"},  # where a double's last bits decide
+        "helium": {"hil_dense_finish"},
         "pool": set(),
         "add": set(),
         "scale": set(),

@@ -13,6 +13,7 @@ import pytest
 
 from hil.boards.board import Via, load_board
 from hil.boards.core import load_core
+from hil.boards.machines import HIGHEST_BAUD, LOWEST_BAUD, PORTS_OF_ONE_BAUD, USUAL_BAUD
 from hil.build.sources import find_cmsis, library
 from hil.link.device import Device, Timeouts
 from hil.measure.harness import Harness, Options
@@ -72,11 +73,12 @@ def simulate(tmp_path_factory: pytest.TempPathFactory) -> Simulation:
         pytest.skip("there is no compiler for the host")
     folder = tmp_path_factory.mktemp("stm32")
 
-    def run(port: str, broken: int = 0, *memory: str) -> Registers:
-        program = folder / port
+    def run(port: str, broken: int = 0, *memory: str, rate: int = USUAL_BAUD) -> Registers:
+        program = folder / f"{port}-{rate}"
         if not program.exists():
             source = Path(__file__).with_name("stm32_sim.c")
             command = [compiler, "-std=gnu11", "-O1", f'-DPORT="{port}.c"', f"-DFAMILY={FAMILIES[port]}"]
+            command += [] if rate == USUAL_BAUD else [f"-DHIL_BAUD={rate}"]
             command += [f"-I{PORT}", f"-I{images.FIRMWARE / 'runtime'}", str(source), "-o", str(program)]
             subprocess.run(command, check=True, timeout=60)
         done = subprocess.run([program, str(broken), *memory], check=True, timeout=60, capture_output=True, text=True)
@@ -199,24 +201,61 @@ def test_ticks_go_on_over_a_wrap(simulate: Simulation, port: str) -> None:
     assert simulate(port, 0)["continued"] == [1] * 7
 
 
-@pytest.mark.parametrize(("port", "expected"), [
+@pytest.mark.parametrize(("port", "revision", "expected"), [
     # 100 of 400 above 30 degrees, of 80 or 100 degrees; the L4's factory had 3.0 V: 1100 are 1210 of its steps
-    ("stm32f4", 50_000), ("stm32f7", 50_000), ("stm32h7", 50_000), ("stm32l4", 82_500),
+    ("stm32f4", 0, 50_000), ("stm32f7", 0, 50_000), ("stm32l4", 0, 82_500),
+    ("stm32h7", 0x1003, 50_000), ("stm32h7", 0x2003, 55_000),  # revisions Y and V
 ])  # fmt: skip
-def test_the_temperature_is_read_from_the_sensor(simulate: Simulation, port: str, expected: int) -> None:
+def test_the_temperature_is_read_from_the_sensor(simulate: Simulation, port: str, revision: int, expected: int) -> None:
     """RM0090 13.10, RM0385 15.10, RM0432 21.4.32, RM0433 25.4.33: on, sampled long enough, clocked within limits."""
-    found = simulate(port)
+    found = simulate(port, 0, f"+5c001000={revision << 16 | 0x450:x}")
     assert (found["uncalibrated"], found["measured"], found["millidegrees"]) == (0, 1, expected)
     broken = simulate(port, 6)
     assert (broken["uncalibrated"], broken["measured"]) == (0, 0)
 
 
+@pytest.mark.parametrize(("port", "usart_hz", "scale"), [
+    ("stm32f4", 84e6, 1), ("stm32f7", 54e6, 1), ("stm32h7", 100e6, 1), ("stm32l4", 120e6, 256),
+])  # fmt: skip
+def test_a_higher_rate_of_the_serial_port(simulate: Simulation, port: str, usart_hz: float, scale: int) -> None:
+    found = simulate(port)
+    assert baud(usart_hz, found["divisor"], scale) == pytest.approx(921_600, rel=0.01)
+    assert found["rate"] == pytest.approx(baud(usart_hz, found["divisor"], scale), rel=0.001)
+
+
+@pytest.mark.parametrize("rate", [LOWEST_BAUD, 9_600, 38_399, 38_400, 57_600, 230_400, HIGHEST_BAUD])
+@pytest.mark.parametrize("broken", [0, 1, 2])
+@pytest.mark.parametrize("port", FAMILIES)
+def test_the_rate_that_a_board_asks_for(simulate: Simulation, port: str, broken: int, rate: int) -> None:
+    """At full speed, and where the clock tree did not start; the divisor fits its register: 20 bits, and at least
+    0x300, of the low-power UART (RM0432, LPUART_BRR), 16 bits and at least 16 of the others."""
+    found = simulate(port, broken, rate=rate)
+    divisor = found[{"stm32f4": "40011008", "stm32l4": "4000800c"}.get(port, "4000480c")]
+    full = {"stm32f4": 84e6, "stm32f7": 54e6, "stm32h7": 100e6, "stm32l4": 120e6}[port]
+    hz, (least, most) = full if found["hz"] == FULL_HZ[port] else RESET_HZ[port], (16, 0xFFFF)
+    if port == "stm32l4":
+        least, most = 0x300, 0xFFFFF
+        if (slow := bits(found.get("40021088", 0), 11, 10)) != 0:
+            assert (slow, rate < 38_400, bits(found["40021000"], 10, 10)) == (2, True, 1)  # HSI16, and it is ready
+            hz = 16e6
+    assert least <= divisor <= most
+    assert baud(hz, divisor, 256 if port == "stm32l4" else 1) == pytest.approx(rate, rel=0.025)
+
+
+def test_every_port_of_a_board_has_all_rates_or_one() -> None:
+    sources = {path.stem for path in PORT.glob("*.c") if path.stem != "rtt"}
+    assert {name for name in sources if "HIL_BAUD" not in (PORT / f"{name}.c").read_text()} == set(PORTS_OF_ONE_BAUD)
+
+
 @pytest.mark.parametrize("port", RESETS)
 @pytest.mark.parametrize("broken", [0, 1, 2])
-def test_only_the_fields_that_are_meant_leave_their_reset_value(simulate: Simulation, port: str, broken: int) -> None:
+@pytest.mark.parametrize("rate", [USUAL_BAUD, 9_600])
+def test_only_the_fields_that_are_meant_leave_their_reset_value(
+    simulate: Simulation, port: str, broken: int, rate: int
+) -> None:
     """Reserved bits are to be kept, and nobody else's fields are touched: also when the oscillator or the PLL fails."""
     known = RESETS[port]
-    found = simulate(port, broken, *(f"+{address}={reset:x}" for address, (reset, _) in known.items()))
+    found = simulate(port, broken, *(f"+{address}={reset:x}" for address, (reset, _) in known.items()), rate=rate)
     touched = {key: value for key, value in found.items() if re.fullmatch("[0-9a-f]{8}", key)}
     assert {key for key in touched if key[:5] not in ADC_PAGES} <= set(known) | READ_ONLY
     strayed = {key: hex((touched[key] ^ reset) & ~fields) for key, (reset, fields) in known.items() if key in touched}

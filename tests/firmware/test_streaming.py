@@ -36,6 +36,7 @@ def test_state_lies_behind_all_tensors_and_is_kept() -> None:
     assert all(item.offset + item.size <= state.offset for item in plan.buffers if item.label != state.storage)
 
 
+@pytest.mark.slow
 def test_inferences_in_a_row_remember(tmp_path: Path) -> None:
     """The bench puts nothing back between its inputs, and its arena holds zeros at first, as the variable does."""
     data = streaming_network()

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 from pathlib import Path
 
 from hil.boards.core import load_core
-from hil.cycle_model.options import EngineOptions
+from hil.boards.timing import Timing
+from hil.cycle_model.options import engine_options
 from hil.cycle_model.plugin import find_plugin
 from hil.cycle_model.record import InferenceRecord, RecordReader
+from hil.cycle_model.regions import Regions
 
 QEMU = "qemu-system-arm"
 MACHINES = {
@@ -85,13 +88,16 @@ def build(body: str, core: int, folder: Path) -> tuple[Path, dict[str, int]]:
 
 
 def run(body: str, folder: Path, core: int = 4, layers: tuple[str, ...] = (), **options: object) -> InferenceRecord:
-    """The record of `body`; both calls have to give the same one. `layers` are labels in it."""
+    """The record of `body` with the constants of the core's file, `options` in the place of some of them.
+
+    Both calls have to give the same record. `layers` are labels in `body`.
+    """
     elf, symbols = build(body, core, folder)
     flash, ram = _memory(core)
-    engine = EngineOptions(
-        core=4 if core == 3 else core, inference=symbols["inference"], layers=tuple(symbols[name] for name in layers),
-        flash=flash, ram=ram, **options,  # type: ignore[arg-type]
-    )  # fmt: skip
+    found = load_core(MACHINES[core][0])
+    regions = Regions(symbols["inference"], {symbols[name]: name for name in layers})
+    constants = engine_options(Timing(), found, found.emulator, regions)
+    engine = dataclasses.replace(constants, flash=flash, ram=ram, **options)  # type: ignore[arg-type]
     records = folder / "records"
     records.unlink(missing_ok=True)
     observed = find_plugin(QEMU).arguments(engine, records)

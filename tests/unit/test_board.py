@@ -41,14 +41,15 @@ def test_every_shipped_board_loads(name: str) -> None:
     board = load_board(name)
     assert board.name == name
     assert board.target("qemu").machine
-    assert board.budget.flash == board.budget.sram == 65536
+    assert board.budget.flash == 65536
+    assert board.budget.sram == min(65536, board.target("qemu").sram.length)
 
 
 def test_the_shipped_boards_are_the_promised_ones() -> None:
     promised = {
         "mps2-an385", "mps2-an386", "mps2-an500", "mps2-an505", "mps3-an547", "nucleo-f746zg", "nucleo-l4r5zi",
         "nucleo-h743zi", "nrf52840-dk", "arduino-nano-33-ble-sense", "nucleo-f446re", "stm32f4-discovery",
-        "nucleo-h7a3zi", "disco-f746ng", "raspberry-pi-pico-2", "nucleo-u575zi-q",
+        "nucleo-h7a3zi", "disco-f746ng", "raspberry-pi-pico-2", "nucleo-u575zi-q", "microbit",
     }  # fmt: skip
     assert promised <= set(board_names())
 
@@ -145,6 +146,18 @@ def test_a_place_has_the_timer_tick_and_memory_that_it_has(tmp_path: Path, old: 
         read_board(write(tmp_path, text))
 
 
+@pytest.mark.parametrize(
+    ("baud", "message"), [("300", "greater than or equal to 4800"), ("2000000", "less than or equal to 921600"),
+                          ('"9600"', "valid integer"), ("true", "valid integer")]
+)  # fmt: skip
+def test_the_rate_of_the_line(tmp_path: Path, baud: str, message: str) -> None:
+    text = GOOD + HARDWARE + '[uart]\nname = "mine"\n'
+    assert read_board(write(tmp_path, f"{text}baud = 9600\n")).target("hardware").defines == {"HIL_BAUD": 9600}
+    assert read_board(write(tmp_path, f"{text}baud = 115200\n")).target("hardware").defines == {}
+    with pytest.raises(BoardError, match=f"uart.baud.*{message}"):
+        read_board(write(tmp_path, f"{text}baud = {baud}\n"))
+
+
 def test_a_tick_need_not_be_said() -> None:
     assert load_board("mps2-an386").target("qemu").tick_ns == 40
     assert load_board("netduinoplus2").target("qemu").tick_ns == 1024
@@ -215,6 +228,37 @@ def test_banks_in_a_board_file_are_checked(tmp_path: Path) -> None:
     chip = GOOD.replace('core = "cortex-m4"', 'soc = "stm32l4r5"').split("[qemu]")[0]
     with pytest.raises(BoardError, match=r"banks\.0\.region: Field required"):
         read_board(write(tmp_path, f'{chip}\n[[banks]]\nname = "ALL"\n'))
+    rows = "".join(
+        f'[[banks]]\nname = "{name}"\nregion = {{ origin = {origin}, length = "64K" }}\n'
+        for name, origin in (("A", 0x20000000), ("B", 0x20010000))
+    )
+    for text, problem in (
+        (rows.replace('"B"', '"A"'), "two are called A"),
+        (rows.replace(str(0x20010000), str(0x20008000)), "A and B overlap"),
+    ):
+        with pytest.raises(BoardError, match=f"banks: {problem}"):
+            read_board(write(tmp_path, f"{chip}\n{text}"))
+    with pytest.raises(BoardError, match=r"ram 'C' is none of the banks \(A, B\)"):
+        read_board(write(tmp_path, f"{chip}\n{rows}".replace("soc =", 'ram = "C"\nsoc =')))
+
+
+def test_evidence_of_another_clock_is_refused(tmp_path: Path) -> None:
+    chip = (boards_dir() / "socs" / "stm32l4r5.toml").read_text().replace("120_000_000", "80_000_000")
+    (tmp_path / "socs").mkdir()
+    (tmp_path / "socs" / "stm32l4r5.toml").write_text(chip)
+    with pytest.raises(BoardError, match="NUCLEO_L4R5ZI was measured at 120 MHz; the clock is 80 MHz"):
+        read_board(write(tmp_path, 'name = "mine"\ndescription = "mine"\nsource = "none"\nsoc = "stm32l4r5"\n'))
+
+
+def test_evidence_does_not_hold_with_other_constants_of_the_core(tmp_path: Path) -> None:
+    core = (boards_dir() / "cores" / "cortex-m4.toml").read_text()
+    (tmp_path / "cores").mkdir()
+    path = write(tmp_path, 'name = "mine"\ndescription = "mine"\nsource = "none"\nsoc = "stm32l4r5"\n')
+    for text, holds in ((core, True), (core.replace("refill = 2", "refill = 1"), False)):
+        (tmp_path / "cores" / "cortex-m4.toml").write_text(text)
+        timing = read_board(path).timing
+        assert timing is not None
+        assert (timing.evidence is not None) == holds
 
 
 def test_a_soc_and_a_core_of_the_user_lie_beside_the_board(tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def calibrated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Calibrat
 def test_the_folder_has_everything_and_it_reads_back(calibrated: tuple[Path, CalibrationResult]) -> None:
     folder, result = calibrated
     names = sorted(path.name for path in folder.iterdir())
-    assert names == ["calibration.toml", "report.html", "result.json", "store.sqlite"]
+    assert names == ["calibration.toml", "report.html", "result.json", "store.sqlite", "store.sqlite.lock"]
     assert "<html" in (folder / "report.html").read_text(encoding="utf-8")
     assert read_result(folder) == result
     assert result_from_json(json.loads(json.dumps(result.to_json()))) == result

@@ -51,6 +51,7 @@ def random_architecture(seed: int) -> AnyArchitecture:
     return narrow(random_mlp(rng) if seed % 8 == 7 else random_cnn(rng), rng)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(st.integers(0, 2**32), st.sampled_from([2, 4]))
 def test_the_smaller_network_computes_what_the_masked_one_does(seed: int, classes: int) -> None:

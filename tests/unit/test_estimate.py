@@ -51,6 +51,7 @@ def test_the_file_reads_back_as_it_was_written(tmp_path: Path) -> None:
     assert write_calibration(load_calibration(file)) == file.read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 @given(st.text(), st.floats(-1e9, 1e9), st.integers(0, 2**40))
 def test_any_text_and_number_survives_the_file(text: str, number: float, size: int) -> None:
     original = calibration((KernelVariant.FC,))
@@ -177,6 +178,7 @@ def test_fitting_is_exact_to_the_byte(flash_slack: int, ram_slack: int, fits: bo
     assert found.fits(found.flash_total + flash_slack, found.ram_total + ram_slack) is fits
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dense_per_channel", [True, False])
 def test_graph_and_plan_give_the_same_estimate(dense_per_channel: bool) -> None:
     rng = np.random.default_rng(21)

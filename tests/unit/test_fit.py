@@ -23,9 +23,18 @@ from hil.measure.measurement import Memory
 from munas.arch.graph import build_graph
 from munas.arch.space import random_cnn
 from munas.cost.estimate import works_of
-from munas.cost.gathers import CONV_TRIPS, DW_TRIPS, Window
+from munas.cost.gathers import CONV_TRIPS, DW_TRIPS, PLANE_TRIPS, Window
 from munas.cost.interpreted import INTERPRETED
-from munas.cost.kernels import KernelVariant, Work, conv, dense, depthwise, pool
+from munas.cost.kernels import (
+    KernelVariant,
+    Work,
+    conv,
+    dense,
+    depthwise,
+    depthwise_clamped,
+    depthwise_plain,
+    pool,
+)
 from munas.cost.variants import loop_counts, loop_names, same_cost
 
 NOISE = 0.002
@@ -64,6 +73,7 @@ def test_known_costs_come_back() -> None:
             assert prediction.layers == pytest.approx(network.times, rel=0.05)
 
 
+@pytest.mark.slow
 def test_validation_is_by_network_and_tells_the_fits_apart(observations: list[Observation]) -> None:
     fit = fit_latency(observations, "instructions", seed=1)
     assert fit.per_operator.mape < 0.01
@@ -238,7 +248,8 @@ def test_no_image_is_a_usage_error() -> None:
 TRIPS = {
     KernelVariant.DW_GENERIC: (9, 0, 0),
     KernelVariant.DW_MULT4: (9, 0, 0),
-    **{path: (9,) * len(DW_TRIPS) for path in (KernelVariant.DW, KernelVariant.DW_3X3, KernelVariant.DW_ANY)},
+    **{path: (9,) * len(DW_TRIPS) for path in (KernelVariant.DW, KernelVariant.DW_ANY)},
+    KernelVariant.DW_3X3: (9,) * len(DW_TRIPS + PLANE_TRIPS),
     **{path: (9,) * len(CONV_TRIPS) for path in KernelVariant if path.value.startswith("conv-")},
     **{path: (9,) * len(names) for path, (_, names) in INTERPRETED.items()},
 }
@@ -300,19 +311,40 @@ def test_channels_in_fours_are_widened_sixteen_columns_at_a_time() -> None:
 
 
 def test_loop_counts_of_a_depthwise_convolution_by_hand() -> None:
-    # 6 channels in 2 groups; 2 rows of 3 pixels, windows of 3x3: read where they are.
-    plain = used(depthwise((4, 5, 6), (2, 3, 6), Window((3, 3))))
-    assert plain == {"calls": 1, "output_rows": 2, "groups": 4, "direct_runs": 4, "unrolled_quads": 12}
-    # With padding on all sides rows are narrow, so all are gathered: 6 rows of 7 words, 4 of 5 from the input.
-    counts = used(depthwise((4, 5, 6), (4, 5, 6), Window((3, 3), (1, 1), (1, 1, 1, 1))))
+    # 6 channels in 2 groups; 2 rows of 3 pixels, windows of 3x3, two apart: read where they are.
+    plain = used(depthwise((5, 7, 6), (2, 3, 6), Window((3, 3), (2, 2))))
+    assert plain == {
+        "calls": 1, "output_rows": 2, "groups": 4, "direct_runs": 4,
+        "plain_runs": 4, "plain_quads": 12, "plain_quad_rows": 36, "plain_quad_taps": 108,
+    }  # fmt: skip
+    # With padding on all sides rows are narrow, so all are gathered: 6 rows of 9 words, 4 of 5 from the input.
+    counts = used(depthwise((4, 5, 6), (4, 5, 6), Window((3, 5), (1, 1), (1, 1, 2, 2))))
     assert counts == {
         "calls": 1, "output_rows": 1, "groups": 2, "gathers": 2, "gathered_rows": 12, "rows_outside": 4,
-        "copied_fours": 8, "copied_rests": 8, "filled": 2 * (42 - 20), "gathered_runs": 8, "unrolled_quads": 40,
+        "copied_fours": 8, "copied_rests": 8, "filled": 2 * (54 - 20), "gathered_runs": 8,
+        "plain_runs": 8, "plain_quads": 40, "plain_quad_rows": 120, "plain_quad_taps": 600,
     }  # fmt: skip
     # Less than four channels are gathered even so; 5x1 windows take the kernel of any size.
     counts = used(depthwise((6, 5, 3), (2, 5, 3), Window((5, 1))))
     assert (counts["few_pixels"], counts["few_channels"], counts["few_outputs"]) == (30, 90, 30)
     assert (counts["plain_runs"], counts["plain_quads"], counts["plain_quad_rows"]) == (2, 10, 50)
+
+
+def test_loop_counts_of_planes_by_hand() -> None:
+    # 2 rows of 3 pixels are 3 pairs one below the other: a tile of 2 columns of 5 words for each of 2 groups.
+    assert used(depthwise((4, 5, 6), (2, 3, 6), Window((3, 3)))) == {
+        "calls": 1, "bands": 1, "tiles": 1, "tile_groups": 2, "tile_rests": 1, "columns": 4, "columns_inside": 4,
+        "spread": 20, "planes": 6, "plane_rows": 18, "pairs": 18,
+    }  # fmt: skip
+    # 5 rows of 15, padded: side by side 14 and 1 of them, in bands of 4 rows and 1.
+    counts = used(depthwise((5, 15, 4), (5, 15, 4), Window((3, 3), (1, 1), (1, 1, 1, 1))))
+    assert counts == {
+        "calls": 1, "bands": 2, "tiles": 4, "tile_groups": 4, "columns": 20, "columns_above": 10, "columns_inside": 20,
+        "columns_below": 10, "spread": 70, "spread_padding": 20, "planes": 16, "plane_rows": 40, "odd_rows": 20,
+        "rows_of_one": 20, "pairs": 160,
+    }  # fmt: skip
+    assert used(depthwise_clamped(depthwise((4, 5, 6), (2, 3, 6), Window((3, 3)))))["clamped_fours"] == 9
+    assert loop_counts(depthwise_plain(depthwise((4, 5, 6), (2, 3, 6), Window((3, 3)))))[:5] == (1, 2, 4, 4, 0)
 
 
 @pytest.mark.parametrize("path", list(KernelVariant))

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 
 from hil.boards.board import load_board
 from hil.codegen.plan import Plan, make_plan
 from hil.errors import BoardError
+from hil.measure.harness import Harness, Options
 from hil.model.load import parse_model
 from munas.cost import kernels, plain
+from munas.cost.calibration_file import write_calibration
 from munas.cost.estimate import works_of
 from munas.cost.gathers import CONV_TRIPS, Window, streamed
 from munas.cost.kernels import KernelVariant, Work
@@ -18,6 +22,8 @@ from munas.cost.optimise import LIMITS, Optimise, choice, kernel_code, specialis
 from munas.cost.variants import loop_counts, loop_names
 from munas.tflite.flatbuffer import write_tflite
 from tests.networks import every_operator
+from tests.search_stub import stub_calibration
+from tests.unit.test_cli import run
 
 
 def test_a_network_within_the_limit_keeps_its_fastest_kernels() -> None:
@@ -119,3 +125,38 @@ def test_a_transposed_convolution_multiplies_where_a_tap_finds_a_pixel() -> None
     )
     assert counts["taps"] == 6 * 12 * 2 * 6
     assert (counts["taps_inside"], counts["products"]) == (2 * found, 2 * found * 5)
+
+
+@pytest.fixture
+def calibrated(tmp_path: Path) -> tuple[str, ...]:
+    """Arguments of `estimate` for a network of every operator, by a calibration of --optimise size."""
+    (tmp_path / "net.tflite").write_bytes(write_tflite(every_operator(), 1))
+    board = load_board("nucleo-f746zg").optimised("size")
+    known = replace(stub_calibration(), identity=asdict(Harness(board, Options(via="qemu")).identity))
+    (tmp_path / "calibration.toml").write_text(write_calibration(known))
+    files = (str(tmp_path / "net.tflite"), "--calibration", str(tmp_path / "calibration.toml"))
+    return (*files, "--board", "nucleo-f746zg", "--via", "qemu")
+
+
+def test_estimate_says_what_was_given_up(
+    calibrated: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    size = (*calibrated, "--optimise", "size")
+    assert run(monkeypatch, "estimate", *size, "--json") == 0
+    shown = capsys.readouterr()
+    plan = make_plan(parse_model(Path(calibrated[0]).read_bytes(), "net"), optimise=Optimise.SIZE)
+    assert plan.given_up
+    assert [found["given_up"] for found in json.loads(shown.out)] == [[item.to_json() for item in plan.given_up]]
+    assert run(monkeypatch, "estimate", *size) == 0
+    said = capsys.readouterr().err
+    assert [line for line in said.splitlines() if "gave way" in line] == [
+        f"net: {item} (--optimise size)" for item in plan.given_up
+    ]
+
+
+def test_estimate_refuses_a_calibration_of_another_setting(
+    calibrated: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for asked, here in (((), "balanced"), (("--optimise", "speed"), "speed")):
+        assert run(monkeypatch, "estimate", *calibrated, *asked) == 2
+        assert f"optimise is 'size' there and '{here}' here" in capsys.readouterr().err

@@ -20,6 +20,7 @@ from munas.cost import kernels
 from munas.cost.estimate import table_bytes, weights_bytes, works_of
 from munas.cost.gathers import Window
 from munas.cost.kernels import KernelVariant
+from munas.cost.operators import scratch_bytes
 from munas.memory.layout import plan_memory
 from munas.tflite.file import Code, Options, TfliteFile
 from munas.tflite.flatbuffer import write_tflite
@@ -47,7 +48,7 @@ def random_graph(seed: int) -> Graph:
 def test_the_plan_is_what_munas_predicts(seed: int) -> None:
     graph = random_graph(seed)
     plan = make_plan(parse_model(write_tflite(graph, seed), "random"))
-    problem = problem_of(graph, count_input=True, align=4, scratch=kernels.scratch_bytes)
+    problem = problem_of(graph, count_input=True, align=4, scratch=scratch_bytes)
     _, layout = plan_memory(problem)
     assert plan.arena_bytes == layout.arena
     assert plan.lower_bound_bytes == layout.lower_bound
@@ -233,15 +234,18 @@ def _padding(size: int, kernel: int, stride: int, same: bool) -> int:
 
 def test_paths_by_geometry() -> None:
     def depthwise(multiplier: int, **window: object) -> KernelVariant:
-        return kernels.depthwise_variant(Window((3, 3), **window), multiplier)  # type: ignore[arg-type]
+        return kernels.depthwise_variant(Window((3, 3), **window), multiplier, 8, 9)  # type: ignore[arg-type]
 
     assert depthwise(1) is KernelVariant.DW_3X3
     assert depthwise(1, padding=(1, 1, 1, 1)) is KernelVariant.DW_3X3
     assert depthwise(1, padding=(0, 2, 0, 0)) is KernelVariant.DW_3X3
-    assert depthwise(1, dilation=(2, 2)) is KernelVariant.DW_3X3
-    assert kernels.depthwise_variant(Window((9, 7)), 1) is KernelVariant.DW
-    assert kernels.depthwise_variant(Window((1, 8)), 1) is KernelVariant.DW_GENERIC
-    assert kernels.depthwise_variant(Window((30, 7)), 1) is KernelVariant.DW_GENERIC
+    assert depthwise(1, dilation=(2, 2)) is KernelVariant.DW
+    assert depthwise(1, stride=(1, 2)) is KernelVariant.DW
+    assert kernels.depthwise_variant(Window((3, 3)), 1, 3, 9) is KernelVariant.DW
+    assert kernels.depthwise_variant(Window((3, 3)), 1, 8, kernels.PLANE_PIXELS - 1) is KernelVariant.DW
+    assert kernels.depthwise_variant(Window((9, 7)), 1, 8, 9) is KernelVariant.DW
+    assert kernels.depthwise_variant(Window((1, 8)), 1, 8, 9) is KernelVariant.DW_GENERIC
+    assert kernels.depthwise_variant(Window((30, 7)), 1, 8, 9) is KernelVariant.DW_GENERIC
     assert depthwise(8) is KernelVariant.DW_MULT4
     assert depthwise(2) is KernelVariant.DW_GENERIC
     assert kernels.conv_variant(Window((1, 1))) is KernelVariant.CONV_1X1

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import flatbuffers
+import numpy as np
 import pytest
 
 from hil.codegen.plan import make_plan
@@ -16,6 +17,7 @@ from hil.model.network import DType, LstmParams, OpKind
 from hil.model.reference import Reference
 from hil.runtimes.tflm.extract import extract
 from hil.runtimes.tflm.network import make_network
+from hil.runtimes.tflm.reference import TflmReference
 from tests.firmware.operators import Network
 
 
@@ -157,6 +159,9 @@ def test_a_part_of_a_file_keeps_what_an_lstm_needs() -> None:
 
 
 @pytest.mark.parametrize("data", [lstm_network(), svdf_network()], ids=["lstm", "svdf"])
-def test_tflm_does_not_take_them(data: bytes) -> None:
-    with pytest.raises(ModelError, match="use --runtime cmsis-nn"):
-        make_network(data, "m")
+def test_tflm_computes_the_same(data: bytes) -> None:
+    network = make_network(data, "m")
+    values = np.random.default_rng(1).integers(-128, 128, network.input.size, np.int8)
+    (litert,) = Reference(data, network.imported).run([values])
+    (found,) = TflmReference(network).run([values])
+    assert found.tobytes() == litert.tobytes()

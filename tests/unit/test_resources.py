@@ -112,6 +112,7 @@ def test_an_assessor_can_be_sent_to_another_process() -> None:
     assert pickle.loads(pickle.dumps(judge)).assess(architecture) == judge.assess(architecture)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("per_step", [3.25, -30.0])
 @pytest.mark.parametrize("classes", [2, 10])
 @pytest.mark.parametrize("mlp", [False, True])
@@ -165,6 +166,7 @@ def test_proxies_of_the_reference_graph_are_the_authors(shared: Path) -> None:
         assert (found.ram, found.flash, found.latency) == (deployed.ram, deployed.flash, deployed.latency)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.integers(0, 10_000), st.sampled_from([(28, 28, 1), (32, 32, 3), (9, 9, 2)]))
 def test_the_floor_holds_in_both_modes(seed: int, shape: tuple[int, int, int]) -> None:

@@ -25,6 +25,7 @@ from hil.errors import UsageError
 from munas.arch.graph import Kind
 from munas.arch.space import random_cnn, to_dict
 from munas.cost.estimate import arena_bytes, table_bytes, weights_bytes, works_of
+from munas.cost.operators import scratch_bytes, work_of
 
 LIMITS = Limits(44 * 1024, 58 * 1024)
 SMALL = Limits(6 * 1024, 20 * 1024)
@@ -59,6 +60,7 @@ def test_a_sample_depends_on_seed_and_index_only() -> None:
     assert json.loads(printed) == forward[4].to_json()
 
 
+@pytest.mark.slow
 def test_samples_are_spread_over_the_budget_and_all_data_sets() -> None:
     samples = [draw_sample(1, index, LIMITS) for index in range(210)]
     graphs = [sample.graph() for sample in samples]
@@ -108,3 +110,13 @@ def test_the_summary_names_every_part() -> None:
     assert text.startswith("32x32x3: ")
     assert text.count("|") == len(sample.architecture.blocks) + (sample.architecture.pooling is not None)
     assert text.count("+") == sum(block.is_branch for block in sample.architecture.blocks)
+
+
+@pytest.mark.slow
+def test_scratch_is_that_of_an_operators_work() -> None:
+    seen = set()
+    for index in range(60):
+        for operator in draw_sample(5, index, LIMITS).graph().operators:
+            assert scratch_bytes(operator) == work_of(operator).scratch_bytes
+            seen.add((operator.kind, scratch_bytes(operator) > 0))
+    assert len(seen) >= 6  # all kinds; convolutions with and without

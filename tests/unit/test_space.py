@@ -6,6 +6,7 @@ import copy
 import hashlib
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from munas.arch.space import (
     MlpArchitecture,
     Pooling,
     PoolType,
+    narrowed,
     parse_architecture,
     random_authors_cnn,
     random_cnn,
@@ -221,3 +223,20 @@ def test_the_authors_generator_leaves_out_upper_ends() -> None:
     assert {cnn.pooling.size for cnn in cnns if cnn.pooling} == {2, 4}
     assert {len(cnn.dense) for cnn in cnns} == {1, 2}
     assert max(layer.filters for layer in layers) == 127
+
+
+@pytest.mark.parametrize("share", [1 / 64, 0.3, 1.0])
+def test_a_narrowed_network_keeps_all_but_its_widths(share: float) -> None:
+    rng = np.random.Generator(np.random.PCG64(4))
+    for _ in range(20):
+        wide, mlp = random_cnn(rng), random_mlp(rng)
+        narrow, narrow_mlp = narrowed(wide, share), narrowed(mlp, share)
+        assert isinstance(narrow, Architecture)
+        assert isinstance(narrow_mlp, MlpArchitecture)
+        assert narrow_mlp.units == tuple(max(10, round(share * units)) for units in mlp.units)
+        assert [len(block.layers) for block in narrow.blocks] == [len(block.layers) for block in wide.blocks]
+        for before, after in zip(wide.blocks, narrow.blocks, strict=True):
+            for old, new in zip(before.layers, after.layers, strict=True):
+                assert replace(new, filters=old.filters) == old
+                assert new.filters == (0 if old.type is LayerType.DEPTHWISE else max(1, round(share * old.filters)))
+    assert narrowed(wide, 1.0) == wide

@@ -183,6 +183,24 @@ def test_evidence_has_to_make_sense() -> None:
         Evidence(source="x", rows=(row(1), row(2), row(1, held_out=False)))
     with pytest.raises(ValidationError, match="is not in divide_range"):
         Pipeline(divide=13, divide_range=(2, 12))
+    for low, high in ((-1, 12), (2, 10_000)):
+        with pytest.raises(ValidationError, match="Input should be"):
+            Pipeline(divide_range=(low, high))
+
+
+@pytest.mark.parametrize(
+    ("core", "divide", "unaligned", "float_doubt"),
+    [
+        ("cortex-m3", (2, 12), None, 0), ("cortex-m4", (2, 12), None, 1), ("cortex-m7", None, (1, 4), 2),
+        ("cortex-m33", (2, 12), None, 2),
+    ],
+)  # fmt: skip
+def test_what_widens_is_what_docs_timing_says(
+    core: str, divide: tuple[int, int] | None, unaligned: tuple[int, int] | None, float_doubt: int
+) -> None:
+    pipeline = load_core(core).pipeline
+    assert (pipeline.divide_range, pipeline.unaligned_range) == (divide, unaligned)
+    assert pipeline.float_doubt == float_doubt
 
 
 def record_lines() -> list[str]:

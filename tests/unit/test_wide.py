@@ -14,7 +14,17 @@ from hil.model import wide_tables
 from hil.model.litert import LiteRt
 from hil.model.load import parse_model
 from hil.model.network import DType, OpKind
-from munas.tflite.file import QUANTIZE_OPTIONS, Code, Element, Fused, Options, TfliteFile, dense_options, pool_options
+from munas.tflite.file import (
+    QUANTIZE_OPTIONS,
+    Code,
+    Element,
+    Fused,
+    Options,
+    TfliteFile,
+    dense_options,
+    depthwise_options,
+    pool_options,
+)
 from tests.faults.test_mutated_models import packed, unpacked
 
 ALL = np.arange(-32768, 32768, dtype=np.int64)
@@ -90,6 +100,22 @@ def pool() -> bytes:
     return file.finish([x], [y])
 
 
+def dilated(middle: Element) -> bytes:
+    """Blocks, a depthwise convolution and back, with tensors of another type between."""
+    file = TfliteFile()
+    x, y = wide(file, (1, 2, 2, 1)), wide(file, (1, 2, 2, 1))
+    split, made = (file.activation(name, (2, 1, 2, 1), 0.001, 0, middle) for name in ("split", "made"))
+    block, pads = file.constant("s", np.array([2, 1], "<i4")), file.constant("p", np.zeros((2, 2), "<i4"))
+    weights, bias = (
+        file.constant("w", np.ones((1, 1, 1, 1), np.int8), [0.01], 3),
+        file.constant("b", np.zeros(1, "<i8"), [1e-5]),
+    )
+    file.operator(Code.SPACE_TO_BATCH_ND, [x, block, pads], split, Options(25), 3)
+    file.operator(Code.DEPTHWISE_CONV_2D, [split, weights, bias], made, depthwise_options(), 5)
+    file.operator(Code.BATCH_TO_SPACE_ND, [made, block, pads], y, Options(24), 3)
+    return file.finish([x], [y])
+
+
 def unsupported() -> bytes:
     file = TfliteFile()
     x, y = wide(file, (1, 4)), wide(file, (1, 4))
@@ -103,6 +129,7 @@ def unsupported() -> bytes:
         (lambda: dense(bias=np.dtype("<i4")), "bias is int32; supported: int64"),
         (lambda: dense(result=Element.INT8), "one of its tensors is int16, another is not"),
         (lambda: dense(zero_point=5), "zero point 5"),
+        (lambda: dilated(Element.INT8), r"\(SPACE_TO_BATCH_ND\): one of its tensors is int16, another is not"),
         (lambda: add(pot=True, scale=2.0**-12), "powers of two"),
         (pool, "different scales"),
         (unsupported, "activations of 16 bits .* are not supported here"),
