@@ -180,3 +180,15 @@ def dense(
     y = file.activation("y", result, changes.get("scale_out", UNIT), 0)  # type: ignore[arg-type]
     file.operator(Code.FULLY_CONNECTED, [x, w, b] if inputs is None else inputs, y, options)
     return file.finish([x], [y])
+
+
+def whole_numbers() -> bytes:
+    """RELU of uint8 inputs (1, 4) that are cast to float32 and quantised to int8 with scale 1."""
+    file = TfliteFile()
+    x = file.activation("x", (1, 4), None, element=Element.UINT8)
+    real = file.activation("f", (1, 4), None, element=Element.FLOAT32)
+    y, z = file.activation("y", (1, 4), 1.0, -128), file.activation("z", (1, 4), 1.0, -128)
+    file.operator(Code.CAST, [x], real, Options(37, ((0, "Int8", 3), (1, "Int8", 0))), 1)
+    file.operator(Code.QUANTIZE, [real], y)
+    file.operator(Code.RELU, [y], z)
+    return file.finish([x], [z])

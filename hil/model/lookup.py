@@ -29,13 +29,17 @@ _INT16_MIN, _INT16_MAX = -(2**15), 2**15 - 1
 
 
 def lookup_table(kind: OpKind, source: Quantization, output: Quantization, alpha: float = 0.0) -> bytes:
-    """The table of an operator, for -128 first. `alpha` is LEAKY_RELU's slope.
+    """The table of an operator, for -128 first. `alpha` is LEAKY_RELU's slope; GELU is approximated where it is not 0.
 
     Raises ModelError for scales with which it cannot be computed.
     """
     if kind in _FLOAT_FUNCTIONS:
         return _bytes(_populated(_FLOAT_FUNCTIONS[kind], source, output))
     match kind:
+        case OpKind.GELU:
+            return _bytes(_populated(_gelu_by_tanh if alpha else _gelu, source, output))
+        case OpKind.LOG:
+            return _bytes(_populated(_log_from(output), source, output))
         case OpKind.LEAKY_RELU:
             return _bytes(_leaky_relu(source, output, alpha))
         case OpKind.HARD_SWISH:
@@ -91,6 +95,24 @@ def _tanh(value: float) -> float:
 
 def _exp(value: float) -> float:
     return _c_function("expf")(value)
+
+
+def _gelu(value: float) -> float:
+    x = np.float32(value)
+    half = np.float32(0.5) * x
+    return float(half * np.float32(_c_function("erfcf")(float(x * np.float32(-math.sqrt(0.5))))))
+
+
+def _gelu_by_tanh(value: float) -> float:
+    x = np.float32(value)
+    inner = np.float32(math.sqrt(2.0 / math.pi)) * (x + np.float32(0.044715) * x * x * x)
+    return float(np.float32(0.5) * x * (np.float32(1.0) + np.float32(_tanh(float(inner)))))
+
+
+def _log_from(output: Quantization) -> Callable[[float], float]:
+    """The logarithm; of what has none, the least that the output can be."""
+    least = float(np.float32(-128 - output.zero_point) * np.float32(output.scale))
+    return lambda value: _c_function("logf")(value) if value > 0 else least
 
 
 _FLOAT_FUNCTIONS: dict[OpKind, Callable[[float], float]] = {

@@ -10,9 +10,8 @@ a `Model` may rely on:
 - `ops` is in a topological order (the file's order). Shapes agree with the parameters. An operator of the file may be
   several of these (SPLIT), or none (integer arithmetic on static shapes, which the importer has computed). An output
   may be an input.
-- Activations of CONV_2D, DEPTHWISE_CONV_2D, FULLY_CONNECTED, ADD, MUL, pools, LOGISTIC, TANH, SOFTMAX, QUANTIZE and
-  RESHAPE may be INT16, with zero point 0, or -32768 (a SOFTMAX of int8). All of an operator's are, but for SOFTMAX and
-  QUANTIZE. Biases are INT64 then.
+- Activations of `hil.model.tflite.schema.WIDE_KINDS` may be INT16, with zero point 0, or -32768 (a SOFTMAX of int8).
+  All of an operator's are, but for SOFTMAX and QUANTIZE. Biases are INT64 then.
 - Weights are INT8 with zero point 0 and data; biases are INT32 with data; other constants are INT8 with one scale and
   zero point. A scale is finite and positive, and small and large enough for TFLite's integer multipliers to exist.
 - Shapes, axes and paddings that a file gives as constant tensors are in `params`; such tensors are not in `Op.inputs`.
@@ -79,6 +78,8 @@ class OpKind(StrEnum):
     SQUEEZE = "SQUEEZE"
     STRIDED_SLICE = "STRIDED_SLICE"
     EXP = "EXP"
+    LOG = "LOG"
+    LOG_SOFTMAX = "LOG_SOFTMAX"
     SPLIT = "SPLIT"
     PRELU = "PRELU"
     MAXIMUM = "MAXIMUM"
@@ -95,9 +96,11 @@ class OpKind(StrEnum):
     LEAKY_RELU = "LEAKY_RELU"
     ABS = "ABS"
     MIRROR_PAD = "MIRROR_PAD"
+    REVERSE_V2 = "REVERSE_V2"
     SPLIT_V = "SPLIT_V"
     QUANTIZE = "QUANTIZE"
     HARD_SWISH = "HARD_SWISH"
+    GELU = "GELU"
     TILE = "TILE"
     CALL_ONCE = "CALL_ONCE"
     VAR_HANDLE = "VAR_HANDLE"
@@ -287,7 +290,8 @@ class ReduceParams:
 
 @dataclass(frozen=True, slots=True)
 class SoftmaxParams:
-    """SOFTMAX along the last dimension; the output has scale 1/256 and zero point -128."""
+    """SOFTMAX along the last dimension, whose output has scale 1/256 and zero point -128, and LOG_SOFTMAX, whose output
+    has scale 1/16 and zero point 127."""
 
     beta: float
 
@@ -333,8 +337,9 @@ class WideFunctionParams:
 class MoveParams:
     """Whatever only moves elements: output (i, j, ...) is input element `start` + the axes' offsets of i, j, ...
 
-    STRIDED_SLICE, SLICE, SPLIT, SPLIT_V, UNPACK, TRANSPOSE, GATHER of constants, TILE, BROADCAST_TO, MIRROR_PAD,
-    DEPTH_TO_SPACE, SPACE_TO_DEPTH, RESIZE_NEAREST_NEIGHBOR. `axes` have as many elements in all as the output.
+    STRIDED_SLICE, SLICE, SPLIT, SPLIT_V, UNPACK, TRANSPOSE, REVERSE_V2, GATHER of constants, TILE, BROADCAST_TO,
+    MIRROR_PAD, DEPTH_TO_SPACE, SPACE_TO_DEPTH, RESIZE_NEAREST_NEIGHBOR. `axes` have as many elements in all as the
+    output.
     """
 
     start: int

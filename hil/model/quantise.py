@@ -39,6 +39,15 @@ class AddParameters:
 
 
 @dataclass(frozen=True, slots=True)
+class LogSoftmaxParameters:
+    """`multiplier` and `diff_min` are as in SoftmaxParameters, `reverse` takes a Q5.26 to an input difference."""
+
+    multiplier: Multiplier
+    reverse: Multiplier
+    diff_min: int
+
+
+@dataclass(frozen=True, slots=True)
 class SoftmaxParameters:
     """`multiplier` takes an input difference to Q5.26; differences below `diff_min` count as exp() = 0."""
 
@@ -153,6 +162,13 @@ def softmax_parameters(source: Quantization, beta: float) -> SoftmaxParameters:
     multiplier = quantize_multiplier(real)
     radius = (2**_SOFTMAX_INTEGER_BITS - 1) * 2**bits / 2**multiplier.shift
     return SoftmaxParameters(multiplier, -math.floor(radius))
+
+
+def log_softmax_parameters(source: Quantization) -> LogSoftmaxParameters:
+    """Parameters of LOG_SOFTMAX."""
+    forth = softmax_parameters(source, 1.0)
+    back = 2.0 ** (31 - forth.multiplier.shift) / forth.multiplier.significand
+    return LogSoftmaxParameters(forth.multiplier, quantize_multiplier(back), forth.diff_min)
 
 
 def activation_range(activation: Activation, output: Quantization, bits: int = 8) -> tuple[int, int]:

@@ -99,8 +99,10 @@ def _patterned(tensor: Tensor, pattern: Pattern) -> Int8Array:
 def _fed(edge: Edge, tensor: Tensor, values: Int8Array) -> NDArray[Any]:
     """What the file's input must hold for the core to see exactly `values`."""
     if values.dtype != np.int8:
-        raise ValueError(f"inputs are int8, or bytes of int16 as int8, not {values.dtype}")
+        raise ValueError(f"inputs are int8, or bytes of other types as int8, not {values.dtype}")
     shaped = values.reshape(-1).view(tensor.dtype.value).reshape(tensor.shape)
+    if tensor.dtype is DType.FLOAT32:
+        return shaped
     if edge.dtype is DType.UINT8:
         return (shaped.astype(np.int16) + 128).astype(np.uint8)
     if edge.dtype is DType.FLOAT32:

@@ -59,6 +59,7 @@ class Code(IntEnum):
     STRIDED_SLICE = 45
     EXP = 47
     SPLIT = 49
+    LOG_SOFTMAX = 50
     CAST = 53
     PRELU = 54
     MAXIMUM = 55
@@ -68,6 +69,8 @@ class Code(IntEnum):
     TRANSPOSE_CONV = 67
     TILE = 69
     EXPAND_DIMS = 70
+    LOG = 73
+    SHAPE = 77
     REDUCE_MAX = 82
     PACK = 83
     UNPACK = 88
@@ -78,10 +81,12 @@ class Code(IntEnum):
     MIRROR_PAD = 100
     ABS = 101
     SPLIT_V = 102
+    REVERSE_V2 = 105
     QUANTIZE = 114
     HARD_SWISH = 117
     WHILE = 119
     BROADCAST_TO = 130
+    GELU = 150
 
 
 class Element(IntEnum):

@@ -1,4 +1,4 @@
-"""Real values -> int8, the one rule of the product: that of LiteRT's QUANTIZE."""
+"""Real values -> int8 (or int16), the one rule of the product: that of LiteRT's QUANTIZE."""
 
 from __future__ import annotations
 
@@ -7,27 +7,30 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-_FAR = np.float32(1024)  # steps: beyond every int8 value, whatever the zero point
+Whole = type[np.int8] | type[np.int16]
+_FAR = np.float32(2**18)  # steps: beyond every value, whatever the zero point
 
 
-def quantised(values: NDArray[Any], scale: float, zero_point: int) -> NDArray[np.int8]:
-    """`values` as the int8 tensor of this scale and zero point holds them (same shape), saturated.
+def quantised(values: NDArray[Any], scale: float, zero_point: int, dtype: Whole = np.int8) -> NDArray[Any]:
+    """`values` as the tensor of this scale, zero point and type holds them (same shape), saturated.
 
     The quotient is taken in float32 and rounded half away from zero, then the zero point is added:
     tflite/kernels/internal/reference/quantize.h, AffineQuantize.
     """
-    return np.asarray(np.clip(_steps(values, scale) + zero_point, -128, 127), np.int8)
+    limits = np.iinfo(dtype)
+    return np.asarray(np.clip(_steps(values, scale) + zero_point, limits.min, limits.max), dtype)
 
 
-def saturated(values: NDArray[Any], scale: float, zero_point: int) -> int:
+def saturated(values: NDArray[Any], scale: float, zero_point: int, dtype: Whole = np.int8) -> int:
     """How many of `values` lie beyond what the tensor can hold."""
-    steps = _steps(values, scale) + zero_point
-    return int(np.count_nonzero((steps < -128) | (steps > 127)))
+    steps, limits = _steps(values, scale) + zero_point, np.iinfo(dtype)
+    return int(np.count_nonzero((steps < limits.min) | (steps > limits.max)))
 
 
-def real_range(scale: float, zero_point: int) -> tuple[float, float]:
+def real_range(scale: float, zero_point: int, dtype: Whole = np.int8) -> tuple[float, float]:
     """The smallest and the largest real value that the tensor can hold."""
-    return (-128 - zero_point) * scale, (127 - zero_point) * scale
+    limits = np.iinfo(dtype)
+    return (limits.min - zero_point) * scale, (limits.max - zero_point) * scale
 
 
 def _steps(values: NDArray[Any], scale: float) -> NDArray[np.float32]:

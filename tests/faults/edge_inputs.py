@@ -194,14 +194,15 @@ def kinds(folder: Path) -> tuple[Kind, ...]:
     (folder / "sound.json").write_bytes(sound)
     (folder / "sound.tflite").write_bytes(small_network(2))
     policy = b'differing = ["compiler"]\nallow_missing = true\n[model]\nlatency = "1%"\nram_total = 0\n'
-    bench = b'[[device]]\nboard = "nucleo-f746zg"\nserial_number = "1"\nport = "/dev/null"\nflash = "pyocd"\n'
+    bench = b'[[device]]\nboard = "nucleo-f746zg"\nserial_number = "1"\nport = "/dev/null"\nbaud = 9600\n'
+    bench += b'flash = "pyocd"\n'
     result = json.dumps(calibration_result(30).to_json()).encode()
     search = json.dumps(search_result(30).to_json()).encode()
     written = MeasuredNetwork(measurement_from_json(measurement_documents()[0]), _arena())
     measured = json.dumps(MeasurementResult((written,)).to_json()).encode()
     options = [config_text(model, "x").encode() for model in (CalibrateOptions, SearchOptions)]
     rtt = b'[[device]]\nboard = "nucleo-f746zg"\nserial_number = "1"\nport = "socket://localhost:9"\nflash = "gdb"\n'
-    rtt += b'gdb = "localhost:3333"\ngdb_server = "openocd"\nlink = "rtt"\nbaud = 9600\n'
+    rtt += b'gdb = "localhost:3333"\ngdb_server = "openocd"\nlink = "rtt"\n'
     identity = asdict(Harness("mps2-an386", via="qemu").identity)
     calibration = write_calibration(replace(stub_calibration(), identity=identity)).encode()
     graph = json.dumps([{"input_shape": [8, 8, 1], "num_classes": 3, "architecture": [{"units": 4}]}]).encode()

@@ -41,6 +41,7 @@ def test_the_fuzzer_finds_what_is_there(clang: None, tmp_path: Path, monkeypatch
     assert "global-buffer-overflow" in found or "index 319 out of bounds" in found
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="no compiler for the host")
 def test_host() -> None:
     counts = fuzz_host.fuzz(SECONDS, seed=3, conversations=30)

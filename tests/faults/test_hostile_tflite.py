@@ -95,6 +95,7 @@ def originals() -> dict[str, bytes]:
     return {**edges, "written": written_network()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["INT8", "FLOAT32", "UINT8", "written"])
 def test_mutations_of_our_own_files(originals: dict[str, bytes], name: str) -> None:
     verdicts = [is_refused(data) for data in mutations(originals[name], MUTATIONS, seed=1)]
@@ -267,6 +268,7 @@ print(ran)
 """
 
 
+@pytest.mark.slow
 def test_litert_survives_what_is_imported(originals: dict[str, bytes], tmp_path: Path) -> None:
     accepted = 0
     for name, original in originals.items():

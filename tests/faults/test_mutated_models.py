@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Callable
 from typing import Any
 
 import flatbuffers
@@ -17,9 +18,10 @@ import pytest
 from hil.codegen.plan import make_plan
 from hil.errors import ModelError
 from hil.model.load import parse_model
+from munas.tflite.file import Element
 from tests.firmware import random_networks
 from tests.streaming import streaming_network
-from tests.tflite_samples import every_operator
+from tests.tflite_samples import every_operator, whole_numbers
 
 MUTATIONS = int(os.environ.get("MUNAS_HIL_FUZZ", "600"))
 SIZES = (0, 1, 2, 3, 4, 5, 7, 8, 16, 255, 256, 65535, 65536, -1)
@@ -143,6 +145,9 @@ def _flag(model: Any, graph: Any, rng: random.Random) -> None:
 
 ORIGINALS = {
     "every": every_operator,
+    "float32 edges": lambda: every_operator(Element.FLOAT32),
+    "uint8 edges": lambda: every_operator(Element.UINT8),
+    "whole numbers": whole_numbers,
     "streaming": streaming_network,
     **{
         kind.__name__: lambda kind=kind: random_networks.network(kind, 5)  # type: ignore[misc]
@@ -161,6 +166,7 @@ def is_planned(data: bytes) -> bool:
     return True
 
 
+@pytest.mark.slow
 def test_damaged_graphs_are_planned_or_refused() -> None:
     rng = random.Random(11)
     originals = {name: build() for name, build in ORIGINALS.items()}
@@ -176,6 +182,54 @@ def test_damaged_graphs_are_planned_or_refused() -> None:
             error.add_note(f"{name} after {done}")
             raise
     assert 0 < sum(verdicts) < len(verdicts)  # both kinds were met, or the damage is no good
+
+
+def _nothing(indices: list[int]) -> list[int]:
+    return []
+
+
+def _absent(indices: list[int]) -> list[int]:
+    return [-1] * len(indices)
+
+
+def _one_more(indices: list[int]) -> list[int]:
+    return [*indices, *indices[-1:]]
+
+
+@pytest.mark.parametrize("side", ["inputs", "outputs"])
+@pytest.mark.parametrize("change", [_nothing, _absent, _one_more])
+def test_each_operator_with_other_operands(change: Callable[[list[int]], list[int]], side: str) -> None:
+    for name, build in ORIGINALS.items():
+        data = build()
+        for at in range(len(unpacked(data).subgraphs[0].operators)):
+            model = unpacked(data)
+            operator = model.subgraphs[0].operators[at]
+            setattr(operator, side, change([int(index) for index in getattr(operator, side)]))
+            try:
+                is_planned(packed(model))
+            except Exception as error:
+                error.add_note(f"{name}, operator {at}")
+                raise
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", [[], [1], [1, 1, 1, 1, 1]], ids=str)
+def test_each_operator_on_elements_alone(shape: list[int]) -> None:
+    """All that an operator reads and makes, longer constants apart, has the shape of one element."""
+    for name, build in ORIGINALS.items():
+        data = build()
+        for at in range(len(unpacked(data).subgraphs[0].operators)):
+            model = unpacked(data)
+            graph = model.subgraphs[0]
+            for index in (*graph.operators[at].inputs, *graph.operators[at].outputs):
+                held = model.buffers[graph.tensors[index].buffer].data
+                if index >= 0 and (held is None or len(held) <= 1):
+                    graph.tensors[index].shape = shape
+            try:
+                is_planned(packed(model))
+            except Exception as error:
+                error.add_note(f"{name}, operator {at}")
+                raise
 
 
 @pytest.mark.parametrize("name", ["every", "streaming", "lstm", "conv"])

@@ -29,13 +29,11 @@ def _conv(x: Any, rng: np.random.Generator) -> Any:
     stride = 1 if dilation > 1 else int(rng.integers(1, 3))
     groups = 2 if x.shape[-1] % 2 == 0 and rng.random() < 0.1 else 1
     filters = groups * int(rng.integers(1, 9))
+    covers = all(dilation * (side - 1) < size for side, size in zip(kernel, x.shape[1:3], strict=True))
+    padding = "valid" if rng.random() >= 0.8 and covers else "same"
     return layers.Conv2D(
-        filters, kernel, stride, _padding(rng), dilation_rate=dilation, groups=groups, use_bias=bool(rng.random() < 0.8)
+        filters, kernel, stride, padding, dilation_rate=dilation, groups=groups, use_bias=bool(rng.random() < 0.8)
     )(x)
-
-
-def _padding(rng: np.random.Generator) -> str:
-    return "same" if rng.random() < 0.8 else "valid"
 
 
 def _depthwise(x: Any, rng: np.random.Generator) -> Any:

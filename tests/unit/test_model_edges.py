@@ -16,7 +16,7 @@ from munas.tflite.file import Code, Element, Options, TfliteFile, dense_options,
 from tests.firmware.operators import Network
 from tests.firmware.random_plain import dilated_row
 from tests.numpy_network import evaluate
-from tests.tflite_samples import UNIT
+from tests.tflite_samples import UNIT, whole_numbers
 
 
 def test_a_softmax_of_floats_behind_the_core_is_the_applications() -> None:
@@ -35,14 +35,7 @@ def test_a_softmax_of_floats_behind_the_core_is_the_applications() -> None:
 
 
 def test_whole_numbers_cast_to_float_are_int8() -> None:
-    file = TfliteFile()
-    x = file.activation("x", (1, 4), None, element=Element.UINT8)
-    real = file.activation("f", (1, 4), None, element=Element.FLOAT32)
-    y, z = file.activation("y", (1, 4), 1.0, -128), file.activation("z", (1, 4), 1.0, -128)
-    file.operator(Code.CAST, [x], real, Options(37, ((0, "Int8", 3), (1, "Int8", 0))), 1)
-    file.operator(Code.QUANTIZE, [real], y)
-    file.operator(Code.RELU, [y], z)
-    data = file.finish([x], [z])
+    data = whole_numbers()
     model = parse_model(data, "x")
     assert [op.kind for op in model.ops] == [OpKind.RELU]
     assert model.edges.inputs[0].dtype is DType.UINT8

@@ -265,3 +265,9 @@ def test_uint8_outputs_must_be_exact() -> None:
     file.operator(Code.QUANTIZE, [y], outer)
     with pytest.raises(ModelError, match="more than the zero point's 128"):
         parse_model(file.finish([x], [outer]), "x")
+
+
+def test_a_pointer_of_git_lfs_says_what_to_fetch() -> None:
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
+    with pytest.raises(ModelError, match="Git LFS pointer"):
+        parse_model(pointer, "m")

@@ -29,9 +29,10 @@ def activation_of(operator: RawOperator, code: int) -> Activation:
 
 
 def expect_shape(operator: RawOperator, tensors: CoreTensors, shape: tuple[int, ...], position: int = 0) -> None:
-    """Raise ModelError unless the file states that output `position` has `shape`, which LiteRT computes."""
+    """Raise ModelError unless the file states that output `position` has `shape`, which LiteRT computes, or leaves that
+    open."""
     stated = tensors.output(operator, position)[0].shape
-    if stated != shape:
+    if stated != shape and not tensors.restate(operator, position, shape):
         raise operator.refuse(f"its output has shape {list(stated)}, but its inputs and options give {list(shape)}")
 
 

@@ -20,7 +20,8 @@ class RawTensor:
     """A tensor as the file states it; `data` is None when it is computed. `type` is the schema's element type.
 
     `objection` says why nothing that uses the tensor can be imported (sparse, ...); empty when it is plain. A variable
-    lives from one inference to the next.
+    lives from one inference to the next. `is_open` means that the converter knew some dimensions only at run time, and
+    wrote 1 for them.
     """
 
     name: str
@@ -32,6 +33,7 @@ class RawTensor:
     axis: int
     objection: str = ""
     is_variable: bool = False
+    is_open: bool = False
 
     @property
     def elements(self) -> int:
@@ -143,7 +145,8 @@ def _tensor(table: Table, index: int, buffers: list[memoryview]) -> RawTensor:
         raise corrupt(f"tensor {index} needs {-(-elements * bits // 8)} bytes of data and has {len(data)}")
     scales, zero_points, axis = _quantization(table.table(4), index)
     name = table.text(3, limits.MAX_NAME_CHARACTERS)
-    return RawTensor(name, shape, element, data, scales, zero_points, axis, objection, table.flag(5))
+    is_variable, is_open = table.flag(5), -1 in signature
+    return RawTensor(name, shape, element, data, scales, zero_points, axis, objection, is_variable, is_open)
 
 
 def _objection(table: Table) -> str:

@@ -103,6 +103,8 @@ def import_dilated(found: Dilated, tensors: CoreTensors) -> list[Op]:
     operator, last = found.convolution, found.join
     options = options_of(operator)
     is_depthwise = operator.kind is OpKind.DEPTHWISE_CONV_2D
+    for item in (found.split, *found.views, operator, last):
+        tensors.check_widths(item)
     outside, before = _source(found, tensors)
     source = before or outside
     weights = tensors.weights(operator, axis=3 if is_depthwise else 0, rank=4)
@@ -125,7 +127,7 @@ def import_dilated(found: Dilated, tensors: CoreTensors) -> list[Op]:
     shape = _output_shape(found, source.shape, weights.shape[1:3], padding, filters)
     raw, output = tensors.output(last)
     shown = (1, *shape[2:]) if found.views else shape
-    if raw.shape != shown:
+    if raw.shape != shown and not tensors.restate(last, 0, shown):
         raise last.refuse(f"its output has shape {list(raw.shape)}, but its inputs and options give {list(shown)}")
     _check_views(found, tensors, source.shape, weights.shape)
     quantisation.same(last, [tensors.output(item)[1] for item in (operator, *found.views[1:])] + [output])

@@ -36,7 +36,7 @@ def binary(operator: RawOperator, tensors: CoreTensors) -> Imported:
     tensors.count_work(operator, math.prod(shape))
     output = tensors.output(operator)[1]
     most, left_shift = (2.0**15, 15) if tensors.is_wide(operator) else (255.0, 20)
-    if tensors.is_wide(operator) and operator.kind is OpKind.ADD and _are_powers(operator, first, second, output):
+    if tensors.is_wide(operator) and operator.kind in _SUMS and _are_powers(operator, first, second, output):
         raise operator.refuse("its scales are powers of two, for which TFLite has another kernel (pot_scale_int16)")
     has_activation = operator.kind in (*_SUMS, OpKind.MUL) and operator.options is not None
     activation = activation_of(operator, options_of(operator).int8(0) if has_activation else 0)
@@ -53,7 +53,7 @@ def binary(operator: RawOperator, tensors: CoreTensors) -> Imported:
 
 
 def _are_powers(operator: RawOperator, first: Tensor, second: Tensor, output: Quantization) -> bool:
-    """Whether an ADD of int16 takes the kernel for scales that are powers of two: its options say so, by default."""
+    """Whether a sum of int16 takes the kernel for scales that are powers of two: its options say so, by default."""
     scales = (first.quant.scale, second.quant.scale, output.scale)
     wanted = operator.options is None or operator.options.flag(1, True)
     return wanted and all(math.frexp(scale)[0] == 0.5 for scale in scales)
@@ -116,6 +116,8 @@ def function(operator: RawOperator, tensors: CoreTensors) -> Imported:
         raise operator.refuse(f"a slope of {alpha:g} is not supported")
     if operator.kind is OpKind.LOGISTIC and output.scale != 1 / 256:
         raise operator.refuse("its output needs scale 1/256")
+    if operator.kind is OpKind.GELU:
+        alpha = float(operator.options is not None and operator.options.flag(0))
     quantisation.check_rescale(operator, source.quant, output, slope=abs(alpha))
     assert operator.kind is not None
     try:

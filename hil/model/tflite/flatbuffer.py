@@ -19,6 +19,9 @@ _I8, _U8, _U16 = struct.Struct("<b"), struct.Struct("<B"), struct.Struct("<H")
 _I32, _U32, _U64, _F32 = struct.Struct("<i"), struct.Struct("<I"), struct.Struct("<Q"), struct.Struct("<f")
 
 
+_POINTER = b"version https://git-lfs"
+
+
 class Flatbuffer:
     """The bytes of one file with the budget that reading them may use up."""
 
@@ -28,6 +31,8 @@ class Flatbuffer:
 
     def root(self, identifier: bytes) -> Table:
         """The root table. Raises ModelError unless the file carries `identifier`."""
+        if self.data.startswith(_POINTER):
+            raise ModelError("this is a Git LFS pointer in the place of a .tflite file; `git lfs pull` fetches that")
         if len(self.data) < 8 or self.data[4:8] != identifier:
             raise ModelError("this is not a .tflite file (no TFL3 identifier)")
         return self.table_at(self.offset(0))

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 from hil.errors import ModelError
 from hil.model.network import DType, Edge, Edges, Model, Op, OpKind, Quantization
 from hil.model.tflite import schema
+from hil.model.tflite.constants import fold, is_of_constants
 from hil.model.tflite.container import Container, RawOperator, RawTensor, read_container
 from hil.model.tflite.dilation import Dilated, dilated_convolutions, import_dilated
-from hil.model.tflite.integers import fold_integers, with_filled
+from hil.model.tflite.integers import IntArray, fold_integers, with_filled
 from hil.model.tflite.operators import IMPORTERS
 from hil.model.tflite.quantisation import activation_quantization
 from hil.model.tflite.refusals import FULL_INTEGER, check_quantised, unsupported
@@ -22,6 +24,7 @@ HOST_FUNCTIONS = ("SOFTMAX", "LOG_SOFTMAX", "LOGISTIC", "TANH")
 """Behind DEQUANTIZE, on float32: the application's."""
 
 _MAX_BEHIND = 4
+_MAX_PASSES = 16  # each finds shapes that the next one computes others from
 _EDGE_KINDS = (OpKind.QUANTIZE, OpKind.DEQUANTIZE)
 _UINT8_OFFSET = 128
 
@@ -40,13 +43,39 @@ def import_model(data: bytes, name: str) -> Model:
     """Import the bytes of a .tflite (see hil.model.network.parse_model). Raises ModelError."""
     container = read_container(data)
     check_quantised(container)
-    integers, folded = fold_integers(container)
-    container, filled = with_filled(container, integers)
+    for _ in range(_MAX_PASSES):
+        integers, folded = fold_integers(container)
+        filled_in, filled = with_filled(container, integers)
+        tensors = CoreTensors(filled_in, integers)
+        problem: ModelError | None = None
+        try:
+            model = _imported(filled_in, integers, folded | filled, tensors, name, hashlib.sha256(data).hexdigest())
+        except ModelError as error:
+            problem = error
+        if not tensors.restated:
+            if problem is not None:
+                raise problem
+            return model
+        shapes = {index: replace(container.tensors[index], shape=shape) for index, shape in tensors.restated.items()}
+        container = replace(
+            container, tensors=tuple(shapes.get(index, raw) for index, raw in enumerate(container.tensors))
+        )
+    raise ModelError("too many of its shapes are open; convert the model with batch size 1")
+
+
+def _imported(
+    container: Container,
+    integers: dict[int, IntArray],
+    computed: frozenset[int],
+    tensors: CoreTensors,
+    name: str,
+    sha256: str,
+) -> Model:
+    """The model of a file whose shapes are as stated; `tensors.restated` has those that turned out to be others."""
     inputs, outputs = _input_boundary(container), _output_boundary(container)
-    left_out = inputs.dropped | outputs.dropped | folded | filled
+    left_out = inputs.dropped | outputs.dropped | computed
     core = [op for op in container.operators if op.index not in left_out]
     dilated = dilated_convolutions(container, core, integers)
-    tensors = CoreTensors(container, integers)
     for index in inputs.tensors:
         tensors.add_input(index, is_unsigned=index in inputs.unsigned)
     states = States(container, tensors)
@@ -56,7 +85,7 @@ def import_model(data: bytes, name: str) -> Model:
     tensors.check_totals()
     return Model(
         name=name,
-        sha256=hashlib.sha256(data).hexdigest(),
+        sha256=sha256,
         tensors=tensors.finished(),
         ops=ops,
         inputs=tuple(_registered(tensors, index) for index in inputs.tensors),
@@ -96,10 +125,15 @@ def _import_operator(
     check_arity(operator)
     tensors.check_widths(operator)
     # All outputs are checked before one is registered: parts of a SPLIT do not read each other.
-    found_all = importer(operator, tensors)
+    folds = is_of_constants(operator, tensors)
+    with tensors.of_constants() if folds else nullcontext():
+        found_all = importer(operator, tensors)
     imported = found_all if isinstance(found_all, list) else [found_all]
     if len(imported) != len(operator.outputs):
         raise operator.refuse(f"it has {len(operator.outputs)} outputs; supported: {len(imported)}")
+    if folds:
+        fold(operator, tensors, imported)
+        return
     for position, (inputs, params) in enumerate(imported):
         is_float = operator.kind is not OpKind.QUANTIZE and any(
             tensors.is_float(operator, at) for at in range(len(operator.inputs))
@@ -164,6 +198,8 @@ def _input_boundary(container: Container) -> _Boundary:
             continue
         if len(readers) != 1 or readers[0].kind is not OpKind.QUANTIZE:
             raise _not_int8(outer, f"input {position}", readers)
+        if len(readers[0].outputs) != 1:
+            raise readers[0].refuse(f"it has {len(readers[0].outputs)} outputs")
         inner = readers[0].outputs[0]
         if outer.type == schema.UINT8 and not _is_shift(outer, container.tensors[inner]):
             edges.append(Edge(DType.UINT8, activation_quantization(outer, readers[0], "its input"), index, index))
@@ -185,7 +221,9 @@ def _whole_numbers(
     cast = readers[0]
     number = cast.outputs[0] if len(cast.inputs) == len(cast.outputs) == 1 else -1
     behind = [op for op in container.operators if number in op.inputs]
-    if number < 0 or len(behind) != 1 or behind[0].kind is not OpKind.QUANTIZE or len(behind[0].inputs) != 1:
+    if number < 0 or len(behind) != 1 or behind[0].kind is not OpKind.QUANTIZE:
+        return None
+    if not len(behind[0].inputs) == len(behind[0].outputs) == 1:
         return None
     (outer, between), inner = (container.tensors[at] for at in (index, number)), container.tensors[behind[0].outputs[0]]
     is_plain = not any(raw.data or raw.objection or raw.is_variable for raw in (outer, between, inner))
@@ -251,7 +289,7 @@ def _edge(container: Container, operator: RawOperator, outer: int, inner: int, f
     raw, core = container.tensors[outer], container.tensors[inner]
     dtype = schema.DTYPES.get(raw.type)
     is_wide = core.type == schema.INT16
-    if core.type not in (schema.INT8, schema.INT16) or raw.shape != core.shape or raw.data or core.data:
+    if core.type not in (schema.INT8, schema.INT16) or not _alike(raw, core) or raw.data or core.data:
         raise operator.refuse("it has to lead from or to an int8 activation of the same shape")
     if dtype is DType.FLOAT32 and operator.kind is float_kind:
         return Edge(DType.FLOAT32, None, outer, inner)
@@ -266,6 +304,11 @@ def _edge(container: Container, operator: RawOperator, outer: int, inner: int, f
     if quantization != Quantization(expected.scales, (expected.zero_point + _UINT8_OFFSET,)):
         raise operator.refuse("its uint8 and int8 tensors differ by more than the zero point's 128")
     return Edge(DType.UINT8, quantization, outer, inner)
+
+
+def _alike(raw: RawTensor, core: RawTensor) -> bool:
+    """Whether both have one shape, or one that is not known yet."""
+    return raw.shape == core.shape or (len(raw.shape) == len(core.shape) and raw.is_open)
 
 
 def _not_int8(raw: RawTensor, what: str, neighbours: list[RawOperator]) -> ModelError:

@@ -247,6 +247,17 @@ def transpose(operator: RawOperator, tensors: CoreTensors) -> Imported:
     return _moved(operator, tensors, source, shape, MoveParams(0, tuple(whole[axis] for axis in order)))
 
 
+def reverse(operator: RawOperator, tensors: CoreTensors) -> Imported:
+    """REVERSE_V2 along constant axes, which LiteRT wants beside each other."""
+    source = tensors.source(operator, allow_float=True)
+    axes = [axis_of(operator, axis, len(source.shape)) for axis in tensors.integers(operator, 1, limits.MAX_RANK)]
+    turned = sorted(axes)
+    if len(set(axes)) < len(axes) or turned[-1:] != [axis + len(axes) - 1 for axis in turned[:1]]:
+        raise operator.refuse(f"axes {axes} are not beside each other")
+    places = [range(size)[:: -1 if axis in turned else 1] for axis, size in enumerate(source.shape)]
+    return _moved(operator, tensors, source, source.shape, _by_places(places, strides_of(source.shape)))
+
+
 def depth_to_space(operator: RawOperator, tensors: CoreTensors) -> Imported:
     """DEPTH_TO_SPACE: (N, H, W, b * b * C) to (N, H * b, W * b, C)."""
     source, block = _blocked(operator, tensors)
@@ -326,7 +337,7 @@ def pad(operator: RawOperator, tensors: CoreTensors) -> Imported:
         if constant.data is None or constant.elements != 1:
             raise operator.refuse("the value that it pads with has to be one constant")
         quantisation.same(operator, [source.quant, constant.quant])
-        value = int(np.frombuffer(constant.data, np.int8)[0])
+        value = int(np.frombuffer(constant.data, constant.dtype.value)[0])
     return (source.index,), PadParams(before, after, value)
 
 

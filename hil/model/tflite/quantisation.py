@@ -179,6 +179,14 @@ def check_softmax(
         raise operator.refuse(f"beta {beta:g} with an input scale of {source.quant.scale:g} is not supported")
 
 
+def check_log_softmax(operator: RawOperator, source: Quantization, output: Quantization) -> None:
+    """Refuse what TFLite's log-softmax refuses: output other than 1/16, 127; a scale without multipliers."""
+    if (output.scale, output.zero_point) != (1 / 16, 127):
+        raise operator.refuse("its output needs scale 1/16 and zero point 127")
+    if source.scale * 2.0**26 < 4:
+        raise operator.refuse(f"an input scale of {source.scale:g} is not supported")
+
+
 def same(operator: RawOperator, tensors: list[Quantization]) -> None:
     """Refuse tensors of different scale or zero point where TFLite only moves or compares numbers."""
     first = tensors[0]

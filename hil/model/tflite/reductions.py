@@ -1,10 +1,10 @@
-"""Importers of operators along axes: MEAN, REDUCE_MAX, REDUCE_MIN, SOFTMAX."""
+"""Importers of operators along axes: MEAN, REDUCE_MAX, REDUCE_MIN, SOFTMAX, LOG_SOFTMAX."""
 
 from __future__ import annotations
 
 import math
 
-from hil.model.network import OpKind, ReduceParams, SoftmaxParams
+from hil.model.network import OpKind, ReduceParams, SoftmaxParams, Tensor
 from hil.model.tflite import limits, quantisation
 from hil.model.tflite.checks import Imported, axis_of, expect_shape, options_of
 from hil.model.tflite.container import RawOperator
@@ -27,7 +27,8 @@ def reduction(operator: RawOperator, tensors: CoreTensors) -> Imported:
     tensors.count_work(operator, source.elements)
     output, count = tensors.output(operator)[1], math.prod(source.shape[axis] for axis in axes)
     if operator.kind is OpKind.MEAN:
-        quantisation.check_rescale(operator, source.quant, output, summed=count)
+        most = 65535.0 if tensors.is_wide(operator) else 255.0
+        quantisation.check_rescale(operator, source.quant, output, summed=count, most=most)
     else:
         quantisation.same(operator, [source.quant, output])
     return (source.index,), ReduceParams(axes)
@@ -35,10 +36,24 @@ def reduction(operator: RawOperator, tensors: CoreTensors) -> Imported:
 
 def softmax(operator: RawOperator, tensors: CoreTensors) -> Imported:
     """SOFTMAX along the last dimension."""
-    source, beta = tensors.source(operator), options_of(operator).float32(0)
-    expect_shape(operator, tensors, source.shape)
-    if source.shape[-1] > limits.MAX_CLASSES:
-        raise operator.refuse(f"{source.shape[-1]} classes are not supported; supported: {limits.MAX_CLASSES}")
-    tensors.count_work(operator, source.elements)
+    source, beta = _along_classes(operator, tensors, limits.MAX_CLASSES), options_of(operator).float32(0)
     quantisation.check_softmax(operator, source, beta, tensors.output(operator)[1], wide=tensors.is_wide(operator))
     return (source.index,), SoftmaxParams(beta)
+
+
+def log_softmax(operator: RawOperator, tensors: CoreTensors) -> Imported:
+    """LOG_SOFTMAX along the last dimension."""
+    source = _along_classes(operator, tensors, limits.MAX_CLASSES - 1)  # its kernel does not notice a sum of 2^12
+    quantisation.check_log_softmax(operator, source.quant, tensors.output(operator)[1])
+    return (source.index,), SoftmaxParams(1.0)
+
+
+def _along_classes(operator: RawOperator, tensors: CoreTensors, most: int) -> Tensor:
+    source = tensors.source(operator)
+    expect_shape(operator, tensors, source.shape)
+    if not source.shape:
+        raise operator.refuse("its input is a single element, which has no classes")
+    if source.shape[-1] > most:
+        raise operator.refuse(f"{source.shape[-1]} classes are not supported; supported: {most}")
+    tensors.count_work(operator, source.elements)
+    return source

@@ -12,6 +12,7 @@ FULL_INTEGER = (
 )
 
 _BLOCKS = "only around a convolution of stride 1, where it makes a dilation; convert the model with batch size 1"
+_NO_INT8 = "LiteRT's reference kernels have none of int8, so that nothing could be verified"
 _REMEDIES = {
     "DENSIFY": "its weights are sparse; convert again without Optimize.EXPERIMENTAL_SPARSITY",
     "LSTM": "convert it as UNIDIRECTIONAL_SEQUENCE_LSTM (keras.layers.LSTM), or unrolled (unroll=True)",
@@ -23,8 +24,16 @@ _REMEDIES = {
     "SHAPE": "it is not a constant here; convert the model with batch size 1",
     "SPACE_TO_BATCH_ND": _BLOCKS,
     "BATCH_TO_SPACE_ND": _BLOCKS,
-    "LOG_SOFTMAX": "end the network at what goes into it, and leave the logarithm to the application",
-    "GELU": "use another activation, such as relu or hard_swish",
+    "BATCH_MATMUL": "a product with a constant is a FULLY_CONNECTED (keras.layers.Dense); that of two activations, as "
+    "attention has it, is not supported",
+    "SQUARE": "multiply the tensor by itself (MUL)",
+    "SQUARED_DIFFERENCE": "take the difference (SUB), and multiply it by itself (MUL)",
+    "NEG": "LiteRT's kernel negates numbers without their zero point; subtract from a constant 0 (SUB)",
+    "SQRT": _NO_INT8,
+    "RSQRT": "scale by what is known after training (BatchNormalization) instead of by what each input gives",
+    "DIV": "multiply by the reciprocal, where that is a constant (MUL)",
+    "SIN": _NO_INT8,
+    "COS": _NO_INT8,
     "FAKE_QUANT": "convert the model with quantisation applied (TFLITE_BUILTINS_INT8)",
 }
 _HEAVY = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV", "UNIDIRECTIONAL_SEQUENCE_LSTM", "SVDF")

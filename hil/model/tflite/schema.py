@@ -61,6 +61,7 @@ OPERATORS: Mapping[OpKind, OperatorCode] = {
     OpKind.STRIDED_SLICE: OperatorCode(45, 32, range(4, 5)),
     OpKind.EXP: OperatorCode(47, 33),
     OpKind.SPLIT: OperatorCode(49, 35, _TWO),
+    OpKind.LOG_SOFTMAX: OperatorCode(50, 36),
     OpKind.PRELU: OperatorCode(54, 0, _TWO),
     OpKind.MAXIMUM: OperatorCode(55, 39, _TWO),
     OpKind.MINIMUM: OperatorCode(57, 39, _TWO),
@@ -69,6 +70,7 @@ OPERATORS: Mapping[OpKind, OperatorCode] = {
     OpKind.TRANSPOSE_CONV: OperatorCode(67, 49, range(3, 5)),
     OpKind.TILE: OperatorCode(69, 51, _TWO),
     OpKind.EXPAND_DIMS: OperatorCode(70, 52, _TWO),
+    OpKind.LOG: OperatorCode(73),
     OpKind.REDUCE_MAX: OperatorCode(82, 27, _TWO),
     OpKind.PACK: OperatorCode(83, 59, _ANY),
     OpKind.UNPACK: OperatorCode(88, 64),
@@ -78,6 +80,7 @@ OPERATORS: Mapping[OpKind, OperatorCode] = {
     OpKind.MIRROR_PAD: OperatorCode(100, 77, _TWO),
     OpKind.ABS: OperatorCode(101, 78),
     OpKind.SPLIT_V: OperatorCode(102, 79, range(3, 4)),
+    OpKind.REVERSE_V2: OperatorCode(105, 81, _TWO),
     OpKind.QUANTIZE: OperatorCode(114, 89),
     OpKind.HARD_SWISH: OperatorCode(117, 91),
     OpKind.CALL_ONCE: OperatorCode(129, 103, range(1)),
@@ -85,6 +88,7 @@ OPERATORS: Mapping[OpKind, OperatorCode] = {
     OpKind.VAR_HANDLE: OperatorCode(142, 111, range(1)),
     OpKind.READ_VARIABLE: OperatorCode(143, 112),
     OpKind.ASSIGN_VARIABLE: OperatorCode(144, 113, _TWO),
+    OpKind.GELU: OperatorCode(150, 116),
 }
 """One row a kind of operator. What its options and inputs mean: hil/model/tflite/importers."""
 
@@ -120,8 +124,13 @@ ELEMENT_BITS: dict[int, int] = {
 
 WIDE_KINDS = frozenset(
     {
-        *(OpKind.CONV_2D, OpKind.DEPTHWISE_CONV_2D, OpKind.FULLY_CONNECTED, OpKind.ADD, OpKind.MUL, OpKind.MAX_POOL_2D),
-        *(OpKind.AVERAGE_POOL_2D, OpKind.LOGISTIC, OpKind.TANH, OpKind.SOFTMAX, OpKind.QUANTIZE, OpKind.RESHAPE),
+        *(OpKind.CONV_2D, OpKind.DEPTHWISE_CONV_2D, OpKind.FULLY_CONNECTED, OpKind.MAX_POOL_2D, OpKind.AVERAGE_POOL_2D),
+        *(OpKind.ADD, OpKind.SUB, OpKind.MUL, OpKind.MAXIMUM, OpKind.MINIMUM, OpKind.LOGISTIC, OpKind.TANH),
+        *(OpKind.SOFTMAX, OpKind.MEAN, OpKind.REDUCE_MAX, OpKind.REDUCE_MIN, OpKind.RESIZE_BILINEAR, OpKind.QUANTIZE),
+        *(OpKind.RESHAPE, OpKind.SQUEEZE, OpKind.EXPAND_DIMS, OpKind.STRIDED_SLICE, OpKind.SLICE, OpKind.SPLIT),
+        *(OpKind.SPLIT_V, OpKind.UNPACK, OpKind.PACK, OpKind.CONCATENATION, OpKind.GATHER, OpKind.TRANSPOSE),
+        *(OpKind.REVERSE_V2, OpKind.TILE, OpKind.BROADCAST_TO, OpKind.PAD, OpKind.PADV2, OpKind.MIRROR_PAD),
+        *(OpKind.RESIZE_NEAREST_NEIGHBOR, OpKind.SPACE_TO_BATCH_ND, OpKind.BATCH_TO_SPACE_ND),
     }
 )
 """Operators that may have activations of 16 bits."""

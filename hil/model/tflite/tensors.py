@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 
@@ -27,7 +30,9 @@ class CoreTensors:
     """
 
     def __init__(self, container: Container, integers: dict[int, IntArray]) -> None:
-        self._raw = container.tensors
+        self._raw = list(container.tensors)
+        self.restated: dict[int, tuple[int, ...]] = {}
+        self._takes_constants = False
         self._integers = integers
         self._constant_bytes_left = 65536 + limits.CONSTANT_REUSE * container.size_bytes
         self._tensors: list[Tensor] = []
@@ -78,11 +83,13 @@ class CoreTensors:
         """
         raw = self.raw(operator, position)
         index = operator.inputs[position]
-        if raw.data is not None:
+        if raw.data is not None and not self._takes_constants:
             raise operator.refuse(
                 f"input {position} is a constant; supported: activations; convert the model with batch size 1, so that "
                 "the converter computes what follows from constants"
             )
+        if raw.data is not None:
+            return self.operand(operator, position)
         if not (allow_float and index in self._floats) and index not in self._unsigned:
             _expect_int8(operator, raw, f"input {position}")
         if index not in self._index_of:
@@ -115,6 +122,14 @@ class CoreTensors:
         _expect_int8(operator, raw, "its output")
         return raw, activation_quantization(raw, operator, "its output")
 
+    def restate(self, operator: RawOperator, position: int, shape: tuple[int, ...]) -> bool:
+        """Give an output whose dimensions are open the shape that LiteRT will give it; False where they are not."""
+        index = operator.outputs[position]
+        if self._raw[index].is_open:
+            self._raw[index] = replace(self._raw[index], shape=shape)
+            self.restated[index] = shape
+        return self._raw[index].is_open
+
     def float_output(self, operator: RawOperator, position: int = 0) -> RawTensor:
         """Output `position` as a float32 tensor not yet computed. Raises ModelError."""
         raw = self._new_output(operator, position)
@@ -133,6 +148,20 @@ class CoreTensors:
             return self._append(index, source.dtype, source.quant, None)
         raw, quantization = self.output(operator, position)
         return self._append(index, DType.INT16 if raw.type == schema.INT16 else DType.INT8, quantization, None)
+
+    @contextmanager
+    def of_constants(self) -> Iterator[None]:
+        """Inside, constants are taken where activations are wanted."""
+        self._takes_constants = True
+        try:
+            yield
+        finally:
+            self._takes_constants = False
+
+    def set_constant(self, operator: RawOperator, position: int, data: bytes) -> None:
+        """Take output `position`, which has been checked, for a constant."""
+        index = operator.outputs[position]
+        self._raw[index] = replace(self._raw[index], data=memoryview(data))
 
     def add_state(self, raw: RawTensor, quantization: Quantization, dtype: DType = DType.INT8) -> int:
         """Register a tensor that lives from one inference to the next; returns its index in the core."""
@@ -246,8 +275,10 @@ class CoreTensors:
         """Refuse an operator that may have int16 where its tensors are of several widths, or have zero points then."""
         if operator.kind not in schema.WIDE_KINDS or not operator.inputs or not operator.outputs:
             return
-        count = 2 if operator.kind in (OpKind.ADD, OpKind.MUL) else 1
-        raws = [self._raw[index] for index in (*operator.inputs[:count], operator.outputs[0]) if index >= 0]
+        has_weights = operator.kind in (OpKind.CONV_2D, OpKind.DEPTHWISE_CONV_2D, OpKind.FULLY_CONNECTED)
+        inputs = operator.inputs[:1] if has_weights else operator.inputs
+        raws = [self._raw[index] for index in (*inputs, *operator.outputs) if index >= 0]
+        raws = [raw for raw in raws if raw.type in (schema.INT8, schema.INT16)]  # others are shapes, axes and the like
         types = [raw.type for raw in raws]
         if schema.INT16 not in types or operator.kind is OpKind.QUANTIZE:
             return

@@ -152,7 +152,7 @@ def dense(operator: RawOperator, tensors: CoreTensors) -> Imported:
             raise operator.refuse("shuffled weights are not supported")
     if source.elements % length:
         raise operator.refuse(f"{length} weights a unit do not suit an input of {source.elements} elements")
-    if keep_dims and source.shape[-1] != length:
+    if keep_dims and source.shape[-1:] != (length,):
         raise operator.refuse(f"keep_num_dims needs a last dimension of {length}")
     rows = source.elements // length
     expect_shape(operator, tensors, (*source.shape[:-1], units) if keep_dims else (rows, units))
