@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+import numpy as np
 import pytest
 
 from hil.runtimes.tflm.detect import ROOT_VARIABLE
@@ -11,9 +12,13 @@ from munas.tflite.file import (
     PAD_OPTIONS,
     QUANTIZE_OPTIONS,
     Code,
+    Element,
     Fused,
+    TfliteFile,
     add_options,
     concat_options,
+    conv_options,
+    dense_options,
     pool_options,
     reducer_options,
     softmax_options,
@@ -48,3 +53,25 @@ def every_operator() -> bytes:
     logits = chain.dense(hidden, 5, per_channel=False, scale_in=0.1)
     softmax = chain.same_scale(Code.SOFTMAX, [logits], (1, 5), softmax_options(), 1 / 256, -128)
     return chain.file.finish([entry], [softmax])
+
+
+def float_network(seed: int = 0) -> bytes:
+    """A network of float32 with two inputs and two outputs."""
+    rng, file = np.random.default_rng(seed), TfliteFile()
+
+    def tensor(*shape: int) -> int:
+        return file.activation("f", shape, None, element=Element.FLOAT32)
+
+    def weights(*shape: int) -> int:
+        return file.constant("w", rng.normal(0, 0.5, shape).astype("<f4"))
+
+    image, extra = tensor(1, 8, 7, 3), tensor(1, 6)
+    conv, pooled, flat, joined = tensor(1, 6, 5, 5), tensor(1, 3, 2, 5), tensor(1, 30), tensor(1, 36)
+    scores, probabilities = tensor(1, 4), tensor(1, 4)
+    file.operator(Code.CONV_2D, [image, weights(5, 3, 3, 3), weights(5)], conv, conv_options(activation=Fused.RELU), 1)
+    file.operator(Code.MAX_POOL_2D, [conv], pooled, pool_options((2, 2), (2, 2)), 1)
+    file.operator(Code.RESHAPE, [pooled, file.constant("s", np.array([1, 30], "<i4"))], flat, None, 1)
+    file.operator(Code.CONCATENATION, [flat, extra], joined, concat_options(-1), 1)
+    file.operator(Code.FULLY_CONNECTED, [joined, weights(4, 36), weights(4)], scores, dense_options(), 1)
+    file.operator(Code.SOFTMAX, [scores], probabilities, softmax_options(), 1)
+    return file.finish([image, extra], [scores, probabilities])

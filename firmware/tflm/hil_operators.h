@@ -12,7 +12,7 @@ struct hil_hook;
 
 /* As large and aligned as a hil::Hook, which C cannot know (hil_tflm.h asserts it). */
 typedef struct {
-    uint32_t words[9];
+    uint32_t words[10];
 } hil_hook_space_t;
 
 /* Puts an operator into its hook; 0 when TFLM took it. */

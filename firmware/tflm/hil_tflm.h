@@ -6,9 +6,10 @@
 #include "tensorflow/lite/micro/micro_op_resolver.h"
 #include "tensorflow/lite/micro/tflite_bridge/flatbuffer_conversions_bridge.h"
 
-// An operator's registration with our mark behind its kernel.
+// An operator's registration with our functions around its kernel's.
 struct hil_hook {
     TFLMRegistration registration;  // first: TFLM has its address
+    TfLiteStatus (*prepare)(TfLiteContext *, TfLiteNode *); // nullptr where the kernel has none
     TfLiteStatus (*invoke)(TfLiteContext *, TfLiteNode *);
     tflite::TfLiteBridgeBuiltinParseFunction parse;
 };

@@ -1,5 +1,6 @@
 // Runs a network with TensorFlow Lite Micro behind the same border as a network of generated code: hil_model.h.
 #include <cstdint>
+#include <cstring>
 #include <new>
 
 #include "gauge.h"
@@ -8,6 +9,7 @@
 #include "tensorflow/lite/micro/compatibility.h"
 #include "tensorflow/lite/micro/micro_allocator.h"
 #include "tensorflow/lite/micro/micro_interpreter.h"
+#include "tensorflow/lite/micro/micro_resource_variable.h"
 #include "tensorflow/lite/schema/schema_generated.h"
 
 extern "C" {
@@ -22,7 +24,8 @@ extern "C" const std::uint8_t hil_arena_takes_the_rest = 1;
 
 namespace {
 
-// Marks the end of every operator of the network. Those of subgraphs that an operator runs are part of it.
+// Marks the end of every operator of the network that its kernel has run. Those of subgraphs that an operator runs are
+// part of it.
 class Marks final {
   public:
     void start(hil_mark_fn mark)
@@ -55,14 +58,34 @@ class Marks final {
 };
 
 Marks marks;
+std::uint32_t prepared_count; // operators, since TFLM began to prepare the network's; those of subgraphs come behind
 
 // TFLM's own profiler is not in every build; what it calls for an operator is. Its node has the registration behind it.
+const hil::Hook *hook_behind(const TfLiteNode *node)
+{
+    return reinterpret_cast<const hil::Hook *>(
+        reinterpret_cast<const tflite::NodeAndRegistration *>(node)->registration);
+}
+
+// TFLM's builds without strings do not say which operator it was.
+TfLiteStatus prepared(TfLiteContext *context, TfLiteNode *node)
+{
+    const hil::Hook *hook = hook_behind(node);
+    const TfLiteStatus status = hook->prepare == nullptr ? kTfLiteOk : hook->prepare(context, node);
+    if (status != kTfLiteOk) {
+        hil_error_number("Prepare refused: layer ", prepared_count);
+    }
+    prepared_count++;
+    return status;
+}
+
 TfLiteStatus marked(TfLiteContext *context, TfLiteNode *node)
 {
-    const TFLMRegistration *registration = reinterpret_cast<const tflite::NodeAndRegistration *>(node)->registration;
     marks.begin();
-    const TfLiteStatus status = reinterpret_cast<const hil::Hook *>(registration)->invoke(context, node);
-    marks.EndEvent();
+    const TfLiteStatus status = hook_behind(node)->invoke(context, node);
+    if (status == kTfLiteOk) {
+        marks.EndEvent();
+    }
     return status;
 }
 
@@ -107,14 +130,55 @@ Place<Resolver> resolver_place;
 Place<tflite::MicroInterpreter> interpreter_place;
 tflite::MicroInterpreter *interpreter;
 
-// The offset of a tensor that the host sees as one int8 array of `size` bytes; -1, and a log line, if it is not that.
-std::int32_t offset_of(const TfLiteTensor *tensor, std::uint32_t size, const char *what)
+// Inputs or outputs. The host sees one buffer on each side: of several tensors, one behind the other behind the arena.
+struct Side {
+    std::size_t count;
+    TfLiteTensor *(*tensor)(std::size_t index);
+    std::uint8_t *buffer; // nullptr for a lone tensor, which is its own
+};
+
+Side inputs{0, [](std::size_t index) { return interpreter->input(index); }, nullptr};
+Side outputs{0, [](std::size_t index) { return interpreter->output(index); }, nullptr};
+
+bool is_known(const TfLiteTensor *tensor)
 {
-    if (tensor == nullptr || tensor->type != kTfLiteInt8 || tensor->bytes != size) {
-        hil_error_at("Not the int8 tensor that the host sees: ", what);
+    return tensor != nullptr &&
+           (tensor->type == kTfLiteInt8 || tensor->type == kTfLiteInt16 || tensor->type == kTfLiteFloat32);
+}
+
+// Where the host's buffer of `size` bytes for a side is, from the arena's start; -1, and a log line, if its tensors are
+// not what the host sees. Several take their place from `spare`.
+std::int32_t place(Side &side, std::size_t count, std::uint32_t size, std::uint8_t *&spare, const char *what)
+{
+    std::uint32_t bytes = 0;
+    bool fine = count > 0u;
+    for (std::size_t i = 0; i < count; i++) {
+        fine = fine && is_known(side.tensor(i));
+        bytes += fine ? static_cast<std::uint32_t>(side.tensor(i)->bytes) : 0u;
+    }
+    if (!fine || bytes != size) {
+        hil_error_at("Not the tensors that the host sees: ", what);
         return -1;
     }
-    return static_cast<std::int32_t>(tensor->data.int8 - hil_arena);
+    side.count = count;
+    if (count == 1u) {
+        return static_cast<std::int32_t>(side.tensor(0)->data.int8 - hil_arena);
+    }
+    if (static_cast<std::uint32_t>(hil_memory.spare_end - spare) < size) {
+        hil_error_number("Several tensors need RAM behind the arena, bytes: ", size);
+        return -1;
+    }
+    side.buffer = spare;
+    spare += size;
+    return static_cast<std::int32_t>(reinterpret_cast<std::int8_t *>(side.buffer) - hil_arena);
+}
+
+// Where the network keeps states in resource variables; nullptr where it has none.
+tflite::MicroResourceVariables *variables_in(tflite::MicroAllocator *allocator)
+{
+    return hil_model.variables == 0u
+               ? nullptr
+               : tflite::MicroResourceVariables::Create(allocator, static_cast<int>(hil_model.variables));
 }
 
 // The least arena that the network starts with: it is set up once with all the RAM there is, and what that took counted.
@@ -127,7 +191,9 @@ std::uint32_t least_arena(const tflite::Model *model, const Resolver &resolver, 
         hil_error("Too little RAM for TFLM's arena");
         return 0;
     }
-    auto *trial = new (interpreter_place.bytes) tflite::MicroInterpreter(model, resolver, allocator);
+    auto *trial = new (interpreter_place.bytes)
+        tflite::MicroInterpreter(model, resolver, allocator, variables_in(allocator));
+    prepared_count = 0;
     if (trial->AllocateTensors() == kTfLiteOk) {
         least = gauge->required();
         hil_model.arena_kept = gauge->persistent();
@@ -143,7 +209,8 @@ int hil::take(TfLiteStatus added, const tflite::MicroOpResolver &resolver, tflit
     if (added != kTfLiteOk || found == nullptr) {
         return 1;
     }
-    *hook = {*found, found->invoke, resolver.GetOpDataParser(op)};
+    *hook = {*found, found->prepare, found->invoke, resolver.GetOpDataParser(op)};
+    hook->registration.prepare = prepared;
     hook->registration.invoke = marked;
     return 0;
 }
@@ -170,23 +237,52 @@ extern "C" int hil_model_setup(void)
         return 1;
     }
     // As a product sets it up, with an arena of that size.
+    tflite::MicroAllocator *allocator =
+        tflite::MicroAllocator::Create(reinterpret_cast<std::uint8_t *>(hil_arena), size);
     auto *made = new (interpreter_place.bytes)
-        tflite::MicroInterpreter(model, *resolver, reinterpret_cast<std::uint8_t *>(hil_arena), size);
+        tflite::MicroInterpreter(model, *resolver, allocator, variables_in(allocator));
     if (made->AllocateTensors() != kTfLiteOk) {
         hil_error_number("BUG: TFLM does not start with the arena that it took before: ", size);
         return 1;
     }
-    const std::int32_t input = offset_of(made->input(0), hil_model.input_size, "input");
-    const std::int32_t output = offset_of(made->output(0), hil_model.output_size, "output");
+    interpreter = made;
+    std::uint8_t *spare = reinterpret_cast<std::uint8_t *>(hil_arena) + size;
+    const std::int32_t input = place(inputs, made->inputs_size(), hil_model.input_size, spare, "input");
+    const std::int32_t output = place(outputs, made->outputs_size(), hil_model.output_size, spare, "output");
     if (input < 0 || output < 0) {
+        interpreter = nullptr;
         return 1;
     }
     hil_model.arena_size = size;
     hil_model.input_offset = static_cast<std::uint32_t>(input);
     hil_model.output_offset = static_cast<std::uint32_t>(output);
-    hil_memory.spare_start = reinterpret_cast<std::uint8_t *>(hil_arena) + size;
-    interpreter = made;
+    hil_memory.spare_start = spare;
     return 0;
+}
+
+extern "C" void hil_model_reset(void)
+{
+    if (interpreter != nullptr) {
+        (void)interpreter->Reset();
+    }
+}
+
+extern "C" void hil_model_take_input(void)
+{
+    const std::uint8_t *from = inputs.buffer;
+    for (std::size_t i = 0; from != nullptr && i < inputs.count; i++) {
+        std::memcpy(inputs.tensor(i)->data.raw, from, inputs.tensor(i)->bytes);
+        from += inputs.tensor(i)->bytes;
+    }
+}
+
+extern "C" void hil_model_give_output(void)
+{
+    std::uint8_t *to = outputs.buffer;
+    for (std::size_t i = 0; to != nullptr && i < outputs.count; i++) {
+        std::memcpy(to, outputs.tensor(i)->data.raw, outputs.tensor(i)->bytes);
+        to += outputs.tensor(i)->bytes;
+    }
 }
 
 extern "C" std::uint32_t hil_model_arena_used(void)

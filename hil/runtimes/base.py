@@ -15,25 +15,39 @@ import numpy as np
 from hil.build.sources import Library, Project
 from hil.codegen.plan import Port
 from hil.codegen.render import Options
-from hil.model.network import Model, OpKind
+from hil.model.network import Model
 from hil.model.reference import Int8Array
 from munas.cost.kernels import KernelVariant, Work
+from munas.cost.optimise import GivenUp
 
 
 class Step(Protocol):
     """One layer that the device marks, in execution order; `name` is for reports only."""
 
     @property
-    def index(self) -> int: ...
+    def index(self) -> int:
+        """Place in execution order, from 0."""
+        ...
 
     @property
-    def kind(self) -> OpKind: ...
+    def kind(self) -> str:
+        """The operator, by the schema's name."""
+        ...
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """For people only: it need not be unique."""
+        ...
 
     @property
-    def work(self) -> Work: ...
+    def work(self) -> Work:
+        """What it executes, for the latency model."""
+        ...
+
+    @property
+    def what(self) -> str:
+        """Operator, and types or kernel: for messages."""
+        ...
 
 
 class Deployment(Protocol):
@@ -45,19 +59,29 @@ class Deployment(Protocol):
         ...
 
     @property
-    def model_name(self) -> str: ...
+    def model_name(self) -> str:
+        """The model's name in reports and in the identity."""
+        ...
 
     @property
-    def arena_bytes(self) -> int: ...
+    def arena_bytes(self) -> int:
+        """Bytes of RAM for activations and scratch."""
+        ...
 
     @property
-    def lower_bound_bytes(self) -> int: ...
+    def lower_bound_bytes(self) -> int:
+        """No order of layers takes fewer bytes of activations."""
+        ...
 
     @property
-    def weights_bytes(self) -> int: ...
+    def weights_bytes(self) -> int:
+        """Bytes of weights in flash."""
+        ...
 
     @property
-    def table_bytes(self) -> int: ...
+    def table_bytes(self) -> int:
+        """Bytes of all other constants in flash: scales, biases, tables of layers."""
+        ...
 
     @property
     def constant_channels(self) -> int:
@@ -65,25 +89,50 @@ class Deployment(Protocol):
         ...
 
     @property
-    def input(self) -> Port: ...
+    def given_up(self) -> Sequence[GivenUp]:
+        """Faster kernels that gave way to smaller ones, for the size of the code."""
+        ...
 
     @property
-    def output(self) -> Port: ...
+    def input(self) -> Port:
+        """All inputs as the device takes them: one buffer of int8."""
+        ...
 
     @property
-    def inputs(self) -> Sequence[Port]: ...
+    def output(self) -> Port:
+        """All outputs as the device gives them: one buffer of int8."""
+        ...
 
     @property
-    def outputs(self) -> Sequence[Port]: ...
+    def inputs(self) -> Sequence[Port]:
+        """The model's inputs, each at its place in `input`."""
+        ...
 
     @property
-    def steps(self) -> Sequence[Step]: ...
+    def outputs(self) -> Sequence[Port]:
+        """The model's outputs, each at its place in `output`."""
+        ...
+
+    @property
+    def steps(self) -> Sequence[Step]:
+        """The layers that the device marks, in execution order."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorSet:
+    """Operators by the schema's names, whose code is linked together; `wide`: with kernels for more types than int8."""
+
+    kinds: frozenset[str]
+    wide: bool = False
 
 
 class Expected(Protocol):
     """What the device must answer: outputs of the int8 core for inputs of the int8 core."""
 
-    def run(self, inputs: Sequence[Int8Array]) -> list[Int8Array]: ...
+    def run(self, inputs: Sequence[Int8Array]) -> list[Int8Array]:
+        """One array for each output."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +163,9 @@ class Runtime(Protocol):
     """One way to execute networks on one board. Making one raises ToolMissing when something it needs is absent."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """As `--runtime` takes it."""
+        ...
 
     @property
     def kernels(self) -> str:
@@ -142,6 +193,15 @@ class Runtime(Protocol):
 
     def render(self, deployment: Deployment, folder: Path, options: Options) -> Project:
         """Write the project of a deployment that this runtime made. Raises InfrastructureError."""
+        ...
+
+    def operator_set(self, deployment: Deployment) -> OperatorSet | None:
+        """What decides which code is linked for a deployment; None where each network is linked by itself."""
+        ...
+
+    def render_set(self, wanted: OperatorSet, folder: Path, options: Options) -> Project | None:
+        """Write the project of an image that any network of exactly these operators is put into; None where each
+        network is linked by itself. Raises ModelError for an operator that the runtime does not have."""
         ...
 
     def reference(self, deployment: Deployment) -> Expected | None:

@@ -11,7 +11,7 @@ from hil.codegen.plan import Plan, make_plan
 from hil.codegen.project import render
 from hil.codegen.render import Options
 from hil.model.load import parse_model
-from hil.runtimes.base import Deployment
+from hil.runtimes.base import Deployment, OperatorSet
 from munas.cost.kernels import KernelVariant
 from munas.cost.variants import SPECS
 
@@ -38,6 +38,12 @@ class CmsisNn:
         """See `Runtime.render`."""
         assert isinstance(deployment, Plan)
         return render(deployment, self._board, self._via, self._cmsis, folder, options)
+
+    def operator_set(self, deployment: Deployment) -> None:
+        """See `Runtime.operator_set`: which kernels a network calls is in its own tables."""
+
+    def render_set(self, wanted: OperatorSet, folder: Path, options: Options) -> None:
+        """See `Runtime.render_set`."""
 
     def reference(self, deployment: Deployment) -> None:
         """See `Runtime.reference`: all kernels are bit-equal to LiteRT's."""

@@ -20,16 +20,23 @@ from hil.codegen.render import template
 from hil.errors import BudgetError, HilError, ModelError
 from hil.link.device import Device
 from hil.measure.harness import Harness, Options, generate_project, make_runtime
+from hil.measure.rounding import RULE, TOLERANCE
+from hil.runtimes.base import OperatorSet
 from hil.runtimes.tflm.arena import WRITTEN_FOR, Arena
 from hil.runtimes.tflm.detect import ROOT_VARIABLE, find_tflm
 from hil.runtimes.tflm.network import Network
 from hil.runtimes.tflm.project import texts
 from hil.runtimes.tflm.runtime import Tflm
 from hil.targets.runners.qemu import QemuRunner
+from munas.cost.calibration import Linked
 from munas.tflite.file import Code, concat_options
+from tests.firmware.operators import Network as Random
+from tests.firmware.random_plain import resize_bilinear
+from tests.firmware.random_wide import as_plain
 from tests.networks import small_network
 from tests.tflite_samples import Chain
-from tests.tflm import every_operator, needs_tflm
+from tests.tflm import every_operator, float_network, needs_tflm
+from tests.unit.test_recurrent import lstm_network, svdf_network
 
 pytestmark = [pytest.mark.firmware, pytest.mark.qemu, needs_tflm]
 
@@ -89,6 +96,51 @@ def test_an_operator_that_no_forecast_knows_runs(harness: Harness) -> None:
     assert measured.measurement.outputs.mismatched == 0
 
 
+def several_ports() -> bytes:
+    """Two inputs, the first of which goes two ways, and three outputs."""
+    chain = Chain()
+    image, extra = chain.tensor((1, 6, 5, 3)), chain.tensor((1, 7))
+    conv = chain.convolution(image, 4, 3)
+    rectified = chain.same_scale(Code.RELU, [image], (1, 6, 5, 3), None, 0.05, -128)
+    return chain.file.finish([image, extra], [conv, rectified, chain.dense(extra, 5)])
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_float_network_answers_within_the_rounding_that_is_stated(harness: Harness, seed: int) -> None:
+    measured = harness.measure(float_network(seed), "float")
+    outputs, memory = measured.measurement.outputs, measured.measurement.memory
+    assert (outputs.checked, outputs.mismatched, outputs.rule) == (8, 0, RULE)
+    assert outputs.largest_error < TOLERANCE
+    assert memory.arena_used >= measured.plan.lower_bound_bytes
+    assert len(set(measured.answers)) == 8
+    linked = harness.linked_for(measured.plan)
+    assert linked is not None
+    assert linked.code == memory.flash_code
+    with (
+        pytest.raises(ModelError, match="float: it is float32, which only measure --protocol hil takes"),
+        harness.running(float_network(seed), "float"),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("data", [several_ports(), lstm_network(), svdf_network()], ids=["ports", "lstm", "svdf"])
+def test_several_ports_and_states(harness: Harness, data: bytes) -> None:
+    """Every input is answered as if it were the first one."""
+    assert harness.measure(data, "net").measurement.outputs.mismatched == 0
+
+
+def test_code_and_ram_of_operators_are_known_before_anything_is_measured(board: Board, harness: Harness) -> None:
+    measured = harness.measure(several_ports(), "net")
+    kinds = frozenset(step.kind for step in measured.plan.steps)
+    memory = measured.measurement.memory
+    known = Linked(memory.flash_code, memory.ram_total - memory.arena_planned)
+    assert Harness(board, Options(runtime="tflm")).linked(OperatorSet(kinds)) == known
+    assert harness.linked_for(measured.plan) == known
+    fewer = harness.linked(OperatorSet(kinds - {"RELU"}))
+    assert fewer is not None
+    assert fewer.code < known.code
+
+
 @pytest.mark.parametrize("seed", range(2))
 def test_the_ram_that_is_stated_is_the_least_that_starts(board: Board, harness: Harness, seed: int) -> None:
     data = small_network(seed)
@@ -131,8 +183,23 @@ def test_what_tflm_does_not_run_is_the_networks_fault_and_in_tflms_words(
     chain = Chain()
     entry = chain.tensor((1, 4, 4, 2))
     joined = chain.same_scale(Code.CONCATENATION, [entry] * 11, (1, 4, 4, 22), concat_options(-1), 1 / 64, 3)
-    with pytest.raises(ModelError, match=r"net: the firmware cannot set it up on mps2-an386: .*concatenation\.cc"):
+    with pytest.raises(
+        ModelError, match=r"net: layer 0 \(CONCATENATION of int8\) is refused by its kernel on mps2-an386: .*ation\.cc"
+    ):
         harness.measure(chain.file.finish([entry], [joined]), "net")
+
+
+def test_what_a_kernel_refuses_at_an_inference_is_the_networks_fault(harness: Harness) -> None:
+    """TFLM registers RESIZE_BILINEAR, and finds only at an inference that it does not have it for 16 bits."""
+    n = Random(3, (5, 4, 2))
+    data = n.finish(as_plain(n, (resize_bilinear,)))
+    with pytest.raises(
+        ModelError, match=r"net: layer \d \(RESIZE_BILINEAR of int16\) is refused by its kernel on"
+    ) as no:
+        harness.measure(data, "net")
+    assert no.value.exit_status == 2
+    with harness.running(small_network(1), "net") as running:  # the others go on
+        assert running.device.name() == "munas-hil"
 
 
 @pytest.mark.slow
@@ -208,4 +275,8 @@ def test_cmake_asks_for_tflm_at_every_configure(project: Path, tmp_path: Path) -
     assert "TFLM_ROOT is not set. Build TensorFlow Lite Micro in the folder" in " ".join(missing.stderr.split())
     elsewhere = configured(project, build, TFLM_ROOT=str(tmp_path))
     assert "has no libtensorflow-microlite.a for cortex-m4" in " ".join(elsewhere.stderr.split())
+    whole = find_tflm("cortex-m4").library.read_bytes()
+    (tmp_path / "libtensorflow-microlite.a").write_bytes(whole[: len(whole) // 2 + 1])
+    truncated = configured(project, build, TFLM_ROOT=str(tmp_path))
+    assert "libtensorflow-microlite.a cannot be read: it is truncated, or no library" in truncated.stderr
     assert configured(project, build, TFLM_ROOT=os.environ[ROOT_VARIABLE]).returncode == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from hil.errors import BuildError, ModelError, ToolMissing
 from hil.model.network import OpKind
 from hil.runtimes.tflm.adders import call_of
 from hil.runtimes.tflm.archive import NotALibrary
-from hil.runtimes.tflm.detect import LIBRARY_NAME, find_tflm, installed
+from hil.runtimes.tflm.detect import LIBRARY_NAME, UnfitError, find_tflm, installed
 from hil.runtimes.tflm.elf import read_targets
 from hil.runtimes.tflm.guide import make_command
 from hil.runtimes.tflm.headers import read_registry
@@ -228,25 +229,26 @@ def test_doctor_says_which_cores_have_a_library_and_which_have_none(
     (check,) = [check for check in examine() if check.name == "TensorFlow Lite Micro"]
     assert check.found
     assert check.detail.startswith("cortex-m4: ")
-    assert check.detail.endswith("none for cortex-m3, cortex-m33, cortex-m55, cortex-m7")
+    assert check.detail.endswith("none for cortex-m0, cortex-m3, cortex-m33, cortex-m55, cortex-m7")
 
 
 def test_doctor_says_what_to_build_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TFLM_ROOT", raising=False)
     (check,) = [check for check in examine() if check.name == "TensorFlow Lite Micro"]
     assert not check.found
-    assert "TFLM_ROOT is not set" in check.detail
+    assert "TensorFlow Lite Micro for cortex-m4 (TFLM_ROOT is not set)" in check.detail
     assert check.install.startswith("make -f ")
+    assert "TARGET_ARCH=cortex-m4+fp" in check.install
 
 
 def test_operators_are_those_of_the_installed_headers(root: Path) -> None:
     registry = read_registry(root)
     assert registry.adders == {"ADD": "AddAdd", "PADV2": "AddPadV2", "SignalRfft": "AddRfft"}
-    assert call_of(OpKind.ADD, registry) == ("AddAdd", "")  # no int8 registration there
-    assert call_of(OpKind.ADD, None) == ("AddAdd", "tflite::Register_ADD_INT8()")
-    assert call_of(OpKind.PADV2, None) == ("AddPadV2", "")
+    assert call_of(OpKind.ADD, registry, wide=False) == ("AddAdd", "")  # no int8 registration there
+    assert call_of(OpKind.ADD, None, wide=False) == ("AddAdd", "tflite::Register_ADD_INT8()")
+    assert call_of(OpKind.PADV2, None, wide=False) == ("AddPadV2", "")
     with pytest.raises(ModelError, match="does not register CONV_2D"):
-        call_of(OpKind.CONV_2D, registry)
+        call_of(OpKind.CONV_2D, registry, wide=False)
 
 
 @pytest.mark.parametrize("content", [b"", b"!<arch>\n", b"!<arch>\nrubbish" * 9, b"\x7fELF" + bytes(60)])
@@ -259,6 +261,13 @@ def test_what_is_no_library_is_refused(root: Path, content: bytes) -> None:
         find_tflm("cortex-m4", str(root))
 
 
+@pytest.mark.timeout(60)  # it waited for somebody to write
+def test_a_pipe_is_no_library(root: Path) -> None:
+    os.mkfifo(root / LIBRARY_NAME)
+    with pytest.raises(UnfitError, match=f"{LIBRARY_NAME}: it cannot be read: not a regular file"):
+        find_tflm("cortex-m4", str(root))
+
+
 @pytest.mark.firmware
 def test_a_truncated_library_is_refused_not_crashed_on(root: Path) -> None:
     library = add_library(root, "some_build", M4)
@@ -267,3 +276,18 @@ def test_a_truncated_library_is_refused_not_crashed_on(root: Path) -> None:
         library.write_bytes(whole[:length])
         with pytest.raises(NotALibrary):
             read_targets(library)
+
+
+@pytest.mark.firmware
+def test_a_library_that_was_cut_off_between_two_members_is_refused(root: Path) -> None:
+    library = add_library(root, "some_build", M4)
+    second = library.with_name("another_object_with_a_long_name.o")
+    source = library.with_name("two.c")
+    source.write_text("int behind(void) { return 1; }\n")
+    subprocess.run(["arm-none-eabi-gcc", "-mthumb", *M4, "-c", source, "-o", second], check=True)
+    subprocess.run(["arm-none-eabi-ar", "r", library, second], check=True)
+    last = 60 + second.stat().st_size + second.stat().st_size % 2
+    library.write_bytes(library.read_bytes()[:-last])
+    assert read_targets(library)  # what is left of it can be read
+    with pytest.raises(UnfitError, match="it is truncated: its index names objects behind its end"):
+        find_tflm("cortex-m4", str(root))

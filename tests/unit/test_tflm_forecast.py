@@ -28,9 +28,9 @@ def test_a_sample_whose_file_is_too_large_is_drawn_smaller() -> None:
     assert fitting(draw, 2, 4, limits, "cmsis-nn") == draw(2, 4, limits)
 
 
-def image(paths: frozenset[KernelVariant], code: int) -> Image:
+def image(paths: frozenset[KernelVariant], code: int, static: int = 100) -> Image:
     memory = Memory(
-        arena_planned=64, arena_used=64, stack_used=0, stack_reserved=2048, static_ram=100, ram_total=2212,
+        arena_planned=64, arena_used=64, stack_used=0, stack_reserved=2048, static_ram=static, ram_total=2112 + static,
         flash_weights=1000, flash_code=code, flash_total=1000 + code,
     )  # fmt: skip
     return Image(paths, 1000, memory, {})
@@ -44,6 +44,16 @@ def test_code_of_a_set_of_operators_is_what_was_linked_and_of_an_unseen_one_neve
     for paths, size in linked.items():
         assert model.code(paths) == size
     assert model.code({fc, KernelVariant.TFLM_CONV_1X1}) == 46_432  # the same operators
-    assert model.linked_code(frozenset({fc, conv, pool})) is None
+    assert model.linked(frozenset({fc, conv, pool})) is None
     assert model.code({fc, conv, pool}) >= 48_432
     assert model.code({fc, conv, pool}) % 16 == 0
+
+
+def test_ram_of_a_set_of_operators_is_what_was_linked_and_of_an_unseen_one_the_most() -> None:
+    fc, conv, pool = KernelVariant.TFLM_FC, KernelVariant.TFLM_CONV, KernelVariant.TFLM_MAX_POOL
+    code = {fc: {"fc": 400}, conv: {"conv": 6000}, pool: {"pool": 2000}}
+    images = [image(frozenset({fc}), 40_400, 100), image(frozenset({fc, conv}), 46_400, 1500)]
+    model = fit_memory(images, code, 16)
+    assert model.ram(1000, {fc}) == 1000 + 2048 + 100
+    assert model.ram(1000, {fc, conv}) == model.ram(1000, {fc, pool}) == model.ram(1000) == 1000 + 2048 + 1500
+    assert model.least_ram(1000) == 1000 + 2048 + 100

@@ -87,10 +87,10 @@ def test_the_bytes_in_c_are_the_file() -> None:
 
 def test_the_struct_that_is_put_into_an_image_has_the_figures_of_the_c_that_is_generated() -> None:
     network = make_network(small_network(1), "net")
-    layers, arena, offset, size, out_offset, out_size, zero, out_zero, out_scale, scale, kept = struct.unpack(
-        "<H2x5I2b2x2fI", model_struct(network)
+    layers, arena, offset, size, out_offset, out_size, zero, out_zero, out_scale, scale, kept, variables = (
+        struct.unpack("<H2x5I2b2x2f2I", model_struct(network))
     )
-    assert (arena, offset, out_offset, kept) == (0, 0, 0, 0)  # the device says
+    assert (arena, offset, out_offset, kept, variables) == (0, 0, 0, 0, 0)  # the device says
     assert (layers, size, out_size) == (len(network.steps), network.input.size, network.output.size)
     assert (zero, out_zero) == (network.input.zero_point, network.output.zero_point)
     assert np.float32(scale) == np.float32(network.input.scale)
@@ -101,7 +101,7 @@ def test_work_has_a_count_for_every_name_and_a_variant_of_its_operator() -> None
     for step in make_network(every_operator(), "net").steps:
         operator, names = INTERPRETED[step.work.variant]
         assert len(step.work.trips) == len(names)
-        assert operator == step.kind.value or (step.kind is OpKind.RELU6 and operator == "")
+        assert operator == step.kind
         assert step.work.trips[0] == 1  # the call itself
 
 
@@ -162,9 +162,31 @@ def test_layers_are_the_files_operators_with_their_work() -> None:
     assert all(step.work.outputs > 0 for step in network.steps)
 
 
-def test_a_relu6_that_changes_the_scale_is_refused_because_tflm_ignores_it() -> None:
-    with pytest.raises(ModelError, match=r"operator 7 \(RELU6\).*quantised differently.*--runtime cmsis-nn"):
-        make_network(tflite_samples.every_operator(), "net")
+def test_several_inputs_and_outputs_lie_one_behind_the_other() -> None:
+    chain = Chain()
+    entries = [chain.tensor((1, 3, 2, 2)), chain.tensor((1, 5))]
+    results = [
+        chain.same_scale(Code.RELU, [entry], shape, None, 0.05, -128)
+        for entry, shape in zip(entries, ((1, 3, 2, 2), (1, 5)), strict=True)
+    ]
+    network = make_network(chain.file.finish(entries, results), "net")
+    assert [(port.offset, port.size) for port in network.inputs] == [(0, 12), (12, 5)]
+    assert [(port.offset, port.size) for port in network.outputs] == [(0, 12), (12, 5)]
+    assert (network.input.size, network.output.shape) == (17, (17,))
+    assert not network.is_wide
+
+
+def test_operators_that_the_importer_folds_are_registered_as_well() -> None:
+    """SHAPE, of which the importer knows the result."""
+    chain = Chain()
+    entry = chain.tensor((1, 4, 3))
+    shape = chain.file.activation("shape", (3,), None, element=Element.INT32)
+    chain.file.operator(Code.SHAPE, [entry], shape)
+    flat = chain.same_scale(Code.RESHAPE, [entry, shape], (1, 4, 3), None, 1 / 64, 3)
+    network = make_network(chain.file.finish([entry], [flat]), "net")
+    assert network.operators == ("RESHAPE", "SHAPE")
+    assert "op_resolver.AddShape()" in dict(texts(network, None))["operators.cc"]
+    assert not network.is_arena_known
 
 
 def test_more_inputs_than_tflms_concatenation_takes_are_refused() -> None:

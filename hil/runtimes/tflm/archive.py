@@ -25,10 +25,17 @@ def members(data: bytes) -> Iterator[bytes]:
 
 
 def indexed_symbols(data: bytes) -> frozenset[str]:
-    """Names of the functions and objects that the archive's index says are in it; none without an index."""
+    """Names of the functions and objects that the archive's index says are in it; none without an index.
+
+    Raises NotALibrary also for an archive that was cut off between two members.
+    """
     for name, content in _entries(data):
         if name == _INDEX and len(content) >= 4:
             (count,) = struct.unpack_from(">I", content)
+            if 4 + 4 * count > len(content):
+                raise NotALibrary("its index cannot be read")
+            if max(struct.unpack_from(f">{count}I", content, 4), default=0) >= len(data):
+                raise NotALibrary("it is truncated: its index names objects behind its end")
             names = content[4 + 4 * count :].split(b"\0")[:count]
             return frozenset(item.decode("ascii", "replace") for item in names)
     return frozenset()

@@ -29,6 +29,7 @@ from hil.runtimes.tflm.scratch import scratch_bytes
 
 WRITTEN_FOR = "TFLM of August 2026 (90b983c2b)"
 """The version whose allocations are replayed."""
+_HANDLE_BITS = 32  # of a resource variable
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,7 @@ def lifetimes(container: Container, scratch: Sequence[Sequence[int]]) -> tuple[d
 
 
 def _bytes_of(tensor: RawTensor) -> int:
-    return -(-tensor.elements * schema.ELEMENT_BITS[tensor.type] // 8)
+    return -(-tensor.elements * schema.ELEMENT_BITS.get(tensor.type, _HANDLE_BITS) // 8)
 
 
 def _up(value: int, alignment: int) -> int:
@@ -189,6 +190,8 @@ class _Replay:
         if operator.kind not in (OpKind.CONV_2D, OpKind.DEPTHWISE_CONV_2D, OpKind.FULLY_CONNECTED):
             return 0
         weights = self.container.tensors[operator.inputs[1]]
+        if not weights.scales:  # float32
+            return 0
         if operator.kind is OpKind.CONV_2D:
             return weights.shape[0]
         if operator.kind is OpKind.DEPTHWISE_CONV_2D:

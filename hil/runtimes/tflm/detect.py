@@ -16,6 +16,7 @@ from pathlib import Path
 
 from hil.boards.core import core_names, load_core
 from hil.errors import BuildError, ToolMissing
+from hil.files import read_regular
 from hil.runtimes.tflm.archive import NotALibrary, indexed_symbols
 from hil.runtimes.tflm.elf import Target, compilers_of, targets_of
 from hil.runtimes.tflm.guide import ROOT_VARIABLE, SINGLE_PRECISION, advice, has_double_precision, make_command
@@ -25,6 +26,7 @@ LIBRARY_NAME = "libtensorflow-microlite.a"
 
 # Where TFLM's own build leaves libraries, and where a plain installation has them.
 _LIBRARY_PATTERNS = (f"gen/*/lib/{LIBRARY_NAME}", f"lib/*/{LIBRARY_NAME}", f"lib/{LIBRARY_NAME}", LIBRARY_NAME)
+_MOST_BYTES = 1 << 28  # a library with its debug information has some tens of megabytes
 _DOWNLOADS = "tensorflow/lite/micro/tools/make/downloads"
 # A header that is needed, and the include folders below the root that may have it.
 _HEADERS: Mapping[str, tuple[str, ...]] = {
@@ -229,6 +231,6 @@ def _ordered(targets: Iterable[Target]) -> list[Target]:
 @functools.lru_cache(maxsize=16)
 def _contents(library: Path, modified_ns: int) -> Contents:
     del modified_ns  # only there so that a rebuilt library is read again
-    data = library.read_bytes()
+    data = read_regular(library, _MOST_BYTES)
     compilers = "; ".join(compilers_of(data))
     return Contents(hashlib.sha256(data).hexdigest(), targets_of(data), compilers, indexed_symbols(data))

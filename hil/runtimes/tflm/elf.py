@@ -25,7 +25,13 @@ _ARCHITECTURES = {
 }
 _FLOAT_UNITS = {0: "no FPU", 5: "VFPv4", 6: "VFPv4", 7: "FPv5", 8: "FPv5"}
 # The same as ``readelf -A`` calls them, as regular expressions of CMake.
-_READELF = {"Armv7-M": "v7", "Armv7E-M": "v7E-M", "Armv8-M": "v8-M.mainline", "Armv8.1-M": "v8.1-M.mainline"}
+_READELF = {
+    "Armv6S-M": "v6S-M",
+    "Armv7-M": "v7",
+    "Armv7E-M": "v7E-M",
+    "Armv8-M": "v8-M.mainline",
+    "Armv8.1-M": "v8.1-M.mainline",
+}
 _READELF_FPU = {"no FPU": "", "VFPv4": "VFPv4", "FPv5": "FPv5"}
 
 

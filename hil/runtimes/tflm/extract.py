@@ -7,8 +7,8 @@ from typing import Any
 
 import flatbuffers
 
-from hil.model.network import DType, Model
-from hil.model.tflite.container import read_container
+from hil.model.network import DType, Model, OpKind
+from hil.model.tflite.container import RawOperator, read_container
 
 _MEMORY_PLAN = b"OfflineMemoryAllocation"
 
@@ -24,6 +24,8 @@ def extract(data: bytes, operators: Collection[int], inputs: Sequence[int], outp
     file: Any = schema.ModelT.InitFromPackedBuf(data, 0)
     graph = file.subgraphs[0]
     graph.operators = [operator for index, operator in enumerate(graph.operators) if index in operators]
+    if not any(read.index in operators and read.kind is OpKind.CALL_ONCE for read in read_container(data).operators):
+        file.subgraphs = [graph]
     used = {*inputs, *outputs}
     for operator in graph.operators:
         lent = () if operator.intermediates is None else operator.intermediates
@@ -58,7 +60,11 @@ def core_of(data: bytes, model: Model) -> bytes:
 
 def _inside(data: bytes, inputs: Sequence[int], outputs: Sequence[int]) -> set[int]:
     """Operators that `outputs` depend on, up to `inputs`."""
-    operators = read_container(data).operators
+    container = read_container(data)
+    operators = container.operators
+    if container.others:  # states are written for nobody's output
+        edges = {operator.index for operator in operators if _is_edge(operator, inputs, outputs)}
+        return {operator.index for operator in operators} - edges
     makers = {tensor: operator for operator in operators for tensor in operator.outputs}
     found, wanted = set[int](), list(outputs)
     while wanted:
@@ -68,3 +74,9 @@ def _inside(data: bytes, inputs: Sequence[int], outputs: Sequence[int]) -> set[i
             found.add(maker.index)
             wanted += maker.inputs
     return found
+
+
+def _is_edge(operator: RawOperator, inputs: Sequence[int], outputs: Sequence[int]) -> bool:
+    """Whether it makes an input of the core, or reads an output of it, in another type."""
+    converts = operator.kind in (OpKind.QUANTIZE, OpKind.DEQUANTIZE)
+    return converts and (operator.outputs[0] in inputs or operator.inputs[0] in outputs)

@@ -15,6 +15,7 @@ _MAKEFILE = "tensorflow/lite/micro/tools/make/Makefile"
 
 # TARGET_ARCH for our float ABI: the plain names of cores with an FPU are soft-float there.
 _ARCHITECTURES: Mapping[str, str] = {
+    "cortex-m0": "cortex-m0",
     "cortex-m3": "cortex-m3",
     "cortex-m33": "cortex-m33",
     "cortex-m4": "cortex-m4+fp",

@@ -24,10 +24,11 @@ _MANGLED = re.compile(r"_ZN6tflite(\d+[a-z]\w*?)?\d+(Register_[A-Z0-9_]+)Ev")
 
 @dataclass(frozen=True, slots=True)
 class Registry:
-    """`adders`: the resolver's methods by operator; `registrations`: names of all kernels (``Register_ADD_INT8``);
-    `needed` are those that the resolver itself speaks of."""
+    """`adders`: the resolver's methods by operator, `builtin` are those of the schema; `registrations`: names of all
+    kernels (``Register_ADD_INT8``); `needed` are those that the resolver itself speaks of."""
 
     adders: Mapping[str, str]
+    builtin: frozenset[str]
     registrations: frozenset[str]
     needed: frozenset[str]
 
@@ -35,7 +36,10 @@ class Registry:
 @functools.lru_cache(maxsize=4)
 def read_registry(root: Path) -> Registry:
     """What the headers in the include folder `root` have. Raises OSError."""
-    return Registry(read_adders(root), read_registrations(root), _named([root / RESOLVER]))
+    text = (root / RESOLVER).read_text(encoding="utf-8", errors="replace")
+    return Registry(
+        read_adders(root), frozenset(_BUILTIN.findall(text)), read_registrations(root), _named([root / RESOLVER])
+    )
 
 
 def read_adders(root: Path) -> Mapping[str, str]:

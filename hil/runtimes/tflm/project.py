@@ -10,8 +10,7 @@ import struct
 from collections.abc import Iterable, Iterator
 
 from hil.codegen.render import float_literal, template
-from hil.model.network import OpKind
-from hil.runtimes.tflm.adders import call_of, header_of
+from hil.runtimes.tflm.adders import call_of, header_of, is_narrow
 from hil.runtimes.tflm.arena import WRITTEN_FOR
 from hil.runtimes.tflm.headers import Registry
 from hil.runtimes.tflm.network import Network
@@ -21,18 +20,21 @@ LEAST_ARENA_BYTES = 16  # so that the linker has something to place: it grows to
 POINTER_BYTES = 4  # of a microcontroller
 _BYTES_PER_LINE = 20
 _HEX = tuple(f"0x{value:02x}" for value in range(256))
-_MODEL = struct.Struct("<H2x5I2b2xffI")  # hil_model_t behind its two pointers
+_MODEL = struct.Struct("<H2x5I2b2xff2I")  # hil_model_t behind its two pointers
 
 
-def entries(kinds: Iterable[OpKind], registry: Registry | None) -> str:
-    """C++ of the measuring runtime's access to these operators. Raises ModelError for one that TFLM does not have."""
-    operators, headers = _operators(kinds, registry)
+def entries(kinds: Iterable[str], registry: Registry | None, *widths: bool) -> str:
+    """C++ of the measuring runtime's access to these operators, with kernels for int8 only (False) or for more types
+    (True). Raises ModelError for one that TFLM does not have."""
+    found = [_operators(kinds, registry, wide) for wide in widths]
+    operators = list({operator["name"]: operator for operators, _ in found for operator in operators}.values())
+    headers = sorted({header for _, headers in found for header in headers})
     return template("tflm/entries.cc").render(operators=operators, headers=headers)
 
 
 def texts(network: Network, registry: Registry | None) -> Iterator[tuple[str, str]]:
     """Name and text of the files of a standalone project that belong to TFLM. Raises ModelError."""
-    operators, headers = _operators(network.operators, registry)
+    operators, headers = _operators(network.operators, registry, network.is_wide)
     common = {
         "operators": operators,
         "headers": headers,
@@ -40,7 +42,9 @@ def texts(network: Network, registry: Registry | None) -> Iterator[tuple[str, st
         "layers": len(network.steps),
         "input": network.input,
         "output": network.output,
+        "zero_points": _zero_points(network),
         "model_bytes": len(network.flatbuffer),
+        "variables": network.variables,
         "arena_size": network.arena_bytes if network.is_arena_known else 2 * network.arena_bytes,
         "arena_note": _arena_note(network),
         "input_scale": float_literal(network.input.scale),
@@ -49,34 +53,51 @@ def texts(network: Network, registry: Registry | None) -> Iterator[tuple[str, st
     yield "model.cc", template("tflm/model.cc").render(lines=_lines(network.flatbuffer), **common)
     for name in ("model.h", "model.c", "plan.h", "operators.h", "operators.cc", "network.h", "network.cc"):
         yield name, template(f"tflm/{name}").render(**common)
-    yield "entries.cc", entries(network.operators, registry)
+    yield "entries.cc", entries(network.operators, registry, network.is_wide)
 
 
-def placeholder_texts(kinds: Iterable[OpKind], registry: Registry) -> Iterator[tuple[str, str]]:
+def placeholder_texts(kinds: Iterable[str], registry: Registry, wide: bool) -> Iterator[tuple[str, str]]:
     """`texts` for an image that gets a network of these operators when it is linked: without any of its figures."""
     port = {"size": 0, "zero_point": 0, "scale": 0.0}
     common = {
-        "operators": _operators(kinds, registry)[0], "arena_least": LEAST_ARENA_BYTES, "layers": 0, "input": port,
-        "output": port, "model_bytes": 0, "input_scale": float_literal(0.0), "output_scale": float_literal(0.0),
+        "operators": _operators(kinds, registry, wide)[0], "arena_least": LEAST_ARENA_BYTES, "layers": 0, "input": port,
+        "output": port, "zero_points": (0, 0), "model_bytes": 0, "variables": 0, "input_scale": float_literal(0.0),
+        "output_scale": float_literal(0.0),
     }  # fmt: skip
     yield "model.cc", template("tflm/model.cc").render(lines=_lines(bytes(16)), **common)
     for name in ("model.h", "model.c", "plan.h"):
         yield name, template(f"tflm/{name}").render(**common)
 
 
-def _operators(kinds: Iterable[OpKind], registry: Registry | None) -> tuple[list[dict[str, str]], list[str]]:
+def _operators(kinds: Iterable[str], registry: Registry | None, wide: bool) -> tuple[list[dict[str, str]], list[str]]:
     """What templates say of operators, and the headers that they need besides the resolver's."""
-    calls = {kind: call_of(kind, registry) for kind in kinds}
-    operators = [{"name": kind.value, "add": add, "registration": item} for kind, (add, item) in calls.items()]
+    kinds = list(kinds)
+    calls = {kind: call_of(kind, registry, wide=wide) for kind in kinds}
+    operators = [
+        {
+            "name": f"{kind}{'_wide' if wide and is_narrow(kind) else ''}",
+            "operator": kind,
+            "add": add,
+            "registration": item,
+        }
+        for kind, (add, item) in calls.items()
+    ]
     return operators, sorted({header_of(kind, item) for kind, (_, item) in calls.items()} - {""})
 
 
 def model_struct(network: Network) -> bytes:
     """`hil_model_t` of the network as the compiler lays it out, behind its two pointers."""
+    given, result = network.input, network.output
     return _MODEL.pack(
-        len(network.steps), 0, 0, network.input.size, 0, network.output.size, network.input.zero_point,
-        network.output.zero_point, network.output.scale, network.input.scale, 0,
+        len(network.steps), 0, 0, given.size, 0, result.size, *_zero_points(network), result.scale, given.scale, 0,
+        network.variables,
     )  # fmt: skip
+
+
+def _zero_points(network: Network) -> tuple[int, int]:
+    """The input's and the output's, as far as the firmware asks for them: of int8."""
+    given, result = (0 if port.is_wide else port.zero_point for port in (network.input, network.output))
+    return given, result
 
 
 def _arena_note(network: Network) -> str:

@@ -1,8 +1,9 @@
-"""What TFLM must compute: LiteRT's reference kernels, but for the rounding of dense layers.
+"""What TFLM must compute: LiteRT's reference kernels, but for dense layers and clipping.
 
 LiteRT 2.3 requantises the sums of FULLY_CONNECTED in double arithmetic. TFLM (like TFLite before) does it in integers,
-with two roundings, so their results differ by one now and then, and that spreads. All other kernels agree bit for bit.
-So the network is cut at its dense layers: what lies between them runs in LiteRT, they are computed here.
+with two roundings, so their results differ by one now and then, and that spreads. Its RELU6 leaves the scale as it is.
+All other kernels agree bit for bit. So the network is cut at these: what lies between them runs in LiteRT, they are
+computed here.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hil.model.load import parse_model
-from hil.model.network import Model, Op, OpKind
+from hil.model.network import Activation, DType, Model, Op, OpKind
 from hil.model.quantise import activation_range, quantize_multiplier
 from hil.model.reference import Int8Array, Reference
 from hil.model.tflite.container import Container
@@ -28,7 +29,9 @@ Int64Array = NDArray[np.int64]
 class Stage(Protocol):
     """A part of the network: reads and writes `values`, int8 arrays by tensor of the file."""
 
-    def run(self, values: dict[int, Int8Array]) -> None: ...
+    def run(self, values: dict[int, Int8Array]) -> None:
+        """Fill in the tensors that this part makes."""
+        ...
 
 
 class TflmReference:
@@ -52,14 +55,40 @@ def _stages(network: Network) -> list[Stage]:
     stages: list[Stage] = []
     run: list[int] = []
     for operator in container.operators:
-        if operator.kind is not OpKind.FULLY_CONNECTED:
+        op = imported.get(operator.index)
+        own = None if op is None else _own(network.model, op, operator.inputs, operator.outputs)
+        if own is None:
             run.append(operator.index)
             continue
         if run:
             stages.append(_part(network, run))
         run = []
-        stages.append(_dense(network.model, imported[operator.index], operator.inputs[0], operator.outputs[0]))
+        stages.append(own)
     return [*stages, _part(network, run)] if run else stages
+
+
+def _own(model: Model, op: Op, inputs: Sequence[int], outputs: Sequence[int]) -> Stage | None:
+    """The stage of an operator that TFLM computes otherwise than LiteRT."""
+    if op.kind is OpKind.FULLY_CONNECTED:
+        return _dense(model, op, inputs[0], outputs[0])
+    if op.kind is OpKind.RELU6:
+        source, result = model.tensors[op.inputs[0]].quant, model.tensors[op.outputs[0]].quant
+        if source != result:
+            return _Clipped(inputs[0], outputs[0], *activation_range(Activation.RELU6, source))
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Clipped:
+    """A RELU6 whose output is quantised otherwise than its input, which TFLM's kernel does not look at."""
+
+    source: int
+    result: int
+    low: int
+    high: int
+
+    def run(self, values: dict[int, Int8Array]) -> None:
+        values[self.result] = np.clip(values[self.source], np.int8(self.low), np.int8(self.high))
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +107,7 @@ class _Part:
 def _part(network: Network, run: Sequence[int]) -> _Part:
     container = network.container
     inside = [container.operators[index] for index in run]
-    made = {operator.outputs[0] for operator in inside}
+    made = {tensor for operator in inside for tensor in operator.outputs}
     read_outside = {
         tensor for operator in container.operators if operator.index not in run for tensor in operator.inputs
     } | set(container.outputs)
@@ -95,12 +124,14 @@ def _part(network: Network, run: Sequence[int]) -> _Part:
 
 
 def _is_activation(container: Container, tensor: int) -> bool:
-    return container.tensors[tensor].data is None
+    found = container.tensors[tensor]
+    return found.data is None and not found.is_variable
 
 
 @dataclass(frozen=True, slots=True)
 class _Dense:
-    """A dense layer in integers. `weights` (M, N); the others have one entry a row, or one for all."""
+    """A dense layer in integers. `weights` (M, N); the others have one entry a row, or one for all. `wide`: activations
+    have 16 bits."""
 
     source: int
     result: int
@@ -113,12 +144,15 @@ class _Dense:
     shifts: Int64Array
     low: int
     high: int
+    wide: bool
 
     def run(self, values: dict[int, Int8Array]) -> None:
-        rows = values[self.source].reshape(-1, self.weights.shape[1]).astype(np.int64) - self.input_zero_point
-        scaled = requantised(rows @ self.weights.T + self.bias, self.significands, self.shifts)
+        element = np.int16 if self.wide else np.int8
+        given = values[self.source].reshape(-1).view(element).reshape(-1, self.weights.shape[1])
+        sums = (given.astype(np.int64) - self.input_zero_point) @ self.weights.T + self.bias
+        scaled = (requantised_wide if self.wide else requantised)(sums, self.significands, self.shifts)
         clamped = np.clip(scaled + self.output_zero_point, self.low, self.high)
-        values[self.result] = clamped.astype(np.int8).reshape(self.shape)
+        values[self.result] = clamped.astype(element).reshape(self.shape).view(np.int8)
 
 
 def _dense(model: Model, op: Op, source: int, result: int) -> _Dense:
@@ -134,19 +168,20 @@ def _dense(model: Model, op: Op, source: int, result: int) -> _Dense:
         else [float(np.float32(given.quant.scale) * np.float32(weights.quant.scale))]  # TFLM: a product of floats
     )
     multipliers = [quantize_multiplier(scale / output.quant.scale) for scale in product]
-    low, high = activation_range(op.params.activation, output.quant)  # type: ignore[union-attr]
+    low, high = activation_range(op.params.activation, output.quant, 16 if given.dtype is DType.INT16 else 8)  # type: ignore[union-attr]
     return _Dense(
         source=source,
         result=result,
         shape=output.shape,
         weights=np.frombuffer(weights.data, np.int8).reshape(weights.shape).astype(np.int64),
-        bias=np.array([0] if bias is None else np.frombuffer(bias.data or b"", "<i4"), np.int64),
+        bias=np.array([0] if bias is None else np.frombuffer(bias.data or b"", bias.dtype.value), np.int64),
         input_zero_point=given.quant.zero_point,
         output_zero_point=output.quant.zero_point,
         significands=np.array([item.significand for item in multipliers], np.int64),
         shifts=np.array([item.shift for item in multipliers], np.int64),
         low=low,
         high=high,
+        wide=given.dtype is DType.INT16,
     )
 
 
@@ -157,3 +192,10 @@ def requantised(sums: Int64Array, significands: Int64Array, shifts: Int64Array) 
     mask = (np.int64(1) << right) - 1
     threshold = (mask >> 1) + (high < 0)
     return np.asarray((high >> right) + ((high & mask) > threshold), np.int64)
+
+
+def requantised_wide(sums: Int64Array, significands: Int64Array, shifts: Int64Array) -> Int64Array:
+    """The same for sums of 64 bits: a significand of 16 bits, and one rounding."""
+    reduced = np.where(significands < 0x7FFF0000, (significands + (1 << 15)) >> 16, 0x7FFF)
+    right = 15 - shifts
+    return np.asarray((sums * reduced + (np.int64(1) << (right - 1))) >> right, np.int64)

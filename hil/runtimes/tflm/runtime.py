@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from hil.boards.board import Board, Via
@@ -31,15 +32,15 @@ from hil.codegen.render import (
     write_project,
 )
 from hil.errors import BuildError, InfrastructureError, ToolMissing
-from hil.model.network import OpKind
 from hil.resources import firmware_dir
-from hil.runtimes.base import Deployment
+from hil.runtimes.base import Deployment, Expected, OperatorSet
 from hil.runtimes.tflm.cxx import INSTALL_CXX, require_cxx
 from hil.runtimes.tflm.detect import Installation, find_tflm
 from hil.runtimes.tflm.elf import readelf_names
 from hil.runtimes.tflm.guide import has_double_precision, make_command
 from hil.runtimes.tflm.headers import Registry
 from hil.runtimes.tflm.network import Network, make_network
+from hil.runtimes.tflm.package import PackageReference, is_judge_of
 from hil.runtimes.tflm.project import (
     NETWORK,
     POINTER_BYTES,
@@ -92,8 +93,7 @@ class Tflm:
         """Our firmware's share and TFLM's, with every operator that both know. Raises ToolMissing or BuildError."""
         found = self.installation
         require_cxx(self._board.core_flags)
-        known = [kind for kind in OpKind if kind.value in found.registry.adders]
-        text = entries(known, found.registry).encode("ascii")
+        text = entries(sorted(found.registry.builtin), found.registry, False, True).encode("ascii")
         source = cached_folder("tflm", digest([text]), lambda folder: _write(folder / ENTRIES, text)) / ENTRIES
         target = self._board.target(self._via)
         archives = (found.library,)
@@ -124,31 +124,43 @@ class Tflm:
         except OSError as error:
             raise InfrastructureError(f"cannot write the project into {folder}: {error.strerror or error}") from error
 
-    def _measured(self, network: Network, folder: Path, options: Options) -> Project:
-        """A project whose image is linked once for all networks with these operators."""
-        texts = {
-            **dict(placeholder_texts(network.operators, self.installation.registry)),
+    def operator_set(self, deployment: Deployment) -> OperatorSet:
+        """See `Runtime.operator_set`."""
+        assert isinstance(deployment, Network)
+        return OperatorSet(frozenset(deployment.operators), deployment.is_wide)
+
+    def render_set(self, wanted: OperatorSet, folder: Path, options: Options) -> Project:
+        """See `Runtime.render_set`: with kernels for int8 only, where TFLM has them and the set is not wide."""
+        written = {
+            **dict(placeholder_texts(sorted(wanted.kinds), self.installation.registry, wanted.wide)),
             **board_texts(self._board, self._via, options),
+            "build.h": template("build.h").render(build_id=_ANY_ID),
         }
-        build_id = build_id_of({**texts, "network": network.sha256}, self.library, options.compiler)
-        written = {**texts, "build.h": template("build.h").render(build_id=_ANY_ID)}
+        folder.mkdir(parents=True, exist_ok=True)
         for name, text in written.items():
             (folder / name).write_text(text, encoding="ascii")
         parts = (
             Group("model", (folder / "model.c",), self.library.groups[0].flags),
             Group("network", (folder / "model.cc",), self.library.groups[-1].flags),
         )
+        return Project(folder, tuple(folder / name for name in sorted(written)), _ANY_ID, self.library, parts)
+
+    def _measured(self, network: Network, folder: Path, options: Options) -> Project:
+        """A project whose image is linked once for all networks with these operators."""
+        project = self.render_set(self.operator_set(network), folder, options)
+        texts = {path.name: path.read_text(encoding="ascii") for path in project.files}
+        build_id = build_id_of({**texts, "network": network.sha256}, self.library, options.compiler)
         patches = {
             "hil_build_id": (0, build_id.encode()),
             "hil_model": (2 * POINTER_BYTES, model_struct(network)),
         }
-        files = tuple(folder / name for name in sorted(written))
-        return Project(folder, files, build_id, self.library, parts, Insertion(network.flatbuffer, patches))
+        return replace(project, build_id=build_id, insertion=Insertion(network.flatbuffer, patches))
 
     def _standalone(self, network: Network, folder: Path, options: Options) -> Project:
         target = self._board.target(self._via)
         registry = self._registry
-        files = {**dict(texts(network, registry)), **board_texts(self._board, self._via, options)}
+        command = make_command(self._board.core, double_precision=self._board.double_precision)
+        files = {**dict(texts(network, registry)), **board_texts(self._board, self._via, options, command)}
         copied = copy_firmware(folder, target, _FOLDERS)
         linked = _library(self._board, target, copied, (), (), EMITTED_DEFINES, ())
         c_sources = [folder / "model.c", *(file for group in linked.groups[:-1] for file in group.files)]
@@ -168,15 +180,17 @@ class Tflm:
             tag_arch=attributes[0],
             tag_fpu=attributes[1],
             double_precision=self._board.double_precision or has_double_precision(self._board.core),
-            command=make_command(self._board.core, double_precision=self._board.double_precision),
+            command=command,
             cxx_package=INSTALL_CXX,
         )
         return write_project(folder, files, linked, options)
 
-    def reference(self, deployment: Deployment) -> TflmReference:
-        """See `Runtime.reference`."""
+    def reference(self, deployment: Deployment) -> Expected | None:
+        """See `Runtime.reference`: float32 is held against LiteRT, within a rounding (hil/measure/rounding.py)."""
         assert isinstance(deployment, Network)
-        return TflmReference(deployment)
+        if deployment.is_float:
+            return None
+        return PackageReference(deployment) if is_judge_of(deployment) else TflmReference(deployment)
 
 
 def _library(

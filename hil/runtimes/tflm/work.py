@@ -212,6 +212,8 @@ def _other(op: Op, shapes: list[Shape], output: Shape) -> Work:
             return _work(KernelVariant.TFLM_CONCAT, (1, copies, outputs), outputs, outputs)
         case OpKind.RELU:
             return _work(KernelVariant.TFLM_RELU, (1, inputs), inputs, outputs)
+        case OpKind.RELU6:
+            return _work(KernelVariant.TFLM_RELU6, (1, inputs), inputs, outputs)
         case OpKind.QUANTIZE:
             return _work(KernelVariant.TFLM_QUANTIZE, (1, inputs), inputs, outputs)
     return unknown(outputs)
