@@ -5,12 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
-from elftools.common.exceptions import ELFError
-from elftools.elf.elffile import ELFFile
-from elftools.elf.sections import SymbolTableSection
-
+from hil.elf_file import PT_LOAD, STT_FUNC, STT_OBJECT, ElfFile, NotElf, Symbol
 from hil.errors import BuildError
 
 _SYMBOLS = ("_flash_used", "_weights_size", "_code_size", "_static_size", "_arena_size", "_ram_used", "_stack_size")
@@ -32,79 +28,68 @@ class Sizes:
     ram_total: int
 
 
-class _Symbol(NamedTuple):
-    name: str
-    value: int
-    size: int  # bytes
-    kind: str  # STT_FUNC, STT_OBJECT, ...
+class LinkedElf:
+    """The ELF file at `path`, read once. Raises BuildError when it is not a readable ELF."""
 
-    @property
-    def address(self) -> int:
-        """Where it begins: bit 0 of a function's value says Thumb."""
-        return self.value & ~1 if self.kind == "STT_FUNC" else self.value
-
-
-def _symbols(path: Path) -> list[_Symbol]:
-    """All symbols of the ELF at `path`. Raises BuildError when it is not a readable ELF."""
-    try:
-        with path.open("rb") as file:
-            tables = (item for item in ELFFile(file).iter_sections() if isinstance(item, SymbolTableSection))
-            return [
-                _Symbol(item.name, int(item["st_value"]), int(item["st_size"]), str(item["st_info"]["type"]))
-                for table in tables
-                for item in table.iter_symbols()
-            ]
-    except (OSError, ELFError) as error:
-        raise BuildError(f"{path} is not a readable ELF image: {error}") from error
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self.data = path.read_bytes()
+            self._elf = ElfFile(self.data)
+            self.symbols = list(self._elf.symbols())
+            # What a programmer writes: file sizes of all PT_LOAD segments.
+            self.loaded_bytes = sum(part[4] for part in self._elf.segments() if part[0] == PT_LOAD)
+        except (OSError, NotElf) as error:
+            raise BuildError(f"{path} is not a readable ELF image: {error}") from error
+        self.values = {symbol.name: symbol.value for symbol in self.symbols}
 
 
 def read_symbols(path: Path) -> dict[str, int]:
     """Value of every named symbol of the ELF at `path`. Raises BuildError when it is not a readable ELF."""
-    return {symbol.name: symbol.value for symbol in _symbols(path)}
+    return LinkedElf(path).values
 
 
-def read_sizes(path: Path) -> Sizes:
-    """Sizes of the image at `path`.
+def sizes_of(elf: LinkedElf) -> Sizes:
+    """Sizes of the image `elf`.
 
     The linker's own symbols give the split; the program headers have to agree on the total, else BuildError: a figure
     that two sources disagree on is not shown.
     """
-    symbols = read_symbols(path)
+    path, symbols = elf.path, elf.values
     missing = [name for name in _SYMBOLS if name not in symbols]
     if missing:
         raise BuildError(f"{path} was not linked with firmware/link.ld: it has no {', '.join(missing)}")
     flash, weights, code, static, arena, ram, stack = (symbols[name] for name in _SYMBOLS)
-    loaded = _loaded_bytes(path)
+    loaded = elf.loaded_bytes
     if not flash - 16 <= loaded <= flash:  # alignment between sections is not in the headers' file sizes
         raise BuildError(f"BUG: {path} loads {loaded} bytes, its symbols say {flash}; report this")
     return Sizes(flash, weights, code, static, arena, stack, ram)
 
 
-def read_functions(path: Path) -> dict[str, int]:
+def functions_of(elf: LinkedElf) -> dict[str, int]:
     """Bytes of every function and constant in flash that is not weights, by name (of several with one name, all).
 
-    What the linker kept of the library for one network. Raises BuildError when it is not a readable ELF.
+    What the linker kept of the library for one network. Raises BuildError when it is no image of ours.
     """
-    symbols = _symbols(path)
-    edges = {symbol.name: symbol.value for symbol in symbols}
+    edges = elf.values
     try:
         start, end = edges["_text_start"], edges["_flash_start"] + edges["_flash_used"]
         weights_start, weights_end = edges["_weights_start"], edges["_weights_end"]
     except KeyError as error:
-        raise BuildError(f"{path} is not an image of ours: {error}") from error
+        raise BuildError(f"{elf.path} is not an image of ours: {error}") from error
     return _bytes_by_name(
         symbol
-        for symbol in symbols
+        for symbol in elf.symbols
         if start <= symbol.address < end and not weights_start <= symbol.address < weights_end
     )
 
 
 def read_kept(path: Path) -> dict[str, int]:
     """Bytes of every function and constant in an ELF without a layout of ours, by name. Raises BuildError."""
-    return _bytes_by_name(symbol for symbol in _symbols(path) if symbol.kind in ("STT_FUNC", "STT_OBJECT"))
+    return _bytes_by_name(symbol for symbol in LinkedElf(path).symbols if symbol.kind in (STT_FUNC, STT_OBJECT))
 
 
-def _bytes_by_name(symbols: Iterable[_Symbol]) -> dict[str, int]:
+def _bytes_by_name(symbols: Iterable[Symbol]) -> dict[str, int]:
     """Sizes of the symbols that have one; those of one name are added up.
 
     No byte is counted twice: libgcc's double additions have four names, one of which begins a word before the others.
@@ -117,9 +102,3 @@ def _bytes_by_name(symbols: Iterable[_Symbol]) -> dict[str, int]:
             found[symbol.name] = found.get(symbol.name, 0) + end - max(symbol.address, counted_to)
             counted_to = end
     return found
-
-
-def _loaded_bytes(path: Path) -> int:
-    """Bytes that a programmer writes: file sizes of all PT_LOAD segments."""
-    with path.open("rb") as file:
-        return sum(int(item["p_filesz"]) for item in ELFFile(file).iter_segments() if item["p_type"] == "PT_LOAD")

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hil.build import stack
-from hil.build.elf import Sizes, read_functions, read_kept, read_sizes
+from hil.build.elf import LinkedElf, Sizes, functions_of, read_kept, sizes_of
+from hil.build.linker import DirectLinker
 from hil.build.sources import LINK_FLAGS, Group, Library, Project
 from hil.build.toolchain import Toolchain, run_tool
 from hil.cache import cached_folder, digest
@@ -82,32 +83,42 @@ def _part(library: Library, group: Group, source: Path, toolchain: Toolchain) ->
     return cached_folder("part", key, fill) / f"{source.stem}.o"
 
 
-def link(project: Project, model_object: Path, archive: Path, toolchain: Toolchain) -> Image:
+def link(
+    project: Project, model_object: Path, archive: Path, toolchain: Toolchain, direct: DirectLinker | None = None
+) -> Image:
     """Link `model_object` with the project's parts and the library, which are compiled when they are not in the cache.
 
     Raises BudgetError with the bytes that each region lacks, or BuildError.
     """
     elf = project.folder / "firmware.elf"
-    parts = link_objects(project, [model_object], project.folder, archive, toolchain, elf)
-    functions = read_functions(elf)
+    parts = link_objects(project, [model_object], project.folder, archive, toolchain, elf, direct)
+    linked = LinkedElf(elf)
+    functions = functions_of(linked)
     # An interpreter's calls through pointers say nothing of what they call.
     bound = None if project.library.archives else _stack_bound(elf, [archive, *parts], functions, toolchain)
-    return Image(elf, hashlib.sha256(elf.read_bytes()).hexdigest(), read_sizes(elf), functions, bound)
+    return Image(elf, hashlib.sha256(linked.data).hexdigest(), sizes_of(linked), functions, bound)
 
 
 def link_objects(
-    project: Project, objects: Sequence[Path], memory: Path, archive: Path, toolchain: Toolchain, elf: Path
+    project: Project,
+    objects: Sequence[Path],
+    memory: Path,
+    archive: Path,
+    toolchain: Toolchain,
+    elf: Path,
+    direct: DirectLinker | None = None,
 ) -> list[Path]:
     """Link `objects` and the project's parts to `elf`; the parts' object files. `memory` is the folder of memory.x.
 
-    Raises BudgetError or BuildError, and leaves no `elf` then.
+    With `direct`, the compiler's driver is left out. Raises BudgetError or BuildError, and leaves no `elf` then.
     """
     parts = [_part(project.library, group, source, toolchain) for group in project.parts for source in group.files]
     archives = [archive, *project.library.archives]
     mathematics = ["-lm"] if project.library.archives else []
     flags = project.library.link_flags(memory)
+    command: list[str | Path] = [toolchain.gcc, *flags, *objects, *parts, *archives, *mathematics, "-o", elf]
     try:
-        run_tool([toolchain.gcc, *flags, *objects, *parts, *archives, *mathematics, "-o", elf])
+        run_tool(command if direct is None else direct.command(command, (memory, *objects, elf)))
     except (BudgetError, BuildError):
         elf.unlink(missing_ok=True)
         raise

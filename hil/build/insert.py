@@ -7,43 +7,20 @@ are. What does is its section, its segment, a few absolute symbols, and where in
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from hil.elf_file import PHDR, PT_LOAD, SHF_ALLOC, SHT_NOBITS, ElfFile, NotElf, Symbol
 
 SECTION = ".model"
 _MODEL_SYMBOL = "g_model"
 _GROWING = ("_model_end", "_flash_used", "_weights_size")  # by as many bytes as the network
 _GROWING_WORD = ("hil_memory", 24)  # hil_memory_t.flash_bytes, which the linker made of one of these
-_EHDR = struct.Struct("<16s2H5I6H")
-_SHDR = struct.Struct("<10I")
-_PHDR = struct.Struct("<8I")
-_SYM = struct.Struct("<IIIBBH")
 _PAGE = 0x1000
-_SHT_SYMTAB, _SHT_NOBITS, _SHF_ALLOC, _PT_LOAD = 2, 8, 2, 1
-
-
-@dataclass(slots=True)
-class _Section:
-    name: int
-    type: int
-    flags: int
-    addr: int
-    offset: int
-    size: int
-    link: int
-    info: int
-    align: int
-    entry: int
-
-    def pack(self) -> bytes:
-        return _SHDR.pack(
-            self.name, self.type, self.flags, self.addr, self.offset, self.size, self.link, self.info, self.align,
-            self.entry,
-        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
-class Symbol:
+class _Place:
     """Where a symbol's entry is in the file, its value and size, and the file offset of what it names (or None)."""
 
     entry: int
@@ -62,33 +39,17 @@ class Template:
         self._image = image
         try:
             self._read()
-        except (struct.error, IndexError, KeyError) as error:
+        except (NotElf, KeyError, ValueError) as error:
             raise ValueError(f"not an image that was linked with firmware/link.ld: {error}") from error
 
     def _read(self) -> None:
-        image = self._image
-        header = _EHDR.unpack_from(image)
-        self._phoff, self._shoff = header[5], header[6]
-        self._phnum, shnum, shstrndx = header[10], header[12], header[13]
-        self._sections = [_Section(*_SHDR.unpack_from(image, self._shoff + 40 * i)) for i in range(shnum)]
-        names = self._sections[shstrndx]
-        self._names = [_text(image, names.offset + section.name) for section in self._sections]
-        self._model = self._names.index(SECTION)
-        (self._symtab,) = (i for i, section in enumerate(self._sections) if section.type == _SHT_SYMTAB)
-        self.symbols = dict(self._symbols())
+        elf = ElfFile(self._image)
+        self._phoff, self._phnum, self._sections = elf.phoff, elf.phnum, elf.sections
+        self._model = elf.names.index(SECTION)
+        self.symbols = {symbol.name: _place(elf, symbol) for symbol in elf.symbols() if symbol.name}
         missing = [name for name in (*_GROWING, _MODEL_SYMBOL) if name not in self.symbols]
         if missing:
             raise KeyError(missing[0])
-
-    def _symbols(self) -> Iterator[tuple[str, Symbol]]:
-        table = self._sections[self._symtab]
-        strings = self._sections[table.link].offset
-        for entry in range(table.offset, table.offset + table.size, _SYM.size):
-            name, value, size, _, _, index = _SYM.unpack_from(self._image, entry)
-            section = self._sections[index] if 0 < index < len(self._sections) else None
-            offset = None if section is None or section.type == _SHT_NOBITS else section.offset + value - section.addr
-            if name:
-                yield _text(self._image, strings + name), Symbol(entry, value, size, offset)
 
     @property
     def model_bytes(self) -> int:
@@ -123,8 +84,8 @@ class Template:
         model = self._sections[self._model]
         for index in range(self._phnum):
             position = self._phoff + 32 * index
-            kind, offset, _, _, filesz, memsz, _, _ = _PHDR.unpack_from(image, position)
-            if kind == _PT_LOAD and offset <= model.offset and offset + filesz == model.offset + model.size:
+            kind, offset, _, _, filesz, memsz, _, _ = PHDR.unpack_from(image, position)
+            if kind == PT_LOAD and offset <= model.offset and offset + filesz == model.offset + model.size:
                 struct.pack_into("<2I", image, position + 16, filesz + delta, memsz + delta)
                 return
         raise ValueError("no segment ends with the network")
@@ -133,12 +94,12 @@ class Template:
         """Everything behind the network at its new place, in the order and with the alignment that it has."""
         model = self._sections[self._model]
         found = bytearray(image[: model.offset]) + data
-        moved = [_Section(*_SHDR.unpack(section.pack())) for section in self._sections]
+        moved = [replace(section) for section in self._sections]
         moved[self._model].size = len(data)
         behind = [
             index
             for index, section in enumerate(self._sections)
-            if index != self._model and section.offset >= model.offset + model.size and not section.flags & _SHF_ALLOC
+            if index != self._model and section.offset >= model.offset + model.size and not section.flags & SHF_ALLOC
         ]
         for index in sorted(behind, key=lambda index: (self._sections[index].offset, index)):
             section = self._sections[index]
@@ -146,12 +107,15 @@ class Template:
             moved[index].offset = len(found)
             found += image[section.offset : section.offset + section.size]
         for section in moved:  # in RAM, nothing in the file: the linker has them begin at the page behind
-            if section.type == _SHT_NOBITS and section.offset > model.offset:
+            if section.type == SHT_NOBITS and section.offset > model.offset:
                 section.offset = -(-(model.offset + len(data)) // _PAGE) * _PAGE
         found += bytes(-len(found) % 4)
         struct.pack_into("<I", found, 32, len(found))  # e_shoff
         return bytes(found) + b"".join(section.pack() for section in moved)
 
 
-def _text(image: bytes, start: int) -> str:
-    return image[start : image.index(b"\0", start)].decode("ascii", "replace")
+def _place(elf: ElfFile, symbol: Symbol) -> _Place:
+    section = elf.sections[symbol.section] if 0 < symbol.section < len(elf.sections) else None
+    in_file = section is not None and section.type != SHT_NOBITS
+    offset = section.offset + symbol.value - section.addr if section is not None and in_file else None
+    return _Place(symbol.position, symbol.value, symbol.size, offset)

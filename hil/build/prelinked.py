@@ -7,13 +7,14 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hil.build.elf import Sizes, read_functions, read_sizes
+from hil.build.elf import LinkedElf, Sizes, functions_of, sizes_of
 from hil.build.image import Image, headers_beside, link_objects
 from hil.build.insert import Template
 from hil.build.sources import Project
 from hil.build.toolchain import Toolchain
 from hil.cache import cached_folder, digest
 from hil.errors import BudgetError, BuildError
+from munas.cost.calibration import Linked
 
 _ANY_FLASH = re.compile(r"(FLASH \(rx\) : ORIGIN = \w+, LENGTH = )\d+")  # in memory.x
 
@@ -55,6 +56,15 @@ def insert(project: Project, archive: Path, toolchain: Toolchain, flash_bytes: i
     return Image(elf, hashlib.sha256(content).hexdigest(), sizes, prepared.functions)
 
 
+def linked_set(project: Project, archive: Path, toolchain: Toolchain) -> Linked:
+    """What every image of a project that `Runtime.render_set` wrote has besides the network: one link, once.
+
+    Raises BudgetError when its RAM is too small for any network, or BuildError.
+    """
+    sizes = _prepared(project, archive, toolchain).sizes
+    return Linked(sizes.code, sizes.ram_total - sizes.arena)
+
+
 _PREPARED: dict[str, _Prepared] = {}
 """Images that this process has read, by their key in the cache: a campaign has few."""
 
@@ -70,6 +80,6 @@ def _prepared(project: Project, archive: Path, toolchain: Toolchain) -> _Prepare
     sources = [path.read_bytes() for group in project.parts for path in (*group.files, *headers_beside(group))]
     key = digest([toolchain.version, project.library.digest(), memory, *sources])
     if key not in _PREPARED:
-        elf = cached_folder("image", key, fill) / "firmware.elf"
-        _PREPARED[key] = _Prepared(Template(elf.read_bytes()), read_sizes(elf), read_functions(elf))
+        linked = LinkedElf(cached_folder("image", key, fill) / "firmware.elf")
+        _PREPARED[key] = _Prepared(Template(linked.data), sizes_of(linked), functions_of(linked))
     return _PREPARED[key]

@@ -11,13 +11,14 @@ import hashlib
 import importlib.util
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from hil.boards.board import Board
 from hil.boards.linked import link_of
 from hil.boards.target import Target
+from hil.build.object_file import TableLayouts
 from hil.errors import BoardError, ToolMissing, UsageError
 from hil.resources import firmware_dir
 from munas.cost.optimise import Optimise
@@ -90,7 +91,29 @@ class Library:
         return (*self.core_flags, *LINK_FLAGS, f"-L{project}", f"-T{self.linker_script}")
 
     def digest(self) -> str:
-        """SHA-256 over contents, names and flags of everything that is compiled; 64 hex digits. Not over folders."""
+        """SHA-256 over contents, names and flags of everything that is compiled; 64 hex digits. Not over folders.
+
+        Files are read again when one was changed: every measurement asks, and reading them takes 2.5 ms.
+        """
+        named = (*(path for group in self.groups for path in group.files), *self.archives, self.linker_script)
+        stamps = [(str(path), status.st_mtime_ns, status.st_size) for path in named for status in (path.stat(),)]
+        for folder in self._header_folders:
+            with os.scandir(folder) as entries:
+                headers = (entry for entry in entries if entry.name.endswith(".h"))
+                found = [(entry.path, entry.stat().st_mtime_ns, entry.stat().st_size) for entry in headers]
+            stamps += sorted(found)
+        return _library_digest(self, tuple(stamps))
+
+    @property
+    def _header_folders(self) -> tuple[Path, ...]:
+        """Folders whose headers may be included; a port's header lies beside it."""
+        beside = (path.parent for group in self.groups for path in group.files)
+        return tuple(
+            folder for folder in dict.fromkeys((*self.includes, *self.system_includes, *beside)) if folder.is_dir()
+        )
+
+    def read_digest(self) -> str:
+        """`digest`, of what the files hold now."""
         state = hashlib.sha256()
         for group in self.groups:
             _feed(state, [group.name, *group.flags])
@@ -99,8 +122,7 @@ class Library:
         for path in self.archives:
             status = path.stat()
             _feed(state, [path.name, _archive_digest(path, status.st_mtime_ns, status.st_size)])
-        beside = (path.parent for group in self.groups for path in group.files)  # a port's header lies beside it
-        for folder in dict.fromkeys((*self.includes, *self.system_includes, *beside)):
+        for folder in self._header_folders:
             for path in sorted(folder.glob("*.h")):
                 _feed(state, [path.name, path.read_bytes()])
         _feed(state, [self.linker_script.read_bytes(), *self.core_flags, *self.defines, *LINK_FLAGS])
@@ -123,7 +145,8 @@ class Project:
     """A written project. `library` is what its model.c is linked with; `build_id` names every input of the build.
 
     `parts` are generated sources that many networks have in common, so that their objects are worth keeping. With an
-    `insertion` the sources are those of an image that has room for any network, and parts are all of them.
+    `insertion` the sources are those of an image that has room for any network, and parts are all of them. `network`
+    writes the object file of model.c for who knows how the compiler lays tables out (hil.build.layouts).
     """
 
     folder: Path
@@ -132,6 +155,14 @@ class Project:
     library: Library
     parts: tuple[Group, ...] = ()
     insertion: Insertion | None = None
+    network: Callable[[TableLayouts], bytes] | None = None
+
+
+@functools.lru_cache(maxsize=16)
+def _library_digest(library: Library, stamps: tuple[tuple[str, int, int], ...]) -> str:
+    """The library's digest as long as `stamps` (path, time in ns, bytes) of its files are these."""
+    del stamps
+    return library.read_digest()
 
 
 @functools.lru_cache(maxsize=16)

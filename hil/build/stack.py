@@ -2,9 +2,10 @@
 
 Frames and calls are read from the disassembly of the linked image, so that they are those of all code in it, the C
 library's too. A frame counts every push and every lowering of the stack pointer in its function; a jump to another
-function counts as a call that has no frame below it. Calls through pointers go to what those pointers can hold: the
-layers of a network to the kernels that its tables name, commands to what the command tables name, and all others to
-functions whose address is in code. No function of ours calls itself, which is what ends cycles among the last ones.
+function counts as a call that has no frame below it. Armv6-M has no instruction for a large frame: a constant is added
+from a register. Calls through pointers go to what those pointers can hold: the layers of a network to the kernels that
+its tables name, commands to what the command tables name, and all others to functions whose address is in code. No
+function of ours calls itself, which is what ends cycles among the last ones.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ ENTRY = "hil_reset"
 _BY_TABLE = {"hil_model_infer": ".weights", "hil_feed": ".rodata", "hil_extension": ".rodata"}
 _INSTRUCTION = re.compile(r"^\s*([0-9a-f]+):\t(\S+)(?:\t(.*))?$")
 _TARGET = re.compile(r"\b([0-9a-f]+) <")
+_CONSTANT = re.compile(r"(r\d+), \[pc, #\d+\]\s*@ \(?([0-9a-f]+)")
+_ADDED = re.compile(r"sp, (?:sp, )?(\w+)")
 _RANGE = re.compile(r"[rsd](\d+)-[rsd](\d+)")
 _BELOW = re.compile(r"\[sp, #-(\d+)\]!")
 _SUB = re.compile(r"sp, (?:sp, )?#(\d+)")
@@ -39,6 +42,8 @@ class _Function:
     jumps: set[str] = field(default_factory=set)
     by_pointer: bool = False
     words: set[int] = field(default_factory=set)
+    constants: dict[str, int] = field(default_factory=dict)  # by register, where it was loaded from last
+    added: list[int | None] = field(default_factory=list)  # addresses of constants that the stack pointer was moved by
 
 
 class Unbounded(Exception):
@@ -68,13 +73,27 @@ def _parse(text: str, functions: dict[str, _Function]) -> None:
         index = bisect_right(addresses, address) - 1
         return starts[index][1] if index >= 0 else None
 
+    words: dict[int, int] = {}
     for line in text.splitlines():
         match = _INSTRUCTION.match(line)
         name = owner(int(match[1], 16)) if match else None
         if match and name is not None:
             operands = (match[3] or "").split("@")[0].strip()
             target = _TARGET.search(operands)
+            if match[2] == ".word":
+                words[int(match[1], 16)] = int(operands.split()[0], 16)
+            elif constant := _CONSTANT.match(match[3] or ""):
+                functions[name].constants[constant[1]] = int(constant[2], 16)
             _take(functions[name], match[2], operands, owner(int(target[1], 16)) if target else None, name)
+    for function in functions.values():
+        function.frame += _lowered_by([None if address is None else words.get(address) for address in function.added])
+
+
+def _lowered_by(added: list[int | None]) -> int:
+    """How far the words that are added to the stack pointer take it down. One that is computed takes it back up, where
+    another one took it down; else it is without end."""
+    lowered = sum((1 << 32) - word for word in added if word is not None and word >> 31)
+    return _ENDLESS if None in added and not lowered else lowered
 
 
 def _take(function: _Function, word: str, operands: str, target: str | None, name: str) -> None:
@@ -89,6 +108,10 @@ def _take(function: _Function, word: str, operands: str, target: str | None, nam
     elif base in ("sub", "subw") and operands.startswith("sp,"):
         amount = _SUB.fullmatch(operands)
         function.frame += _ENDLESS if amount is None else int(amount[1])
+    elif base == "add" and (added := _ADDED.fullmatch(operands)):
+        function.added.append(function.constants.get(added[1]))
+    elif base == "mov" and operands.startswith("sp,") and operands != "sp, r7":
+        function.frame += _ENDLESS  # r7 is the frame pointer, which puts the stack pointer back
     elif base in ("blx", "bx") and target is None and operands != "lr":
         function.by_pointer = True
     elif base.startswith("b") and target is not None and target != name:

@@ -203,6 +203,7 @@ class Change:
         return 100.0 * (self.after - self.before) / self.before
 
     def to_json(self) -> dict[str, Any]:
+        """As `compare --json` prints it."""
         return {"before": self.before, "after": self.after, "percent": self.percent, "worse": self.worse}
 
 

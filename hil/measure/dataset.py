@@ -23,7 +23,7 @@ from hil.errors import UsageError
 from hil.files import opened_regular
 from hil.model.network import DType
 from munas.files import FOREIGN_ARRAYS
-from munas.tflite.quantise import quantised, real_range, saturated
+from munas.tflite.quantise import Whole, quantised, real_range, saturated
 
 MAX_FILE_BYTES = 4 << 30
 MAX_ARRAY_BYTES = 2 << 30  # decompressed
@@ -34,7 +34,7 @@ _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """`inputs` is int8 (N, elements), as the network takes them; `labels` int64 (N,); `sha256` is that of the file."""
+    """`inputs` is int8 (N, bytes), as the network takes them; `labels` int64 (N,); `sha256` is that of the file."""
 
     inputs: NDArray[np.int8]
     labels: NDArray[np.int64]
@@ -46,12 +46,19 @@ class Dataset:
 
 @dataclass(frozen=True, slots=True)
 class Takes:
-    """What a network takes: `shape` and `edge` are those of the file's input; scale and zero point of its int8 form."""
+    """What a network takes: `shape` and `edge` are those of the file's input; scale, zero point and type of its core's,
+    which is int8 or int16."""
 
     shape: tuple[int, ...]
     edge: DType
     scale: float
     zero_point: int
+    dtype: DType = DType.INT8
+
+    @property
+    def whole(self) -> Whole:
+        """numpy's type of the core's input."""
+        return np.int16 if self.dtype is DType.INT16 else np.int8
 
     @property
     def elements(self) -> int:
@@ -62,8 +69,8 @@ class Takes:
 def load_dataset(path: Path, takes: Takes, classes: int, limit: int | None = None) -> Dataset:
     """The first `limit` labelled inputs of the .npz at `path` for a network with the input `takes`.
 
-    ``x`` is (N, ...) of the input's shape, but for dimensions of one. int8 is taken as the network's core takes it,
-    uint8 where the network itself takes uint8; floats are quantised with the network's scale and zero point. ``y``
+    ``x`` is (N, ...) of the input's shape, but for dimensions of one. int8 (int16) is taken as the network's core takes
+    it, uint8 where the network itself takes uint8; floats are quantised with the network's scale and zero point. ``y``
     holds N class numbers below `classes`. Raises UsageError, also where much of the data is beyond the input's range.
     """
     if classes < 2:
@@ -99,7 +106,8 @@ def _array(archive: zipfile.ZipFile, name: str, path: Path) -> NDArray[Any]:
     if prod(shape) * dtype.itemsize + header_bytes != members[0].file_size:
         raise UsageError(f"array {name!r} of {path} does not have the size that its header says")
     with archive.open(members[0]) as stream:
-        return np.asarray(npy.read_array(stream, allow_pickle=False))
+        found = npy.read_array(stream, allow_pickle=False)
+    return np.asarray(found, found.dtype.newbyteorder("="))  # numbers are taken, whichever byte of them is first
 
 
 def _header(stream: IO[bytes], name: str, path: Path) -> tuple[tuple[int, ...], np.dtype[Any], int]:
@@ -141,18 +149,20 @@ def _with_batch(x: NDArray[Any], y: NDArray[Any], takes: Takes) -> NDArray[Any]:
 def _inputs(x: NDArray[Any], takes: Takes, path: Path) -> NDArray[np.int8]:
     _check_shape(x.shape[1:], takes, path)
     flat = x.reshape(len(x), takes.elements)
-    if flat.dtype == np.int8:
-        return np.ascontiguousarray(flat)
+    if flat.dtype == takes.whole:
+        return np.ascontiguousarray(flat).view(np.int8)
     if flat.dtype == np.uint8 and takes.edge is DType.UINT8:
         return np.ascontiguousarray(flat ^ np.uint8(128)).view(np.int8)
     if flat.dtype.kind != "f":
-        own = "uint8, int8 and floats are" if takes.edge is DType.UINT8 else "int8 and floats are"
+        own = "uint8, int8 and floats are" if takes.edge is DType.UINT8 else f"{takes.dtype} and floats are"
         raise UsageError(
-            f"x of {path} is {x.dtype}; {own} taken: int8 as the network's input is quantised, floats as it was trained"
+            f"x of {path} is {x.dtype}; {own} taken: {takes.dtype} as the network's input is quantised,"
+            " floats as it was trained"
         )
     parts = np.array_split(flat, max(1, flat.nbytes >> 26))  # bounds the memory that it takes
     _check_range(parts, takes, path)
-    return np.concatenate([quantised(part, takes.scale, takes.zero_point) for part in parts])
+    found = np.concatenate([quantised(part, takes.scale, takes.zero_point, takes.whole) for part in parts])
+    return found.view(np.int8)
 
 
 def _ones_dropped(shape: Sequence[int]) -> tuple[int, ...]:
@@ -177,11 +187,11 @@ def _check_range(parts: Sequence[NDArray[Any]], takes: Takes, path: Path) -> Non
     with np.errstate(over="ignore"):
         if not all(np.isfinite(part.astype(np.float32)).all() for part in parts):
             raise UsageError(f"x of {path} has values that are not finite")
-    beyond = sum(saturated(part, takes.scale, takes.zero_point) for part in parts)
+    beyond = sum(saturated(part, takes.scale, takes.zero_point, takes.whole) for part in parts)
     share = beyond / sum(part.size for part in parts)
     if share > MAX_SATURATED:
         least, most = min(float(part.min()) for part in parts), max(float(part.max()) for part in parts)
-        low, high = real_range(takes.scale, takes.zero_point)
+        low, high = real_range(takes.scale, takes.zero_point, takes.whole)
         raise UsageError(
             f"x of {path} has values from {least:g} to {most:g}, but the network takes {low:.4g} to {high:.4g}:"
             f" {share:.1%} of them would be saturated; scale them as they were when it was trained"

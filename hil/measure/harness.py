@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import platform
-import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from hil.boards.bank import banks_touched
 from hil.boards.board import Board, Via
-from hil.boards.linked import linked
 from hil.boards.placement import AS_EVER, Placement, placed
 from hil.build.image import Image, build_library, compile_model, flags_text, kernel_functions, link
-from hil.build.prelinked import insert
+from hil.build.prelinked import insert, linked_set
 from hil.build.sources import Project
 from hil.build.toolchain import Toolchain, find_toolchain
+from hil.build.written import WrittenObjects
 from hil.cache import cache_dir, make_private
 from hil.codegen.render import DEFAULT_PROFILE
 from hil.codegen.render import Options as ProjectOptions
@@ -36,20 +34,21 @@ from hil.errors import (
 )
 from hil.files import read_regular
 from hil.link.device import Device
+from hil.link.session import KernelRefused
 from hil.link.transcript import Transcript
 from hil.measure.answers import Answers, reference_answers
+from hil.measure.complaints import refuse_complaints, refused_by_kernel
 from hil.measure.measurement import Build, Identity, Latency, LayerTime, Measurement
 from hil.measure.reader import Reader
 from hil.model.reference import Reference
-from hil.runtimes.base import Deployment, Expected, Runtime, as_one_buffer
+from hil.runtimes.base import Deployment, Expected, OperatorSet, Runtime, as_one_buffer
 from hil.runtimes.registry import DEFAULT_RUNTIME, RUNTIMES
 from hil.targets.clock import ClockReading
-from hil.targets.detect import Connected, connected_devices, link_of_all, matching
+from hil.targets.detect import Connected, linked_as
 from hil.targets.place import make_runner
 from hil.targets.runners.base import Runner, Session
 from hil.timers import MODELLED, TIMERS, is_simulated
-from munas.cost.calibration import KernelCode
-from munas.errors import PlaceUnfit
+from munas.cost.calibration import KernelCode, Linked
 from munas.scratch import scratch_folder
 
 MAX_MODEL_BYTES = 64 * 1024 * 1024
@@ -68,6 +67,8 @@ class Options:
     network's parts lie. `keep_constant_channels`: the network is as large as its architecture says, which calibration
     and search predict from; else channels that trained to be constant are left out. `clocks` are what was measured of
     the clocks of `devices`, and go with each measurement.
+    With `fresh` every network is compiled, and its emulator started from its file; otherwise the object is written, and
+    the emulator forked, where that makes no difference.
     """
 
     via: Via = "qemu"
@@ -81,6 +82,7 @@ class Options:
     placement: Placement = AS_EVER
     keep_constant_channels: bool = False
     clocks: tuple[ClockReading, ...] = ()
+    fresh: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,16 +139,18 @@ class Harness:
     def __init__(self, board: Board, options: Options = Options()) -> None:
         if options.inputs < MIN_INPUTS:
             raise UsageError(f"at least {MIN_INPUTS} inputs have to be verified, not {options.inputs}")
-        self.board = board = placed(linked(board, link_of_all(options.devices)), options.placement)
+        self.board = board = _placed(linked_as(board, options.devices), options)
         self.options = options
-        if options.placement.weights == "ram" and options.runtime != DEFAULT_RUNTIME:
-            raise UsageError(f"--place weights=ram is for --runtime {DEFAULT_RUNTIME}")
         self._toolchain: Toolchain = find_toolchain()
         self._project = _project_options(options, self._toolchain)
-        self._runner: Runner = make_runner(options.via, options.devices, modelled=options.modelled != "off")
+        self._runner: Runner = make_runner(
+            options.via, options.devices, modelled=options.modelled != "off", keep_loaded=not options.fresh
+        )
         self._runtime = make_runtime(board, options)
         self._library = self._runtime.library
         self._archive = build_library(self._library, self._toolchain)
+        self._linked: dict[OperatorSet, Linked | None] = {}
+        self._written = None if options.fresh else WrittenObjects(self._library, self._archive, self._toolchain)
 
     @property
     def identity(self) -> Identity:
@@ -183,6 +187,22 @@ class Harness:
             kept = {name: {**functions, f"row of {name}": own} for name, functions in kept.items()}
         return {path: kept[name] for path, name in entered.items()}
 
+    def linked(self, wanted: OperatorSet) -> Linked | None:
+        """What images of networks of exactly these operators have besides the network; None where each network is
+        linked by itself. A second for a set that nobody asked for before. Raises what `measure` does.
+        """
+        if wanted not in self._linked:
+            with scratch_folder("set") as folder:
+                project = self._runtime.render_set(wanted, folder, self._project)
+                found = None if project is None else linked_set(project, self._archive, self._toolchain)
+            self._linked[wanted] = found
+        return self._linked[wanted]
+
+    def linked_for(self, plan: Deployment) -> Linked | None:
+        """The same for the operators of a network."""
+        wanted = self._runtime.operator_set(plan)
+        return None if wanted is None else self.linked(wanted)
+
     def deploy(self, data: bytes, name: str) -> Deployment:
         """The network as it would be measured. Raises ModelError, which names it."""
         try:
@@ -198,7 +218,7 @@ class Harness:
 
         Raises HilError; BudgetError when it does not fit.
         """
-        clock = StageClock()
+        clock, identity = StageClock(), self.identity
         with clock.stage("plan"):
             plan = deployed or self.deploy(data, name)
         with clock.stage("verify"):
@@ -210,23 +230,23 @@ class Harness:
                 running = opened.pop_all()
             with running, clock.stage("run"):
                 reader = Reader(session, device, plan, project, image)
-                figures = reader.figures(wanted.patterns)
+                figures = reader.figures(wanted.patterns, wanted.own)
         modelled = self._modelled(figures.records, len(plan.steps), figures.memory.ram_total)
         timed = modelled if modelled is not None and self.options.modelled == "timer" else figures
         measurement = Measurement(
             model=name,
             sha256=hashlib.sha256(data).hexdigest(),
-            identity=self.identity,
-            latency=Latency(TIMERS[self.identity.timer].unit, timed.samples),
+            identity=identity,
+            latency=Latency(TIMERS[identity.timer].unit, timed.samples),
             layers=_layers(plan, timed.layers),
             memory=figures.memory,
-            outputs=wanted.compared(figures.answers),
+            outputs=wanted.compared(figures.answers, plan.outputs),
             build=Build(
                 id=project.build_id,
                 elf_sha256=image.sha256,
                 compiler=self._toolchain.version,
-                flags=self.identity.flags,
-                kernels=self.identity.kernels,
+                flags=identity.flags,
+                kernels=identity.kernels,
                 constant_channels=plan.constant_channels,
             ),
             seconds=clock.seconds,
@@ -246,8 +266,10 @@ class Harness:
                 device = Device(session.port, session.timeouts, transcript)
                 said = device.wait_ready()
                 has_booted = True
-                _refuse_complaints(said, plan, self.board)
+                refuse_complaints(said, plan, self.board)
                 yield session, device
+        except KernelRefused as error:
+            raise refused_by_kernel(error.refusal.layer, error.said, plan, self.board) from error
         except CoreLockedUp as error:
             if has_booted:
                 raise
@@ -271,7 +293,8 @@ class Harness:
     def running(self, data: bytes, name: str, deployed: Deployment | None = None) -> Iterator[Running]:
         """Build and boot the .tflite `data`, for whoever talks to the device himself. Raises HilError."""
         plan = deployed or self.deploy(data, name)
-        litert, own = as_one_buffer(Reference(data, plan.imported), plan), self._runtime.reference(plan)
+        refuse_float(plan, name)
+        litert, own = self._expected(data, plan)
         with self._workshop(name) as (folder, transcript):
             project, image = self._build(plan, folder, StageClock())
             with self._booted(image, plan, transcript) as (session, device):
@@ -292,9 +315,14 @@ class Harness:
             raise
 
     def _answers(self, data: bytes, plan: Deployment) -> Answers:
-        litert = as_one_buffer(Reference(data, plan.imported), plan)
-        own = self._runtime.reference(plan)
+        litert, own = self._expected(data, plan)
         return reference_answers(litert, own, plan.input, self.options.inputs, self.options.seed)
+
+    def _expected(self, data: bytes, plan: Deployment) -> tuple[Expected, Expected | None]:
+        """What LiteRT computes, and what the runtime's kernels do where that is not the same."""
+        own = self._runtime.reference(plan)
+        litert = as_one_buffer(Reference(data, plan.imported), plan)
+        return litert, None if own is None else as_one_buffer(own, plan)
 
     def _build(self, plan: Deployment, folder: Path, clock: StageClock) -> tuple[Project, Image]:
         with clock.stage("generate"):
@@ -304,9 +332,15 @@ class Harness:
                 with clock.stage("link"):
                     return project, insert(project, self._archive, self._toolchain, self.board.budget.flash)
             with clock.stage("compile"):
-                model_object = compile_model(project, self._toolchain)
+                written = None if self._written is None else self._written.object_of(project)
+                model_object = written or compile_model(project, self._toolchain)
             with clock.stage("link"):
-                return project, link(project, model_object, self._archive, self._toolchain)
+                writer = self._written if written is not None else None
+                direct = None if writer is None else writer.linker
+                image = link(project, model_object, self._archive, self._toolchain, direct)
+            if writer is not None:
+                writer.check(project, image)
+            return project, image
         except BudgetError as error:
             raise BudgetError(f"{plan.model_name} on {self.board.name}: {error}", error.shortfall_bytes) from error
 
@@ -314,50 +348,6 @@ class Harness:
         """Write the standalone project of the .tflite `data` into `folder`."""
         plan = deployed or self.deploy(data, name)
         return self._runtime.render(plan, folder, replace(self._project, standalone=True))
-
-
-@dataclass(frozen=True, slots=True)
-class HarnessFactory:
-    """Makes a harness's `measure` inside a worker process."""
-
-    board: Board
-    options: Options = Options()
-
-    def __call__(self) -> Callable[[bytes, str], Measured]:
-        return Harness(self.board, self.options).measure
-
-    def without(self, device: str) -> HarnessFactory | None:
-        """For the other devices, which do not include serial number `device`; None when there are none."""
-        others = tuple(item for item in self.options.devices if item.serial_number != device)
-        return replace(self, options=replace(self.options, devices=others)) if others else None
-
-
-@dataclass(frozen=True, slots=True)
-class NodeHarnessFactory:
-    """Makes a harness's `measure` on a node of a cluster, with the boards that are connected there.
-
-    `clocks` reads the clocks of those boards there, and leaves out the boards whose clock is wrong (it must pickle).
-    """
-
-    board: Board
-    options: Options
-    lost: tuple[str, ...] = ()
-    clocks: Callable[[Board, Sequence[Connected]], Sequence[ClockReading]] | None = None
-
-    def __call__(self) -> Callable[[bytes, str], Measured]:
-        devices = tuple(
-            item for item in matching(self.board.name, connected_devices()) if item.serial_number not in self.lost
-        )
-        if not devices:
-            raise PlaceUnfit(f"no {self.board.name} is connected to {platform.node()} any more")
-        readings = tuple(self.clocks(self.board, devices)) if self.clocks is not None else ()
-        if self.clocks is not None:
-            devices = tuple(item for item in devices if item.serial_number in {found.device for found in readings})
-        return Harness(self.board, replace(self.options, devices=devices, clocks=readings)).measure
-
-    def without(self, device: str) -> NodeHarnessFactory:
-        """For all boards but the one of serial number `device`; another node may have more."""
-        return replace(self, lost=(*self.lost, device))
 
 
 def _transcripts() -> Path:
@@ -368,27 +358,15 @@ def _transcripts() -> Path:
     return folder
 
 
-def _refuse_complaints(said: Sequence[str], plan: Deployment, board: Board) -> None:
-    """What a runtime says while it sets the network up is about something that keeps it from running."""
-    complaints = [line.removeprefix("e-[").removesuffix("]") for line in said if line.startswith("e-[")]
-    if not complaints:
-        return
-    text = "; ".join(complaints)
-    had = re.search(r"bytes for its arena: (\d+)", text)
-    lacking = [int(number) for number in re.findall(r"missing: (\d+)", text)]
-    if had is not None and (lacking or plan.arena_bytes > int(had[1])):
-        short = max([plan.arena_bytes - int(had[1]), *lacking])
-        raise BudgetError(
-            f"{plan.model_name} on {board.name}: the network does not fit the budget: it overflows RAM by {short} "
-            f"bytes or more ({text}); use a smaller network or a larger --sram",
-            {"RAM": short},
-        )
-    raise ModelError(f"the firmware cannot set it up on {board.name}: {text}", plan.model_name)
+def refuse_float(plan: Deployment, name: str) -> None:
+    """Raise ModelError for a network that is float32, where bytes of int8 are given and taken."""
+    if plan.input.is_float:
+        raise ModelError("it is float32, which only measure --protocol hil takes", name)
 
 
 def _layers(plan: Deployment, units: Sequence[int]) -> tuple[LayerTime, ...]:
     return tuple(
-        LayerTime(step.index, step.kind.value, step.name, float(time_units))
+        LayerTime(step.index, str(step.kind), step.name, float(time_units))
         for step, time_units in zip(plan.steps, units, strict=True)
     )
 
@@ -409,18 +387,19 @@ def read_model(path: Path) -> bytes:
         raise ModelError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
-def generate_project(path: Path, board: Board, options: Options, folder: Path) -> Project:
+def generate_project(path: Path, board: Board, options: Options, folder: Path) -> tuple[Project, Deployment]:
     """Write the standalone firmware project of the model at `path` into `folder`, which must be new or empty.
 
-    Nothing is built, so what only the build needs (TFLM) may be absent.
+    Gives what it was generated from as well. Nothing is built, so what only the build needs (TFLM) may be absent.
     """
+    board = _placed(board, options)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} exists and is not an empty folder; name another one")
     _require_buildable(folder)
     project = replace(_project_options(options, find_toolchain()), standalone=True)
     runtime = make_runtime(board, options)
     plan = runtime.deploy(read_model(path), path.stem, keep_constant_channels=options.keep_constant_channels)
-    return runtime.render(plan, folder, project)
+    return runtime.render(plan, folder, project), plan
 
 
 def _require_buildable(folder: Path) -> None:
@@ -428,6 +407,13 @@ def _require_buildable(folder: Path) -> None:
     bad = sorted({char for char in str(folder.absolute()) if char in _UNBUILDABLE or not char.isprintable()})
     if bad:
         raise UsageError(f"{folder}: CMake cannot build in a folder with {' '.join(map(repr, bad))} in its name")
+
+
+def _placed(board: Board, options: Options) -> Board:
+    """`board` with its RAM where the options want it. Raises UsageError for what the runtime cannot place."""
+    if options.placement.weights == "ram" and options.runtime != DEFAULT_RUNTIME:
+        raise UsageError(f"--place weights=ram is for --runtime {DEFAULT_RUNTIME}")
+    return placed(board, options.placement)
 
 
 def _placement_text(placement: Placement) -> str:

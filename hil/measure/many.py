@@ -9,7 +9,8 @@ from pathlib import Path
 from hil.boards.board import Board
 from hil.errors import HilError, TargetFaultError, UsageError
 from hil.jobs.supervise import Execution, UsesDevices, supervised
-from hil.measure.harness import Harness, HarnessFactory, Measured, Options, read_model
+from hil.measure.harness import Harness, Measured, Options, read_model
+from hil.measure.workers import HarnessFactory, NodeHarnessFactory, workers_of
 
 PRELOAD = (__name__,)
 
@@ -18,7 +19,7 @@ PRELOAD = (__name__,)
 class FilesFactory:
     """Makes, inside a worker, what measures file number `n`."""
 
-    measurer: HarnessFactory
+    measurer: HarnessFactory | NodeHarnessFactory
     names: tuple[str, ...]
     contents: tuple[bytes, ...]
 
@@ -38,20 +39,23 @@ def measure_files(
     options: Options,
     refused: Callable[[HilError], None],
     *,
-    workers: int = 1,
+    workers: int | None = 1,
     tell: Callable[[str], None] = lambda message: None,
+    cluster: str | None = None,
 ) -> list[Measured]:
-    """Measure the files, in their order, `workers` at a time. `refused` hears of each that cannot be imported, does not
-    fit, or faults; `tell` of boards that are lost.
+    """Measure the files, in their order, `workers` at a time (None: as many as there is room for), on the Ray `cluster`
+    if there is one. `refused` hears of each that cannot be imported, does not fit, or faults; `tell` of boards that are
+    lost.
 
     Raises ModelError for a file that cannot be read, before anything runs; InfrastructureError at the first one of a
     single worker, and of several after what `supervised` has tried.
     """
     contents = tuple(read_model(path) for path in paths)  # all of them first: a wrong name is no reason to wait
     harness = Harness(board, options)  # here: what every file needs is missed, and built, once
-    if min(workers, len(paths)) > 1:
-        factory = FilesFactory(HarnessFactory(board, options), tuple(path.stem for path in paths), contents)
-        return _side_by_side(factory, workers, refused, tell)
+    measurer, execution = workers_of(board, options, cluster, workers)
+    if cluster is not None or min(execution.workers, len(paths)) > 1:
+        factory = FilesFactory(measurer, tuple(path.stem for path in paths), contents)
+        return _side_by_side(factory, replace(execution, preload=PRELOAD), refused, tell)
     results = []
     for path, content in zip(paths, contents, strict=True):
         try:
@@ -62,10 +66,9 @@ def measure_files(
 
 
 def _side_by_side(
-    factory: FilesFactory, workers: int, refused: Callable[[HilError], None], tell: Callable[[str], None]
+    factory: FilesFactory, execution: Execution, refused: Callable[[HilError], None], tell: Callable[[str], None]
 ) -> list[Measured]:
     outcomes = {}
-    execution = Execution(workers, preload=PRELOAD)
     for outcome in supervised(range(len(factory.names)), factory, execution, tell):
         outcomes[outcome.job] = outcome
     results = []

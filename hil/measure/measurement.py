@@ -10,6 +10,7 @@ from typing import Any
 from hil.cycle_model.modelled import ModelledLatency, modelled_from_json
 from hil.errors import CalibrationMismatch
 from hil.files import from_document
+from hil.measure.rounding import BIT_FOR_BIT
 from hil.targets.clock import ClockReading
 from hil.timers import TIMER_STEPS, TimerKind
 
@@ -53,17 +54,21 @@ class Latency:
 
     @property
     def min(self) -> int:
+        """The fastest inference, in `unit`."""
         return min(self.samples)
 
     @property
     def median(self) -> float:
+        """The median, in `unit`; between two samples of an even number."""
         return float(statistics.median(self.samples))
 
     @property
     def max(self) -> int:
+        """The slowest inference, in `unit`."""
         return max(self.samples)
 
     def to_json(self) -> dict[str, Any]:
+        """As --json and stores have it."""
         return {
             "unit": self.unit, "samples": list(self.samples),
             "min": self.min, "median": self.median, "max": self.max,
@@ -82,6 +87,7 @@ class Repeatability:
 
     @property
     def median(self) -> float:
+        """Median of `times`, in the latency's unit."""
         return float(statistics.median(self.times))
 
     @property
@@ -100,6 +106,7 @@ class Repeatability:
         return self.spread <= TIMER_STEPS
 
     def to_json(self) -> dict[str, Any]:
+        """As --json and stores have it."""
         return {
             "cold": self.cold, "times": list(self.times), "median": self.median, "spread": self.spread,
             "warm_up": self.warm_up, "steady": self.is_steady,
@@ -146,13 +153,16 @@ class Outputs:
     That is LiteRT's reference kernels, bit for bit. Only TFLM rounds dense layers otherwise
     (hil/runtimes/tflm/reference.py); `litert_mismatched` says on how many inputs that shows. `undefined` names the
     extreme inputs that LiteRT's kernels cannot run (a softmax aborts when all of 512 classes are equal): others, random
-    ones, were verified in their place.
+    ones, were verified in their place. Outputs of float32 have another `rule`, and the `largest_error` that was seen,
+    as that rule states it (hil/measure/rounding.py).
     """
 
     checked: int
     mismatched: int
     litert_mismatched: int = 0
     undefined: tuple[str, ...] = ()
+    rule: str = BIT_FOR_BIT
+    largest_error: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from hil.errors import DeviceLost, FlashError, InfrastructureError, TargetFaultE
 from hil.link.device import Device
 from hil.link.protocol import DeviceIdentity, MemoryReport
 from hil.measure.measurement import Memory, Repeatability
-from hil.patterns import Pattern
+from hil.patterns import FloatPattern, Pattern
 from hil.runtimes.base import Deployment
 from hil.targets.runners.base import Session
 
@@ -44,17 +44,21 @@ class Reader:
     project: Project
     image: Image
 
-    def figures(self, patterns: Sequence[Pattern]) -> Figures:
-        """Time the layers, then run every input, timing each, and read the memory. Raises LinkError, RunnerError,
-        TargetFaultError, InfrastructureError."""
+    def figures(self, patterns: Sequence[Pattern | FloatPattern], expected: Sequence[bytes]) -> Figures:
+        """Time the layers, then run every input, timing each, and read the memory.
+
+        `expected` are the outputs, one an input. The first is read from the device whatever its CRC-32 is, so that the
+        device's way to compute one is seen to be ours; of the others those that are long are read where it differs.
+        Raises LinkError, RunnerError, TargetFaultError, InfrastructureError.
+        """
         device = self.device
         found = device.identity()
         self.check(found)
-        device.fill(patterns[0])
+        self._give(patterns[0])
         cold = None if self.session.simulated else device.infer(1, 0)[0]
         layers = device.profile()  # also the warm-up
         self.session.new_records()  # of that one
-        runs, records = self._answers(patterns)
+        runs, records = self._answers(patterns, expected)
         repeated = None if cold is None else self._repeated(cold, patterns[0])
         memory = device.memory()
         arena = found.arena_bytes  # as planned; or what an interpreter on the device says that it needs
@@ -85,9 +89,23 @@ class Reader:
             repeatability=repeated,
         )
 
-    def _repeated(self, cold: int, pattern: Pattern) -> Repeatability:
+    def _give(self, pattern: Pattern | FloatPattern) -> None:
+        """Make `pattern` the device's input."""
+        if isinstance(pattern, Pattern):
+            self.device.fill(pattern)
+        else:
+            self.device.upload(pattern.data(self.plan.input.size))
+
+    def _answer(self, pattern: Pattern | FloatPattern, expected: bytes | None) -> tuple[int, bytes]:
+        """Ticks and output of one inference."""
+        if isinstance(pattern, Pattern):
+            return self.device.answer(pattern, expected)
+        self._give(pattern)
+        return self.device.answer(expected=expected)
+
+    def _repeated(self, cold: int, pattern: Pattern | FloatPattern) -> Repeatability:
         """The inference that was the first one again, when all is warm."""
-        self.device.fill(pattern)
+        self._give(pattern)
         units = self.session.ticks_to_units
         return Repeatability(units(cold), tuple(map(units, self.device.infer(REPEATS, 1))))
 
@@ -101,11 +119,13 @@ class Reader:
             )
         return bound or 0
 
-    def _answers(self, patterns: Sequence[Pattern]) -> tuple[list[tuple[int, bytes]], tuple[InferenceRecord, ...]]:
+    def _answers(
+        self, patterns: Sequence[Pattern | FloatPattern], expected: Sequence[bytes]
+    ) -> tuple[list[tuple[int, bytes]], tuple[InferenceRecord, ...]]:
         """Ticks and output for each pattern; and the timing model's record, where there is one."""
-        runs, records = [], list[InferenceRecord]()
-        for pattern in patterns:
-            runs.append(self.device.answer(pattern))
+        runs, records = list[tuple[int, bytes]](), list[InferenceRecord]()
+        for pattern, output in zip(patterns, expected, strict=True):
+            runs.append(self._answer(pattern, output if runs else None))
             records += self.session.new_records()[-1:]  # a command that was sent again has also run again
         return runs, tuple(records)
 

@@ -13,7 +13,7 @@ import pytest
 from elftools.elf.elffile import ELFFile
 
 from hil.boards.board import load_board
-from hil.build.elf import read_kept, read_sizes
+from hil.build.elf import LinkedElf, read_kept, sizes_of
 from hil.build.image import build_library, compile_model, link
 from hil.build.sources import find_cmsis, library
 from hil.build.toolchain import find_toolchain, run_tool
@@ -70,7 +70,7 @@ def test_code_stays_within_16_kib_for_a_network_of_every_operator(tmp_path: Path
 
     graph = every_operator()
     plan = make_plan(parse_model(write_tflite(graph, 1), "all"))
-    paths = {str(path) for path in plan.paths}
+    paths = {str(path) for path in plan.paths} | {str(path) for item in plan.given_up for path in item.kernels}
     assert {"conv-1x1", "conv-im2col", "dw-3x3", "dw", "max-pool", "avg-pool", "add", "add-padded"} <= paths
     project = render(plan, load_board("mps2-an386"), "qemu", find_cmsis(), tmp_path)
     sizes = link(project, compile_model(project, find_toolchain()), _archive(), find_toolchain()).sizes
@@ -97,6 +97,7 @@ def test_a_compiler_that_fails_is_a_build_error(monkeypatch: pytest.MonkeyPatch,
     assert not list((tmp_path / "cache" / "library").glob("[0-9a-f]*")), "a failed build left an entry in the cache"
 
 
+@pytest.mark.slow
 def test_two_processes_build_one_library(tmp_path: Path) -> None:
     code = (
         "from hil.boards.board import load_board; from hil.measure.harness import Harness; "
@@ -137,7 +138,7 @@ def test_an_elf_that_is_none(tmp_path: Path) -> None:
     path = tmp_path / "no.elf"
     path.write_bytes(b"\x7fELF" + bytes(20))
     with pytest.raises(BuildError):
-        read_sizes(path)
+        sizes_of(LinkedElf(path))
 
 
 @pytest.mark.slow
@@ -151,7 +152,7 @@ def test_the_generated_folder_builds_alone(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stdout + done.stderr
     images = list((project.folder / "build").glob("*.elf"))
     assert len(images) == 1
-    sizes = read_sizes(images[0])
+    sizes = sizes_of(LinkedElf(images[0]))
     plan = make_plan(parse_model(small_network(2), "alone"))
     assert (sizes.arena, sizes.weights) == (plan.arena_bytes, plan.weights_bytes + plan.table_bytes)
 
@@ -177,6 +178,7 @@ def test_a_different_weight_is_a_different_build(tmp_path: Path) -> None:
     assert first != second
 
 
+@pytest.mark.slow
 def test_an_emptied_library_does_not_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing refers to the start-up code but the linker script: without it the core would lock up."""
     monkeypatch.setenv("MUNAS_HIL_CACHE", str(tmp_path))

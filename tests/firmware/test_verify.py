@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,18 @@ from hil.boards.board import load_board
 from hil.cli import main as cli
 from hil.errors import DeviceLost, LinkTimeout, StoreError, UsageError
 from hil.jobs.store import Store
+from hil.jobs.supervise import Execution
 from hil.link.device import Device
+from hil.measure.dataset import Dataset
 from hil.measure.harness import Harness, Options
-from hil.measure.verify import Request, verify
+from hil.measure.verify import Request, _shared_out, verify
+from hil.measure.workers import HarnessFactory
 from hil.model.load import parse_model
 from hil.model.reference import Reference
+from munas.tflite.file import Code, dense_options
 from munas.tflite.flatbuffer import write_tflite
 from tests.firmware import images
+from tests.firmware.operators import Network
 from tests.networks import every_operator
 
 pytestmark = [pytest.mark.firmware, pytest.mark.qemu, pytest.mark.slow]
@@ -78,6 +83,50 @@ def test_accuracy_and_agreement(harness: Harness, request_: Request) -> None:
     again = verify(harness, request_, progress)
     assert (again.device_accuracy, again.host_accuracy, again.resumed) == (0.75, 0.75, COUNT)
     assert progress.advanced == COUNT
+
+
+def test_networks_of_sixteen_bits_take_whole_numbers_and_floats(harness: Harness, tmp_path: Path) -> None:
+    network = Network(3, (6, 5, 2))
+    entry = network.input = network.activation((6, 5, 2), 2e-4, 0, wide=True)
+    weights = network.file.constant("w", network.rng.integers(-127, 128, (4, 60)).astype(np.int8), [0.01])
+    bias = network.file.constant("b", np.arange(4).astype("<i8"), [2e-6])
+    output = network.activation((4,), 1e-3, 0, wide=True)
+    network.file.operator(Code.FULLY_CONNECTED, [entry, weights, bias], output, dense_options(), 12)
+    data = network.finish(output)
+    model = parse_model(data, "wide")
+    reference = Reference(data, model)
+    x = network.rng.integers(-32768, 32768, (COUNT, 6, 5, 2)).astype(np.int16)
+    answers = [reference.run([values.reshape(-1).view(np.int8)])[0].reshape(-1) for values in x]
+    y = np.array([values.argmax() for values in answers])
+    assert len(set(y)) > 1
+    y[::4] = (y[::4] + 1) % 4
+    for name, values in (("whole", x), ("floats", x.astype(np.float32) * np.float32(2e-4))):
+        np.savez(tmp_path / f"{name}.npz", x=values, y=y)
+        request = Request(data, "wide", tmp_path / f"{name}.npz", tmp_path / f"{name}.sqlite")
+        result = verify(harness, request, Counted())
+        assert (result.device_correct, result.host_correct, result.litert_mismatched) == (9, 9, ())
+    np.savez(tmp_path / "bytes.npz", x=x.astype(np.int8), y=y)
+    with pytest.raises(UsageError, match="is int8; int16 and floats are taken"):
+        verify(harness, Request(data, "wide", tmp_path / "bytes.npz", tmp_path / "b.sqlite"), Counted())
+
+
+def test_several_devices_say_what_one_says(harness: Harness, request_: Request) -> None:
+    """Inputs that are there already are nobody's."""
+    progress = Counted()
+    verify(harness, replace(request_, limit=2), progress)
+    shared = verify(harness, request_, progress, workers=2)
+    assert (progress.started, progress.advanced) == ([(2, 0), (COUNT, 2)], COUNT)
+    alone = verify(harness, replace(request_, store=request_.store.with_name("alone.sqlite")), Counted())
+    assert replace(shared, resumed=0) == alone
+    assert (alone.inputs, alone.device_correct, alone.mismatched) == (COUNT, 9, ())
+
+
+def test_what_several_devices_fail_at_is_an_error(harness: Harness, request_: Request) -> None:
+    broken = replace(harness.options, runtime="nonsense")
+    factory = HarnessFactory(harness.board, broken)
+    data = Dataset(np.zeros((4, 8), np.int8), np.zeros(4, int), "")
+    with pytest.raises(UsageError, match="unknown runtime 'nonsense'"):
+        list(_shared_out(factory, Execution(2), request_, data, range(4)))
 
 
 def test_a_wrong_output_is_reported_and_stays_reported(

@@ -56,6 +56,16 @@ def test_floats_are_quantised_half_away_from_zero(tmp_path: Path, dtype: type) -
     assert data.inputs.tolist() == [[10, 11, 9, 10, 127, -128]]
 
 
+@pytest.mark.parametrize("order", "<>")
+def test_numbers_are_taken_in_both_orders_of_their_bytes(tmp_path: Path, order: str) -> None:
+    takes = Takes((1, 2, 3, 1), DType.INT16, scale=0.5, zero_point=0, dtype=DType.INT16)
+    x = X.astype(np.int16) * 1000
+    for values in (x.astype(f"{order}i2"), (x * 0.5).astype(f"{order}f4")):
+        data = load_dataset(saved(tmp_path / "d.npz", x=values, y=Y.astype(f"{order}i4")), takes, 3)
+        assert np.array_equal(data.inputs.view(np.int16), x.reshape(4, 6))
+        assert data.labels.tolist() == Y.tolist()
+
+
 def test_uint8_is_taken_where_the_network_takes_it(tmp_path: Path) -> None:
     x = X.view(np.uint8) ^ 128
     path = saved(tmp_path / "d.npz", x=x, y=Y)

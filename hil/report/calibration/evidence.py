@@ -104,10 +104,11 @@ def _description(points: Sequence[Point]) -> str:
 def evidence_table(points: Sequence[Point]) -> Table:
     """Errors by chip and core, in and out of the fit."""
     columns = (Column("Chip or core"), Column("Rows"), Column("", "number"), Column("Mean error", "number"),
-               Column("Worst", "number"))  # fmt: skip
+               Column("Worst", "number"), Column("Inside the interval of other networks", "number"))  # fmt: skip
     return Table("Published figures beside the model", columns, tuple(_row(item) for item in errors_of(points)))
 
 
 def _row(item: Errors) -> tuple[str, ...]:
     where = "out of the fit" if item.held_out else "in the fit"
-    return item.about, where, str(item.count), f"{item.mean_pct:.1f} %", f"{item.max_pct:.1f} %"
+    inside = "" if item.inside is None else f"{item.inside} of {item.count}"
+    return item.about, where, str(item.count), f"{item.mean_pct:.1f} %", f"{item.max_pct:.1f} %", inside

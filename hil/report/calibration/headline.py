@@ -10,11 +10,11 @@ from hil.report.charts import numbers
 from hil.report.headline import Fact, Tile, via_name
 from hil.targets.clock import CLOCK_LIMIT
 from hil.timers import TIMERS, words_of
+from munas.cost.optimise import CODE_LIMITS
 
 TARGET_MAPE = 0.03
 TARGET_WITHIN = 0.95
 TARGET_OVER_BYTES = 512
-TARGET_CODE_BYTES = 16 * 1024
 TARGET_NETWORKS_PER_MINUTE = 120.0
 
 
@@ -101,11 +101,13 @@ def _memory_tile(result: CalibrationResult) -> Tile:
 
 
 def _code_tile(result: CalibrationResult) -> Tile:
+    limit = CODE_LIMITS.get(result.identity.optimise)
+    target = "" if limit is None else f"target ≤ {numbers.size(limit)}"
     if not result.samples:
-        return Tile("Code besides weights", numbers.MISSING, "nothing was linked", "target ≤ 16 KB")
+        return Tile("Code besides weights", numbers.MISSING, "nothing was linked", target)
     largest = max(item.flash_code for item in result.samples)
-    return Tile("Code besides weights", f"{largest:,}{numbers.NBSP}B", "largest of all networks", "target ≤ 16 KB",
-                largest <= TARGET_CODE_BYTES)  # fmt: skip
+    return Tile("Code besides weights", f"{largest:,}{numbers.NBSP}B", "largest of all networks", target,
+                None if limit is None else largest <= limit)  # fmt: skip
 
 
 def _times(number: int) -> str:
@@ -123,6 +125,7 @@ def facts(result: CalibrationResult) -> tuple[Fact, ...]:
         *([Fact("Timing model", (identity.cycle_model,), code=True)] if identity.cycle_model else []),
         Fact("Clock", (f"{clock}, not used here" if identity.simulated else clock,)),
         Fact("Runtime", (identity.runtime,)), Fact("Kernels", tuple(identity.kernels.split())),
+        Fact("Optimised for", (identity.optimise,)),
         Fact("Budget", (f"{numbers.size(result.budget_flash)} flash,", f"{numbers.size(result.budget_sram)} SRAM")),
         Fact("Created", (result.created,)), Fact("Seed", (str(result.seed),)),
         Fact("Workers", (str(result.workers),)),

@@ -40,18 +40,22 @@ class Panel:
 
     @property
     def left(self) -> float:
+        """x of the plot area's left edge, in px."""
         return self.x.start
 
     @property
     def right(self) -> float:
+        """x of its right edge, in px."""
         return self.x.stop
 
     @property
     def top(self) -> float:
+        """y of its upper edge, in px."""
         return self.y.stop
 
     @property
     def bottom(self) -> float:
+        """y of its lower edge, in px."""
         return self.y.start
 
     def clipped(self, *children: str) -> Markup:

@@ -9,8 +9,9 @@ from jinja2 import Template
 from markupsafe import Markup
 
 from hil.cycle_model.modelled import ModelledLatency
-from hil.measure.measurement import Identity, Measurement
+from hil.measure.measurement import Identity, Measurement, Outputs
 from hil.measure.result import MeasuredNetwork, MeasurementResult
+from hil.measure.rounding import BIT_FOR_BIT
 from hil.report.arena import arena_figure
 from hil.report.charts import numbers
 from hil.report.charts.tables import Column, Table, bar
@@ -55,7 +56,10 @@ def _sentence(result: MeasurementResult) -> str:
     networks = numbers.plural(len(outputs), "network")
     if wrong:
         return f"{networks} measured; {wrong} of {checked} outputs differ from LiteRT's reference kernels."
-    return f"{networks} measured; all {checked} outputs equal those of LiteRT's reference kernels, bit for bit."
+    rules = sorted({item.rule for item in outputs})
+    return (
+        f"{networks} measured; all {checked} outputs equal those of LiteRT's reference kernels, {', or '.join(rules)}."
+    )
 
 
 def _provenance(identity: Identity) -> str:
@@ -71,6 +75,7 @@ def _facts(identity: Identity, runtimes: set[str]) -> tuple[Fact, ...]:
         Fact("Simulated", ("yes, no board was involved" if identity.simulated else "no",)),
         Fact("Timer", (identity.timer,), code=True), Fact("Clock", (numbers.frequency(identity.clock_hz),)),
         Fact("Runtime", tuple(sorted(runtimes))), Fact("Kernels", tuple(identity.kernels.split())),
+        Fact("Optimised for", (identity.optimise,)),
         Fact("Compiler", tuple(identity.compiler.split()), wide=True),
         Fact("Flags", tuple(identity.flags.split()), code=True, wide=True),
         Fact("Firmware sources", (identity.firmware,), code=True, wide=True),
@@ -113,9 +118,15 @@ def _tiles(item: Measurement) -> tuple[Tile, ...]:
         Tile("RAM", numbers.size(memory.ram_total), f"{memory.ram_total:,} B, arena, stack and static"),
         Tile(
             "Outputs equal", f"{outputs.checked - outputs.mismatched} of {outputs.checked}",
-            "against LiteRT's reference kernels", "all", outputs.mismatched == 0,
+            f"against LiteRT's reference kernels, {_rule(outputs)}", "all", outputs.mismatched == 0,
         ),
     )  # fmt: skip
+
+
+def _rule(outputs: Outputs) -> str:
+    if outputs.rule == BIT_FOR_BIT:
+        return outputs.rule
+    return f"{outputs.rule} of an output; largest difference {outputs.largest_error:.1e}"
 
 
 def _layers(item: Measurement) -> Table:

@@ -165,7 +165,7 @@ def facts(result: SearchResult) -> tuple[Fact, ...]:
         Fact("Board", (identity.board,)), Fact("Via", (via_name(identity.via),)),
         Fact("Simulated", ("yes, no board was involved" if identity.simulated else "no",)),
         Fact("Timer", (identity.timer,), code=True), Fact("Runtime", (identity.runtime,)),
-        Fact("Kernels", tuple(identity.kernels.split())),
+        Fact("Kernels", tuple(identity.kernels.split())), Fact("Optimised for", (identity.optimise,)),
         Fact("Strategy", (result.strategy,)), Fact("Seed", (str(result.seed),)),
         *([Fact("Preset", (preset,))] if preset else []),
         *(Fact(name, (_setting(key, result.settings[key]),)) for key, name in SETTING_NAMES.items()

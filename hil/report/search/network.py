@@ -43,10 +43,12 @@ class Placed:
 
     @property
     def bottom(self) -> float:
+        """y of the lower edge, in px."""
         return self.y + self.height
 
     @property
     def middle(self) -> float:
+        """y of the middle, in px."""
         return self.y + self.height / 2
 
 

@@ -1,13 +1,12 @@
-"""Runs an image under QEMU, with a pty (or RTT) as its serial port and instructions as its clock.
+"""Runs an image under QEMU, with a socket (or RTT) as its serial port and instructions as its clock.
 
-QEMU looks at a pty that nobody has open only once a second. So it is started in its preconfiguration state, where the
-pty exists but the machine does not; we open the pty, then let it build the machine, whose UART finds it connected.
+The socket is one of a pair, whose other end is ours from before QEMU starts: no file, no port of the machine, and none
+of the time and of the threads that the kernel passes each byte of a pty through.
 """
 
 from __future__ import annotations
 
 import json
-import logging
 import os
 import re
 import select
@@ -18,10 +17,10 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from fractions import Fraction
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
 import serial
 
@@ -33,19 +32,18 @@ from hil.errors import BuildError, CoreLockedUp, HilError, LinkError, LinkTimeou
 from hil.link.device import SerialPort, Timeouts
 from hil.link.gdb_remote import GdbRemote
 from hil.link.rtt import SYMBOL, RttPort
-from hil.link.transport import open_port
-from hil.logs import command_line
+from hil.link.socket_port import SocketPort
 from hil.targets.process import GUARD, GUARD_INSTALL
 from hil.targets.runners.base import Session, no_records
+from hil.targets.runners.qemu_start import Starter
 from hil.timers import is_simulated
 
-_log = logging.getLogger("hil.targets")
-
 QEMU = "qemu-system-arm"
-START_TIMEOUT_S = 20.0  # for QEMU itself; it takes 0.05 s on an idle machine
+ANSWER_S = 2.0  # for an answer of QEMU's own
 NS_PER_S = 1_000_000_000
 ICOUNT_SHIFT = 10  # an instruction takes 2^10 ns of virtual time
-EMULATED = Timeouts(host_per_device=0.5)  # a virtual second is a million instructions: far less than a second of ours
+# A virtual second is a million instructions: far less than a second of ours. QEMU starts in 0.05 s on an idle machine.
+EMULATED = Timeouts(boot_s=30.0, host_per_device=0.5)
 
 _LOCKUP = re.compile(r"qemu: fatal: (Lockup[^\n]*)")
 _REGISTER = re.compile(r"\bR(\d\d)=([0-9a-f]{8})")
@@ -55,35 +53,36 @@ class QemuRunner:
     """Runner for boards with a [qemu] target. `timeouts` replaces the defaults that sessions suggest.
 
     With `modelled`, sessions have the timing model's records, by the board's [timing] table. Opening one then also
-    raises what `hil.cycle_model.plugin.find_plugin` does.
+    raises what `hil.cycle_model.plugin.find_plugin` does. With `keep_loaded`, QEMU is loaded once for many sessions.
 
     A session must end in the thread that opened it: Linux ties the kill-with-parent to that thread.
     """
 
-    def __init__(self, program: str = QEMU, timeouts: Timeouts = EMULATED, *, modelled: bool = False) -> None:
+    def __init__(
+        self, program: str = QEMU, timeouts: Timeouts = EMULATED, *, modelled: bool = False, keep_loaded: bool = False
+    ) -> None:
         self._program = program
         self._timeouts = timeouts
         self._modelled = modelled
+        self._starter = Starter(keep_loaded=keep_loaded)
 
     @contextmanager
     def open(self, image: Path, board: Board) -> Iterator[Session]:
         """See `Runner.open`. Raises ToolMissing, RunnerError, BoardError; within the context also TargetFaultError."""
         target = board.target("qemu")
         command = self._command(image, str(target.machine))
-        with self._observer(board) as observer, ExitStack() as lines:
+        has_uart = link_of(target) != "rtt"
+        near, far = socket.socketpair()
+        with near, far, self._observer(board) as observer:
             what = f"{image.name} on {board.name}"
-            debugger = _debugger(lines) if link_of(target) == "rtt" else None
-            command += _SERIAL if debugger is None else _through(debugger.far)
+            command += _serial(far) if has_uart else _debugged(far)
             command += () if observer is None else observer.arguments(image)
-            emulator = _Emulator(command, what, () if debugger is None else (debugger.far.fileno(),))
+            emulator = _Emulator(self._starter, command, what, (far.fileno(),))
             ticks_per_instruction = Fraction(2**ICOUNT_SHIFT, target.tick_ns)
             port: SerialPort | None = None
             try:
-                if debugger is None:
-                    port = _open_port(emulator.pty())
-                    emulator.execute("x-exit-preconfig")
-                else:
-                    port = _open_rtt(emulator, debugger, image)
+                far.close()
+                port = SocketPort(near) if has_uart else _open_rtt(emulator, near, image)
                 yield Session(
                     port, "qemu", is_simulated("qemu"), target.timer, ticks_per_instruction, self._timeouts,
                     ticks_hz=NS_PER_S // target.tick_ns,
@@ -113,40 +112,26 @@ class QemuRunner:
         if shutil.which(GUARD[0]) is None:
             raise ToolMissing(GUARD[0], GUARD_INSTALL)
         return [
-            *GUARD, str(os.getpid()), program,
+            program,
             "-M", machine, "-kernel", str(image), "-icount", f"shift={ICOUNT_SHIFT}",
-            "-nodefaults", "-no-user-config", "-display", "none", "-nic", "none", "-qmp", "stdio", "-preconfig",
+            "-nodefaults", "-no-user-config", "-display", "none", "-nic", "none", "-qmp", "stdio",
         ]  # fmt: skip
 
 
-_SERIAL = ("-chardev", "pty,id=uart", "-serial", "chardev:uart")
+def _serial(far: socket.socket) -> tuple[str, ...]:
+    """The UART is the socket `far`."""
+    return ("-chardev", f"socket,id=uart,fd={far.fileno()}", "-serial", "chardev:uart")
 
 
-class _Debugger(NamedTuple):
-    """A line to the emulator's GDB server: our end, and the one that it gets."""
-
-    near: socket.socket
-    far: socket.socket
-
-
-def _debugger(lines: ExitStack) -> _Debugger:
-    near, far = socket.socketpair()
-    lines.callback(near.close)
-    lines.callback(far.close)
-    return _Debugger(near, far)
-
-
-def _through(far: socket.socket) -> tuple[str, ...]:
-    """The core waits for the debugger at the socket `far`, which QEMU inherits: no file, no port of the machine."""
+def _debugged(far: socket.socket) -> tuple[str, ...]:
+    """The core waits for the debugger at the socket `far`."""
     return ("-chardev", f"socket,id=debugger,fd={far.fileno()}", "-gdb", "chardev:debugger", "-S")
 
 
-def _open_rtt(emulator: _Emulator, debugger: _Debugger, image: Path) -> RttPort:
-    debugger.far.close()
+def _open_rtt(emulator: _Emulator, near: socket.socket, image: Path) -> RttPort:
     address = _control_block(image)
-    emulator.start()
     try:
-        return RttPort(GdbRemote(debugger.near), address)
+        return RttPort(GdbRemote(near), address)
     except serial.SerialException as error:
         raise emulator.explain(LinkError(f"QEMU's debugger: {error}")) from error
 
@@ -162,52 +147,22 @@ def _control_block(image: Path) -> int:
     return found
 
 
-def _open_port(path: str) -> serial.Serial:
-    try:
-        return open_port(path)
-    except (serial.SerialException, OSError) as error:
-        raise RunnerError(f"QEMU's serial port {path} cannot be opened: {error}") from error
-
-
 class _Emulator:
     """The QEMU process, and QMP (its control protocol, one JSON document a line) over its standard streams."""
 
-    def __init__(self, command: list[str], what: str, inherited: tuple[int, ...] = ()) -> None:
+    def __init__(self, starter: Starter, command: list[str], what: str, inherited: tuple[int, ...] = ()) -> None:
         self._what = what
         self._pending = b""
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed in stop)
-        _log.info("%s", command_line(command))
         try:
-            # A session of its own: Ctrl-C is for us to handle, not for QEMU to die of first.
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self._errors,
-                bufsize=0,
-                start_new_session=True,
-                pass_fds=inherited,
-            )
-        except OSError as error:
+            self._process = starter.start(command, self._errors, inherited)
+        except BaseException:
             self._errors.close()
-            raise RunnerError(f"QEMU cannot be started: {error}") from error
+            raise
 
-    def start(self) -> None:
-        """Build the machine; whether it runs is another question."""
-        self.execute("qmp_capabilities")
-        self.execute("x-exit-preconfig")
-
-    def pty(self) -> str:
-        """Path of the pty that is the serial port."""
-        self.execute("qmp_capabilities")
-        for chardev in self.execute("query-chardev"):
-            if chardev["label"] == "uart":
-                return str(chardev["filename"]).removeprefix("pty:")
-        raise RunnerError("QEMU has no serial port for us")
-
-    def execute(self, command: str, timeout_s: float = START_TIMEOUT_S, **arguments: str) -> Any:
+    def execute(self, command: str, **arguments: str) -> Any:
         """Result of a QMP command. Raises RunnerError."""
-        deadline = time.monotonic() + timeout_s
+        deadline = time.monotonic() + ANSWER_S
         request = {"execute": command, "arguments": arguments} if arguments else {"execute": command}
         assert self._process.stdin is not None
         try:
@@ -247,14 +202,15 @@ class _Emulator:
         """What is really behind a failed link: the emulator's death, a lock-up, or, when it lives, `error` itself."""
         alive = isinstance(error, LinkTimeout) and self._process.poll() is None
         if not alive:
-            # The pty closes a moment before the process is gone.
+            # The port closes a moment before the process is gone.
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(1.0)
                 return self._died()
             return error
         where = ""
         with suppress(RunnerError):
-            shown = self.execute("human-monitor-command", 2.0, **{"command-line": "info registers"})
+            self.execute("qmp_capabilities")
+            shown = self.execute("human-monitor-command", **{"command-line": "info registers"})
             where = "; ".join(f"{name} 0x{value:08x}" for name, value in _registers(str(shown)).items())
         return LinkTimeout(f"{error} ({self._what}; the emulated core still runs, at {where or 'an unknown pc'})")
 
