@@ -11,15 +11,23 @@ from pathlib import Path
 
 from tests.fake_board import FakeBoard
 
-EXPECTED = (
+MACHINE = (
+    r"logLevel 3",
     r"using sysbus",
     r'mach create "munas-hil"',
     r"machine LoadPlatformDescription @(?P<platform>\S+)",
-    r"sysbus LoadELF @(?P<image>\S+)",
-    r"cpu VectorTableOffset 0x[0-9a-f]{8}",
-    r"emulation SetAdvanceImmediately true",
+    r'emulation SetGlobalQuantum "0\.\d+"',
     r'emulation CreateUartPtyTerminal "uart" "(?P<link>(?:[^"\\]|\\.)+)"',
     r"connector Connect sysbus\.vcp uart",
+    r'echo "(?P<done>[^"]+)"',
+)
+LOAD = (
+    r"machine Reset",
+    r"flash ZeroAll",
+    r"sram ZeroAll",
+    r"sysbus LoadELF @(?P<image>\S+)",
+    r"cpu VectorTableOffset 0x[0-9a-f]{8}",
+    r'echo "(?P<done>[^"]+)"',
 )
 
 
@@ -44,6 +52,7 @@ def main(board: FakeBoard, arguments: list[str]) -> None:
         sys.exit(f"error: unknown options {arguments}")
     (board.folder / "starts").open("a").write(f"{sys.argv[0]}\n")
     emulator: subprocess.Popen[bytes] | None = None
+    link: Path | None = None  # to the line of its machine
     while True:
         if emulator is not None and emulator.poll() is not None:
             sys.exit("error: the machine is gone")
@@ -54,38 +63,60 @@ def main(board: FakeBoard, arguments: list[str]) -> None:
         word, _, rest = command.partition(" ")
         if word == "echo":
             print(rest.strip('"'), end="\r\r\n", flush=True)
-        elif word == "include":
+        elif command == "include @machine.resc":
             print("12:00:00.0000 [WARNING] a normal warning", flush=True)
-            emulator = _include(board, Path(rest.removeprefix("@")))
+            assert link is None, "the machine is there already"
+            link = _make()
+        elif command == "include @load.resc":
+            assert link is not None, "no machine is there"
+            assert emulator is None, "the machine runs"
+            emulator = _load(board, link)
         elif word == "start":
             board.reset()
-        elif word == "Clear":
-            _clear(board, emulator)
-            emulator = None
+        elif word in ("pause", "Clear"):
+            emulator = _end(emulator)
+            link = link if word == "pause" else None
         elif command == "cpu PC":
             print("0x100", flush=True)
         else:
             sys.exit(0)  # the end of its input, too
 
 
-def _include(board: FakeBoard, script: Path) -> subprocess.Popen[bytes] | None:
-    found = {}
-    for line, pattern in zip(script.read_text().splitlines(), EXPECTED, strict=True):
+def _understood(script: Path, expected: tuple[str, ...]) -> dict[str, str]:
+    """What stands in a script at the places that `expected` names; nothing when it is another one."""
+    found = dict[str, str]()
+    for line, pattern in zip(script.read_text().splitlines(), expected, strict=True):
         match = re.fullmatch(pattern, line)
         if match is None:
             print(f"There was an error executing command '{line}'\r\nNo such command or device", flush=True)
-            return None
+            return {}
         found |= match.groupdict()
+    return found
+
+
+def _make() -> Path | None:
+    found = _understood(Path("machine.resc"), MACHINE)
+    if not found:
+        return None
     if "vcp: UART.STM32F7_USART" not in Path(found["platform"]).read_text():
         print("There was an error executing command 'connector'\r\nsysbus.vcp does not exist", flush=True)
         return None
+    print(found["done"], flush=True)
+    return Path(found["link"].replace('\\"', '"'))
+
+
+def _load(board: FakeBoard, link: Path) -> subprocess.Popen[bytes] | None:
+    found = _understood(Path("load.resc"), LOAD)
+    if not found:
+        return None
     emulator = board.flash(Path(found["image"]), own_session=False)
-    Path(found["link"].replace('\\"', '"')).symlink_to(board.port.resolve())
+    link.unlink(missing_ok=True)
+    link.symlink_to(board.port.resolve())
+    print(found["done"], flush=True)
     return emulator
 
 
-def _clear(board: FakeBoard, emulator: subprocess.Popen[bytes] | None) -> None:
+def _end(emulator: subprocess.Popen[bytes] | None) -> None:
     if emulator is not None:
         emulator.kill()
         emulator.wait()
-    Path("uart").unlink(missing_ok=True)

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
+from hil.boards.board import load_board
 from hil.targets.runners.qemu import ICOUNT_SHIFT, QEMU
+from hil.targets.runners.renode import find_renode, platform_file
+from hil.targets.runners.renode_process import RenodeProcess
 
 Fault = Literal["silent", "does not halt"]
+Kind = Literal["qemu", "renode"]
+RENODE_START_S = 180.0
 
 
 def free_port() -> int:
@@ -25,9 +32,40 @@ def free_port() -> int:
 class GdbBoard:
     """An emulated board without an image: `port` is its serial port (a pty), `address` its GDB server's."""
 
-    process: subprocess.Popen[bytes]
+    pid: int
+    """Of the emulator, which leads a process group of its own."""
     port: str
     address: str
+
+
+def gdb_board(kind: Kind, board: str) -> AbstractContextManager[GdbBoard]:
+    """`board` under an emulator, halted, without an image."""
+    return qemu_board(board) if kind == "qemu" else renode_board(board)
+
+
+@contextmanager
+def renode_board(name: str, image: Path | None = None) -> Iterator[GdbBoard]:
+    """Renode's `name`, without an image or with one that has not started. Raises ToolMissing.
+
+    Its GDB server listens on all addresses, as Renode's socket servers do: it cannot be told another. Nothing but tests
+    starts one.
+    """
+    number, load = free_port(), list[str]()
+    renode = RenodeProcess(find_renode())
+    try:
+        if image is not None:
+            shutil.copyfile(image, renode.folder / "image.elf")
+            origin = load_board(name).target("renode").flash.origin
+            load = ["sysbus LoadELF @image.elf", f"cpu VectorTableOffset 0x{origin:08x}"]
+        for command in (
+            'mach create "board"', f"machine LoadPlatformDescription @{platform_file(load_board(name))}",
+            f'emulation CreateUartPtyTerminal "uart" "{renode.folder}/uart"', "connector Connect sysbus.vcp uart",
+            "emulation SetAdvanceImmediately true", *load, f"machine StartGdbServer {number}",
+        ):  # fmt: skip
+            renode.execute(command, RENODE_START_S)
+        yield GdbBoard(renode.pid, str((renode.folder / "uart").resolve()), f"127.0.0.1:{number}")
+    finally:
+        renode.stop()
 
 
 @contextmanager
@@ -40,12 +78,12 @@ def qemu_board(machine: str) -> Iterator[GdbBoard]:
             "-nodefaults", "-display", "none", "-nic", "none", "-chardev", "pty,id=uart", "-serial", "chardev:uart",
             "-monitor", "none",
         ],
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
     try:
         assert process.stdout is not None
         said = process.stdout.readline().decode()  # "char device redirected to /dev/pts/3 (label uart)"
-        yield GdbBoard(process, said.split()[4], f"127.0.0.1:{number}")
+        yield GdbBoard(process.pid, said.split()[4], f"127.0.0.1:{number}")
     finally:
         process.kill()
         process.wait()
@@ -84,26 +122,30 @@ def _packet(content: bytes) -> bytes:
 
 
 @contextmanager
-def dying_server(address: str, after_bytes: int, die: Callable[[], None]) -> Iterator[str]:
-    """The address of a way to the server at `address` that calls `die` once so many bytes were sent to it."""
+def dying_server(address: str, after: int | bytes, die: Callable[[], None]) -> Iterator[str]:
+    """The address of a way to the server at `address` that calls `die` when so many bytes were sent to it, or the first
+    packet that has these bytes.
+
+    `die` ends the server, stops it or keeps it waiting; the connection is closed by whoever is left.
+    """
     host, _, number = address.partition(":")
     with socket.create_server(("127.0.0.1", 0)) as server:
-        threading.Thread(target=_relay, args=(server, (host, int(number)), after_bytes, die), daemon=True).start()
+        threading.Thread(target=_relay, args=(server, (host, int(number)), after, die), daemon=True).start()
         yield f"127.0.0.1:{server.getsockname()[1]}"
 
 
-def _relay(server: socket.socket, target: tuple[str, int], after_bytes: int, die: Callable[[], None]) -> None:
+def _relay(server: socket.socket, target: tuple[str, int], after: int | bytes, die: Callable[[], None]) -> None:
     with suppress(OSError):
         client, _ = server.accept()
         with client, socket.create_connection(target) as far:
             threading.Thread(target=_copy, args=(far, client), daemon=True).start()
-            sent = 0
+            sent, is_due = 0, True
             while chunk := client.recv(1024):
                 sent += len(chunk)
-                if sent > after_bytes:
+                if is_due and (after in chunk if isinstance(after, bytes) else sent > after):
+                    is_due = False
                     die()
-                    return
-                far.sendall(chunk)
+                far.sendall(chunk)  # a server that hangs still has its connection
 
 
 def _copy(source: socket.socket, sink: socket.socket) -> None:

@@ -8,10 +8,19 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import pytest
 import serial
 from serial.rfc2217 import PortManager
 
 POLL_S = 0.02
+
+COMPLAINTS = (
+    pytest.mark.filterwarnings("ignore:set(Daemon|Name):DeprecationWarning"),  # pyserial 3.5, rfc2217
+    # ... and what it leaves when the server ends first: a socket, a thread that cannot write any more.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning"),
+)
+"""Marks for tests of pyserial's clients of such a port: warnings that are its own."""
 
 
 class PtyPort(serial.Serial):

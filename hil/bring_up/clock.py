@@ -12,14 +12,13 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from hil.boards.board import Board
-from hil.boards.linked import linked
 from hil.bring_up.contact import LOOP, Contact
 from hil.bring_up.image import build_bring_up
 from hil.build.toolchain import Toolchain, find_toolchain
 from hil.errors import DeviceLost
 from hil.link.device import Device
 from hil.targets.clock import CLOCK_LIMIT, ClockReading
-from hil.targets.detect import Connected
+from hil.targets.detect import Connected, linked_as
 from hil.targets.place import make_runner
 from munas.scratch import scratch_folder
 
@@ -79,7 +78,7 @@ def clock_of(
 
     Raises DeviceLost when it is not the board's within 1 %, or cannot be measured; ToolMissing, BuildError.
     """
-    board = linked(board, device.link)
+    board = linked_as(board, (device,))
     with scratch_folder("clock") as folder:
         image = build_bring_up(board, "hardware", toolchain or find_toolchain(), folder)
         with make_runner("hardware", (device,)).open(image.elf, board) as session:

@@ -6,15 +6,14 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from hil.boards.board import Board
-from hil.boards.linked import linked
 from hil.bring_up import steps
-from hil.bring_up.contact import Contact
+from hil.bring_up.contact import Contact, RatedPort
 from hil.bring_up.image import build_bring_up
 from hil.bring_up.report import BringUp, Finding
 from hil.build.toolchain import find_toolchain
 from hil.errors import HilError, LinkError, TargetFaultError
 from hil.link.device import Device
-from hil.targets.detect import link_of_all
+from hil.targets.detect import linked_as
 from hil.targets.place import Place, make_runner
 from hil.targets.runners.base import Session
 from munas.scratch import scratch_folder
@@ -28,7 +27,7 @@ def bring_up(board: Board, place: Place, seconds: float = 10.0, told: Told = lam
 
     Raises ToolMissing and BuildError when the image cannot be made; what is wrong with the board is in the report.
     """
-    board, toolchain = linked(board, link_of_all(place.devices)), find_toolchain()
+    board, toolchain = linked_as(board, place.devices), find_toolchain()
     findings: list[Finding] = []
 
     def tell(finding: Finding) -> None:
@@ -50,6 +49,7 @@ def bring_up(board: Board, place: Place, seconds: float = 10.0, told: Told = lam
 
 
 def _on_device(board: Board, session: Session, seconds: float, tell: Told) -> None:
+    session = replace(session, port=RatedPort(session.port))
     device = Device(session.port, replace(session.timeouts, inference_s=LONGEST_S))
     device.wait_ready()
     identity = device.identity()
@@ -62,7 +62,9 @@ def _on_device(board: Board, session: Session, seconds: float, tell: Told) -> No
         _take(name, step, contact, tell)
     for finding in steps.caches(contact):
         tell(finding)
+    # These two may lose the device.
     _take("flash", steps.flash_end, contact, tell)
+    _take("higher rates", steps.rates, contact, tell)
 
 
 def _take(name: str, step: Callable[[Contact], Finding], contact: Contact, tell: Told) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 
+from hil.boards.linked import link_of
 from hil.bring_up.clock import TRIAL_ROUNDS, pace_of, read_clock
 from hil.bring_up.contact import ECHO, LOOP, LOOP_WITHOUT, MEMORY, READ, Contact
 from hil.bring_up.report import Finding
@@ -17,6 +19,8 @@ CORES: Mapping[int, str] = {0xC24: "cortex-m4", 0xC27: "cortex-m7", 0xD21: "cort
 LINEAR_LIMIT = 0.001
 EMULATED_ROUNDS = 50_000_000  # more would take minutes
 ECHOES = 50
+EMULATED_ECHOES = 5  # at each higher rate: an emulator's line has none, and a busy Renode takes seconds for one
+RATES = (230_400, 460_800, 921_600)
 COUNTER_BITS = 32
 REPEATS = 20
 SLOWER = 1.05
@@ -67,22 +71,57 @@ def clock(contact: Contact, seconds: float) -> Finding:
     return Finding("clock", "right", found.words(), figures)
 
 
-def line(contact: Contact) -> Finding:
+def line(contact: Contact, echoes: int = ECHOES) -> Finding:
     """The serial port: commands there and back, every one checked."""
     generator, before, started = random.Random(1), contact.device.retries, time.monotonic()
-    for _ in range(ECHOES):
+    for _ in range(echoes):
         sent = tuple(generator.getrandbits(32) for _ in range(3))
         _, words, _ = contact.ask(ECHO, *sent)
         if words[1:4] != sent:
             return Finding("line", "wrong", f"{sent} came back as {words[1:4]}, unnoticed by its CRC: report this")
-    took_ms, retries = 1000 * (time.monotonic() - started) / ECHOES, contact.device.retries - before
-    figures = {"exchanges": ECHOES, "repeated": retries, "ms_each": took_ms, "baud": 115_200}
+    took_ms, retries = 1000 * (time.monotonic() - started) / echoes, contact.device.retries - before
+    figures: dict[str, int | float | str] = {"exchanges": echoes, "repeated": retries, "ms_each": took_ms}
+    if not contact.emulated and link_of(contact.board.target(contact.session.via)) == "uart":
+        figures["baud"] = contact.board.baud
     if retries:
         return Finding(
-            "line", "wrong", f"{retries} of {ECHOES} exchanges had to be repeated: bytes are damaged or lost. Try "
+            "line", "wrong", f"{retries} of {echoes} exchanges had to be repeated: bytes are damaged or lost. Try "
             "another cable or port of the computer, without a hub; see docs/link.md", figures,
         )  # fmt: skip
-    return Finding("line", "right", f"{ECHOES} exchanges, each checked, none repeated", figures)
+    return Finding("line", "right", f"{echoes} exchanges, each checked, none repeated", figures)
+
+
+def rates(contact: Contact) -> Finding:
+    """The serial port at more than its rate, up to the first that loses the device: so this comes last.
+
+    Nothing runs at those rates; they show how much room the clock, the adapter and the cable leave at the board's own.
+    """
+    reached: list[str] = []
+    figures: dict[str, int | float | str] = {}
+    quick = contact.session.timeouts.command_s  # no loop of minutes is to come, and there may be no answer at all
+    contact.device.timeouts = replace(contact.device.timeouts, inference_s=quick)
+    own, higher = contact.board.baud, [rate for rate in RATES if rate > contact.board.baud]
+    if not higher:
+        return Finding("higher rates", "not here", f"none is tried above {own:,} baud")
+    for rate in higher:
+        try:
+            if not (divided := contact.change_rate(rate)):
+                return Finding("higher rates", "not here", "the link has no rate")
+            found = line(contact, EMULATED_ECHOES if contact.emulated else ECHOES)
+        except LinkError:
+            found = Finding("line", "wrong", "no answer")
+        if found.outcome == "wrong":
+            break
+        reached.append(f"{rate:,}")
+        figures |= {f"off_pct_at_{rate}": 100 * (divided / rate - 1), f"ms_each_at_{rate}": found.figures["ms_each"]}
+    if not reached:
+        return Finding(
+            "higher rates", "wrong", f"at {higher[0]:,} baud it is lost: {own} has little room. Is the core's clock "
+            "right (see above), the cable short, the adapter one that can do more?", figures,
+        )  # fmt: skip
+    virtual = " (of an emulator's line, which has no rate of its own)" if contact.emulated else ""
+    until = "" if len(reached) == len(higher) else f"; at {higher[len(reached)]:,} it is lost, which costs nothing"
+    return Finding("higher rates", "right", f"at {', '.join(reached)} baud nothing is lost{virtual}{until}", figures)
 
 
 def counter(contact: Contact) -> Finding:

@@ -40,6 +40,7 @@ FRAME_MARK = "#"
 _EXTENSION = re.compile(r"m-hil-([a-z]+)-\[([^\]]*)\]-([0-9a-f]{8})\Z")
 _ERROR = re.compile(r"e-\[(.*)\]\Z")
 _FAULT_FIELD = re.compile(r"([a-z]+)=([0-9a-f]{1,8})\b")
+_LAYER = re.compile(r"[0-9]{1,9}\Z")
 _FAULT_CRC = re.compile(r" crc=([0-9a-f]{8})\]\Z")
 
 # Every command and reply key of the extension: name of the C macro -> text on the wire.
@@ -123,6 +124,8 @@ class RefusalCode(Enum):
     UNKNOWN_COMMAND = "Unknown command: "
     INPUT_INCOMPLETE = "Input incomplete"
     INPUT_SPENT = "Input spent"
+    KERNEL_REFUSED = "Kernel refused: layer "
+    PREPARE_REFUSED = "Prepare refused: layer "  # said at start-up: an interpreter sets the network up there
     OTHER = ""
 
 
@@ -140,6 +143,12 @@ class Refusal:
     def about(self) -> str:
         """What stands behind the words of the code: the unknown command's name, for one."""
         return self.text.removeprefix(self.code.value)
+
+    @property
+    def layer(self) -> int | None:
+        """Place in execution order of the layer that is refused; None where the refusal is about something else."""
+        is_about_one = self.code in (RefusalCode.KERNEL_REFUSED, RefusalCode.PREPARE_REFUSED)
+        return int(self.about) if is_about_one and _LAYER.match(self.about) else None
 
     @property
     def is_of_the_line(self) -> bool:

@@ -19,6 +19,7 @@ from hil.link.transport import POLL_S, WRITE_S
 ID = b"SEGGER RTT".ljust(16, b"\0")
 SYMBOL = "_SEGGER_RTT"
 SHORTEST_POLL_S, LONGEST_POLL_S = 0.0005, 0.01
+MOST_RING_BYTES = 1 << 16  # SEGGER's have 1 KB, ours half of that
 _HEAD = struct.Struct("<16sii")
 _RING = struct.Struct("<IIIIII")
 _WRITTEN_AT, _READ_AT = 12, 16  # in a ring
@@ -28,15 +29,25 @@ SPAN = _HEAD.size + 2 * _RING.size
 class Memory(Protocol):
     """A core's memory. `halt` before reading and writing, `go` afterwards. Raises SerialException."""
 
-    def halt(self) -> None: ...
+    def halt(self) -> None:
+        """Stop the core."""
+        ...
 
-    def go(self) -> None: ...
+    def go(self) -> None:
+        """Let the core run."""
+        ...
 
-    def read(self, address: int, size: int) -> bytes: ...
+    def read(self, address: int, size: int) -> bytes:
+        """`size` bytes from `address`."""
+        ...
 
-    def write(self, address: int, data: bytes) -> None: ...
+    def write(self, address: int, data: bytes) -> None:
+        """Put `data` at `address`."""
+        ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Let go of the core, which runs on."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +64,7 @@ class Ring:
     def parse(cls, at: int, words: bytes) -> Ring:
         """From its six words. Raises SerialException when they are none."""
         _, start, size, written, read, _ = _RING.unpack(words)
-        if size < 2 or written >= size or read >= size:
+        if not 2 <= size <= MOST_RING_BYTES or written >= size or read >= size:
             raise SerialException(f"the RTT ring at 0x{at:08x} is damaged: size {size}, indices {written} and {read}")
         return cls(at, start, size, written, read)
 
@@ -74,14 +85,20 @@ class Ring:
 
 
 class RttPort:
-    """A SerialPort over the control block at `address` of `memory`, which it owns."""
+    """A SerialPort over the control block at `address` of `memory`, which it owns.
+
+    The core runs while it is waited for, and stays halted from what it said to the next read or write: whoever has a
+    memory that is read of a halted core only has an emulator, whose time stands still then, and which costs nothing.
+    """
 
     def __init__(self, memory: Memory, address: int) -> None:
         self.timeout: float | None = POLL_S
         self.is_open = True
         self._memory, self._address = memory, address
         self._arrived = bytearray()
+        self._rings: tuple[tuple[int, int], ...] | None = None  # start and size, once it runs
         self._poll_s = SHORTEST_POLL_S
+        self._looking_s = 0.0
 
     @property
     def in_waiting(self) -> int:
@@ -90,17 +107,13 @@ class RttPort:
 
     def read(self, size: int = 1, /) -> bytes:
         """See pyserial."""
-        deadline = time.monotonic() + (self.timeout or 0.0)
-        while not self._arrived:
-            self._exchange(b"")
-            if self._arrived:
-                self._poll_s = SHORTEST_POLL_S
-                break
+        deadline, left = time.monotonic() + (self.timeout or 0.0), 0.0
+        while not self._arrived and left >= 0:
             left = deadline - time.monotonic()
-            if left <= 0:
-                return b""
-            time.sleep(min(self._poll_s, left))  # the core must come to do something
-            self._poll_s = min(2 * self._poll_s, LONGEST_POLL_S)
+            self._run(left)
+            self._exchange(b"")
+        if self._arrived:
+            self._poll_s = SHORTEST_POLL_S
         data = bytes(self._arrived[:size])
         del self._arrived[:size]
         return data
@@ -108,13 +121,11 @@ class RttPort:
     def write(self, data: bytes, /) -> int:
         """See pyserial. What the device says meanwhile is kept: it may wait for that before it listens."""
         deadline, left = time.monotonic() + WRITE_S, data
-        while left:
-            taken = self._exchange(left)
-            left = left[taken:]
-            if left and time.monotonic() > deadline:
+        while left := left[self._exchange(left) :]:
+            if time.monotonic() > deadline:
                 raise SerialTimeoutException("the device does not take what is written to it")
-            if left:
-                time.sleep(SHORTEST_POLL_S)  # the core must run to make room in its ring
+            self._run(LONGEST_POLL_S)  # it must make room in its ring
+        self._memory.go()
         self._poll_s = SHORTEST_POLL_S
         return len(data)
 
@@ -125,19 +136,46 @@ class RttPort:
             self._memory.close()
 
     def _exchange(self, data: bytes) -> int:
-        """Take what there is, give what there is room for of `data`: how many that was. The core runs after it."""
+        """Take what there is, give what there is room for of `data`: how many that was. The core is halted after it."""
+        self._require_open()
+        started, taken = time.monotonic(), 0
+        self._memory.halt()
+        if rings := self._found(self._memory.read(self._address, SPAN)):
+            up, down = rings
+            self._take(up)
+            taken = self._give(down, data) if data else 0
+        self._looking_s = time.monotonic() - started
+        return taken
+
+    def _run(self, at_most_s: float) -> None:
+        """Let the core run: longer each time that nothing comes of it, and as long as it took to look at it. A server
+        that takes long to stop it takes long to start it, too, and it would never get on."""
+        self._require_open()
+        self._memory.go()
+        # Nothing tells that the rings have changed: they are memory of a core that has no way to call.
+        time.sleep(max(0.0, min(self._poll_s, at_most_s), self._looking_s))
+        self._poll_s = min(2 * self._poll_s, LONGEST_POLL_S)
+
+    def _found(self, block: bytes) -> tuple[Ring, ...]:
+        """Up and down, none where the firmware has not started yet. Raises SerialException for a block that was there,
+        and is not as it was."""
+        up, down = block[_HEAD.size : -_RING.size], block[-_RING.size :]
+        sizes = [_RING.unpack(words)[2] for words in (up, down)]  # start-up copies them last of what is looked at
+        is_there = _HEAD.unpack(block[: _HEAD.size]) == (ID, 1, 1) and all(sizes)
+        if not is_there and self._rings is None:
+            return ()
+        if is_there:
+            up_at, down_at = self._address + _HEAD.size, self._address + _HEAD.size + _RING.size
+            rings = Ring.parse(up_at, up), Ring.parse(down_at, down)
+            places = tuple((ring.start, ring.size) for ring in rings)
+            self._rings = self._rings or places
+            if places == self._rings:
+                return rings
+        raise SerialException(f"something has written over the RTT block at 0x{self._address:08x}")
+
+    def _require_open(self) -> None:
         if not self.is_open:
             raise SerialException("the port is closed")
-        self._memory.halt()
-        taken = 0
-        block = self._memory.read(self._address, SPAN)
-        if _HEAD.unpack(block[: _HEAD.size]) == (ID, 1, 1):  # else it has not started yet
-            up_at, down_at = self._address + _HEAD.size, self._address + _HEAD.size + _RING.size
-            self._take(Ring.parse(up_at, block[_HEAD.size : -_RING.size]))
-            if data:
-                taken = self._give(Ring.parse(down_at, block[-_RING.size :]), data)
-        self._memory.go()
-        return taken
 
     def _take(self, ring: Ring) -> None:
         if not ring.used:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from hil.errors import LinkTimeout, ProtocolError
 from hil.link import protocol
@@ -32,8 +32,19 @@ class Refused(ProtocolError):
         super().__init__(message)
         self.refusal = refusal
 
-    def __reduce__(self) -> tuple[type[Refused], tuple[str, Refusal]]:
+    def __reduce__(self) -> tuple[type[Refused], tuple[Any, ...]]:
         return type(self), (str(self), self.refusal)
+
+
+class KernelRefused(Refused):
+    """... because a layer's kernel did not run (`refusal.layer`), for the reasons `said`: the network is to blame."""
+
+    def __init__(self, message: str, refusal: Refusal, said: tuple[str, ...] = ()) -> None:
+        super().__init__(message, refusal)
+        self.said = said
+
+    def __reduce__(self) -> tuple[type[KernelRefused], tuple[Any, ...]]:
+        return type(self), (str(self), self.refusal, self.said)
 
 
 class InputLost(ProtocolError):
@@ -128,8 +139,14 @@ class Exchange:
 
 
 def refuse_errors(lines: Sequence[str], text: str) -> None:
-    """Raise Refused (InputRefused) for the first error line of the reply to `text`."""
-    for line in lines:
-        if (refusal := protocol.parse_refusal(line)) is not None:
-            kind = InputRefused if refusal.code in protocol.INPUT_LOST else Refused
-            raise kind(f"the device refused {text[:40]!r}: {refusal.text}", refusal)
+    """Raise Refused (InputRefused) for the first error line of the reply to `text`, KernelRefused for one that names a
+    layer: an interpreter's own words stand before it."""
+    refusals = [found for line in lines if (found := protocol.parse_refusal(line)) is not None]
+    for refusal in refusals:
+        if refusal.layer is not None:
+            said = tuple(dict.fromkeys(other.text for other in refusals if other is not refusal))
+            text_of_all = "; ".join([*said, refusal.text])
+            raise KernelRefused(f"the device refused {text[:40]!r}: {text_of_all}", refusal, said)
+    for refusal in refusals:
+        kind = InputRefused if refusal.code in protocol.INPUT_LOST else Refused
+        raise kind(f"the device refused {text[:40]!r}: {refusal.text}", refusal)

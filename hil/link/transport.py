@@ -16,12 +16,12 @@ from urllib.parse import urlsplit
 
 from serial import Serial, SerialException, serial_for_url
 
+from hil.boards.machines import USUAL_BAUD
 from hil.errors import LinkError, LinkTimeout, ProtocolError
 from hil.link import protocol
 from hil.link.transcript import Transcript
 
 READY_S = 0.5  # for ``m-ready`` behind a complete reply
-BAUD = 115_200
 WRITE_S = 10.0  # for bytes that a port does not take
 CHUNK = 4096  # bytes that are taken in at once
 POLL_S = 0.05  # how long one read may block; time-outs are kept with this precision
@@ -38,13 +38,21 @@ class SerialPort(Protocol):
     timeout: float | None
 
     @property
-    def in_waiting(self) -> int: ...
+    def in_waiting(self) -> int:
+        """Bytes that a read returns at once."""
+        ...
 
-    def read(self, size: int = 1, /) -> bytes: ...
+    def read(self, size: int = 1, /) -> bytes:
+        """Up to `size` bytes; fewer when `timeout` is over. Raises OSError."""
+        ...
 
-    def write(self, data: bytes, /) -> int | None: ...
+    def write(self, data: bytes, /) -> int | None:
+        """How many bytes were taken. Raises OSError."""
+        ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Give the port back."""
+        ...
 
 
 Found = list[tuple[str, list[str]]]
@@ -82,8 +90,8 @@ def check_url(url: str) -> None:
         raise ValueError(f"{url} is not {example}")
 
 
-def open_port(path: str, baud: int = BAUD) -> Serial:
-    """The serial port `path`, for this process alone, or one behind a URL, whose server sees to that.
+def open_port(path: str, baud: int = USUAL_BAUD) -> Serial:
+    """The serial port `path` at `baud`, for this process alone, or one behind a URL, whose server sees to that.
 
     Raises OSError (SerialException is one) and ValueError.
     """
@@ -132,6 +140,14 @@ class PortAround:
         """See pyserial."""
         return self._port.write(data)
 
+    def set_rate(self, rate: int) -> None:
+        """To `rate` baud once all has left; nothing where the port has no rate."""
+        if isinstance(self._port, PortAround):
+            self._port.set_rate(rate)
+        elif isinstance(self._port, Serial):
+            self._port.flush()
+            self._port.baudrate = rate
+
     def close(self) -> None:
         """Close the port that is open now."""
         self._port.close()
@@ -161,7 +177,9 @@ class Gathering(PortAround):
 class Reopenable(Protocol):
     """A port that can be opened again after it has vanished."""
 
-    def reopen(self) -> None: ...
+    def reopen(self) -> None:
+        """Open it again. Raises OSError while it is still gone."""
+        ...
 
 
 class ReconnectingPort(PortAround):

@@ -11,7 +11,7 @@ gdb_server = "openocd"               # gdb only: whose it is
 flash_command = "lab-flash {serial} {image}"    # command only; words as a shell splits them, but no shell runs it
 reset_command = "lab-reset {serial}"            # command only; without it, a serial break resets
 power_cycle_command = "uhubctl -a cycle -l 1-1 -p 2"    # any method: run once before a board that hangs is dropped
-baud = 115200
+baud = 9600                          # optional: of the serial line, where it is not to be the board file's
 link = "uart"                        # or rtt: `port` is then where a program of the probe serves it, see docs/link.md
 """
 
@@ -26,7 +26,7 @@ from typing import Annotated, Literal, Self
 import platformdirs
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from hil.boards.board import canonical_name
+from hil.boards.board import Baud, canonical_name
 from hil.boards.linked import Link
 from hil.errors import UsageError
 from hil.files import read_toml
@@ -66,6 +66,17 @@ def _port(port: object) -> object:
     return port
 
 
+def _address(text: object) -> object:
+    """HOST:PORT of a TCP server."""
+    if isinstance(text, str):
+        host, _, port = text.rpartition(":")
+        if not re.fullmatch(r"[A-Za-z0-9_.:\[\]-]+", host) or host.startswith("-"):
+            raise ValueError(f"{text!r} is not HOST:PORT")
+        if not re.fullmatch("[0-9]{1,5}", port) or not 0 < int(port) < 1 << 16:
+            raise ValueError(f"{text!r} ends with a number that no port has")
+    return text
+
+
 Command = Annotated[str, BeforeValidator(_checked), Field(max_length=4096)]
 
 
@@ -79,12 +90,12 @@ class BenchDevice(BaseModel):
     port: Annotated[str, BeforeValidator(_port), Field(min_length=1, max_length=MAX_NAME)] | None = None
     flash: FlashMethod = "mass-storage"
     drive: Path | None = None
-    gdb: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.\-\[\]:]+:[0-9]{1,5}$")] | None = None
+    gdb: Annotated[str, BeforeValidator(_address)] | None = None
     gdb_server: GdbServerKind | None = None
     flash_command: Command | None = None
     reset_command: Command | None = None
     power_cycle_command: Command | None = None
-    baud: Annotated[int, Field(ge=1200, le=4_000_000)] | None = None
+    baud: Baud | None = None
     link: Link = "uart"
 
     @model_validator(mode="after")
@@ -99,8 +110,8 @@ class BenchDevice(BaseModel):
             raise ValueError("gdb (HOST:PORT of the GDB server) and gdb_server (whose it is) go with flash = 'gdb'")
         if self.link == "rtt" and self.port is None:
             raise ValueError("link = 'rtt' needs port: where a program of the probe serves it")
-        if self.gdb is not None and not 0 < int(self.gdb.rpartition(":")[2]) < 1 << 16:
-            raise ValueError(f"gdb = {self.gdb!r} ends with a number that no port has")
+        if self.link == "rtt" and self.baud is not None:
+            raise ValueError("baud is of a serial line, which link = 'rtt' does without")
         if (self.flash_command is not None) != (self.flash == "command"):
             raise ValueError("flash_command goes with flash = 'command', and the other way round")
         if self.flash_command is not None and "{image}" not in self.flash_command:

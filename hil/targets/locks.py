@@ -6,7 +6,7 @@ import fcntl
 import hashlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
 from hil.cache import cache_dir, make_private
@@ -36,18 +36,34 @@ def any_device(devices: tuple[str, ...], wait_s: float = 0.0) -> Iterator[str]:
 
     Gives back which it is. Raises DeviceBusy naming the owners.
     """
-    deadline = time.monotonic() + wait_s
     with ExitStack() as opened:
         locks = {}
         for device in devices:
             locks[device] = _open(device)
             opened.callback(os.close, locks[device])  # which also unlocks
-        while (taken := next((device for device in devices if _try(locks[device])), None)) is None:
-            if time.monotonic() >= deadline:
-                owners = ", ".join(f"{device} is used{_owner(lock)}" for device, lock in locks.items())
-                raise DeviceBusy(f"no device is free: {owners}; wait for it, or choose another with --device")
-            time.sleep(_POLL_S)  # one lock can be waited for, any of several cannot
-        yield taken
+        yield _first_free(locks, wait_s)
+
+
+def hold(device: str, wait_s: float = 0.0) -> int:
+    """As `any_device`, for one: a descriptor, which keeps the lock until it and all that other processes have of it are
+    closed."""
+    lock = _open(device)
+    try:
+        _first_free({device: lock}, wait_s)
+    except BaseException:
+        os.close(lock)
+        raise
+    return lock
+
+
+def _first_free(locks: Mapping[str, int], wait_s: float) -> str:
+    deadline = time.monotonic() + wait_s
+    while (taken := next((device for device, lock in locks.items() if _try(lock)), None)) is None:
+        if time.monotonic() >= deadline:
+            owners = ", ".join(f"{device} is used{_owner(lock)}" for device, lock in locks.items())
+            raise DeviceBusy(f"no device is free: {owners}; wait for it, or choose another with --device")
+        time.sleep(_POLL_S)  # one lock can be waited for, any of several cannot
+    return taken
 
 
 def _try(lock: int) -> bool:

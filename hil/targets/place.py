@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from hil.boards.board import Board, Via
 from hil.errors import BoardError, DeviceMissing, InfrastructureError, ToolMissing, UsageError
+from hil.targets import labgrid
 from hil.targets.detect import Connected, choose, connected_devices, matching
 from hil.targets.runners.base import Runner
 from hil.targets.runners.hardware import HardwareRunner
@@ -49,10 +50,12 @@ def choose_place(
     qemu: Callable[[], bool] = has_qemu,
     renode: Callable[[], object] = find_renode,
 ) -> Place:
-    """The place for `board`. `device` is a serial number or port; `several` allows all boards of that kind at once.
+    """The place for `board`. `device` is a serial number, a port, or ``labgrid:PLACE``; `several` allows all boards of
+    that kind at once.
 
     auto: a connected board, else QEMU, else Renode where only that is installed; or the one place that has the `timer`
-    which is asked for. Raises UsageError, BoardError, DeviceMissing, DeviceAmbiguous, ToolMissing.
+    which is asked for. Raises UsageError, BoardError, DeviceMissing, DeviceAmbiguous, ToolMissing, and for a place of
+    labgrid what `hil.targets.labgrid.acquired` does.
     """
     connected = connected or connected_devices
     if via == "auto" and timer is not None and timer in TIMERS and device is None:
@@ -65,7 +68,10 @@ def choose_place(
         raise UsageError(f"--device {device} is for --via hardware, not for --via {via}")
     if via == "hardware" or device is not None:
         board.target("hardware")
-        devices = _devices(board, connected(), device, several)
+        if device is not None and labgrid.is_place(device):
+            devices: tuple[Connected, ...] = (labgrid.acquired(device, (board.name,)),)
+        else:
+            devices = _devices(board, connected(), device, several)
         return Place("hardware", f"asked for: {_named(devices)}", devices)
     if via == "renode":
         platform_file(board)
@@ -75,6 +81,15 @@ def choose_place(
         board.target("qemu")
         return Place("qemu", "asked for")
     return _auto(board, several, connected, qemu, renode)
+
+
+def vias_of(board: Board) -> tuple[Via, ...]:
+    """What `--via` takes for `board`, whether or not it is connected or installed."""
+    found: list[Via] = ["hardware"] if board.hardware is not None else []
+    with suppress(BoardError):
+        platform_file(board)
+        found.append("renode")
+    return (*found, "qemu") if board.qemu is not None else tuple(found)
 
 
 def _devices(board: Board, devices: tuple[Connected, ...], wanted: str | None, several: bool) -> tuple[Connected, ...]:
@@ -114,16 +129,19 @@ def _auto(
     return Place("qemu", why)
 
 
-def make_runner(via: Via, devices: tuple[Connected, ...] = (), *, modelled: bool = False) -> Runner:
+def make_runner(
+    via: Via, devices: tuple[Connected, ...] = (), *, modelled: bool = False, keep_loaded: bool = False
+) -> Runner:
     """The runner for a place. Without devices, the one for hardware raises DeviceMissing when it is to open.
 
-    `modelled`: with the timing model, which only QEMU has. Raises UsageError for it elsewhere.
+    `modelled`: with the timing model, which only QEMU has. Raises UsageError for it elsewhere. `keep_loaded`: QEMU is
+    loaded once for many images.
     """
     if modelled and via != "qemu":
         raise UsageError(f"modelled cycles need --via qemu: --via {via} has a timer of its own and no timing model")
     makers: Mapping[Via, Callable[[], Runner]] = {
         "hardware": lambda: HardwareRunner(devices),
         "renode": RenodeRunner,
-        "qemu": lambda: QemuRunner(modelled=modelled),
+        "qemu": lambda: QemuRunner(modelled=modelled, keep_loaded=keep_loaded),
     }
     return makers[via]()

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from hil.boards.board import Board, Probe, load_board
+from hil.boards.linked import at_baud
+from hil.boards.target import Region
 from hil.errors import DeviceBusy, DeviceLost, DeviceMissing, FlashError, LinkTimeout, RunnerError, ToolMissing
 from hil.link.device import ReconnectingPort, Timeouts
 from hil.link.transport import open_port
@@ -23,6 +25,7 @@ from hil.targets.runners.qemu import QEMU
 from tests.contract.test_runner import RANDOM, Image, RunnerContract, boot
 from tests.fake_board import SERIAL_NUMBER, FakeBoard
 from tests.firmware import images
+from tests.unit.test_flash import elf
 
 pytestmark = pytest.mark.slow
 
@@ -86,12 +89,37 @@ class TestHardwareRunner(RunnerContract):
         assert flashed == f"flash --no-wait --uid {SERIAL_NUMBER} --target mps2 --format elf {made}"
         assert reset == f"reset --no-wait --uid {SERIAL_NUMBER} --target mps2"
 
+    def test_the_line_has_the_rate_that_the_image_was_built_for(
+        self, fake: FakeBoard, board: Board, image: Image
+    ) -> None:
+        """Also after the port was away."""
+        with HardwareRunner([fake.device]).open(image(images.ADDER), at_baud(board, 9600)) as session:
+            boot(session)
+            port = session.port
+            assert isinstance(port, ReconnectingPort)
+            for _ in range(2):
+                assert port._port.baudrate == 9600  # type: ignore[attr-defined]
+                port.reopen()
+
+    def test_an_image_for_another_board_touches_none(self, fake: FakeBoard, board: Board, image: Image) -> None:
+        """And no board is blamed for it."""
+        assert board.hardware is not None
+        moved = board.hardware.model_copy(update={"flash": Region(origin=0x0800_0000, length=1 << 20)})
+        elsewhere = board.model_copy(update={"hardware": moved})
+        with (
+            pytest.raises(FlashError, match=r"is for 0x00000000 to .*it was built for another board") as caught,
+            HardwareRunner([fake.device]).open(image(images.ADDER), elsewhere),
+        ):
+            pass
+        assert not isinstance(caught.value, DeviceLost)
+        assert not (fake.folder / "calls").exists()
+
     def test_a_failed_flash_is_told_at_once(
         self, fake: FakeBoard, board: Board, image: Image, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """No port is waited for, which such a flash does not bring."""
         other = Connected("another", ("fake",), str(fake.port), flash="pyocd")
-        monkeypatch.setattr("hil.targets.runners.hardware._open_port", lambda _: pytest.fail("it waits for the port"))
+        monkeypatch.setattr("hil.targets.runners.hardware._open_port", lambda *_: pytest.fail("it waits for the port"))
         with (
             pytest.raises(DeviceLost, match="pyocd failed with status 1: error: no such probe"),
             HardwareRunner([other]).open(image(images.ADDER), board),
@@ -228,7 +256,7 @@ def boot_is_alive(session: Session) -> bool:
 def test_a_port_that_comes_back_is_opened_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A probe that resets takes its port along; the session's port is then a new one."""
     monkeypatch.setenv("MUNAS_HIL_CACHE", str(tmp_path / "cache"))
-    (tmp_path / "image.elf").touch()
+    image = elf(tmp_path / "image.elf", [(0, bytes(64))])
     name = tmp_path / "tty"
     pairs = [os.openpty() for _ in range(2)]
     name.symlink_to(os.ttyname(pairs[0][1]))
@@ -244,7 +272,7 @@ def test_a_port_that_comes_back_is_opened_again(tmp_path: Path, monkeypatch: pyt
     real = load_board("mps2-an386")
     runner = HardwareRunner([device], flasher=lambda device, board: Nothing(), reconnect_s=2.0)
     try:
-        with runner.open(tmp_path / "image.elf", real.model_copy(update={"hardware": real.qemu})) as session:
+        with runner.open(image, real.model_copy(update={"hardware": real.qemu})) as session:
             assert isinstance(session.port, ReconnectingPort)
             name.unlink()
             name.symlink_to(os.ttyname(pairs[1][1]))

@@ -123,6 +123,19 @@ class TestRenodeRunner(RunnerContract):
         assert gone(kept, 2.0)
         self.within(runner.open(made, board), lambda session: boot(session).run(RANDOM))
 
+    def test_a_session_that_is_over_is_not_lost_with_its_renode(
+        self, runner: RenodeRunner, board: Board, image: Image
+    ) -> None:
+        made = image(images.ADDER)
+
+        def answered(session: Session) -> None:
+            boot(session).run(RANDOM)
+            (renode,) = children(os.getpid(), "renode")
+            os.kill(renode, signal.SIGKILL)
+
+        self.within(runner.open(made, board), answered)
+        self.within(runner.open(made, board), lambda session: boot(session).run(RANDOM))
+
 
 @pytest.mark.firmware
 class TestFailures:
@@ -162,11 +175,20 @@ class TestFailures:
             'echo "$mark" | sed "s/echo //; s/\\"//g"; sleep 60'
         )
         said = self.fail(tmp_path, script, elf, board)
-        assert said.endswith("There was an error executing command 'include @run.resc' Bad platform")
+        assert said.endswith("There was an error executing command 'include @machine.resc' Bad platform")
         assert time.monotonic() - started < 50  # it does not wait for the script, which takes 60 s
 
+    def test_one_that_is_too_old_is_refused(self, board: Board, elf: Path, tmp_path: Path) -> None:
+        """It would count in steps of whole quanta."""
+        program(tmp_path / "renode").write_text(
+            "#!/bin/sh\nread include; read mark; echo 'Renode, version 1.15.3.9 (abc)'\n"
+            'echo "$mark" | sed "s/echo //; s/\\"//g"; sleep 60\n'
+        )
+        with pytest.raises(ToolMissing, match=r"1\.15\.3\.9.* 1\.16 is the oldest"):
+            RenodeRunner([str(tmp_path / "renode")]).open(elf, board).__enter__()
+
     def test_a_renode_that_hangs_is_given_up(self, board: Board, elf: Path, tmp_path: Path) -> None:
-        assert "did not do 'include @run.resc' within 0.3 s" in self.fail(tmp_path, "sleep 60", elf, board, 0.3)
+        assert "did not do 'include @machine.resc' within 0.3 s" in self.fail(tmp_path, "sleep 60", elf, board, 0.3)
 
     @pytest.mark.parametrize(("content", "why"), [(b"#!text\n" * 100, "not an ELF file"), (None, "for Arm")])
     def test_what_is_no_image_is_refused(
@@ -242,6 +264,18 @@ FAULTS = {
 }
 WILD = "int hil_model_infer(hil_mark_fn m) { (void)m; ((void (*)(void))0x60000001)(); return 0; }"
 
+# Gives what it finds at an address where nobody's memory is, and leaves another byte there.
+SCRIBBLER = """
+int hil_model_infer(hil_mark_fn mark)
+{
+    volatile uint8_t *const byte = (volatile uint8_t *)0x%x;
+    (void)mark;
+    hil_arena[hil_model.output_offset] = (int8_t)*byte;
+    *byte = 7;
+    return 0;
+}
+"""
+
 
 @pytest.mark.firmware
 @pytest.mark.parametrize("board_name", [name for name in board_names() if load_board(name).hardware])
@@ -273,7 +307,7 @@ class TestRealRenode(RunnerContract):
     def check_nothing_left(self) -> None:
         assert self.sessions
         assert not any(session.port.is_open for session in self.sessions)  # type: ignore[attr-defined]
-        assert not list(Path(tempfile.gettempdir()).glob("munas-hil-renode-*/uart"))
+        assert len(_leaders(os.getpid())) <= 1  # the one that is kept
 
     @pytest.mark.parametrize("fault", FAULTS)
     def test_every_fault_is_reported(self, runner: Runner, board: Board, image: Image, fault: str) -> None:
@@ -292,6 +326,16 @@ class TestRealRenode(RunnerContract):
         if "overflow" in FAULTS[fault]:
             assert images.symbol(made, "_text_start") <= caught.value.registers["pc"]
         self.check_nothing_left()
+
+    def test_nothing_of_a_session_is_there_in_the_next(self, runner: Runner, board: Board, image: Image) -> None:
+        """One machine runs both: neither its memory nor half a command that nobody completed."""
+        made = image(SCRIBBLER % (board.target("renode").sram.end - 16))
+        for _ in range(2):
+            with runner.open(made, board) as session:
+                device = boot(session)
+                outputs = [device.run(RANDOM).output for _ in range(2)]
+                session.port.write(b"hil run 1")
+            assert [output[0] for output in outputs if output is not None] == [0, 7]
 
     @pytest.mark.parametrize("rounds", [1, 100_000])
     def test_every_instruction_is_counted(self, runner: Runner, board: Board, image: Image, rounds: int) -> None:
@@ -325,10 +369,13 @@ def test_one_stm32_port_counts_alike_in_qemu_and_renode(
 
 def _in_sessions_of(parent: int) -> list[int]:
     """Processes of the sessions that `parent` has started Renode in: a launcher and what it launched, or one."""
-    leaders = [pid for name in ("bash", "mono", "dotnet", "renode", "Renode") for pid in children(parent, name)]
-    found = [pid for leader in leaders for pid in of_session(leader)]
+    found = [pid for leader in _leaders(parent) for pid in of_session(leader)]
     assert found
     return found
+
+
+def _leaders(parent: int) -> list[int]:
+    return [pid for name in ("bash", "mono", "dotnet", "renode", "Renode") for pid in children(parent, name)]
 
 
 # --- platform files ---------------------------------------------------------------------------------------------------

@@ -266,8 +266,8 @@ class TestQemuRunner(QemuPlace):
             assert len(set(pool.map(count, range(4)))) == 1
         assert children(os.getpid(), "qemu-system-arm") == []
 
-    def test_no_second_of_waiting_for_the_pty(self, runner: Runner, board: Board, image: Image) -> None:
-        """QEMU polls an unconnected pty once a second; ours is connected before the machine exists."""
+    def test_no_second_of_waiting_for_the_port(self, runner: Runner, board: Board, image: Image) -> None:
+        """QEMU polls an unconnected port once a second; ours is connected before the machine exists."""
         made, seconds = image(images.ADDER), []
         for _ in range(3):
             started = time.monotonic()
@@ -287,7 +287,41 @@ class TestQemuRunner(QemuPlace):
 
 @pytest.mark.firmware
 @pytest.mark.qemu
-class TestRttRunner(QemuPlace):
+class TestLoadedQemuRunner(QemuPlace):
+    """QEMUs that are forks of one that waits, loaded."""
+
+    @pytest.fixture
+    def runner(self) -> Runner:
+        if shutil.which(QEMU) is None:
+            pytest.skip(f"{QEMU} is not installed")
+        return QemuRunner(timeouts=Timeouts(boot_s=20.0, command_s=10.0, inference_s=20.0), keep_loaded=True)
+
+    @pytest.fixture
+    def board(self) -> Board:
+        return load_board("mps2-an386")
+
+    @pytest.fixture
+    def image(self, board: Board, objects_folder: Path, tmp_path: Path) -> Image:
+        objects = images.runtime(board.core, objects_folder / board.core)
+        return lambda model: images.link(images.header() + model, objects, tmp_path, core=board.core)
+
+
+class RttContract(RunnerContract):
+    """What a runner whose link is RTT has to do besides."""
+
+    def test_long_commands_and_replies_go_round_the_rings(self, runner: Runner, board: Board, image: Image) -> None:
+        with runner.open(image(images.ADDER), board) as session:
+            device = boot(session)
+            for seed in range(20):
+                data = Pattern(PatternKind.RANDOM, seed).data(100)
+                device.upload(data)
+                assert device.answer()[1] == bytes((value + 3) & 0xFF for value in data[:10])
+            assert device.retries == 0
+
+
+@pytest.mark.firmware
+@pytest.mark.qemu
+class TestRttRunner(RttContract, QemuPlace):
     """QEMU without a UART: the rings of firmware/port/rtt.c, through its GDB server."""
 
     @pytest.fixture
@@ -321,12 +355,3 @@ class TestRttRunner(QemuPlace):
         with pytest.raises(RunnerError, match="was not built for RTT"):
             self.within(runner.open(made, board), boot)
         assert children(os.getpid(), "qemu-system-arm") == []
-
-    def test_long_commands_and_replies_go_round_the_rings(self, runner: Runner, board: Board, image: Image) -> None:
-        with runner.open(image(images.ADDER), board) as session:
-            device = boot(session)
-            for seed in range(20):
-                data = Pattern(PatternKind.RANDOM, seed).data(100)
-                device.upload(data)
-                assert device.answer()[1] == bytes((value + 3) & 0xFF for value in data[:10])
-            assert device.retries == 0

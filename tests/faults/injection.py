@@ -140,7 +140,8 @@ def measurement(line: FaultyLine, options: Options) -> tuple[Device, bool | HilE
     image: Any = SimpleNamespace(sizes=_SIZES, stack_bound=None)  # the host's stack has no call graph that is known
     try:
         device.wait_ready()
-        found = Reader(*parts, project, image).figures(verification_patterns(options.inputs, options.seed))
+        patterns = verification_patterns(options.inputs, options.seed)
+        found = Reader(*parts, project, image).figures(patterns, _expected(options)[-1])
     except HilError as error:
         return device, error
     figures = (found.samples, found.layers, found.memory.arena_used, found.answers)

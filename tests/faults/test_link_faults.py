@@ -174,6 +174,36 @@ def test_a_reset_between_inference_and_download_is_noticed(host: HostDevice, mon
     assert device.answer(pattern) == (injection.ticks(data), injection.output(data))
 
 
+def test_a_long_output_is_sent_only_where_it_is_not_what_was_expected(
+    host: HostDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, device = booted(host, [])
+    pattern, download, sent = Pattern(PatternKind.RANDOM, 9), device.download, []
+    monkeypatch.setattr(device, "download", lambda: sent.append(True) or download())
+    data = pattern.data(100, -3)
+    right = injection.output(data)
+    assert len(right) > protocol.INLINE_OUTPUT_BYTES
+    wrong = bytes((right[0] ^ 1, *right[1:]))
+    for expected, times in ((right, 0), (wrong, 1), (right[:-1], 2), (right + b"\0", 3), (b"", 4), (None, 5)):
+        assert device.answer(pattern, expected) == (injection.ticks(data), right)
+        assert len(sent) == times
+
+
+def test_of_a_measurement_the_first_output_is_read(host: HostDevice, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though its checksum is that of the expected one: so the device's way to compute it is seen to be ours."""
+    line, download, read = FaultyLine(host, [], 1.0, random.Random(5)), Device.download, []
+
+    def counted(device: Device) -> bytes:
+        read.append(device)
+        return download(device)
+
+    monkeypatch.setattr(Device, "download", counted)
+    line.boot()
+    _, right = injection.measurement(line, Options(inputs=8, seed=1))
+    assert right is True
+    assert len(read) == 1
+
+
 def test_an_endless_measurement_does_not_exist() -> None:
     """All faults, all the time: it ends, and not with a figure that is wrong."""
     before = open_descriptors()

@@ -17,7 +17,7 @@ from hil.boards.board import Board, Budget, load_board
 from hil.boards.target import Region
 from hil.bring_up import run as bring_up_module
 from hil.bring_up import steps
-from hil.bring_up.contact import Contact
+from hil.bring_up.contact import Contact, RatedPort
 from hil.bring_up.report import BringUp, Finding
 from hil.bring_up.run import bring_up
 from hil.errors import CheckFailed, LinkTimeout
@@ -50,15 +50,15 @@ def test_an_emulated_board_is_right(name: str) -> None:
     assert outcomes(found) == {
         "place": "right", "flash and reset": "right", "boot": "right", "core": "right", "line": "right",
         "clock": "not here", "repeatability": "right", "counter": "right", "ram": "right", "caches": "not here",
-        "flash": "right",
+        "flash": "right", "higher rates": "right",
     }  # fmt: skip
     assert tuple(told) == found.findings
     assert found.is_right
     (counter,) = [item for item in found.findings if item.step == "counter"]
     assert int(counter.figures["ticks"]) > 2**32
     document = json.loads(json.dumps(found.to_json()))
-    assert (document["board"], document["right"], len(document["findings"])) == (name, True, 11)
-    assert found.to_text().count("\n- **") == 11
+    assert (document["board"], document["right"], len(document["findings"])) == (name, True, 12)
+    assert found.to_text().count("\n- **") == 12
 
 
 def on(board: Board, step: Callable[[Contact], Finding], **changes: object) -> Finding:
@@ -113,6 +113,7 @@ def test_a_loop_that_is_disturbed() -> None:
     assert (found.outcome, "something interrupts it" in found.words) == ("wrong", True)
 
 
+@pytest.mark.slow
 def test_a_line_that_loses_bytes() -> None:
     class Lossy:
         """Drops every 400th byte that the device sends."""
@@ -137,6 +138,36 @@ def test_a_line_that_loses_bytes() -> None:
 
     found = on(BOARD, lossy)
     assert (found.outcome, "had to be repeated" in found.words) == ("wrong", True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("most", "outcome", "words"), [
+    (460_800, "right", "at 230,400, 460,800 baud nothing is lost (of an emulator's line, which has no rate of its "
+     "own); at 921,600 it is lost"),
+    (115_200, "wrong", "at 230,400 baud it is lost: 115200 has little room"),
+])  # fmt: skip
+def test_an_adapter_that_cannot_do_more(most: int, outcome: str, words: str) -> None:
+    class Slow(RatedPort):
+        """At more than `most` baud nothing comes through."""
+
+        rate = 115_200
+
+        def set_rate(self, rate: int) -> None:
+            super().set_rate(rate)
+            self.rate = rate
+
+        def read(self, size: int = 1) -> bytes:
+            got = super().read(size)
+            return got if self.rate <= most else b""
+
+    def slow(contact: Contact) -> Finding:
+        port = Slow(contact.session.port)
+        contact.device._exchange._channel.port = port
+        timeouts = replace(contact.session.timeouts, command_s=2.0)
+        return steps.rates(replace(contact, session=replace(contact.session, port=port, timeouts=timeouts)))
+
+    found = on(BOARD, slow)
+    assert (found.outcome, words in found.words) == (outcome, True), found.words
 
 
 def test_a_board_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,4 +203,4 @@ def test_under_renode() -> None:
         pytest.skip(f"{VARIABLE} names no Renode")
     found = bring_up(load_board("nucleo-l4r5zi"), Place("renode", "asked for"))
     assert found.is_right, found.to_text()
-    assert outcomes(found)["ram"] == outcomes(found)["core"] == "right"
+    assert outcomes(found)["ram"] == outcomes(found)["core"] == outcomes(found)["higher rates"] == "right"

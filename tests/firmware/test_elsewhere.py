@@ -19,16 +19,13 @@ from hil.targets.runners.qemu import QEMU
 from tests.fake_board import FakeBoard
 from tests.firmware import images
 from tests.firmware.test_hardware_measure import network, on_a_desk
-from tests.serial_server import PtyPort, served
+from tests.serial_server import COMPLAINTS, PtyPort, served
 
 pytestmark = [
     pytest.mark.firmware,
     pytest.mark.qemu,
     pytest.mark.slow,
-    pytest.mark.filterwarnings("ignore:set(Daemon|Name):DeprecationWarning"),  # pyserial 3.5, rfc2217
-    # ... and what it leaves when the server ends first: a socket, a thread that cannot write any more.
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning"),
+    *COMPLAINTS,
 ]
 
 FLASH = words_of("pyocd flash --no-wait --uid {serial} --target mps2 --format elf {image}")

@@ -7,6 +7,7 @@ import shutil
 import signal
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,15 +18,14 @@ from hil.link.device import Device, Timeouts
 from hil.link.transport import open_port
 from hil.patterns import Pattern, PatternKind
 from hil.targets.detect import Connected
-from hil.targets.flash import GdbServer, flasher_for
+from hil.targets.flash import GdbServer, flasher_for, gdb
 from hil.targets.flash.gdb import DIALECTS
 from hil.targets.flash.gdb_mi import PROGRAMS
 from hil.targets.runners.hardware import HardwareRunner
 from hil.targets.runners.qemu import QEMU
-from hil.targets.runners.renode import VARIABLE, find_renode
-from hil.targets.runners.renode_process import RenodeProcess
+from hil.targets.runners.renode import VARIABLE
 from tests.firmware import images
-from tests.gdb_board import GdbBoard, dying_server, faulty_server, free_port, qemu_board
+from tests.gdb_board import GdbBoard, dying_server, faulty_server, free_port, qemu_board, renode_board
 
 pytestmark = [pytest.mark.firmware, pytest.mark.qemu]
 RANDOM = Pattern(PatternKind.RANDOM, 1)
@@ -91,12 +91,12 @@ def test_the_hardware_runner_uses_it(board: GdbBoard, image: Path) -> None:
         assert link.run(RANDOM).output is not None
 
 
-def fails(flasher: GdbServer, image: Path) -> str:
-    """The error, which has to come within 10 s (an idle machine's)."""
+def fails(flasher: GdbServer, image: Path, within_s: float = 10) -> str:
+    """The error, which has to come within `within_s` (the 10 s are an idle machine's)."""
     started = time.monotonic()
     with pytest.raises(FlashError) as caught:
         flasher.flash(image)
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < within_s
     return str(caught.value)
 
 
@@ -122,16 +122,38 @@ def test_what_is_no_image_for_arm(board: GdbBoard, tmp_path: Path) -> None:
 @pytest.mark.parametrize("after_bytes", [1500, 6000])
 def test_a_server_that_dies(board: GdbBoard, image: Path, after_bytes: int) -> None:
     """While the image is written."""
-    with dying_server(board.address, after_bytes, board.process.kill) as address:
+    with dying_server(board.address, after_bytes, lambda: os.kill(board.pid, signal.SIGKILL)) as address:
         said = fails(server(address), image)
     assert "died during '-target-download'" in said
 
 
+@pytest.fixture
+def slow_at_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """QEMU's server is asked by commands of its monitor, the first of which may take long."""
+    asked = replace(DIALECTS["qemu"], halt=("monitor info status", "monitor info version"), first_s=60.0)
+    monkeypatch.setattr(gdb, "DIALECTS", {"qemu": asked})
+
+
 @pytest.mark.slow
 def test_a_server_that_hangs(board: GdbBoard, image: Path) -> None:
-    with dying_server(board.address, 1500, lambda: os.kill(board.process.pid, signal.SIGSTOP)) as address:
-        flasher = GdbServer(address, "qemu", 0, timeout_s=ANSWER_S, answer_s=ANSWER_S)
-        assert "-target-download" in fails(flasher, image)
+    with dying_server(board.address, 1500, lambda: os.kill(board.pid, signal.SIGSTOP)) as address:
+        assert "hangs: '-target-download'" in fails(server(address, ANSWER_S), image, within_s=20)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("slow_at_first")
+def test_the_first_command_may_take_longer(board: GdbBoard, image: Path) -> None:
+    with dying_server(board.address, b"qRcmd", lambda: time.sleep(3 * ANSWER_S)) as address:
+        server(address, ANSWER_S).flash(image)  # it compares what it wrote
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("slow_at_first")
+@pytest.mark.parametrize("packet", [b"info version".hex().encode(), b"X0"])
+def test_only_the_first_command_may(board: GdbBoard, image: Path, packet: bytes) -> None:
+    """A server that hangs later is told as fast as any other."""
+    with dying_server(board.address, packet, lambda: os.kill(board.pid, signal.SIGSTOP)) as address:
+        assert "hangs" in fails(server(address, ANSWER_S), image, within_s=20)
 
 
 @pytest.mark.slow
@@ -160,18 +182,10 @@ def test_renodes_server(tmp_path: Path) -> None:
     if not any(map(shutil.which, PROGRAMS)):
         pytest.skip(f"{PROGRAMS[0]} is not installed")
     board = load_board("nucleo-f746zg")
-    target, number = board.target("renode"), free_port()
+    target = board.target("renode")
     objects = images.compiled_for(board, "renode", tmp_path / "objects")
-    renode = RenodeProcess(find_renode())
-    try:
-        platform = images.FIRMWARE / "renode" / f"{board.name}.repl"
-        for command in (
-            'mach create "board"', f"machine LoadPlatformDescription @{platform}",
-            f'emulation CreateUartPtyTerminal "uart" "{renode.folder}/uart"', "connector Connect sysbus.vcp uart",
-            "emulation SetAdvanceImmediately true", f"machine StartGdbServer {number}",
-        ):  # fmt: skip
-            assert renode.execute(command, 180.0) is not None
-        flasher = GdbServer(f"127.0.0.1:{number}", "renode", target.flash.origin, answer_s=60.0)
+    with renode_board(board.name) as found:
+        flasher = GdbServer(found.address, "renode", target.flash.origin, answer_s=60.0)
         for layers in (3, 2):
             image = images.link(
                 images.header(layers=layers) + images.ADDER, objects, tmp_path / str(layers), core=board.core,
@@ -179,6 +193,8 @@ def test_renodes_server(tmp_path: Path) -> None:
             )  # fmt: skip
             added = sum(range(layers))
             wanted = bytes((value + added) & 0xFF for value in RANDOM.data(10))
-            assert run_once(str((renode.folder / "uart").resolve()), flasher, image) == wanted
-    finally:
-        renode.stop()
+            assert run_once(found.port, flasher, image) == wanted
+        elsewhere = images.memory_of(load_board("mps2-an386").target("qemu"))
+        source, folder = images.header() + images.ADDER, tmp_path / "other"
+        image = images.link(source, objects, folder, core=board.core, memory=elsewhere)
+        assert "does not hold the image: 'compare-sections'" in fails(flasher, image, within_s=60)

@@ -16,7 +16,8 @@ from hil.calibration.calibrate import Request, SampleJobFactory
 from hil.errors import InfrastructureError, NeverBooted
 from hil.jobs.campaign import run_campaign
 from hil.jobs.store import Store
-from hil.measure.harness import Harness, HarnessFactory, Measured
+from hil.measure.harness import Harness, Measured
+from hil.measure.workers import HarnessFactory
 from hil.targets.runners.base import Session
 from hil.targets.runners.qemu import QEMU, QemuRunner
 from tests.firmware import images

@@ -15,7 +15,8 @@ from hil.errors import DeviceLost
 from hil.jobs.campaign import Summary, run_campaign
 from hil.jobs.store import Result, Store
 from hil.link.device import Timeouts
-from hil.measure.harness import Harness, HarnessFactory, Measured, Options
+from hil.measure.harness import Harness, Measured, Options
+from hil.measure.workers import HarnessFactory
 from hil.targets.runners.hardware import HardwareRunner
 from hil.targets.runners.qemu import QEMU
 from tests.fake_board import FakeBoard, Trouble, install

@@ -92,10 +92,15 @@ def test_the_surer_source_wins_and_the_other_fills_in() -> None:
 
 
 def test_the_bench_file_pins_what_detection_cannot_know() -> None:
-    entry = BenchDevice(board="NUCLEO_L4R5ZI", serial_number="066E", flash="openocd", baud=921600)
+    entry = BenchDevice(board="NUCLEO_L4R5ZI", serial_number="066E", flash="openocd", baud=9600)
     unsure = Found("066E", (F7, L4), "/dev/ttyACM7", (), "USB ids")
     (device,) = connected_devices(Bench(device=(entry,)), [source(unsure)])
-    assert device == Connected("066E", (L4,), "/dev/ttyACM7", (), "openocd", 921600, "bench file")
+    assert device == Connected("066E", (L4,), "/dev/ttyACM7", (), "openocd", "bench file", baud=9600)
+    assert (device.rate(), Connected("1", (L4,), None).rate(), Connected("1", (), None).rate()) == (
+        9600,
+        115200,
+        115200,
+    )
 
 
 def test_a_device_of_the_bench_file_that_is_not_there(tmp_path: Path) -> None:
@@ -103,6 +108,43 @@ def test_a_device_of_the_bench_file_that_is_not_there(tmp_path: Path) -> None:
     assert connected_devices(Bench(device=(absent,)), []) == ()
     (tmp_path / "tty").touch()
     assert [device.serial_number for device in connected_devices(Bench(device=(absent,)), [])] == ["1"]
+
+
+def test_two_boards_with_one_serial_number_go_by_their_ports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And one with several ports is one."""
+    ports = [port_info("/dev/ttyACM0", "066E"), port_info("/dev/ttyACM1", "066E"), port_info("/dev/ttyACM2", "066E")]
+    for info, location in zip(ports, ("1-2:1.0", "1-2:1.2", "1-3:1.0"), strict=True):
+        info.location = location
+    monkeypatch.setattr(serial.tools.list_ports, "comports", lambda: ports)
+    found = connected_devices(NOTHING, [usb_ports])
+    assert [device.serial_number for device in found] == ["/dev/ttyACM0", "/dev/ttyACM1", "/dev/ttyACM2"]
+    ports.pop()
+    (one,) = connected_devices(NOTHING, [usb_ports])
+    assert (one.serial_number, one.port) == ("066E", "/dev/ttyACM0")
+
+
+@pytest.mark.parametrize("mounted", [1, 2])
+def test_a_shared_serial_number_finds_no_drive(monkeypatch: pytest.MonkeyPatch, mounted: int) -> None:
+    """Another board would be flashed. mbed-tools gives each of them the port that it finds first."""
+    drives = [mbed_device("NUCLEO_F746ZG", "066E"), mbed_device("NUCLEO_L4R5ZI", "066E")]
+    drives[1].mount_points = (Path("/n"),)
+    mbed(monkeypatch, *drives[:mounted])
+    ports = [port_info("/dev/ttyACM3", "066E"), port_info("/dev/ttyACM4", "066E")]
+    ports[0].location, ports[1].location = "1-2:1.2", "1-3:1.2"
+    monkeypatch.setattr(serial.tools.list_ports, "comports", lambda: ports)
+    found = connected_devices(NOTHING)
+    assert [(device.serial_number, device.drives) for device in found] == [("/dev/ttyACM3", ()), ("/dev/ttyACM4", ())]
+    with pytest.raises(DeviceMissing, match="it may be one of these, which --device chooses: /dev/ttyACM3"):
+        choose(F7, found)
+    assert connected_devices(NOTHING, [mbed_devices]) == () or mounted == 1
+
+
+def test_a_board_that_the_bench_file_names_by_its_port_is_there_once(tmp_path: Path) -> None:
+    (tmp_path / "tty").touch()
+    (tmp_path / "by-id").symlink_to(tmp_path / "tty")
+    entry = BenchDevice(board=F7, serial_number="lab-1", port=str(tmp_path / "by-id"))
+    (device,) = connected_devices(Bench(device=(entry,)), [source(f7("066E", str(tmp_path / "tty")))])
+    assert (device.serial_number, device.drives) == ("lab-1", (Path("/media/066E"),))
 
 
 # --- choosing --------------------------------------------------------------------------------------------------------
@@ -153,6 +195,18 @@ drive = "/media/me/NODE_F746ZG"
 """
 
 
+RTT = """
+[[device]]
+board = "nucleo-f746zg"
+serial_number = "066E"
+flash = "gdb"
+gdb = "here:3333"
+gdb_server = "openocd"
+link = "rtt"
+port = "socket://here:9090"
+"""
+
+
 def bench(tmp_path: Path, text: str) -> Path:
     (tmp_path / "bench.toml").write_text(text)
     return tmp_path / "bench.toml"
@@ -162,6 +216,8 @@ def test_a_bench_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MUNAS_HIL_BENCH", str(bench(tmp_path, GOOD)))
     (device,) = read_bench().device
     assert (device.board, device.drive, device.baud) == (F7, Path("/media/me/NODE_F746ZG"), None)
+    (device,) = read_bench(bench(tmp_path, f"{GOOD}baud = 115200")).device
+    assert device.baud == 115_200
 
 
 def test_without_a_bench_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,6 +238,13 @@ def test_without_a_bench_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         ("[[device]]", "[device]", "device"),
         ("[[device]]", "[[device", "cannot be read"),
         (GOOD, GOOD + GOOD, "066E is listed twice"),
+        (GOOD, f"{GOOD}baud = 300", r"device\.0\.baud: Input should be greater than or equal to 4800"),
+        (GOOD, f"{GOOD}baud = true", r"device\.0\.baud: Input should be a valid integer"),
+        (GOOD, f'{GOOD}baud = ["115200"]', r"device\.0\.baud: Input should be a valid integer"),
+        (GOOD, f"{RTT}baud = 9600", "baud is of a serial line, which link = 'rtt' does without"),
+        (GOOD, RTT.replace("here:3333", "3333"), r"device\.0\.gdb: '3333' is not HOST:PORT"),
+        (GOOD, RTT.replace("here", "-x"), r"device\.0\.gdb: '-x:3333' is not HOST:PORT"),
+        (GOOD, RTT.replace("3333", "70000"), r"device\.0\.gdb: 'here:70000' ends with a number that no port has"),
     ],
 )
 def test_mistakes_in_a_bench_file(tmp_path: Path, old: str, new: str, message: str) -> None:

@@ -11,17 +11,18 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
 
 from hil.boards.board import board_names, load_board
+from hil.boards.target import Region
 from hil.errors import BoardError, FlashError, ToolMissing
 from hil.link.transport import open_port
 from hil.targets.detect import Connected
 from hil.targets.flash import MassStorage, OpenOcd, ProgramFlasher, PyOcd, flasher_for
-from hil.targets.flash.base import flat_binary, run_probe
+from hil.targets.flash.base import flat_binary, require_in_flash, run_probe
 from hil.targets.flash.mass_storage import FAIL_NAME, FILE_NAME
 from hil.targets.flash.programs import PROGRAMS, ProgramName
 from tests.conftest import ROOT
@@ -63,6 +64,30 @@ def test_what_is_no_image(tmp_path: Path) -> None:
             flat_binary(path)
     with pytest.raises(FlashError, match="holds nothing"):
         flat_binary(elf(tmp_path / "empty.elf", [(0x20000000, b"")]))
+
+
+def test_an_image_that_is_cut_off_or_overlaps_or_is_endless(tmp_path: Path, image: Path) -> None:
+    image.write_bytes(image.read_bytes()[:-2])
+    with pytest.raises(FlashError, match=r"is cut off: 3 of 5 bytes at 0x08000000"):
+        flat_binary(image)
+    with pytest.raises(FlashError, match="share address 0x08000003"):
+        flat_binary(elf(image, [(ORIGIN, b"four"), (ORIGIN + 3, b"x")]))
+    with pytest.raises(FlashError, match=r"from 0x08000000 to 0xf0000004: no flash is that long"):
+        flat_binary(elf(image, [(ORIGIN, b"four"), (0xF000_0000, b"four")]))
+
+
+@pytest.mark.parametrize(
+    ("segments", "fits"),
+    [
+        ([(ORIGIN, b"four")], True), ([(ORIGIN, b"four"), (ORIGIN + 12, b"four")], True),
+        ([(ORIGIN + 8, b"four")], False),  # a drive would put it at the start
+        ([(0x1000_0000, b"four")], False), ([(ORIGIN, b"four"), (ORIGIN + 13, b"four")], False),
+    ],
+)  # fmt: skip
+def test_an_image_is_where_the_boards_flash_is(tmp_path: Path, segments: list[tuple[int, bytes]], fits: bool) -> None:
+    made = elf(tmp_path / "made.elf", segments)
+    with nullcontext() if fits else pytest.raises(FlashError, match="it was built for another board"):
+        require_in_flash(made, Region(origin=ORIGIN, length=16))
 
 
 # --- the drive --------------------------------------------------------------------------------------------------------

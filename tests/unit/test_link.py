@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import termios
 import time
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from serial import SerialException
 from hil.errors import LinkError, LinkTimeout, ProtocolError, TargetFaultError
 from hil.link import protocol
 from hil.link.device import Device, Timeouts
+from hil.link.session import KernelRefused, Refused
 from hil.link.transport import PortVanished, ReconnectingPort, open_port
 from hil.patterns import Pattern, PatternKind
 
@@ -241,6 +243,25 @@ def test_refusal_is_quoted() -> None:
     made, _ = device({"hil memory": ["e-[Kernel refused: layer 3]"]})
     with pytest.raises(ProtocolError, match="Kernel refused: layer 3"):
         made.memory()
+
+
+def test_a_kernel_that_refuses_is_told_from_other_refusals_with_what_an_interpreter_said() -> None:
+    said = ["e-[Output type is 7]", "e-[failed to invoke]", "e-[Kernel refused: layer 3]"]
+    made, port = device({"hil memory": said})
+    with pytest.raises(KernelRefused, match="Output type is 7; failed to invoke; Kernel refused") as caught:
+        made.memory()
+    assert (caught.value.refusal.layer, caught.value.said) == (3, ("Output type is 7", "failed to invoke"))
+    assert port.log.count("hil memory") == 2
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (str(again), again.refusal, again.said) == (str(caught.value), caught.value.refusal, caught.value.said)
+
+
+@pytest.mark.parametrize("words", ["layer ", "layer x", "layer -1", "layer " + "9" * 5000, "layer 3 4"])
+def test_a_layer_that_is_no_number_is_none(words: str) -> None:
+    made, _ = device({"hil memory": [f"e-[Kernel refused: {words}]"]})
+    with pytest.raises(Refused) as caught:
+        made.memory()
+    assert not isinstance(caught.value, KernelRefused)
 
 
 def test_base_protocol() -> None:

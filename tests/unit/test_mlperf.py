@@ -9,6 +9,7 @@ import random
 import shutil
 import subprocess
 import sys
+import termios
 import tty
 from collections.abc import Iterator
 from pathlib import Path
@@ -201,15 +202,26 @@ def command(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
 
 
 @needs_gcc
-@pytest.mark.parametrize("option", ["--port", "--device"])
+@pytest.mark.parametrize(
+    ("option", "more", "baud"),
+    [("--port", [], termios.B115200), ("--port", ["--baud", "9600"], termios.B9600), ("--device", [], termios.B38400)],
+)
 def test_command_at_a_port(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, serial_port: str, option: str
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    serial_port: str,
+    option: str,
+    more: list[str],
+    baud: int,
 ) -> None:
-    """The whole way: detection, pyserial, the port, stock firmware's commands."""
+    """The whole way: detection, pyserial, the port and its rate, stock firmware's commands."""
     monkeypatch.setenv("MUNAS_HIL_CACHE", str(tmp_path))
-    board = Connected("A1", ("nucleo-f746zg", "nucleo-l4r5zi"), serial_port)
+    board = Connected("A1", ("nucleo-f746zg", "nucleo-l4r5zi"), serial_port, baud=38_400)
     monkeypatch.setattr("hil.targets.detect.connected_devices", lambda: (board,))
-    assert command(monkeypatch, option, serial_port if option == "--port" else "A1") == 0
+    assert command(monkeypatch, option, serial_port if option == "--port" else "A1", *more) == 0
+    with open(serial_port, "rb", buffering=0) as line:
+        assert termios.tcgetattr(line)[4] == baud
     (document,) = json.loads(capsys.readouterr().out)
     assert (document["vendor"], document["profile"], document["via"]) == ("munas-hil", "ad01", "port")
     assert document["device"] == (None if option == "--port" else "A1")
@@ -245,6 +257,7 @@ def test_a_board_in_use_is_not_measured(
         ["--device", "A1"],
         ["--protocol", "mlperf", "--port", "/dev/null", "--device", "A1"],
         ["--protocol", "mlperf", "--port", "/dev/null", "--profile", "ic01"],
+        ["m.tflite", "--baud", "9600"],
     ],
 )
 def test_usage_errors(

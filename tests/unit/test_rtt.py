@@ -17,13 +17,13 @@ from pydantic import ValidationError
 from serial import SerialException, SerialTimeoutException
 
 from hil.boards.board import load_board
-from hil.boards.linked import link_of, linked, parse_link
+from hil.boards.linked import at_baud, link_of, linked, parse_link
 from hil.errors import UsageError
 from hil.link import rtt
 from hil.link.gdb_remote import GdbRemote
 from hil.link.rtt import ID, SPAN, RttPort
 from hil.targets.bench_file import BenchDevice, read_bench
-from hil.targets.detect import Connected, connected_devices, link_of_all
+from hil.targets.detect import Connected, connected_devices, linked_as
 from tests.conftest import ROOT
 
 BLOCK, UP, DOWN = 0x2000_0100, 0x2000_1000, 0x2000_2000
@@ -129,6 +129,10 @@ def test_before_the_firmware_has_started_there_is_nothing(monkeypatch: pytest.Mo
     with pytest.raises(SerialTimeoutException, match="does not take"):
         port.write(b"x")
     ram.start()
+    ram.put(BLOCK + 56, bytes(4))  # it is copied word by word
+    with pytest.raises(SerialTimeoutException, match="does not take"):
+        port.write(b"x")
+    ram.start()
     assert port.write(b"x") == 1
 
 
@@ -140,12 +144,37 @@ def test_a_device_that_does_not_listen_is_a_time_out(monkeypatch: pytest.MonkeyP
         RttPort(ram, BLOCK).write(b"longer than the ring")
 
 
-@pytest.mark.parametrize(("at", "value"), [(32, 0), (36, 16), (40, 99)])
+@pytest.mark.parametrize(("at", "value"), [(32, 1), (32, 1 << 31), (36, 16), (40, 99), (56, 1)])
 def test_damaged_rings_are_no_rings(at: int, value: int) -> None:
     ram = Ram()
     ram.put(BLOCK + at, struct.pack("<I", value))
     with pytest.raises(SerialException, match="is damaged"):
         RttPort(ram, BLOCK).read()
+
+
+@pytest.mark.parametrize(("at", "content"), [(0, b"moved"), (16, b"\2"), (28, b"\4"), (56, b"\4")])
+def test_a_block_that_is_written_over_is_told_at_once(at: int, content: bytes) -> None:
+    """Its name, its counts, where a ring lies, how long one is: nothing is taken from there, nothing put there."""
+    ram = Ram(up=16, down=8)
+    port = RttPort(ram, BLOCK)
+    ram.to_say += b"ready"
+    assert port.read(5) == b"ready"
+    ram.put(BLOCK + at, content)
+    before = bytes(ram.bytes)
+    for use in (lambda: port.write(b"x"), port.read):
+        with pytest.raises(SerialException, match="written over the RTT block at 0x20000100"):
+            use()
+    assert bytes(ram.bytes) == before
+
+
+def test_the_core_stands_still_unless_it_is_waited_for() -> None:
+    ram = Ram()
+    port = RttPort(ram, BLOCK)
+    ram.to_say += b"m-ready"
+    assert port.read(7) == b"m-ready"
+    assert ram.is_halted
+    port.write(b"name%")
+    assert not ram.is_halted
 
 
 def test_a_closed_port() -> None:
@@ -256,16 +285,40 @@ def test_the_link_is_part_of_the_build() -> None:
         parse_link("swo")
 
 
+def test_the_rate_is_part_of_the_build() -> None:
+    """Of hardware's and Renode's: QEMU's lines have none."""
+    board = load_board("nucleo-f746zg")
+    assert at_baud(board, None) is at_baud(board, 115_200) is board
+    slow = at_baud(board, 9600)
+    assert (slow.baud, slow.uart and slow.uart.tx) == (9600, "PD8")
+    assert slow.target("hardware").defines == {"HIL_BAUD": 9600}
+    assert slow.target("renode").defines == {"HIL_BAUD": 9600, "HIL_RENODE": 1}
+    assert slow.target("qemu") == board.target("qemu")
+    assert at_baud(slow, 115_200).target("hardware") == board.target("hardware")
+    without = at_baud(board.model_copy(update={"uart": None}), 9600)
+    assert without.target("hardware").defines == {"HIL_BAUD": 9600}
+    assert board.hardware is not None
+    one = board.model_copy(update={"hardware": board.hardware.model_copy(update={"port": "nrf51"})})
+    with pytest.raises(UsageError, match=r"nrf51\.c runs at 115200 baud only, not at 9600"):
+        at_baud(one, 9600)
+    devices = [Connected("A", ("x",), "a", baud=9600), Connected("B", ("x",), "b")]
+    assert linked_as(board, devices[:1]).baud == 9600
+    with pytest.raises(UsageError, match=r"A by uart at 9600 baud, B by uart"):
+        linked_as(board, devices)
+    assert linked_as(board, [Connected("A", ("x",), "a", baud=115_200), devices[1]]) is board  # which is B's, too
+
+
 def test_the_bench_file_says_it_and_boards_have_to_agree() -> None:
     said = {"board": "nucleo-f746zg", "serial_number": "1", "link": "rtt"}
     assert BenchDevice.model_validate({**said, "port": "socket://localhost:9090"}).link == "rtt"
     with pytest.raises(ValidationError, match="needs port"):  # the board's own is a UART, where nobody would answer
         BenchDevice.model_validate(said)
     devices = [Connected("A", ("x",), "a"), Connected("B", ("x",), "b", link="rtt")]
-    assert link_of_all([]) == link_of_all(devices[:1]) == "uart"
-    assert link_of_all(devices[1:]) == "rtt"
+    board = load_board("nucleo-f746zg")
+    assert linked_as(board, []) is linked_as(board, devices[:1]) is board
+    assert link_of(linked_as(board, devices[1:]).target("hardware")) == "rtt"
     with pytest.raises(UsageError, match=r"A by uart, B by rtt"):
-        link_of_all(devices)
+        linked_as(board, devices)
 
 
 def test_the_example_of_the_documentation_is_a_bench_file(tmp_path: Path) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import struct
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -17,7 +19,8 @@ from hil.errors import BoardError, FlashError
 from hil.targets.bench_file import BenchDevice
 from hil.targets.detect import Connected
 from hil.targets.flash import METHODS, Uf2Drive, flasher_for, lacking
-from hil.targets.flash.uf2 import FAMILIES, FILE_NAME, INFO_NAME, encode, segments_of
+from hil.targets.flash.base import segments_of
+from hil.targets.flash.uf2 import FAMILIES, FILE_NAME, INFO_NAME, encode
 from tests.conftest import ROOT
 from tests.unit.test_flash import elf
 
@@ -101,13 +104,17 @@ class Board:
         self.folder.mkdir()
         (self.folder / INFO_NAME).write_text(INFO[self.family])
         (self.folder / "INDEX.HTM").write_text("<html>")
-        self._thread.start()
+        if self.starts:
+            self._thread.start()
 
     def _run(self) -> None:
         file = self.folder / FILE_NAME
         while not self._stop.wait(0.005):
-            data = file.read_bytes() if file.exists() else b""
-            if len(data) >= 512 and len(data) == 512 * struct.unpack_from("<I", data, 24)[0] and self.starts:
+            try:
+                data = file.read_bytes()
+            except OSError:  # not there yet, gone with its drive, or a folder in its place
+                data = b""
+            if len(data) >= 512 and len(data) == 512 * struct.unpack_from("<I", data, 24)[0]:
                 self.flashed = decoded(data, FAMILIES[self.family].family)  # type: ignore[index]
                 self.folder.rename(self.folder.with_name("gone"))
                 return
@@ -197,6 +204,67 @@ def test_what_is_no_image_touches_no_drive(tmp_path: Path, board: Board) -> None
     assert not (board.folder / FILE_NAME).exists()
     with pytest.raises(FlashError):
         segments_of(tmp_path / "absent")
+
+
+def test_a_drive_that_is_full(board: Board, image: Path) -> None:
+    board.starts = False
+    board.mount()
+    (board.folder / FILE_NAME).symlink_to("/dev/full")
+    with pytest.raises(FlashError, match=r"cannot copy the image .*took 0 of 2048 bytes: No space left on device"):
+        Uf2Drive("rp2350", board.folder, timeout_s=1).flash(image)
+
+
+def test_a_drive_that_is_read_only(board: Board, image: Path) -> None:
+    board.starts = False
+    board.mount()
+    (board.folder / FILE_NAME).mkdir()  # what cannot be written, for root neither
+    with pytest.raises(FlashError, match=r"cannot copy the image to .*: Is a directory"):
+        Uf2Drive("rp2350", board.folder, timeout_s=1).flash(image)
+
+
+@pytest.mark.parametrize("blocks", [0, 2, 3])
+def test_a_drive_that_goes_before_it_has_the_image(
+    board: Board, image: Path, blocks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of four blocks: only with the last one the board may have started the image."""
+    board.starts = False
+    board.mount()
+    real = Path.open
+
+    def goes(path: Path, *words: Any, **others: Any) -> Any:
+        if path.name != FILE_NAME:
+            return real(path, *words, **others)
+        board.folder.rename(board.folder.with_name("gone"))
+        if not blocks:
+            raise OSError(errno.ENODEV, "No such device")
+        return Vanishing(blocks)
+
+    monkeypatch.setattr(Path, "open", goes)
+    flasher = Uf2Drive("rp2350", board.folder, timeout_s=1)
+    if blocks == 3:
+        flasher.flash(image)
+    else:
+        with pytest.raises(FlashError, match=rf"it took {512 * blocks} of 2048 bytes: .*(device|error)"):
+            flasher.flash(image)
+
+
+class Vanishing:
+    """A file on a drive that goes after so many blocks."""
+
+    def __init__(self, blocks: int) -> None:
+        self.left = blocks
+
+    def __enter__(self) -> Vanishing:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def write(self, data: bytes) -> int:
+        if not self.left:
+            raise OSError(errno.EIO, "Input/output error")
+        self.left -= 1
+        return len(data)
 
 
 # --- which board which way --------------------------------------------------------------------------------------------

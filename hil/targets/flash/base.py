@@ -16,12 +16,15 @@ from typing import Protocol
 from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
 
+from hil.boards.target import Region
 from hil.errors import FlashError, ToolMissing
 from hil.logs import command_line
 from hil.targets.process import GUARD
 
 _log = logging.getLogger("hil.targets")
 
+MOST_BYTES = 1 << 26
+BLOCK_BYTES = 512  # a drive's sector
 FLASH_TIMEOUT_S = 60.0  # a megabyte takes 15 s through an ST-LINK
 BREAK_S = 0.25
 _DETAIL_LINES = 3
@@ -52,7 +55,9 @@ MEANINGS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 class Breakable(Protocol):
     """The part of pyserial's `Serial` that a reset by serial break needs."""
 
-    def send_break(self, duration: float = BREAK_S) -> None: ...
+    def send_break(self, duration: float = BREAK_S) -> None:
+        """Hold the line low for `duration` seconds."""
+        ...
 
 
 class Flasher(Protocol):
@@ -113,14 +118,15 @@ def _last_words(text: str) -> str:
     return "; ".join((errors or lines)[-_DETAIL_LINES:]) or "it said nothing"
 
 
-def flat_binary(image: Path) -> tuple[int, bytes]:
-    """Load address and content of an ELF's loadable segments, gaps filled as erased flash (0xff). Raises FlashError."""
+def segments_of(image: Path) -> list[tuple[int, bytes]]:
+    """Load address and content of an ELF's loadable segments, by address. Raises FlashError for what is no whole image
+    for Arm, and for segments that overlap."""
     try:
         with image.open("rb") as file:
             elf = ELFFile(file)
             machine = str(elf["e_machine"])
             parts = [
-                (int(segment["p_paddr"]), bytes(segment.data()))
+                (int(segment["p_paddr"]), int(segment["p_filesz"]), bytes(segment.data()))
                 for segment in elf.iter_segments("PT_LOAD")
                 if segment["p_filesz"] > 0
             ]
@@ -131,9 +137,53 @@ def flat_binary(image: Path) -> tuple[int, bytes]:
     if not parts:
         raise FlashError(f"the image {image.name} holds nothing to flash")
     parts.sort()
-    start = parts[0][0]
+    behind = 0
+    for address, size, content in parts:
+        if len(content) < size:
+            raise FlashError(f"the image {image.name} is cut off: {len(content)} of {size} bytes at 0x{address:08x}")
+        if address < behind:
+            raise FlashError(f"two segments of the image {image.name} share address 0x{address:08x}")
+        behind = address + size
+    return [(address, content) for address, _, content in parts]
+
+
+def require_in_flash(image: Path, flash: Region) -> None:
+    """Raises FlashError unless `image` (ELF) begins where `flash` does, and ends in it: what is for another chip would
+    be written to wherever that is, or, by drives that take no addresses, to where it does not belong."""
+    parts = segments_of(image)
+    start, end = parts[0][0], parts[-1][0] + len(parts[-1][1])
+    if start != flash.origin or end > flash.end:
+        raise FlashError(
+            f"the image {image.name} is for 0x{start:08x} to 0x{end:08x}, and the flash is at 0x{flash.origin:08x} to "
+            f"0x{flash.end:08x}: it was built for another board"
+        )
+
+
+def flat_binary(image: Path) -> tuple[int, bytes]:
+    """Address and content of an ELF's segments as one, gaps filled as erased flash (0xff). Raises FlashError."""
+    parts = segments_of(image)
+    start, end = parts[0][0], parts[-1][0] + len(parts[-1][1])
+    if end - start > MOST_BYTES:
+        raise FlashError(f"the image {image.name} reaches from 0x{start:08x} to 0x{end:08x}: no flash is that long")
     content = bytearray()
     for address, data in parts:
         content += b"\xff" * (address - start - len(content))
         content += data
     return start, bytes(content)
+
+
+def write_to_drive(file: Path, content: bytes) -> OSError | None:
+    """Write `content` to `file` on a probe's or a bootloader's drive: None, or the error with which the drive went
+    when it had all of it, as it may. Raises FlashError for a drive that went before."""
+    handed_over = 0
+    try:
+        with file.open("wb", buffering=0) as opened:
+            while handed_over < len(content):
+                handed_over += opened.write(content[handed_over : handed_over + BLOCK_BYTES])
+            os.fsync(opened.fileno())
+    except OSError as error:
+        if len(content) - handed_over > BLOCK_BYTES:  # a drive without a cache goes at the last one
+            text = f"it took {handed_over} of {len(content)} bytes: {error.strerror or error}"
+            raise FlashError(f"cannot copy the image to {file.parent}: {text}") from error
+        return error
+    return None

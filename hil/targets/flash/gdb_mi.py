@@ -6,6 +6,7 @@ debugger and the server say beside that (`~"..."`, `@"..."`, `&"..."`) is kept: 
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import select
@@ -24,6 +25,7 @@ PROGRAMS = ("gdb-multiarch", "arm-none-eabi-gdb")
 INSTALL = "sudo apt-get install gdb-multiarch"
 _RESULT = re.compile(r"(\d+)\^(done|running|connected|error|exit)(?:,msg=\"((?:[^\"\\]|\\.)*)\")?")
 _STREAM = re.compile(r"[~@&]\"((?:[^\"\\]|\\.)*)\"")
+_IGNORED = "Ignoring packet error"  # it goes on as if the server had answered
 _ESCAPE = re.compile(r"\\(.)")
 _ESCAPES: Mapping[str, str] = {"n": "\n", "t": "\t", "r": "\r"}
 
@@ -64,9 +66,10 @@ class Gdb(Closing):
             with suppress(OSError):
                 stream.close()
 
-    def run(self, command: str, timeout_s: float) -> str:
+    def run(self, command: str, timeout_s: float, silent_s: float = math.inf) -> str:
         """What is said while `command` (of the machine interface or of the console) is done.
 
+        It may take `timeout_s` in all, and `silent_s` without a word: writing tells its progress twice a second.
         Raises GdbRefused, GdbSilent, and FlashError for a debugger that died.
         """
         self._asked += 1
@@ -75,11 +78,15 @@ class Gdb(Closing):
         with suppress(OSError):  # it died: its output ends, too
             self._process.stdin.write(f"{self._asked}{line}\n".encode())
         said: list[str] = []
-        deadline = time.monotonic() + timeout_s
+        heard = time.monotonic()
+        deadline = heard + timeout_s
         while True:
-            text = self._line(deadline, command)
+            text = self._line(min(deadline, heard + silent_s), command)
+            heard = time.monotonic()
             if (stream := _STREAM.match(text)) is not None:
                 said.append(_unescaped(stream[1]))
+                if said[-1].startswith(_IGNORED):
+                    raise GdbSilent(f"{command!r}: a packet was not answered")
             elif (result := _RESULT.match(text)) is not None and int(result[1]) == self._asked:
                 if result[2] == "error":
                     raise GdbRefused(" ".join(_unescaped(result[3] or "it did not say why").split()))

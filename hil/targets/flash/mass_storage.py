@@ -5,7 +5,6 @@ The drive takes the file, writes the flash, and comes back without the file; wha
 
 from __future__ import annotations
 
-import os
 import termios
 import time
 from contextlib import suppress
@@ -14,7 +13,7 @@ from pathlib import Path
 
 from hil.errors import FlashError
 from hil.targets.detect import Connected
-from hil.targets.flash.base import BREAK_S, FLASH_TIMEOUT_S, Breakable, flat_binary
+from hil.targets.flash.base import BREAK_S, FLASH_TIMEOUT_S, Breakable, flat_binary, write_to_drive
 
 FILE_NAME = "munashil.bin"  # 8.3: the drive is FAT
 FAIL_NAME = "FAIL.TXT"
@@ -37,8 +36,8 @@ class MassStorage:
         mounted = [drive for drive in device.drives if drive.is_dir()]
         if not mounted:
             raise FlashError(
-                f"the drive of {device.serial_number} is not mounted; mount it, or choose flash = \"pyocd\" or "
-                f"\"openocd\" in the bench file"
+                f"the drive of {device.serial_number} is not mounted, or not known to be its; mount it, name it in the "
+                "bench file (drive), or choose flash = \"pyocd\" or \"openocd\" there"
             )  # fmt: skip
         return cls(mounted[0])
 
@@ -50,15 +49,10 @@ class MassStorage:
         target = self.drive / FILE_NAME
         deadline = time.monotonic() + self.timeout_s
         before = self._failure()
-        try:
-            with target.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            # The drive may vanish while the file is being closed; only what it says afterwards counts.
-            if self._is_mounted() and not self._failure():
-                raise FlashError(f"cannot copy the image to {self.drive}: {error.strerror or error}") from error
+        error = write_to_drive(target, content)
+        # The drive may vanish while the file is being closed; only what it says afterwards counts.
+        if error is not None and self._is_mounted() and not self._failure():
+            raise FlashError(f"cannot copy the image to {self.drive}: {error.strerror or error}") from error
         self._wait_for_remount(target, before, deadline)
 
     def _wait_for_remount(self, target: Path, before: str, deadline: float) -> None:

@@ -8,7 +8,6 @@ last block the board starts the image, and the drive goes.
 from __future__ import annotations
 
 import errno
-import os
 import re
 import struct
 import time
@@ -17,12 +16,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from elftools.common.exceptions import ELFError
-from elftools.elf.elffile import ELFFile
-
 from hil.boards.board import Uf2Family
 from hil.errors import FlashError
-from hil.targets.flash.base import FLASH_TIMEOUT_S, Breakable, flat_binary
+from hil.targets.flash.base import FLASH_TIMEOUT_S, Breakable, segments_of, write_to_drive
 
 FILE_NAME = "munashil.uf2"
 INFO_NAME = "INFO_UF2.TXT"
@@ -51,7 +47,10 @@ FAMILIES: Mapping[Uf2Family, Bootloader] = {
     "rp2350": Bootloader(0xE48BFF59, re.compile(r"^Board-ID: *RP2350\s*$", re.M), "hold BOOTSEL while it gets power"),
     "nrf52840": Bootloader(0xADA52840, re.compile(r"nRF52840", re.IGNORECASE), "press its reset button twice"),
 }
-"""Written after the format's list of families and the boards' manuals; tested with a folder in a drive's place."""
+"""Family ids are of microsoft/uf2, utils/uf2families.json (90e9741f); the RP2350's is that of Secure Arm images. The
+words of INFO_UF2.TXT: raspberrypi/pico-bootrom-rp2040, bootrom/info_uf2.txt (ef22cd8e); what RP2350 boards were seen
+to show; and adafruit/Adafruit_nRF52_Bootloader, src/usb/uf2/ghostfat.c (48a149ff), three of whose boards do not name
+their chip (M60, OHS2020, Pitaya Go). Tested with a folder in a drive's place."""
 
 
 def encode(segments: Iterable[tuple[int, bytes]], family: int) -> bytes:
@@ -83,20 +82,6 @@ def encode(segments: Iterable[tuple[int, bytes]], family: int) -> bytes:
     )  # fmt: skip
 
 
-def segments_of(image: Path) -> list[tuple[int, bytes]]:
-    """Load address and content of an ELF's loadable segments. Raises FlashError."""
-    flat_binary(image)  # what is no image for Arm has its own words
-    try:
-        with image.open("rb") as file:
-            return [
-                (int(part["p_paddr"]), bytes(part.data()))
-                for part in ELFFile(file).iter_segments("PT_LOAD")
-                if part["p_filesz"]
-            ]
-    except (OSError, ELFError) as error:
-        raise FlashError(f"the image {image.name} cannot be read: {error}") from error
-
-
 @dataclass(frozen=True, slots=True)
 class Uf2Drive:
     """Flasher for a board of `family`. `drive` is where its bootloader's drive is mounted; None: any that is its kind.
@@ -114,15 +99,10 @@ class Uf2Drive:
         content = encode(segments_of(image), FAMILIES[self.family].family)
         deadline = time.monotonic() + self.timeout_s
         drive = self._wait_for_drive(deadline)
-        try:
-            with (drive / FILE_NAME).open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            # With the last block the board is gone, often before the file is closed; a full or read-only drive stays.
-            if self._is_its_kind(drive) or error.errno in (errno.ENOSPC, errno.EROFS):
-                raise FlashError(f"cannot copy the image to {drive}: {error.strerror or error}") from error
+        error = write_to_drive(drive / FILE_NAME, content)
+        # With the last block the board is gone, often before the file is closed; a full or read-only drive stays.
+        if error is not None and (self._is_its_kind(drive) or error.errno in (errno.ENOSPC, errno.EROFS)):
+            raise FlashError(f"cannot copy the image to {drive}: {error.strerror or error}") from error
         while self._is_its_kind(drive):
             if time.monotonic() > deadline:
                 raise FlashError(

@@ -1,0 +1,1 @@
+"""Where firmware runs: QEMU, Renode, or boards behind a serial line."""

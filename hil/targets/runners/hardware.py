@@ -31,6 +31,7 @@ from hil.link.device import Device, ReconnectingPort, Timeouts
 from hil.link.transport import open_port
 from hil.targets.detect import Connected
 from hil.targets.flash import Flasher, flasher_for
+from hil.targets.flash.base import require_in_flash
 from hil.targets.flash.command import run_words
 from hil.targets.locks import any_device
 from hil.targets.runners.base import Session
@@ -75,6 +76,7 @@ class HardwareRunner:
             raise DeviceMissing(f"no device was chosen to run {board.name} on; see: munas-hil boards --detect")
         if not image.is_file():
             raise RunnerError(f"the image {image.name} does not exist")
+        require_in_flash(image, board.target("hardware").flash)  # no board is to blame for it
         with any_device(tuple(self._devices), self._lock_wait_s) as serial_number:
             device = self._devices[serial_number]
             if device.link != link:
@@ -100,8 +102,10 @@ class HardwareRunner:
         flasher = self._flasher(device, board)
         _refuse_used(device)
         flasher.flash(image)
-        first = _open_port(device)
-        port = ReconnectingPort(_opener(device, first), self._reconnect_s) if self._reconnect_s > 0 else first
+        first = _open_port(device, board.baud)
+        port = (
+            ReconnectingPort(_opener(device, board.baud, first), self._reconnect_s) if self._reconnect_s > 0 else first
+        )
         try:
             _until_quiet(first, device)
             flasher.reset(first)
@@ -149,10 +153,10 @@ class HardwareRunner:
         return self._try(device, image, board)
 
 
-def _opener(device: Connected, first: serial.Serial) -> Callable[[], serial.Serial]:
+def _opener(device: Connected, baud: int, first: serial.Serial) -> Callable[[], serial.Serial]:
     """What opens the port: `first`, which is open already, and new ones when it has vanished."""
     unused = [first]
-    return lambda: unused.pop() if unused else open_port(str(device.port), device.baud)
+    return lambda: unused.pop() if unused else open_port(str(device.port), baud)
 
 
 def _refuse_used(device: Connected) -> None:
@@ -160,18 +164,18 @@ def _refuse_used(device: Connected) -> None:
     if device.port is None:
         raise RunnerError(f"device {device.serial_number} has no serial port; name it in the bench file")
     try:
-        open_port(device.port, device.baud).close()
+        open_port(device.port).close()
     except (OSError, ValueError) as error:  # otherwise the port may only come with the image
         if getattr(error, "errno", None) in (errno.EAGAIN, errno.EBUSY):
             raise RunnerError(f"another program uses the serial port {device.port}: {error}") from error
 
 
-def _open_port(device: Connected) -> serial.Serial:
+def _open_port(device: Connected, baud: int) -> serial.Serial:
     assert device.port is not None
     deadline = time.monotonic() + OPEN_TIMEOUT_S
     while True:
         try:
-            return open_port(device.port, device.baud)
+            return open_port(device.port, baud)
         except (serial.SerialException, OSError, ValueError) as error:
             if time.monotonic() > deadline or getattr(error, "errno", None) == errno.EACCES:
                 raise _unopened(device, error) from error

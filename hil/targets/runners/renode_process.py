@@ -1,8 +1,9 @@
 """A Renode process: its folder, its monitor on the standard streams, and its end, however that comes.
 
 The monitor is Renode's command line. Nothing marks the end of an answer, so every command is followed by an `echo` of a
-word of ours; what is said until that word comes back is the answer. A thread reads all that Renode says, so that it
-never waits for us, and keeps the last of it.
+word of ours; what is said until that word comes back is the answer. Renode's log may come between the letters of that
+word, so it is asked for again. A thread reads all that Renode says, so that it never waits for us, and keeps the last
+of it.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ _log = logging.getLogger("hil.targets")
 
 ARGUMENTS = ("--disable-xwt", "--console", "--plain")
 STOP_TIMEOUT_S = 5.0
+ASK_AGAIN_S = 5.0
+_MARK = "munas-hil-"
 KEPT_LINES = 400
 _SAID_CHARACTERS = 400
 _LOG = re.compile(r"\d\d:\d\d:\d\d\.\d+ \[(?P<level>[A-Z]+)\] (?P<text>.*)")
@@ -51,6 +54,7 @@ class RenodeProcess:
         if shutil.which(GUARD[0]) is None:
             raise ToolMissing(GUARD[0], GUARD_INSTALL)
         self.core_stopped: str | None = None  # what Renode said when it did
+        self.machine = ""  # what its user has made in it
         self._lines: deque[str] = deque(maxlen=KEPT_LINES)
         self._heard = threading.Condition()
         self._ended = False
@@ -89,13 +93,13 @@ class RenodeProcess:
     def execute(self, command: str, timeout_s: float) -> list[str]:
         """What Renode answers to `command`, without its log. Raises RunnerError, also after `timeout_s`."""
         self._asked += 1
-        mark = f"munas-hil-{self._asked}"
+        mark = f"{_MARK}{self._asked}"
         if self._asked > 1:  # what it said before it was asked at all may be why it ends
             with self._heard:
                 self._lines.clear()
         self.send(command)
         self.send(f'echo "{mark}"')
-        deadline = time.monotonic() + timeout_s
+        deadline, again = time.monotonic() + timeout_s, time.monotonic() + ASK_AGAIN_S
         with self._heard:
             while mark not in self._lines:
                 left_s = deadline - time.monotonic()
@@ -103,10 +107,16 @@ class RenodeProcess:
                     raise self.died()
                 if left_s <= 0:
                     raise RunnerError(f"Renode did not do {command!r} within {timeout_s:g} s: {self.said()}")
-                self._heard.wait(left_s)
+                if time.monotonic() >= again:
+                    self.send(f'echo "{mark}"')
+                    again += ASK_AGAIN_S
+                self._heard.wait(min(left_s, ASK_AGAIN_S))
             lines = list(self._lines)
         answer = lines[: lines.index(mark)]
-        return [line for line in answer if line and not _LOG.match(line) and not line.endswith((command, f'"{mark}"'))]
+        ours = (command, f'"{mark}"')
+        return [
+            line for line in answer if line and not _LOG.match(line) and not line.endswith(ours) and _MARK not in line
+        ]
 
     def _read(self) -> None:
         """Until Renode closes its output: split into lines, without prompts."""
@@ -142,6 +152,11 @@ class RenodeProcess:
         return "; ".join(causes or plain[-3:])[-_SAID_CHARACTERS:] or "it said nothing"
 
     # --- life and death -----------------------------------------------------------------------------------------
+
+    @property
+    def pid(self) -> int:
+        """Of the process that leads all that it started."""
+        return self._process.pid
 
     @property
     def alive(self) -> bool:
