@@ -25,7 +25,9 @@ from munas.scratch import scratch_name, sweep_scratch
 
 MANIFEST = ".manifest.json"
 _MAX_MANIFEST_BYTES = 1 << 20
-_ENTRY_KINDS = ("library", "part", "stack", "timing", "teachers", "datasets")
+_ENTRY_KINDS = (
+    "library", "part", "image", "layout", "written", "stack", "tflm", "timing", "waiting", "teachers", "datasets"
+)  # fmt: skip
 
 # Entries that this process has verified, with the time of their manifest: once is enough.
 _verified: dict[Path, int] = {}

@@ -21,4 +21,4 @@ class Closing:
 
     def close(self) -> None:
         """Give back what is held."""
-        raise NotImplementedError
+        raise NotImplementedError  # each heir has its own

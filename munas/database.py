@@ -7,6 +7,8 @@ every commit), transactions, and the one place where the exceptions of SQLite an
 
 from __future__ import annotations
 
+import fcntl
+import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -52,11 +54,31 @@ class Database:
         self.path = path
         self._form = form
         self._busy_timeout_s = busy_timeout_s
+        self._lock: int | None = None
         self.connection = self.guard(self._open)()
 
     def close(self) -> None:
         """Close the file; what was committed stays."""
         self.connection.close()
+        if self._lock is not None:
+            os.close(self._lock)  # which also unlocks
+            self._lock = None
+
+    def lock(self) -> None:
+        """Be the one process whose jobs fill the file, until `close`; the system ends that when the process dies."""
+        if self._lock is not None:
+            return
+        # Not the file itself: SQLite loses its own locks when another descriptor of it is closed.
+        path = self.path.with_name(f"{self.path.name}.lock")
+        lock = self.guard(os.open)(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(lock)
+            raise self._form.error(
+                f"{self.path}: another process works for this {self._form.noun}; let it finish or end it"
+            ) from error
+        self._lock = lock
 
     def guard(self, call: Callable[P, R]) -> Callable[P, R]:
         """`call` with the exceptions of SQLite and of the file system mapped."""

@@ -55,6 +55,8 @@ class Play:
                 return made
             if kind == "process":
                 return os.getpid()
+            if kind == "gpu":
+                return os.environ.get("CUDA_VISIBLE_DEVICES")
             if kind == "poison":
                 return Poison()
             if kind == "unpicklable":

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 STORE_BYTES = 80 << 20
 HOST = "127.0.0.1"
+ATTEMPTS = 4
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_worker_niceness", "0")  # the usual 15 lets the jobs of tests wait for all other work
 os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # or Ray takes another address for a loopback one
 
 
@@ -21,17 +25,40 @@ def three_nodes(cpus: int = 1, host: str = HOST, **resources: float) -> Iterator
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import ray
-        from ray.cluster_utils import Cluster
 
-        cluster = Cluster()
+        cluster = _started([node_options(0, host), *[node_options(cpus, host, **resources)] * 3])
         try:
-            cluster.add_node(**node_options(0, host))
-            for _ in range(3):
-                cluster.add_node(**node_options(cpus, host, **resources))
             yield cluster.address, cluster
         finally:
             ray.shutdown()
             cluster.shutdown()
+
+
+def _started(nodes: list[dict[str, Any]]) -> Any:
+    """A cluster of nodes. Ray gives each one 30 s, which a busy machine does not always keep."""
+    from ray.cluster_utils import Cluster
+
+    for attempt in range(ATTEMPTS):
+        before = _children()
+        cluster = Cluster()
+        try:
+            for options in nodes:
+                cluster.add_node(**options)
+            return cluster
+        except Exception:
+            cluster.shutdown()
+            for process in _children() - before:  # of the node that did not start: Ray leaves them to us
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)
+            if attempt == ATTEMPTS - 1:
+                raise
+    raise AssertionError("unreachable")
+
+
+def _children() -> set[int]:
+    """Processes that this one started, in whichever thread."""
+    tasks = Path("/proc/self/task").glob("*/children")
+    return {int(word) for path in tasks for word in path.read_text().split()}
 
 
 def node_options(cpus: int, host: str = HOST, **resources: float) -> dict[str, Any]:

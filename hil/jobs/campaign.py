@@ -44,13 +44,21 @@ class Summary:
 class Progress(Protocol):
     """Told about every finished sample; see `hil.cli.progress`."""
 
-    def start(self, total: int, resumed: int) -> None: ...
+    def start(self, total: int, resumed: int) -> None:
+        """Before the first sample; `resumed` of `total` were stored before."""
+        ...
 
-    def advance(self, result: Result) -> None: ...
+    def advance(self, result: Result) -> None:
+        """A sample is stored, measured or failed."""
+        ...
 
-    def tell(self, message: str) -> None: ...
+    def tell(self, message: str) -> None:
+        """A line for the user, such as a device that was lost."""
+        ...
 
-    def stop(self) -> None: ...
+    def stop(self) -> None:
+        """Called at every kind of end."""
+        ...
 
 
 class Silent:
@@ -83,10 +91,11 @@ def run_campaign(
 
     Results are stored as they finish. A failed sample is stored with its error. Raises the worker's InfrastructureError
     when five follow each other, a tool is missing, or the last board is lost or taken by others; StoreError when the
-    store or the disk fails; KeyboardInterrupt on Ctrl-C. Whatever was finished by then is stored, and the same call
-    goes on from there.
+    store or the disk fails, or another process runs a campaign of that store; KeyboardInterrupt on Ctrl-C. Whatever was
+    finished by then is stored, and the same call goes on from there.
     """
     started = time.monotonic()
+    store.lock()
     wanted = list(dict.fromkeys(samples))
     done = store.samples(run_id)
     resumed = [sample for sample in wanted if sample in done]

@@ -104,6 +104,10 @@ class Store(Closing):
         """Close the file; committed results stay."""
         self._database.close()
 
+    def lock(self) -> None:
+        """Be the one process that runs a campaign of this store, until `close`."""
+        self._database.lock()
+
     def run_id(self, run: Run) -> int:
         """The number of `run`, registered now when the store does not know it."""
         self._database.execute(

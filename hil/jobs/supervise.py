@@ -16,6 +16,7 @@ from hil.errors import (
     DeviceBusy,
     DeviceLost,
     HilError,
+    ImagesDiffer,
     InfrastructureError,
     NeverBooted,
     StoreError,
@@ -62,7 +63,7 @@ class Execution:
 
 INFRASTRUCTURE_LIMIT = 5  # so many in a row are not bad luck: the toolchain, the disk or the emulator is gone
 ATTEMPTS = 3  # at a sample whose errors are infrastructure's: a stored failure outlives a cable that is loose
-_HOPELESS = (ToolMissing, StoreError, DeviceBusy, NeverBooted)  # no use in trying another sample
+_HOPELESS = (ToolMissing, StoreError, DeviceBusy, NeverBooted, ImagesDiffer)  # no use in trying another sample
 
 
 @dataclass(frozen=True, slots=True)

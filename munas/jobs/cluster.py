@@ -11,10 +11,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import os
 import pickle
-import signal
-import threading
 import time
 from collections import Counter, deque
 from collections.abc import Iterator
@@ -24,15 +21,15 @@ from typing import Any
 from munas.closing import Closing
 from munas.errors import JobsError, PlaceUnfit
 from munas.jobs.base import Finished, Job, Jobs, Needs, Work, Workers
-from munas.jobs.frames import dumps
+from munas.jobs.connection import Lifeline, connected
+from munas.jobs.frames import sendable
 from munas.jobs.place import Answer, Place, Versions, versions
 from munas.jobs.words import text_of
 
 ATTEMPTS = 3  # at a job whose place was lost: it may be what kills its node
 PATIENCE_S = 60.0  # for a place, when no node has one; a node that restarts takes that long
 POLL_S = 1.0
-_connected: list[str] = []  # the address of the cluster that this process is connected to
-_INSTALL = "install it with: pip install 'munas-hil[ray]'"
+_log = logging.getLogger("munas.jobs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,51 +40,12 @@ class RayBackend:
 
     def open(self, workers: Workers) -> Jobs:
         """See `munas.jobs.base.JobBackend`."""
-        return RayJobs(connect(self.address), workers)
+        return RayJobs(self.address, workers)
 
     def capacity(self, needs: Needs) -> int:
         """How many jobs of such needs the cluster has room for, when nobody else uses it. Raises JobsError."""
-        return _capacity(connect(self.address).cluster_resources(), needs)
-
-
-def connect(address: str) -> Any:
-    """The module `ray`, connected. Raises JobsError when it is not installed, or the cluster cannot be used."""
-    if address.rpartition(":")[0] in ("127.0.0.1", "localhost"):  # or Ray takes another address of this host for it
-        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-    try:
-        import ray
-    except ImportError as error:
-        raise JobsError(f"--cluster needs Ray ({error}); {_INSTALL}") from error
-    if ray.is_initialized():
-        if _connected == [address]:
-            return ray
-        ray.shutdown()
-    with _own_signals():
-        try:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, namespace="munas-hil")
-        except Exception as error:  # any: what a cluster is not like shows in many ways
-            text = " ".join(str(error).split())
-            if "mismatch" in text.lower():
-                text += "; install the same versions of Ray and Python here and on every node"
-            else:
-                text += f"; is a cluster running at {address}? Start one with: ray start --head"
-            raise JobsError(f"cannot use the cluster {address}: {text}") from error
-    _connected[:] = [address]
-    return ray
-
-
-@contextlib.contextmanager
-def _own_signals() -> Iterator[None]:
-    """Ray takes SIGTERM for itself; whoever had it gets it back."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        with connected(self.address) as ray, _answering(ray):
+            return _room(ray, needs)
 
 
 def _wanted(needs: Needs) -> dict[str, float]:
@@ -103,16 +61,31 @@ def board_resource(board: str) -> str:
     return f"board:{board}"
 
 
-def _capacity(there: dict[str, float], needs: Needs) -> int:
-    return min(math.floor(there.get(name, 0.0) / amount) for name, amount in _wanted(needs).items())
+def _room(ray: Any, needs: Needs) -> int:
+    """How many jobs all nodes have room for: one job has one node."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    wanted = _wanted(needs).items()
+    return sum(min(math.floor(there.get(name, 0.0) / amount) for name, amount in wanted) for there in nodes)
+
+
+@contextlib.contextmanager
+def _answering(ray: Any) -> Iterator[None]:
+    """What Ray raises when it cannot do what it is asked to, as JobsError."""
+    try:
+        yield
+    except (ray.exceptions.RayError, ConnectionError) as error:
+        raise JobsError(f"the cluster failed: {_first_line(error)}; run the same command again") from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
-    """A job, and what its place is told: key and reference of its work, its argument pickled."""
+    """A job, and what its place is told: the reference of its work, its argument pickled."""
 
     job: Job
-    key: int
     work: Any
     argument: bytes
 
@@ -125,6 +98,7 @@ class _Slot:
     reference: Any
     node: str = ""
     job: _Waiting | None = None
+    work: Any = None  # that it has: it would look for it again each time
 
     @property
     def is_free(self) -> bool:
@@ -134,16 +108,23 @@ class _Slot:
 class RayJobs(Closing):
     """See `munas.jobs.base.Jobs`."""
 
-    def __init__(self, ray: Any, workers: Workers) -> None:
-        self._ray, self._workers = ray, workers
+    def __init__(self, address: str, workers: Workers) -> None:
+        self._connection = contextlib.ExitStack()
+        self._ray, self._workers = self._connection.enter_context(connected(address)), workers
         self._count = workers.count
         self._queue: deque[_Waiting] = deque()
         self._slots: list[_Slot] = []
-        self._works: dict[int, tuple[Work, int, Any]] = {}  # by id: the work itself, its key, its reference
+        self._works: dict[int, tuple[Work, Any]] = {}  # by id: the work itself, its reference
         self._losses: Counter[str] = Counter()  # by job
         self._lacking_since = math.inf
-        if not _capacity(ray.cluster_resources(), workers.needs):
-            raise JobsError(f"no node of the cluster has {_text(workers.needs)}{_advice(workers.needs)}")
+        try:
+            with _answering(self._ray):
+                self._lifeline = Lifeline.of(self._ray)
+                if not _room(self._ray, workers.needs):
+                    raise JobsError(f"no node of the cluster has {_text(workers.needs)}{_advice(workers.needs)}")
+        except BaseException:
+            self._connection.close()
+            raise
 
     @property
     def busy(self) -> int:
@@ -158,12 +139,16 @@ class RayJobs(Closing):
     def submit(self, job: Job) -> None:
         """See `munas.jobs.base.Jobs`. Until a node has room for it, the job waits."""
         assert self.idle > 0, "more jobs than workers"
-        key, work = self._reference(job)
-        self._queue.append(_Waiting(job, key, work, self._pickled(job, job.argument)))
-        self._assign()
+        with _answering(self._ray):
+            self._queue.append(_Waiting(job, self._reference(job), sendable(job.name, job.argument)))
+            self._assign()
 
     def wait(self, timeout_s: float = math.inf) -> list[Finished]:
         """See `munas.jobs.base.Jobs`."""
+        with _answering(self._ray):
+            return self._waited(timeout_s)
+
+    def _waited(self, timeout_s: float) -> list[Finished]:
         deadline = time.monotonic() + timeout_s
         finished: list[Finished] = []
         while self.busy and not finished:
@@ -178,6 +163,7 @@ class RayJobs(Closing):
             for reference in ready:
                 finished += self._taken(by_reference[reference])
             self._require_room()
+            self._lifeline.require()
             if time.monotonic() >= deadline:
                 break
         return finished
@@ -189,6 +175,7 @@ class RayJobs(Closing):
         self._slots.clear()
         self._queue.clear()
         self._works.clear()
+        self._connection.close()
 
     # -- places --
 
@@ -198,7 +185,9 @@ class RayJobs(Closing):
             if slot.is_free and self._queue:
                 slot.job = item = self._queue.popleft()
                 job = item.job
-                slot.reference = slot.actor.do.remote(item.key, item.work, job.name, item.argument, job.limits)
+                work = None if slot.work is item.work else item.work
+                slot.reference = slot.actor.do.remote(work, job.name, item.argument, job.limits)
+                slot.work = item.work
         coming = sum(not slot.node for slot in self._slots)
         while len(self._slots) < self._count and coming < len(self._queue):
             self._slots.append(self._asked_for())
@@ -214,19 +203,12 @@ class RayJobs(Closing):
         place = actor.remote(self._workers)
         return _Slot(place, place.about.remote())
 
-    def _reference(self, job: Job) -> tuple[int, Any]:
-        """Key and reference of a job's work, which is put into the object store once."""
+    def _reference(self, job: Job) -> Any:
+        """Of a job's work, which is put into the object store once."""
         known = self._works.get(id(job.work))
         if known is None:
-            data = self._ray.put(self._pickled(job, job.work))
-            known = self._works[id(job.work)] = job.work, len(self._works), data
-        return known[1], known[2]
-
-    def _pickled(self, job: Job, value: object) -> bytes:
-        try:
-            return dumps(value)
-        except Exception as error:  # any: parts pickle as they like
-            raise JobsError(f"{job.name} cannot be sent to a worker: {type(error).__name__}: {error}") from error
+            known = self._works[id(job.work)] = job.work, self._ray.put(sendable(job.name, job.work))
+        return known[1]
 
     def _leave(self, slot: _Slot) -> None:
         with contextlib.suppress(Exception):  # it may be gone, and its node with it
@@ -241,9 +223,11 @@ class RayJobs(Closing):
         except self._ray.exceptions.RayTaskError as error:
             cause = error.cause
             if isinstance(cause, JobsError):
-                raise type(cause)(str(cause)) from error
-            raise JobsError(f"a place of the cluster failed: {cause}") from error
+                raise type(cause)(f"node {slot.node}: {cause}") from error
+            raise JobsError(_failed(cause)) from error
         except self._ray.exceptions.RayError as error:
+            if getattr(error, "actor_init_failed", False):  # asking for another place would go on for ever
+                raise JobsError(_failed(error)) from error
             return self._lost(slot, error)
         if not isinstance(answer, Answer):
             self._greet(slot, *answer)
@@ -256,6 +240,7 @@ class RayJobs(Closing):
             self._slots.remove(slot)
             self._leave(slot)
             self._queue.appendleft(item)
+            _log.warning("munas-hil: going on without a place at node %s: %s", slot.node, finished.message)
             return []
         self._losses.pop(item.job.name, None)
         return [finished]
@@ -281,6 +266,7 @@ class RayJobs(Closing):
         """A place is gone: its job is done elsewhere, unless it was at several places that were lost."""
         self._slots.remove(slot)
         self._leave(slot)
+        _log.warning("munas-hil: a place%s was lost: %s", slot.node and f" at node {slot.node}", _first_line(error))
         if slot.job is None:
             return []
         job = slot.job.job
@@ -296,7 +282,7 @@ class RayJobs(Closing):
         """Raise JobsError when jobs wait, and no node could do one for a while."""
         needs = self._workers.needs
         waits = bool(self._queue) and not any(slot.node for slot in self._slots)
-        if not waits or _capacity(self._ray.cluster_resources(), needs):
+        if not waits or _room(self._ray, needs):
             self._lacking_since = math.inf
             return
         self._lacking_since = min(self._lacking_since, time.monotonic())
@@ -304,8 +290,18 @@ class RayJobs(Closing):
             raise JobsError(f"no node of the cluster has {_text(needs)} any more{_advice(needs)}")
 
 
+def _failed(error: BaseException) -> str:
+    """Of a place where nothing can be done, in one line: Ray's text ends with that of the node's own error."""
+    text = (str(error).strip() or type(error).__name__).splitlines()[-1]
+    advice = "; install munas-hil, and the same version of it, on all nodes" if "No module named" in text else ""
+    return f"a node of the cluster cannot do jobs: {text}{advice}"
+
+
 def _text(needs: Needs) -> str:
-    return ", ".join(f"{amount:g} {name}" for name, amount in _wanted(needs).items())
+    """In words; of memory, in MiB."""
+    wanted = _wanted(needs)
+    memory = [f"{wanted.pop('memory') / 2**20:.0f} MiB of memory"] if "memory" in wanted else []
+    return ", ".join([*(f"{amount:g} {name}" for name, amount in wanted.items()), *memory])
 
 
 def _advice(needs: Needs) -> str:

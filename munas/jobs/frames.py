@@ -9,6 +9,8 @@ from typing import Any
 
 import cloudpickle
 
+from munas.errors import JobsError
+
 _LENGTH = struct.Struct("<Q")
 
 
@@ -16,6 +18,14 @@ def dumps(value: Any) -> bytes:
     """`value`, pickled. Raises whatever its parts raise."""
     data: bytes = cloudpickle.dumps(value)
     return data
+
+
+def sendable(name: str, value: Any) -> bytes:
+    """What job `name` needs, pickled. Raises JobsError."""
+    try:
+        return dumps(value)
+    except Exception as error:  # any: parts pickle as they like
+        raise JobsError(f"{name} cannot be sent to a worker: {type(error).__name__}: {error}") from error
 
 
 def framed(data: bytes) -> bytes:

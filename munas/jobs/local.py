@@ -26,10 +26,11 @@ from munas.errors import JobsError, PreloadError
 from munas.jobs import fork_server
 from munas.jobs.base import Finished, Job, JobBackend, Jobs, Work, Workers
 from munas.jobs.fork_server import GRACE_S, Born, Ended, Ready, Wanted
-from munas.jobs.frames import dumps, framed, take
+from munas.jobs.frames import framed, sendable, take
 from munas.jobs.words import cause_of, last_lines, own_memory_bytes, text_of
 from munas.jobs.worker import Reply
 
+ENDING_S = 30.0  # for a program's end after its last word; Ray's nodes are niced, and took 14 s on a busy machine
 POLL_S = 0.2
 """How often time and memory are looked at. A worker that allocates fast goes over its limit by what it can touch in
 this time, about a GB."""
@@ -114,7 +115,7 @@ class LocalJobs(Closing):
         assert self.idle > 0, "more jobs than workers"
         worker = self._free(job.work) or self._new(job)
         worker.job = job
-        worker.outgoing += framed(_pickled(job, job.argument))
+        worker.outgoing += framed(sendable(job.name, job.argument))
         worker.started = time.monotonic()
         self._write(worker)
 
@@ -187,7 +188,7 @@ class LocalJobs(Closing):
 
     def _new(self, job: Job) -> _Worker:
         if self._sent is None or self._sent[0] is not job.work:
-            self._sent = job.work, framed(_pickled(job, job.work))
+            self._sent = job.work, framed(sendable(job.name, job.work))
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         self._count += 1
@@ -283,7 +284,7 @@ class LocalJobs(Closing):
                 if worker.job is not None:
                     finished.append(self._ended(worker))
                 self._dismiss(worker)
-            elif time.monotonic() - worker.at_end > GRACE_S:
+            elif time.monotonic() - worker.at_end > ENDING_S:
                 worker.verdict = "the worker closed its channel and hangs"
                 worker.kill()
         return finished
@@ -339,13 +340,6 @@ def _start_server(workers: Workers, control: socket.socket, log: Path | None) ->
             command, env=environment, pass_fds=(control.fileno(),), stdin=subprocess.DEVNULL, stdout=output,
             stderr=output, check=True,
         )  # fmt: skip
-
-
-def _pickled(job: Job, value: object) -> bytes:
-    try:
-        return dumps(value)
-    except Exception as error:  # any: parts pickle as they like
-        raise JobsError(f"{job.name} cannot be sent to a worker: {type(error).__name__}: {error}") from error
 
 
 def _read(worker: _Worker) -> None:

@@ -65,17 +65,18 @@ class Place:
         # A folder of its own: nodes need not share a file system with whoever wants the jobs done.
         self._logs = None if workers.logs is None else Path(tempfile.mkdtemp(prefix="munas-jobs-"))
         self._jobs = LocalJobs(replace(workers, count=1, logs=self._logs))
-        self._work: tuple[int, Packed] | None = None
+        self._work: Packed | None = None
 
     def about(self) -> tuple[Versions, str]:
         """Versions, and the node's name."""
         return versions(), platform.node()
 
-    def do(self, key: int, work: bytes, name: str, argument: bytes, limits: Limits) -> Answer:
-        """Do a job; works of the same key are the same. Raises JobsError."""
-        if self._work is None or self._work[0] != key:
-            self._work = key, Packed(work)
-        self._jobs.submit(Job(name, self._work[1], argument, limits))
+    def do(self, work: bytes | None, name: str, argument: bytes, limits: Limits) -> Answer:
+        """Do a job, of the work of the last one when none is given. Raises JobsError."""
+        if work is not None:
+            self._work = Packed(work)
+        assert self._work is not None, "the first job comes with its work"
+        self._jobs.submit(Job(name, self._work, argument, limits))
         (finished,) = self._jobs.wait()
         error = None if finished.error is None else dumps(finished.error)
         return Answer(

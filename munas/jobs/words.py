@@ -28,6 +28,7 @@ def text_of(error: Exception) -> str:
 
 
 def cause_of(status: int | None) -> str:
+    """In words, why a process with this exit status (below 0: a signal; None: unknown) ended."""
     if status is not None and status < 0:
         name = str(-status)
         with contextlib.suppress(ValueError):

@@ -32,12 +32,13 @@ class Slow:
     """Samples that take a moment in a child process, as an emulator does; each leaves its process numbers behind."""
 
     folder: Path
+    seconds: float = 0.05
 
     def __call__(self) -> Callable[[int], Result]:
         return self._job
 
     def _job(self, sample: int) -> Result:
-        with subprocess.Popen(["sleep", "0.05"]) as child:
+        with subprocess.Popen(["sleep", str(self.seconds)]) as child:
             with (self.folder / f"attempts-{sample}").open("a") as file:
                 file.write(f"{os.getpid()} {child.pid}\n")
             try:

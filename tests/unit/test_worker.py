@@ -141,13 +141,13 @@ def test_the_process_ends_with_its_owner() -> None:
 def test_extreme_inputs_without_an_answer_are_replaced() -> None:
     data = softmax(513)
     model = parse_model(data, "many")
-    port = make_plan(model).input
-    found = reference_answers(Reference(data, model), None, port, 8, 3)
+    plan = make_plan(model)
+    found = reference_answers(Reference(data, model), None, plan.input, 8, 3)
     assert found.undefined == ("min", "max", "zero point")
     assert [pattern.kind for pattern in found.patterns].count(PatternKind.RANDOM) == 7
     assert len(set(found.patterns)) == 8
-    assert found.compared(found.litert) == Outputs(8, 0, 0, found.undefined)
-    assert found.compared([b"", *found.litert[1:]]).mismatched == 1
+    assert found.compared(found.litert, plan.outputs) == Outputs(8, 0, 0, found.undefined)
+    assert found.compared([b"", *found.litert[1:]], plan.outputs).mismatched == 1
 
 
 def test_random_inputs_without_an_answer_are_a_refusal() -> None:
@@ -163,3 +163,11 @@ def test_the_reference_starts_where_memory_is_limited_to_less_than_its_own_bound
     program = f"ulimit -v {kilobytes} -f 512; exec {sys.executable} -m hil.model.litert"
     done = subprocess.run(["bash", "-c", program], input=b"", capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_inputs_of_one_byte_are_all_different() -> None:
+    data = softmax(1)
+    model = parse_model(data, "one")
+    port = make_plan(model).input
+    found = reference_answers(Reference(data, model), None, port, 8, 1)
+    assert len({pattern.data(port.size, port.zero_point) for pattern in found.patterns}) == 8

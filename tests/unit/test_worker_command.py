@@ -13,8 +13,9 @@ import pytest
 from hil.boards.board import Board, load_board
 from hil.cli import worker
 from hil.errors import DeviceMissing, ToolMissing, UsageError
-from hil.measure import harness
-from hil.measure.harness import NodeHarnessFactory, Options
+from hil.measure import workers
+from hil.measure.harness import Options
+from hil.measure.workers import NodeHarnessFactory
 from hil.targets import detect
 from hil.targets.clock import ClockReading
 from hil.targets.detect import Connected
@@ -62,7 +63,7 @@ def test_an_address_that_nobody_can_join_is_refused(address: str) -> None:
 
 
 def test_a_node_whose_boards_are_lost_does_no_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(harness, "connected_devices", lambda: (NUCLEO, OTHER))
+    monkeypatch.setattr(workers, "connected_devices", lambda: (NUCLEO, OTHER))
     factory = NodeHarnessFactory(load_board("nucleo-f746zg"), Options(via="hardware"))
     with pytest.raises(PlaceUnfit, match=r"no nucleo-f746zg is connected to .* any more"):
         factory.without("A1")()
@@ -81,8 +82,8 @@ def test_the_clocks_of_a_nodes_boards_are_measured_there(monkeypatch: pytest.Mon
         def measure(self, data: bytes, name: str) -> None:
             pass
 
-    monkeypatch.setattr(harness, "connected_devices", lambda: (NUCLEO, other, OTHER))
-    monkeypatch.setattr(harness, "Harness", Made)
+    monkeypatch.setattr(workers, "connected_devices", lambda: (NUCLEO, other, OTHER))
+    monkeypatch.setattr(workers, "Harness", Made)
     seen: list[str] = []
 
     def clocks(_: Board, devices: Sequence[Connected]) -> tuple[ClockReading, ...]:
