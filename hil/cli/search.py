@@ -34,14 +34,14 @@ def run_search(options: SearchOptions, as_json: bool = False) -> None:
     from hil.api.harness import modelled_as
     from hil.cycle_model.plugin import find_plugin
     from hil.measure.harness import Options
-    from hil.runtimes.registry import usual_budget
     from hil.search.prepare import check
     from hil.targets.runners.qemu import QEMU
 
     began = time.monotonic()
     check(options)
-    flash, sram = usual_budget(options.runtime)
-    board = chosen_board(options.board, options.flash or flash, options.sram or sram, options.link, options.optimise)
+    board = chosen_board(
+        options.board, options.flash, options.sram, options.link, options.optimise, options.runtime
+    )  # fmt: skip
     place = chosen_place(board, options.backend, options.device, timer=options.timer)
     modelled = modelled_as(board, place.via, options.timer)
     if modelled != "off":
@@ -75,6 +75,7 @@ def _run(options: SearchOptions, board: Board, how: Options, as_json: bool, bega
     folder = Path("runs") / f"search-{name}-{calibration.name}"
     request = request_of(
         options, board, harness.identity, calibration / CALIBRATION_FILE, folder, harness.kernel_code, _tell,
+        linked=harness.linked if options.runtime == "tflm" else None,
         command=shlex.join(["munas-hil", *sys.argv[1:]]), began=began,
     )  # fmt: skip
     factor = None if request.calibration is None else clock_of(board, request.calibration).ms_per_unit

@@ -32,13 +32,21 @@ class ExportHarness(Protocol):
     """What measures and generates: `hil.measure.harness.Harness`."""
 
     @property
-    def identity(self) -> Identity: ...
+    def identity(self) -> Identity:
+        """Of everything that it measures."""
+        ...
 
-    def deploy(self, data: bytes, name: str) -> Deployment: ...
+    def deploy(self, data: bytes, name: str) -> Deployment:
+        """See `Harness.deploy`."""
+        ...
 
-    def measure(self, data: bytes, name: str, deployed: Deployment | None = None) -> Measured: ...
+    def measure(self, data: bytes, name: str, deployed: Deployment | None = None) -> Measured:
+        """See `Harness.measure`."""
+        ...
 
-    def generate(self, data: bytes, name: str, folder: Path, deployed: Deployment | None = None) -> Project: ...
+    def generate(self, data: bytes, name: str, folder: Path, deployed: Deployment | None = None) -> Project:
+        """See `Harness.generate`."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +115,7 @@ def _unwritable(folder: Path, error: OSError) -> InfrastructureError:
 
 def verified(network: Network, harness: ExportHarness, store: SearchStore) -> Verified | str:
     """The network with its firmware, measured on the device; or why it could not be: its sums do not fit 32 bits, it is
-    too large, its firmware faults.
+    too large, a kernel refuses it, its firmware faults.
 
     A measurement of the same bytes and identity that the store has is not made again. It is written beside the network.
     Raises InfrastructureError when the surroundings fail: the same command then goes on here.
@@ -123,7 +131,7 @@ def verified(network: Network, harness: ExportHarness, store: SearchStore) -> Ve
     if found is None:
         try:
             measured = harness.measure(network.tflite, network.name, plan)
-        except (BudgetError, TargetFaultError) as error:
+        except (BudgetError, ModelError, TargetFaultError) as error:
             (network.folder / MEASUREMENT_FILE).unlink(missing_ok=True)
             return str(error)
         found = measured.measurement, dict(measured.functions)
@@ -131,7 +139,7 @@ def verified(network: Network, harness: ExportHarness, store: SearchStore) -> Ve
     measurement, functions = found
     text = json.dumps([measurement.to_json()], indent=2, allow_nan=False)
     write_text(network.folder / MEASUREMENT_FILE, text + "\n")
-    return Verified(network.architecture, measurement, works, functions)
+    return Verified(network.architecture, network.tflite, measurement, works, functions)
 
 
 def _stored(document: Any, identity: Identity) -> tuple[Measurement, dict[str, int]] | None:

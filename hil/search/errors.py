@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from hil.errors import InfrastructureError, StoreError, UsageError
+from hil.errors import HilError, InfrastructureError, StoreError, UsageError
 from munas.errors import DatasetError, MunasError, SearchError, SearchStoreError
 
 
@@ -14,6 +14,8 @@ def mapped() -> Iterator[None]:
     """Turn what munas raises in the block into UsageError, StoreError or InfrastructureError."""
     try:
         yield
+    except HilError:
+        raise  # ToolMissing is one of both
     except (DatasetError, SearchError) as error:
         raise UsageError(str(error)) from error
     except SearchStoreError as error:

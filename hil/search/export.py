@@ -79,7 +79,7 @@ class Criteria:
         """The finalist with predictions of these criteria's assessor, and its measurement held against them."""
         if checked is None:
             return finalist
-        predicted = self.assessor.assess(checked.architecture)
+        predicted = self.assessor.assess(checked.architecture, checked.tflite)
         measured = figures_of(checked.measurement)
         return replace(finalist, predicted=predicted, measured=measured, outside=outside_of(predicted, measured))
 
@@ -122,7 +122,7 @@ def choose(
 
     Raises CheckFailed when no network fits the budget.
     """
-    front = front_of(trials, criteria.bounds, criteria.hard, count)
+    front = front_of(trials, criteria.bounds, criteria.hard, count, criteria.assessor.num_classes)
     if not front.chosen:
         raise CheckFailed(_nothing(trials))
     # Of this very end: a search that went on, or another wish, gets a plan of its own.

@@ -200,7 +200,7 @@ def _retrained_trial(
     collapsed = tuple((seed, item.error) for seed, item in runs if _has_collapsed(item.error, before))
     if len(collapsed) == len(runs) and (kept := own(trial_result.trial.index)) is not None and kept.tflite:
         runs = [(trial_result.trial.seed, kept)]
-    assessed = [(seed, trained, assessor.assess(trained.architecture)) for seed, trained in runs]
+    assessed = [(seed, trained, assessor.assess(trained.architecture, trained.tflite)) for seed, trained in runs]
     fitting = [item for item in assessed if meets(features(item[1].error, item[2]), hard)]
     seed, trained, predicted = min(fitting or assessed, key=lambda item: (item[1].error, item[0]))
     errors = tuple((seed, item.error) for seed, item in runs)

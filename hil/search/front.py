@@ -10,7 +10,9 @@ from munas.search.metrics import Metric, features
 from munas.search.objective import Bounds, meets, pareto_front
 from munas.search.trial import TrialResult
 
-_USEFUL = 2.5  # times the lowest error, or the bound: what is worse is no network that anybody would deploy
+# What is worse than so many times the lowest error, or has less than this share of the best one's lead over guessing,
+# and misses the bound as well, is no network that anybody would deploy.
+_USEFUL, _LEAD = 2.5, 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +23,9 @@ class Front:
     chosen: tuple[TrialResult, ...]
 
 
-def front_of(trials: Sequence[TrialResult], bounds: Bounds, hard: Bounds, count: int) -> Front:
-    """The front over (error, RAM, flash, latency or else MACs) of all that fit `hard`, and up to `count` of it.
+def front_of(trials: Sequence[TrialResult], bounds: Bounds, hard: Bounds, count: int, classes: int) -> Front:
+    """The front over (error, RAM, flash, latency or else MACs) of all that fit `hard`, and up to `count` of it, which
+    tell the `classes` apart.
 
     Networks that meet every resource bound are chosen before others. The first half of the choice are those of lowest
     error; every further one is as far as can be, in the logarithm of all figures, from those chosen before.
@@ -30,7 +33,7 @@ def front_of(trials: Sequence[TrialResult], bounds: Bounds, hard: Bounds, count:
     fitting = [item for item in trials if _meets(item, hard)]
     allowed = [item for item in fitting if _meets(item, bounds.resources)]
     front = _front(fitting)
-    chosen = _spread(_useful(_front(allowed) or front, bounds), count)
+    chosen = _spread(_useful(_front(allowed) or front, bounds, classes), count)
     return Front(tuple(item.trial.index for item in front), tuple(chosen))
 
 
@@ -40,11 +43,12 @@ def _front(trials: Sequence[TrialResult]) -> list[TrialResult]:
     return sorted(front, key=lambda item: (_error(item), item.trial.index))
 
 
-def _useful(front: Sequence[TrialResult], bounds: Bounds) -> Sequence[TrialResult]:
+def _useful(front: Sequence[TrialResult], bounds: Bounds, classes: int) -> Sequence[TrialResult]:
     if not front:
         return front
-    worst = max(_USEFUL * _error(front[0]), bounds.values.get(Metric.ERROR, 0.0))
-    return [item for item in front if _error(item) <= worst]
+    best, guessing = _error(front[0]), 1 - 1 / classes
+    worst = min(_USEFUL * best, best + (1 - _LEAD) * max(0.0, guessing - best))
+    return [item for item in front if _error(item) <= max(worst, bounds.values.get(Metric.ERROR, 0.0))]
 
 
 def _spread(front: Sequence[TrialResult], count: int) -> list[TrialResult]:

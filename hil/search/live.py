@@ -28,7 +28,8 @@ def so_far(request: Request, identity: Identity) -> SearchResult:
             tally.tell(trial)
         elapsed_s = max((item.finished_s for item in trials), default=0.0)
         outcome = Outcome(tally.summary(0 if state is None else state.rejected, elapsed_s), "time")
-        front = front_of(trials, request.limits.bounds, request.limits.hard, request.export.front)
+        bounds, hard = request.limits.bounds, request.limits.hard
+        front = front_of(trials, bounds, hard, request.export.front, request.assessor.num_classes)
         training = ", ".join(f"#{task.trial.index} ({task.trial.change})" for task in pending) or "nothing"
         notes = (f"The search is running. In training: {training}.",)
         plan = FinalsPlan((), (), request.export.effort)

@@ -53,7 +53,7 @@ class SearchOptions(PlaceOptions):
     )
     pruning: bool = option(True, help="Prune channels while training.")
     halving: bool = option(True, help="Stop hopeless trials early.")
-    surrogate: bool = option(True, help="Of several proposals train the most promising one.")
+    surrogate: bool = option(True, help="Of several proposals train the most promising one, improved by morphs.")
     inherit: bool = option(False, help="Start children from their parents' weights.")
     reject_infeasible: bool = option(True, help="Do not train what cannot fit.")
     population: int | None = option(
@@ -62,7 +62,7 @@ class SearchOptions(PlaceOptions):
     sample: int | None = option(
         None, help="Drawn for each choice of a parent; default: a quarter of the population.", ge=1, le=10**4
     )
-    gpu: bool = option(False, help="Train on the GPUs that TensorFlow sees.")
+    gpu: bool = option(False, help="Train on the GPUs that TensorFlow sees, or on a cluster's: one each.")
     teacher: Path | None = option(None, help="A .keras model to distil from.")
     front: int = option(5, help="Networks to export at most.", ge=1, le=100)
     seeds: int = option(3, help="Re-trainings of each of them.", ge=1, le=100)
@@ -73,7 +73,9 @@ class SearchOptions(PlaceOptions):
     time_limit: float | None = option(
         None, help="Seconds that a trial may take; default: by its MACs and the pace so far.", gt=0, le=60 * MAX_MINUTES
     )
-    memory_limit: Quantity | None = option(None, help="Memory of a worker, e.g. 2G.")
+    memory_limit: Quantity | None = option(
+        None, help="Memory of a worker, e.g. 2G; default: its share of the machine, 2G on a cluster."
+    )
     serve: int | None = option(
         None, help="Port of a page on loopback that shows the search as it runs; 0: any.", ge=0, le=65535
     )

@@ -37,7 +37,11 @@ class Experiment:
 
 
 def _table(dataset: str, counted: str, bounds: str, **options: Any) -> Experiment:
-    return Experiment(f"{dataset}-{counted}", "table", dataset, bounds, {"dataset": dataset, **options})
+    """Without pruning: of the same final shape, networks trained as they are equal pruned ones image for image, and
+    cost a third to an 18th of the MACs to train."""
+    return Experiment(
+        f"{dataset}-{counted}", "table", dataset, bounds, {"dataset": dataset, "pruning": False, **options}
+    )
 
 
 def _pair(dataset: str, preset: str) -> tuple[Experiment, Experiment]:
@@ -55,15 +59,15 @@ EXPERIMENTS: Mapping[str, Experiment] = {
         # SpArSe's figures for MNIST. 4 KB of the RAM are stack and static data as they are predicted without a
         # calibration, so that 2 KB are left for activations, the image among them.
         _table("mnist", "paper", "2,800 weights and biases, 2 KB for activations, the image included",
-               max_model_size="2800", max_ram="6K", max_error=0.0136, pruning=False),
-        _table("mnist", "device", "8 KB of weights and tables in flash", max_weights="8K"),
+               max_model_size="2800", max_ram="6K", max_error=0.0136),
+        _table("mnist", "device", "8 KB of weights and tables in flash", max_weights="8K", max_error=0.008),
         _table("fashion-mnist", "paper", "the paper's 64 k and 64 k", preset="munas-fashion", mode="paper"),
         _table("fashion-mnist", "device", "64 KB of flash with code, 64 KB of RAM with stack and arena"),
         _table("cifar10", "paper", "the paper's result: 11.4 k and 15.4 k", preset="munas-cifar10", mode="paper",
-               max_model_size="11400", max_peak_memory="15400", pruning=False),
+               max_model_size="11400", max_peak_memory="15400"),
         _table("cifar10", "device", "64 KB of flash with code, 64 KB of RAM with stack and arena"),
         _table("cifar10-binary", "paper", "the paper's result: 685 and 909", preset="munas-cifar10-binary",
-               mode="paper", max_model_size="685", max_peak_memory="909", pruning=False),
+               mode="paper", max_model_size="685", max_peak_memory="909"),
         _table("cifar10-binary", "device", "2 KB of weights and tables in flash", max_weights="2K"),
         *_pair("mnist", "munas-mnist"),
         *_pair("fashion-mnist", "munas-fashion"),

@@ -9,6 +9,7 @@ import sys
 import time
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,14 +18,14 @@ from hil.boards.board import Board
 from hil.boards.sizes import KIB, typed_size_bytes
 from hil.cache import cache_dir
 from hil.calibration.calibrate import calibration_for
-from hil.calibration.forecast import CODE
+from hil.calibration.forecast import CODE, kept_free
 from hil.errors import ToolMissing, UsageError
 from hil.jobs.places import backend_of, usual_workers
 from hil.measure.measurement import Identity
 from hil.runtimes.registry import DEFAULT_RUNTIME
 from hil.search.bounds import BoundOptions, Limits, limits_of
 from hil.search.errors import mapped
-from hil.search.interpreted import InterpretedAssessor
+from hil.search.interpreted import InterpretedAssessor, LinkedSets
 from hil.search.options import SearchOptions
 from hil.search.recalibrate import NOTHING, Base, records_beside
 from hil.search.request import STORE_FILE, UNLIMITED, ExportOptions, Request
@@ -42,15 +43,17 @@ from munas.data.loader import Loader
 from munas.search.objective import unreachable
 from munas.search.store import SearchStore
 from munas.search.study import SearchSettings
+from munas.search.training_jobs import training_needs
 from munas.training.train import KerasTraining
 
 INSTALL_SEARCH = "make install-search (or: pip install 'munas-hil[search]')"
-POOL = 6  # proposals that the surrogate chooses from; to make a random one fit takes a third of a second
+POOL = 30  # proposals that the surrogate chooses from; with the morphs after it that takes some tenths of a second
 EXPORT_SHARE = 0.35  # of all minutes, kept for re-training, measuring and testing the front
 _OPEN = ("effort", "population", "sample")  # options that the time decides where they were left open
 _IMPORT_S = 300.0  # that TensorFlow may take to be imported
 _NAMED = 6  # classes that the start names
 _MEMORY_SHARE = 0.8  # of the machine's, over all workers
+_NODE_MEMORY_BYTES = 2 * KIB**3  # of a training on a cluster, whose nodes may be smaller than this machine
 _ALIASES = {"ageing": "evolution"}
 _SPACE_VARIANTS = tuple(variant for variant, spec in SPECS.items() if spec.in_space)
 
@@ -89,12 +92,18 @@ def _strategy(options: SearchOptions) -> str:
 
 
 def _workers(options: SearchOptions) -> int:
-    return options.workers or usual_workers(options.cluster)
+    if options.workers is not None:
+        return options.workers
+    if options.cluster is None:
+        return usual_workers(None)
+    return usual_workers(options.cluster, training_needs(_memory_limit_bytes(options), gpu=options.gpu))
 
 
 def _memory_limit_bytes(options: SearchOptions) -> int:
-    """Of one worker; by default its share of the machine's memory."""
+    """Of one worker; by default its share of the machine's memory, as far as that is where it works."""
     text = options.memory_limit
+    if text is None and options.cluster is not None:
+        return _NODE_MEMORY_BYTES
     if text is None:
         machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         return max(1 << 30, int(machine * _MEMORY_SHARE) // _workers(options))
@@ -159,34 +168,33 @@ def request_of(
     code: Callable[[], KernelCode],
     tell: Callable[[str], None],
     *,
+    linked: LinkedSets | None = None,
     command: str = "",
     began: float | None = None,
 ) -> Request:
     """The search that `options` asks for, on the board of `identity`.
 
-    `folder` is where it runs unless another one was named; `code` asks the linker about kernels; `command` reproduces
+    `folder` is where it runs unless another one was named; `code` asks the linker about kernels, `linked` about
+    sets of an interpreter's operators; `command` reproduces
     the run, which `began` then (monotonic). Raises UsageError, CalibrationMismatch, ToolMissing and StoreError.
     """
     check(options)
     calibration, path = _calibration(options, board, identity, default_calibration, tell)
+    costs = partial(_assessor, calibration=calibration, mode=options.mode, optimise=board.optimise, linked=linked)
     limits = limits_of(bound_options(options), options.dataset, board, calibration)
     base = _base(options, calibration, path, identity)
     known = DATASETS.get(options.dataset)
     if known is not None:  # before its files are looked for
-        _refuse_unreachable(
-            options, board, limits, _assessor(known, calibration, options.mode, board.optimise, identity.runtime)
-        )
+        _refuse_unreachable(options, board, limits, costs(known))
     require_training()
-    if options.gpu:
+    if options.gpu and options.cluster is None:
         _require_gpu()
     with mapped():
         dataset = load_dataset(options.dataset, options.source, cache_dir())
         if known is None:
             tell(described(dataset, options.dataset))
-            _refuse_unreachable(
-                options, board, limits, _assessor(dataset, calibration, options.mode, board.optimise, identity.runtime)
-            )
-        assessor = _assessor(dataset, calibration, options.mode, board.optimise, identity.runtime)
+            _refuse_unreachable(options, board, limits, costs(dataset))
+        assessor = costs(dataset)
         where = options.output or folder
         scale, first = _scale(_as_stored(options, where / STORE_FILE), dataset, limits, assessor)
         wanted = TrainingRequest(
@@ -269,18 +277,23 @@ def described(dataset: Dataset, path: str) -> str:
 
 
 def _assessor(
-    shaped: Dataset | Loader, calibration: Calibration | None, mode: Mode, optimise: Optimise, runtime: str
+    shaped: Dataset | Loader,
+    calibration: Calibration | None,
+    mode: Mode,
+    optimise: Optimise,
+    linked: LinkedSets | None,
 ) -> Assessor:
-    """Proxies included: the report shows them, and presets bound them."""
-    memory = calibration.memory if calibration is not None else _cautious(runtime)
-    maker = InterpretedAssessor if runtime == "tflm" else Assessor
+    """Proxies included: the report shows them, and presets bound them. `linked` is given for an interpreter only."""
+    runtime = DEFAULT_RUNTIME if linked is None else "tflm"
+    memory = calibration.memory if calibration is not None else _cautious(runtime, optimise)
+    maker = Assessor if linked is None else partial(InterpretedAssessor, sets=linked)
     shape, classes = shaped.input_shape, shaped.num_classes
     return maker(memory, calibration, shape, classes, proxies=True, mode=mode, optimise=optimise)
 
 
-def _cautious(runtime: str) -> MemoryModel:
+def _cautious(runtime: str, optimise: Optimise) -> MemoryModel:
     """Memory of the runtime before there is a calibration; the code of every kernel is in the base."""
-    reserve = CODE[runtime]
+    reserve = kept_free(CODE, runtime, optimise)
     parts = tuple(CodePart(frozenset({path}), 0) for path in KernelVariant)
     return MemoryModel(reserve.flash, parts, static_ram=reserve.sram, stack_reserved=0, stack_used=0)
 
@@ -297,8 +310,6 @@ def _refuse_unreachable(options: SearchOptions, board: Board, limits: Limits, as
 def _base(options: SearchOptions, calibration: Calibration | None, path: Path, identity: Identity) -> Base:
     if not options.recalibrate:
         return NOTHING
-    if identity.runtime != DEFAULT_RUNTIME:
-        raise UsageError(f"--recalibrate is for --runtime {DEFAULT_RUNTIME}")
     if calibration is None:
         raise UsageError(f"--recalibrate adds to a calibration, and there is none at {path}; run calibrate first")
     return records_beside(path, identity)

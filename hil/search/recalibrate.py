@@ -14,11 +14,12 @@ from pathlib import Path
 from hil.calibration.calibrate import stored_networks
 from hil.calibration.fit import Observation, fit_latency
 from hil.calibration.fit_memory import Image, fit_memory
-from hil.calibration.forecast import forecast
+from hil.calibration.forecast import CODE_ALIGNMENT, forecast
 from hil.calibration.record import MeasuredNetwork, Record
 from hil.errors import UsageError
 from hil.jobs.store import Store
 from hil.measure.measurement import Identity, Measurement
+from hil.runtimes.registry import DEFAULT_RUNTIME
 from munas.arch.graph import Shape, build_graph
 from munas.arch.space import AnyArchitecture
 from munas.cost.calibration import Calibration, KernelCode
@@ -35,6 +36,7 @@ class Verified:
     """One measured network of a search: the `works` of its plan, and the code that was linked, bytes by function."""
 
     architecture: AnyArchitecture
+    tflite: bytes
     measurement: Measurement
     works: tuple[Work, ...]
     functions: Mapping[str, int]
@@ -45,11 +47,14 @@ class Verified:
         return Observation(index, self.works, times, self.measurement.latency.median)
 
     def image(self, input_shape: Shape, num_classes: int) -> Image:
-        """For the memory fit; constants as predicted from the architecture."""
+        """For the memory fit; constants as predicted from the architecture, of an interpreter the file as it is."""
+        memory, functions = self.measurement.memory, self.functions
+        if self.measurement.identity.runtime != DEFAULT_RUNTIME:
+            return Image(frozenset(work.variant for work in self.works), memory.flash_weights, memory, functions)
         graph = as_converted(build_graph(self.architecture, input_shape, num_classes))
         works = works_of(graph, optimise=Optimise(self.measurement.identity.optimise))
         constants = weights_bytes(works) + table_bytes(works)
-        return Image(frozenset(work.variant for work in works), constants, self.measurement.memory, self.functions)
+        return Image(frozenset(work.variant for work in works), constants, memory, functions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,4 +116,5 @@ def recalibrated(
     images = [record.image(forecast(record.sample, identity.runtime, identity.optimise)) for record in records]
     images += [network.image(network.weights + network.tables) for network in base.probes]
     images += [item.image(*shape) for item in verified]
-    return Calibration(asdict(identity), len(old) + len(new), seed, latency, fit_memory(images, code))
+    memory = fit_memory(images, code, CODE_ALIGNMENT[identity.runtime])
+    return Calibration(asdict(identity), len(old) + len(new), seed, latency, memory)

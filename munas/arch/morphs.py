@@ -6,6 +6,7 @@ attributes of a new layer) when they are applied; which morphs apply does not de
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -43,6 +44,9 @@ if TYPE_CHECKING:
 FILTER_STEPS = UNIT_STEPS = (-5, -3, -1, 1, 3, 5)
 MLP_UNIT_STEPS = (-5, -1, 1, 5)
 KERNEL_STEPS = POOL_STEPS = (-2, 2)
+FAR_SHARES = (0.0, 0.15, 0.4)
+
+_SIZE_CHANGE = re.compile(r"(filters|units) [+-](\d+)$")
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -66,6 +70,35 @@ def morphs(architecture: AnyArchitecture) -> list[Morph[AnyArchitecture]]:
 def random_child(architecture: AnyArchitecture, rng: Generator) -> AnyArchitecture:
     """A child by a morph drawn uniformly from all that apply."""
     return draw_choice(rng, morphs(architecture)).apply(rng)
+
+
+def far_child(architecture: AnyArchitecture, rng: Generator) -> AnyArchitecture:
+    """A child by a morph drawn uniformly. One of a number of filters or units is done once, or until it has changed
+    that number by a share of it drawn from `FAR_SHARES`: by single steps a way through the space takes for ever, and by
+    steps of one size narrow layers lose all of their channels."""
+    morph, share = draw_choice(rng, morphs(architecture)), draw_choice(rng, FAR_SHARES)
+    child = morph.apply(rng)
+    for _ in range(_times(architecture, morph.change, share) - 1):
+        again = next((other for other in morphs(child) if other.change == morph.change), None)
+        if again is None:
+            break
+        child = again.apply(rng)
+    return child
+
+
+def _times(architecture: AnyArchitecture, change: str, share: float) -> int:
+    """How often a morph has to be done to change a number of filters or units by a share of it; 1 for all others."""
+    found = _SIZE_CHANGE.search(change)
+    if found is None:
+        return 1
+    indices = [int(index) for index in re.findall(r"\[(\d+)\]", change)]
+    if isinstance(architecture, MlpArchitecture):
+        size = architecture.units[indices[0]]
+    elif found[1] == "filters":
+        size = architecture.blocks[indices[0]].layers[indices[1]].filters
+    else:
+        size = architecture.dense[indices[0]].units
+    return max(1, round(share * size / int(found[2])))
 
 
 def _fixed(change: str, child: T) -> Morph[T]:

@@ -7,7 +7,7 @@ or an MLP. The JSON notation is the nested dictionary that the golden figures us
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
@@ -135,6 +135,23 @@ class MlpArchitecture:
 
 
 AnyArchitecture: TypeAlias = Architecture | MlpArchitecture
+
+
+def narrowed(architecture: AnyArchitecture, share: float) -> AnyArchitecture:
+    """The same network with a share (0..1) of the filters and units of every layer: one or more, and as few units as
+    the space has."""
+
+    def units(number: int) -> int:
+        return max(MIN_UNITS, round(share * number))
+
+    def layer(wide: Layer) -> Layer:
+        return wide if wide.type is LayerType.DEPTHWISE else replace(wide, filters=max(1, round(share * wide.filters)))
+
+    if isinstance(architecture, MlpArchitecture):
+        return MlpArchitecture(tuple(map(units, architecture.units)))
+    blocks = tuple(replace(block, layers=tuple(map(layer, block.layers))) for block in architecture.blocks)
+    dense = tuple(replace(hidden, units=units(hidden.units)) for hidden in architecture.dense)
+    return replace(architecture, blocks=blocks, dense=dense)
 
 
 # ---------------------------------------------------------------------------------------------- JSON

@@ -3,32 +3,45 @@ trained, and of several that fit the one with the best prospects is taken."""
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from munas.arch.morphs import morphs
-from munas.arch.space import AnyArchitecture, ArchitectureError, draw_choice
+from munas.arch.graph import Graph, build_graph
+from munas.arch.morphs import far_child
+from munas.arch.space import ArchitectureError, narrowed
 from munas.cost.resources import Assessor
 from munas.errors import SearchError
-from munas.search.evolve import Strategy
+from munas.search.evolve import RandomSearch, Space, Strategy
 from munas.search.metrics import Metric, features
 from munas.search.objective import Bounds, draw_lambdas, fitness
-from munas.search.surrogate import Surrogate
+from munas.search.surrogate import Surrogate, Vector
 from munas.search.trial import Trial
 
 if TYPE_CHECKING:
     from numpy.random import Generator
 
 MAX_DRAWS = 100
-"""Children in a row that may be rejected before the closest of them is made smaller instead."""
+"""Proposals in a row that may be rejected before the closest of them is made smaller instead."""
 
 MAX_STEPS = 3_000
 """Morphs tried to make a trial fit, some seconds, before another one is taken."""
 
-_TIMES = (1, 4, 16)
-_SMALLER = " -"  # in the name of a morph that does
+LEAST_WIDTH = 1 / 64
+"""Of the width that a network was drawn with, which makes 128 filters 2."""
+
+FIRST_MORPHS, CHILD_MORPHS = 100, 20
+"""Morphs by which a random network, and a child, may come to promise more before it is trained. On MNIST within 2.8 KB
+and 2 KB, trained for 0.75 passes, what random networks shrunk by morphs had left was a first layer of one channel: of
+37 trials the best had 7.1 % of errors. The best of the narrow ones of 200 draws, with 100 such morphs, have a median of
+6.4 % (8 networks; 4.7 % the best); a good network made by hand has 3.0 %."""
+
+ANEW = 3
+"""Where a surrogate chooses, each trial of an index that this divides is drawn at random. Within little time there are
+few to begin with, and children alone stay where the first ones were: of 46 trials of a search on MNIST with a
+population of 8, 26 were of one network."""
 
 MAX_STARTS = 2
 """Trials that could not be made to fit before the budget counts as out of reach."""
@@ -36,19 +49,29 @@ MAX_STARTS = 2
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """Of every `pool` trials that fit, the fittest is trained: by its resources and the error that the `surrogate`
-    predicts, under `bounds` with weights drawn for that choice. Where the error is far from its bound that is the one
-    of lowest predicted error."""
+    """Of every `pool` trials that fit, the fittest is improved by morphs, then trained: by its resources and the error
+    that the `surrogate` holds possible, under `bounds` with weights drawn for that choice. Where the error is far from
+    its bound that is the one of lowest predicted error. Some trials are drawn from `space` anew."""
 
     surrogate: Surrogate
     bounds: Bounds
     pool: int
+    space: Space
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """Under which the proposals for one trial are compared: the surrogate's weights and those of the objectives."""
+
+    weights: Vector
+    lambdas: Mapping[Metric, float]
 
 
 @dataclass(slots=True)
 class Proposer:
-    """Asks a strategy for trials, and makes what is drawn at random smaller, by morphs, until it fits `budget` (None =
-    any network does). `rejected` counts what did not fit as the strategy proposed it.
+    """Asks a strategy for trials. What is drawn at random and does not fit `budget` (None = any network does) is made
+    narrower, all layers alike, by a share left to chance; what is still too large after many draws is made smaller by
+    morphs. `rejected` counts what did not fit as the strategy proposed it.
 
     A trial is judged as it is drawn, and so as it is trained: what pruning takes away comes on top.
     """
@@ -59,48 +82,87 @@ class Proposer:
     rng: Generator
     rejected: int = 0
     ranking: Ranking | None = None
+    _known: set[tuple[Graph, float]] = field(default_factory=set)
 
     def propose(self, index: int) -> Trial:
         """The trial of that index. Raises SearchError when none that fits is found."""
+        trial = self._proposed(index)
+        self.drawn(trial)
+        return trial
+
+    def drawn(self, trial: Trial) -> None:
+        """A trial of this search: its network is not proposed again."""
+        with contextlib.suppress(ArchitectureError):
+            self._known.add(self._network(trial))
+
+    def _network(self, trial: Trial) -> tuple[Graph, float]:
+        """What is trained. Many a morph changes nothing of it: the filters of a branch's last layer, for one."""
+        graph = build_graph(trial.architecture, self.assessor.input_shape, self.assessor.num_classes)
+        return graph, round(trial.sparsity, 1)
+
+    def _proposed(self, index: int) -> Trial:
         ranking = self.ranking
         if ranking is None or ranking.pool <= 1:
-            return self._fitting(index)
-        trials = [self._fitting(index)]
+            return self._fitting(index, self.strategy)
+        strategy = RandomSearch(ranking.space) if index % ANEW == 0 else self.strategy
+        trials = [self._fitting(index, strategy)]
         rejected = self.rejected  # of what is only looked at, nothing is counted
-        trials += [self._fitting(index) for _ in range(ranking.pool - 1)]
+        trials += [self._fitting(index, strategy) for _ in range(ranking.pool - 1)]
         self.rejected = rejected
-        lambdas = draw_lambdas(ranking.bounds, self.rng)
-        return max(trials, key=lambda trial: self._prospects(trial, ranking, lambdas))
+        view = _View(ranking.surrogate.drawn(self.rng), draw_lambdas(ranking.bounds, self.rng))
+        return self._improved(max(trials, key=lambda trial: self._prospects(trial, ranking, view)), ranking, view)
 
-    def _prospects(self, trial: Trial, ranking: Ranking, lambdas: Mapping[Metric, float]) -> tuple[float, float]:
+    def _improved(self, trial: Trial, ranking: Ranking, view: _View) -> Trial:
+        """A trial after those of some morphs that make it promise more."""
+        best = self._prospects(trial, ranking, view)
+        for _ in range(FIRST_MORPHS if trial.parent is None else CHILD_MORPHS):
+            child = replace(trial, architecture=far_child(trial.architecture, self.rng))
+            if self._excess(child) == 0 and (found := self._prospects(child, ranking, view)) > best:
+                trial, best = (child, found) if self._network(child) not in self._known else (trial, best)
+        return trial
+
+    def _prospects(self, trial: Trial, ranking: Ranking, view: _View) -> tuple[float, float]:
         try:
             resources = self.assessor.assess(trial.architecture)
         except ArchitectureError:
             return -math.inf, -math.inf
-        error = ranking.surrogate.predict(trial)
-        return fitness(features(error, resources), ranking.bounds, lambdas), -error
+        error = ranking.surrogate.predict(trial, view.weights)
+        return fitness(features(error, resources), ranking.bounds, view.lambdas), -error
 
-    def _fitting(self, index: int) -> Trial:
-        """A trial that fits, as the strategy proposes it or made smaller."""
-        closest: Trial | None = None
-        least, nearest, starts = math.inf, math.inf, 0
-        for draw in range(1, MAX_DRAWS + 1):
-            trial = self.strategy.ask(self.rng, index)
-            excess = self._excess(trial)
-            if excess == 0:
-                return trial
-            self.rejected += 1
-            if closest is None or excess < least:
-                closest, least = trial, excess
-            if math.isinf(least) or (trial.parent is not None and draw < MAX_DRAWS):
-                continue  # another child is better than one that was changed at many places
+    def _fitting(self, index: int, strategy: Strategy) -> Trial:
+        """A trial that fits, as the strategy proposes it or made smaller, and has not been tried; if there is none
+        such, one that has been."""
+        nearest, again = math.inf, None
+        for _ in range(MAX_STARTS):
+            closest: Trial | None = None
+            least = math.inf
+            for _ in range(MAX_DRAWS):
+                trial = strategy.ask(self.rng, index)
+                if (excess := self._excess(trial)) == 0:
+                    if self._network(trial) not in self._known:
+                        return trial
+                    again = trial
+                    continue
+                self.rejected += 1
+                if trial.parent is None:
+                    width = LEAST_WIDTH ** self.rng.random()
+                    trial = replace(
+                        trial,
+                        architecture=narrowed(trial.architecture, width),
+                        change=f"{trial.change}, made narrower",
+                    )
+                    if (excess := self._excess(trial)) == 0:
+                        return trial
+                if closest is None or excess < least:
+                    closest, least = trial, excess
+            if again is not None:
+                return again
+            if closest is None or math.isinf(least):
+                continue
             smaller, left = self._made_smaller(closest, least)
             if left == 0:
                 return smaller
-            nearest, starts = min(nearest, left), starts + 1
-            if starts == MAX_STARTS:
-                break
-            closest, least = None, math.inf
+            nearest = min(nearest, left)
         raise SearchError(
             f"no network within the hard budget was found: the closest needs {math.exp(nearest):.2f} times what there"
             " is; allow more, or do not reject infeasible networks"
@@ -110,23 +172,12 @@ class Proposer:
         """(trial, excess) after morphs, none of which leads further off: small budgets admit next to no random one."""
         changed = replace(trial, change=f"{trial.change}, made smaller")
         for _ in range(MAX_STEPS):
-            child = replace(changed, architecture=self._far_child(changed.architecture))
+            child = replace(changed, architecture=far_child(changed.architecture, self.rng))
             if (found := self._excess(child)) <= excess:
                 changed, excess = child, found
             if excess == 0:
                 break
         return changed, excess
-
-    def _far_child(self, architecture: AnyArchitecture) -> AnyArchitecture:
-        """A child by one morph; one that takes a little off a size is done several times, or it would take for ever."""
-        first, times = draw_choice(self.rng, morphs(architecture)), draw_choice(self.rng, _TIMES)
-        architecture = first.apply(self.rng)
-        for _ in range(times - 1 if _SMALLER in first.change else 0):
-            again = next((morph for morph in morphs(architecture) if morph.change == first.change), None)
-            if again is None:
-                break
-            architecture = again.apply(self.rng)
-        return architecture
 
     def _excess(self, trial: Trial) -> float:
         """How far a trial is from the budget: the logarithms of the shares of it that are used, where they are above

@@ -7,9 +7,7 @@ again, and goes on with the same random numbers. Triggers refuse updates and del
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -105,30 +103,16 @@ class SearchStore(Closing):
         """Open `path`, or create it. A file of another program or version is refused untouched."""
         self.path = path
         self._database = Database(path, _FORMAT)
-        self._lock: int | None = None
 
     def close(self) -> None:
         """Close the file; what is stored stays."""
         self._database.close()
-        if self._lock is not None:
-            os.close(self._lock)  # which also unlocks
-            self._lock = None
 
     # -- the search --
 
     def lock(self) -> None:
         """Be the one process that writes, until `close`; the system ends that when the process dies."""
-        if self._lock is not None:
-            return
-        # Not the database itself: SQLite loses its own locks when another descriptor of the file is closed.
-        path = self.path.with_name(f"{self.path.name}.lock")
-        lock = self._database.guard(os.open)(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(lock)
-            raise SearchStoreError(f"{self.path}: another process runs this search; let it finish or end it") from error
-        self._lock = lock
+        self._database.lock()
 
     def begin(self, identity: Mapping[str, Any]) -> None:
         """Make this the store of the search with that identity (JSON), or check that it is.

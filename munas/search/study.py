@@ -97,11 +97,17 @@ class SearchSettings:
 class Watcher(Protocol):
     """Told how a search goes, in the main process. `resumed` were stored before; none carries tflite or weights."""
 
-    def started(self, settings: SearchSettings, resumed: Sequence[TrialResult], summary: StudySummary) -> None: ...
+    def started(self, settings: SearchSettings, resumed: Sequence[TrialResult], summary: StudySummary) -> None:
+        """Before the first trial."""
+        ...
 
-    def trial_done(self, trial_result: TrialResult, summary: StudySummary) -> None: ...
+    def trial_done(self, trial_result: TrialResult, summary: StudySummary) -> None:
+        """A trial is stored."""
+        ...
 
-    def finished(self) -> None: ...
+    def finished(self) -> None:
+        """Called at every kind of end."""
+        ...
 
 
 class _Silent:
@@ -192,7 +198,7 @@ class _Search:
         )
         rng = np.random.Generator(np.random.PCG64(settings.seed))
         self.surrogate = Surrogate(assessor.input_shape, assessor.num_classes)
-        ranking = Ranking(self.surrogate, settings.bounds, settings.pool) if settings.pool > 1 else None
+        ranking = Ranking(self.surrogate, settings.bounds, settings.pool, space) if settings.pool > 1 else None
         self.proposer = Proposer(self.strategy, assessor, settings.hard_budget, rng, ranking=ranking)
         self.pending: deque[Task] = deque()
         self.drawn = self.finished = self.failures_in_a_row = 0
@@ -215,6 +221,8 @@ class _Search:
             self.before_s = max(self.before_s, trial_result.finished_s)
         self.before_s = max(self.before_s, self._stored_elapsed_s())
         self.pending.extend(self.store.pending())
+        for trial in (*(item.trial for item in resumed), *(task.trial for task in self.pending)):
+            self.proposer.drawn(trial)
         self.drawn = len(resumed) + len(self.pending)
         state = self.store.state()
         if state is not None:
@@ -396,11 +404,17 @@ class Final:
 class FinalsWatcher(Protocol):
     """Told how re-trainings go, in the main process."""
 
-    def started(self, total: int, resumed: int) -> None: ...
+    def started(self, total: int, resumed: int) -> None:
+        """Before the first one; `resumed` of `total` were stored before."""
+        ...
 
-    def trained(self, final: Final) -> None: ...
+    def trained(self, final: Final) -> None:
+        """One is trained and stored, or has failed."""
+        ...
 
-    def finished(self) -> None: ...
+    def finished(self) -> None:
+        """Called at every kind of end."""
+        ...
 
 
 def run_finals(

@@ -32,17 +32,23 @@ _WITHOUT_GPU = {"CUDA_VISIBLE_DEVICES": ""}
 _WITH_GPU = {"TF_FORCE_GPU_ALLOW_GROWTH": "true"}  # or the first worker takes all of its memory
 
 
+def training_needs(memory_limit_bytes: int, *, gpu: bool) -> Needs:
+    """What one training occupies on a cluster: with `gpu`, a GPU of its own."""
+    return Needs(gpus=1.0 if gpu else 0.0, memory_bytes=memory_limit_bytes)
+
+
 @contextlib.contextmanager
 def training_jobs(
     backend: JobBackend, count: int, memory_limit_bytes: int, logs: Path, preload: Sequence[str], *, gpu: bool = False
 ) -> Iterator[Jobs]:
     """A place for `count` trainings at a time. `logs` is the folder for what they print; the logs of failed ones stay
     there. `preload` names modules to import before forking. With `gpu` all of them share the GPUs that TensorFlow
-    sees; without, they see none.
+    sees on this machine, and have one each on a cluster; without, they see none.
 
     Raises SearchError for what no trial can cure (a module is missing), SearchStoreError for a host that fails.
     """
-    needs, environment = Needs(memory_bytes=memory_limit_bytes), _ENVIRONMENT | (_WITH_GPU if gpu else _WITHOUT_GPU)
+    needs = training_needs(memory_limit_bytes, gpu=gpu)
+    environment = _ENVIRONMENT | (_WITH_GPU if gpu else _WITHOUT_GPU)
     try:
         with backend.open(Workers(max(1, count), True, tuple(preload), logs, environment, needs)) as jobs:
             yield jobs

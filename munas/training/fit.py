@@ -32,7 +32,7 @@ from munas.training.parameters import (
 from munas.training.quantise import REPRESENTATIVE, int8_error, scaled, to_int8
 from munas.training.recipes import MASK_STEPS, VALIDATED, Recipe, Schedule
 from munas.training.recipes import scaled as schedule_of
-from munas.training.steps import Evaluator, InputSpec, State, Stepper, error_of
+from munas.training.steps import Batches, Evaluator, InputSpec, State, Stepper, error_of
 
 EXPLAINED = 500
 """Validation images on which the layer behind a loss by int8 is looked for."""
@@ -167,12 +167,16 @@ class Training:
                 self._renew_masks(step)
             count = min(MASK_STEPS - step % MASK_STEPS, end - step)
             start = time.perf_counter()
-            batches = self._feed.batches(step, count)
-            self._state, loss = self._stepper.run(self._state, batches, self._masks)
+            loss = self.steps(self._feed.batches(step, count))
             self._seconds += time.perf_counter() - start
             self._images += count * self._schedule.batch
             step, total = step + count, total + loss * count
         return total / self._schedule.epoch_steps
+
+    def steps(self, batches: Batches) -> float:
+        """Train some steps, one a batch; their mean loss."""
+        self._state, loss = self._stepper.run(self._state, batches, self._masks)
+        return loss
 
     def _renew_masks(self, step: int) -> None:
         """Choose the pruned channels anew, until the window is over: what is left then has the rest of the time."""

@@ -10,6 +10,8 @@ from math import prod
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import numpy as np
+
 from munas.arch.channels import Weights
 from munas.arch.graph import INPUT, Graph, Kind, Operator
 from munas.training.backend import no_warnings, tf
@@ -20,6 +22,7 @@ Layers: TypeAlias = Sequence[Mapping[str, Tensor]]
 """One mapping an operator with the arrays of `munas.arch.channels.Weights` as tensors."""
 
 _EMPTY: tuple[float, ...] = ()
+_FUSED_CHANNELS = 4  # of multiples of which the fused batch norm is fast
 
 
 def infer(graph: Graph, layers: Layers, inputs: Tensor) -> Tensor:
@@ -116,7 +119,11 @@ def _activated(operator: Operator, values: Tensor) -> Tensor:
 
 def _batch_norm(sums: Tensor, layer: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
     """(outputs, mean, variance) of the batch."""
-    result = tf.raw_ops.FusedBatchNormV3(  # several times as fast as tf.nn.moments and batch_normalization
+    channels = sums.shape[-1]
+    if channels > 1 and channels % _FUSED_CHANNELS:
+        result: tuple[Tensor, Tensor, Tensor] = tf.custom_gradient(_odd_batch_norm)(sums, layer["gamma"], layer["beta"])
+        return result
+    fused = tf.raw_ops.FusedBatchNormV3(  # several times as fast as tf.nn.moments and batch_normalization
         x=sums,
         scale=layer["gamma"],
         offset=layer["beta"],
@@ -125,7 +132,39 @@ def _batch_norm(sums: Tensor, layer: Mapping[str, Tensor]) -> tuple[Tensor, Tens
         epsilon=BATCH_NORM_EPSILON,
         is_training=True,
     )
-    return result.y, result.batch_mean, result.batch_variance
+    return fused.y, fused.batch_mean, fused.batch_variance
+
+
+def _odd_batch_norm(sums: Tensor, gamma: Tensor, beta: Tensor) -> tuple[Any, Callable[..., tuple[Tensor, ...]]]:
+    """What the fused operator computes, for numbers of channels on which that is slow: it takes 1.7 ms, there and back,
+    for (128, 13, 13, 6) and 2.7 ms with 10 channels, where this takes 0.5 and 0.8 ms. Sums over the batch are products
+    with a row of ones, and channels are multiplied a line of the image at a time, which is what makes them fast."""
+    batch, height, width, channels = sums.shape
+    count = batch * height * width
+    share = tf.fill((1, batch * height), np.float32(1 / count))
+
+    def mean(lines: Tensor) -> Tensor:
+        return tf.reduce_sum(tf.reshape(tf.matmul(share, lines), (width, channels)), 0)
+
+    def line(values: Tensor) -> Tensor:
+        return tf.tile(values, (width,))
+
+    lines = tf.reshape(sums, (batch * height, width * channels))
+    means = mean(lines)
+    centred = lines - line(means)
+    variances = mean(centred * centred)
+    inverse = tf.math.rsqrt(variances + BATCH_NORM_EPSILON)
+    factor = gamma * inverse
+
+    def gradient(upstream: Tensor, *_: Tensor) -> tuple[Tensor, ...]:
+        """Of the outputs alone: nothing is learnt from the statistics."""
+        above = tf.reshape(upstream, lines.shape)
+        first, second = mean(above), mean(above * centred)
+        below = above * line(factor) - centred * line(factor * inverse * inverse * second) - line(factor * first)
+        return tf.reshape(below, sums.shape), count * second * inverse, count * first
+
+    outputs = tf.reshape(centred * line(factor) + line(beta), sums.shape)
+    return (outputs, means, variances * np.float32(count / max(1, count - 1))), gradient
 
 
 # -------------------------------------------------------------------------------------------------- Keras

@@ -1,7 +1,7 @@
 """The training step: several of them a call, over batches that are in memory already.
 
 Measured with one thread on trials of 6 to 26 operators at 28x28x1, batches of 128: sixteen steps in one
-`tf.while_loop` train 1.2 to 3 times as many images a second as `model.fit` (the fewer operators, the more). XLA is no
+`tf.while_loop` train 2 to 3 times as many images a second as `model.fit` (the fewer operators, the more). XLA is no
 help: its convolutions and poolings on a CPU are 5 to 17 times slower, and the first call takes 5 to 50 seconds. oneDNN
 is what makes small layers fast.
 

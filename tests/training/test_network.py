@@ -51,6 +51,34 @@ def test_inference_is_the_keras_model(number: int) -> None:
     close(infer(graph, fold_batch_norm(graph, weights), inputs), build_keras(graph, weights)(inputs, training=False))
 
 
+@pytest.mark.parametrize("channels", [1, 2, 4, 6, 13])
+def test_batch_norm_and_its_gradient_are_the_fused_operators(channels: int) -> None:
+    """For numbers of channels that the fused operator is slow on there is one of our own."""
+    from munas.training.backend import tf
+    from munas.training.network import _batch_norm
+    from munas.training.parameters import BATCH_NORM_EPSILON
+
+    rng = np.random.default_rng(channels)
+    sums = tf.constant(rng.normal(40, 2, (16, 5, 3, channels)), tf.float32)  # far from zero, as sums of images are
+    gamma, beta = (tf.constant(rng.normal(1, 0.5, channels), tf.float32) for _ in range(2))
+    upstream = tf.constant(rng.normal(0, 1, sums.shape), tf.float32)
+    found = []
+    for is_fused in (False, True):
+        with tf.GradientTape() as tape:
+            tape.watch([sums, gamma, beta])
+            if is_fused:
+                outputs, *statistics = tf.raw_ops.FusedBatchNormV3(
+                    x=sums, scale=gamma, offset=beta, mean=tf.constant((), tf.float32),
+                    variance=tf.constant((), tf.float32), epsilon=BATCH_NORM_EPSILON, is_training=True,
+                )[:3]  # fmt: skip
+            else:
+                outputs, *statistics = _batch_norm(sums, {"gamma": gamma, "beta": beta})
+            loss = tf.reduce_sum(outputs * upstream)
+        found.append((outputs, *statistics, *tape.gradient(loss, [sums, gamma, beta])))
+    for ours, fused in zip(*found, strict=True):
+        np.testing.assert_allclose(ours, fused, rtol=2e-4, atol=5e-4)
+
+
 def test_training_takes_the_batches_statistics_as_keras_does() -> None:
     graph = every_operator()
     weights = trained_like(graph, 1)

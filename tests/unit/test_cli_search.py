@@ -24,11 +24,14 @@ from hil.search.options import SearchOptions
 from hil.search.prepare import check, request_of
 from munas.cost.calibration import Calibration
 from munas.cost.calibration_file import write_calibration
+from munas.cost.estimate import works_of
+from munas.cost.optimise import RUNTIME_CODE, Optimise, kernel_code
 from munas.data import DATASETS
 from munas.search.metrics import Metric
 from munas.search.objective import PRESETS
 from tests.calibration_results import IDENTITY
 from tests.network_trainer import INPUT_SHAPE
+from tests.networks import every_operator
 from tests.search_stub import stub_calibration, stub_dataset, stub_training
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -254,6 +257,16 @@ def test_without_a_calibration_the_search_is_cautious_and_says_so(told: list[str
     assert (costs.latency, costs.unit) == (None, "")
     assert costs.flash - costs.flash_weights == 17 * 1024
     assert found.assessor.input_shape == INPUT_SHAPE
+
+
+def test_a_cautious_search_keeps_room_for_the_code_of_every_setting(told: list[str], tmp_path: Path) -> None:
+    """Without a calibration too: of every kernel of the space at once."""
+    for optimise in Optimise:
+        typed, asked = SearchOptions(dataset="digits"), BOARD.optimised(optimise)
+        found = request_of(typed, asked, IDENTITY, tmp_path / "calibration.toml", tmp_path, dict, told.append)
+        costs = found.assessor.assess(_architecture())
+        kernels = kernel_code({work.variant for work in works_of(every_operator(), optimise=optimise)}, optimise)
+        assert costs.flash - costs.flash_weights >= RUNTIME_CODE + kernels
 
 
 def _architecture() -> Any:

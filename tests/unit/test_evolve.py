@@ -61,6 +61,7 @@ def test_the_fittest_of_the_sample_is_the_parent() -> None:
     assert parents(one) == set(range(5))
 
 
+@pytest.mark.slow
 def test_a_sample_is_drawn_with_replacement() -> None:
     """A sample as large as the population still misses the fittest now and then: (4/5)^5 = 33 % of the time."""
     strategy = told(AgeingEvolution(Space(), ERROR_ONLY, population=5, sample=5), [0.5, 0.4, 0.1, 0.3, 0.2])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from munas.arch.graph import build_graph
-from munas.arch.morphs import morphs, random_child
+from munas.arch.morphs import FAR_SHARES, far_child, morphs, random_child
 from munas.arch.space import (
     AnyArchitecture,
     Architecture,
@@ -81,6 +81,32 @@ def test_long_walks_stay_in_the_search_space() -> None:
         lengths.add(len(child.blocks))
     build_graph(child, (49, 40, 1), 12)
     assert len(lengths) > 3
+
+
+@pytest.mark.slow
+def test_a_far_child_changes_a_size_by_a_share_of_it() -> None:
+    rng, far = generator(), max(FAR_SHARES)
+    filters, units = set(), set()
+    for _ in range(2000):
+        child = far_child(network(MAIN, units=(200,)), rng)
+        assert isinstance(child, Architecture)
+        layers = [layer for block in child.blocks for layer in block.layers]
+        if len(layers) == 1 and layers[0].type is LayerType.POINTWISE:
+            filters.add(layers[0].filters)
+        if len(child.dense) == 1:
+            units.add(child.dense[0].units)
+    assert {59, 61, 63, 65, 67, 69} < filters  # one step
+    assert 64 * (1 - far) - 5 <= min(filters) < 64 * (1 - far) + 5
+    assert 200 * (1 - far) - 5 <= min(units) < 200 * (1 - far) + 5
+    assert max(units) == 256  # there are no more
+
+
+def test_a_far_child_of_an_mlp_is_one() -> None:
+    rng = generator()
+    for _ in range(50):
+        child = far_child(MlpArchitecture((12, 250)), rng)
+        assert isinstance(child, MlpArchitecture)
+        assert len(child.units) in (1, 2, 3)
 
 
 def test_a_seed_gives_the_same_child() -> None:

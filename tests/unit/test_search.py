@@ -201,6 +201,7 @@ def test_an_error_that_is_no_number_is_a_failure(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # 43 s of processor time: 4 minutes were seen beside other work
 def test_the_main_process_stays_small_over_a_thousand_trials(tmp_path: Path) -> None:
     """1,000 trials whose blobs are 100 MB together."""
 
@@ -255,17 +256,18 @@ def test_only_what_fits_is_proposed(sparsity: tuple[float, float] | None) -> Non
     proposed = [proposer.propose(index) for index in range(20)]
     for item in proposed:
         assert meets(features(None, ASSESSOR.assess(item.architecture)), budget)  # before it is pruned
-    assert {item.change for item in proposed} <= {"random", "random, made smaller"}
+    assert {item.change for item in proposed} == {"random", "random, made narrower"}
     assert [item.index for item in proposed] == list(range(20))
     assert proposer.rejected > 0
 
 
-def test_where_no_random_network_fits_one_is_made_smaller() -> None:
-    tight = Bounds({Metric.RAM: 4_700, Metric.FLASH: 17_900})
+@pytest.mark.parametrize(("flash", "change"), [(17_900, "made narrower"), (17_600, "made narrower, made smaller")])
+def test_where_no_random_network_fits_one_is_made_to(flash: int, change: str) -> None:
+    tight = Bounds({Metric.RAM: 4_700, Metric.FLASH: flash})
     assessor = replace(ASSESSOR, num_classes=4)
     proposer = Proposer(RandomSearch(Space()), assessor, tight, np.random.default_rng(0))
     found = proposer.propose(0)
-    assert found.change == "random, made smaller"
+    assert found.change == f"random, {change}"
     assert meets(features(None, assessor.assess(found.architecture)), tight)
 
 

@@ -88,7 +88,8 @@ def test_the_head_says_what_won_and_on_what(full: SearchResult, full_html: str) 
     assert f"Test accuracy, int8 {best.test_accuracy * 100:.1f} %" in text
     for part in (full.dataset, full.dataset_sha256, full.board, full.identity.timer, full.identity.firmware,
                  full.command, "SIMULATED", "via QEMU", numbers.size(best.measured.ram).replace(numbers.NBSP, " "),
-                 "Out of 200 trials", "66 rejected untrained", "mean of 3 seeds"):  # fmt: skip
+                 "Out of 200 trials", "66 rejected untrained", "mean of 3 seeds",
+                 "Optimised for balanced"):  # fmt: skip
         assert part in text, part
 
 

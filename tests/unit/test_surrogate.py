@@ -103,11 +103,93 @@ def test_rank_correlation() -> None:
     assert alike.rank_correlation() is None
 
 
+def test_drawn_weights_scatter_less_the_more_is_known() -> None:
+    surrogate, rng = Surrogate(SHAPE, CLASSES), np.random.default_rng(1)
+    before = np.std([surrogate.drawn(rng) for _ in range(50)], axis=0)
+    for trial in trials(30):
+        surrogate.tell(result(trial, 0.2))
+    after = np.std([surrogate.drawn(rng) for _ in range(50)], axis=0)
+    assert (after[1:] < 1.2 * before[1:]).all()
+    assert after.sum() < 0.7 * before.sum()
+    one, two = (surrogate.drawn(np.random.default_rng(2)) for _ in range(2))
+    assert (one == two).all()
+    assert surrogate.predict(trials(1)[0]) != surrogate.predict(trials(1)[0], one)
+
+
+def test_a_child_is_expected_to_be_like_its_parent() -> None:
+    surrogate, (parent, other) = Surrogate(SHAPE, CLASSES), trials(2)
+    child = replace(other, index=2, parent=parent.index)
+    alone = surrogate.predict(child)
+    surrogate.tell(result(parent, 0.9))
+    stranger = replace(child, parent=None)
+    assert surrogate.predict(child) > surrogate.predict(stranger)
+    better = Surrogate(SHAPE, CLASSES)
+    better.tell(result(parent, 0.001))
+    assert better.predict(child) < min(alone, better.predict(stranger))
+
+
+def test_no_network_is_trained_twice() -> None:
+    """A child by a morph that changes nothing of the network, such as a branch's last filters, is none."""
+    conv = Layer(LayerType.CONV, 3, 4, 1, relu=True)
+    branch = Block((replace(conv, filters=9),), is_branch=True)
+    architecture = Architecture((Block((conv,)), branch), None, (DenseLayer(12),))
+    same = replace(architecture, blocks=(architecture.blocks[0], Block((replace(conv, filters=14),), is_branch=True)))
+    other = replace(architecture, dense=(DenseLayer(13),))
+    asked = iter([architecture, same, same, other])
+
+    class Listed:
+        def ask(self, rng: np.random.Generator, index: int) -> Trial:
+            return Trial(index, next(asked, same), 0.0, 0, None, "child")
+
+        def tell(self, trial_result: TrialResult) -> None:
+            raise NotImplementedError
+
+    proposer = Proposer(Listed(), ASSESSOR, None, np.random.default_rng(0))
+    assert [proposer.propose(index).architecture for index in range(2)] == [architecture, other]
+    assert proposer.propose(2).architecture == same  # there is nothing else
+    resumed = Proposer(Listed(), ASSESSOR, None, np.random.default_rng(0))
+    resumed.drawn(Trial(0, other, 0.0, 0, None, "random"))
+    assert resumed.propose(1).architecture == same
+
+
+@pytest.mark.slow
+def test_some_trials_are_drawn_anew() -> None:
+    parent = trials(1)[0]
+
+    class Children:
+        def ask(self, rng: np.random.Generator, index: int) -> Trial:
+            return Space().child(rng, index, parent)
+
+        def tell(self, trial_result: TrialResult) -> None:
+            raise NotImplementedError
+
+    ranking = Ranking(Surrogate(SHAPE, CLASSES), Bounds({Metric.ERROR: 0.01}), 2, Space())
+    proposer = Proposer(Children(), ASSESSOR, None, np.random.default_rng(0), ranking=ranking)
+    parents = [proposer.propose(index).parent for index in range(6)]
+    assert parents == [None, 0, 0, None, 0, 0]
+
+
+@pytest.mark.slow
+def test_what_is_taken_is_improved_within_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    budget = Bounds({Metric.RAM: 6_000, Metric.FLASH: 24_000})
+    judge = Surrogate(SHAPE, CLASSES)
+
+    def error(first: int) -> float:
+        monkeypatch.setattr("munas.search.proposals.FIRST_MORPHS", first)
+        ranking = Ranking(Surrogate(SHAPE, CLASSES), Bounds({Metric.ERROR: 0.001}), 2, Space())
+        proposer = Proposer(RandomSearch(Space()), ASSESSOR, budget, np.random.default_rng(0), ranking=ranking)
+        found = [proposer.propose(index) for index in range(6)]
+        assert all(meets(features(None, ASSESSOR.assess(trial.architecture)), budget) for trial in found)
+        return float(np.mean([judge.predict(trial) for trial in found]))
+
+    assert error(60) < 0.8 * error(0)
+
+
 def test_of_several_proposals_the_most_promising_is_taken() -> None:
     budget = Bounds({Metric.RAM: 64_000, Metric.FLASH: 64_000})
 
     def proposed(pool: int) -> list[Trial]:
-        ranking = Ranking(Surrogate(SHAPE, CLASSES), Bounds({Metric.ERROR: 0.01}), pool)
+        ranking = Ranking(Surrogate(SHAPE, CLASSES), Bounds({Metric.ERROR: 0.01}), pool, Space(mlp=True))
         proposer = Proposer(RandomSearch(Space(mlp=True)), ASSESSOR, budget, np.random.default_rng(3), ranking=ranking)
         found = [proposer.propose(index) for index in range(4)]
         assert [trial.index for trial in found] == list(range(4))
