@@ -5,12 +5,13 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SEARCH_STAMP := $(VENV)/.installed-search
 PROBES_STAMP := $(VENV)/.installed-probes
+TFLM_STAMP := $(VENV)/.installed-tflm
 BOARD ?= nucleo-f746zg
 CALIBRATE_ARGS ?=
 # A first search, after a calibration: 5 minutes, and a network of at least 95 % with less than 8 KB of weights.
 SEARCH_ARGS ?= --dataset digits --minutes 4 --max-weights 8K --population 20 --sample 8
 
-.PHONY: install install-search install-ray install-probes strangers system calibrate search bench bench-kernels test test-fast faults edges lint docs dist clean
+.PHONY: install install-search install-ray install-probes install-tflm strangers system calibrate search bench bench-kernels test test-fast faults edges lint docs dist clean
 
 install: $(STAMP)
 
@@ -35,6 +36,13 @@ install-probes: $(PROBES_STAMP)
 $(PROBES_STAMP): requirements-probes.lock $(STAMP)
 	@ci/install-system.sh --probes
 	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements-probes.lock
+	@touch $@
+
+# TFLM's own build for x86: the judge of LSTMs with --runtime tflm, and what tests hold its forecasts against.
+install-tflm: $(TFLM_STAMP)
+
+$(TFLM_STAMP): requirements-tflm.lock $(STAMP)
+	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements-tflm.lock
 	@touch $@
 
 # `--cluster`: jobs on a Ray cluster. The tests of it run where it is installed.
@@ -63,7 +71,7 @@ lint: install-search
 docs: install
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-test: lint docs install-probes
+test: lint docs install-probes install-tflm
 	$(BIN)/pytest -n 2
 
 test-fast: install-search

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         BuildError,
         CalibrationMismatch,
         CheckFailed,
+        DeviceAmbiguous,
         DeviceMissing,
         HilError,
         InfrastructureError,
@@ -43,9 +44,9 @@ _HOMES = {
     "hil.calibration.estimates": ("ModelEstimate",),
     "hil.calibration.result": ("CalibrationResult",),
     "hil.errors": (
-        "BoardError", "BudgetError", "BuildError", "CalibrationMismatch", "CheckFailed", "DeviceMissing", "HilError",
-        "InfrastructureError", "LinkError", "ModelError", "RunnerError", "StoreError", "TargetFaultError",
-        "ToolMissing", "UsageError",
+        "BoardError", "BudgetError", "BuildError", "CalibrationMismatch", "CheckFailed", "DeviceAmbiguous",
+        "DeviceMissing", "HilError", "InfrastructureError", "LinkError", "ModelError", "RunnerError", "StoreError",
+        "TargetFaultError", "ToolMissing", "UsageError",
     ),
     "hil.measure.measurement": ("Build", "Identity", "Latency", "LayerTime", "Measurement", "Memory", "Outputs"),
 }  # fmt: skip
@@ -60,6 +61,7 @@ __all__ = [
     "CalibrationResult",
     "CalibrationRun",
     "CheckFailed",
+    "DeviceAmbiguous",
     "DeviceMissing",
     "Harness",
     "HilError",

@@ -11,6 +11,7 @@
      ├── InfrastructureError           3   the surroundings failed, not the network
      │    ├── ToolMissing                  a program or package is not installed
      │    ├── BuildError                   the toolchain failed
+     │    │    └── ImagesDiffer            two ways to build one image do not make the same
      │    ├── RunnerError                  emulator or probe failed
      │    │    ├── DeviceMissing           no such board is connected
      │    │    ├── DeviceBusy              another session uses the board
@@ -32,6 +33,8 @@ library is called, with ``from``.
 from __future__ import annotations
 
 from typing import ClassVar
+
+from munas.errors import PlaceUnfit
 
 
 class HilError(Exception):
@@ -92,8 +95,9 @@ class InfrastructureError(HilError):
     """Toolchain, emulator, board or link failed."""
 
 
-class ToolMissing(InfrastructureError):
-    """A program or package is missing; `install` is the command that installs it."""
+class ToolMissing(InfrastructureError, PlaceUnfit):
+    """A program or package is missing here, though another node may have it; `install` is the command that installs
+    it."""
 
     def __init__(self, tool: str, install: str) -> None:
         super().__init__(f"{tool} is not installed; install it with: {install}")
@@ -106,6 +110,10 @@ class ToolMissing(InfrastructureError):
 
 class BuildError(InfrastructureError):
     """Compiler or linker failed for another reason than the budget."""
+
+
+class ImagesDiffer(BuildError):
+    """Two ways to build one image do not make the same."""
 
 
 class RunnerError(InfrastructureError):

@@ -8,7 +8,7 @@ import inspect
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
@@ -19,12 +19,14 @@ from hil.boards.linked import linked, parse_link
 from hil.boards.sizes import typed_size_bytes
 from hil.errors import HilError, InfrastructureError, UsageError
 from hil.logs import configure
-from hil.terminal import SafeConsole
+from hil.measure.options import CLUSTER_HELP, DEVICE_HELP
+from hil.terminal import SafeConsole, printable
 from hil.version import VERSION
 
 if TYPE_CHECKING:
     from hil.api.harness import Harness
     from hil.targets.place import Place
+    from munas.cost.optimise import GivenUp
 
 
 VerboseOption = Annotated[
@@ -115,9 +117,8 @@ console = _console()
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 BoardOption = Annotated[str, typer.Option("--board", "-b", help="Board name, or a board's .toml file.")]
 ViaOption = Annotated[str, typer.Option("--backend", "--via", help="Where to run: auto, hardware, renode or qemu.")]
-DeviceOption = Annotated[
-    str | None, typer.Option("--device", metavar="ID", help="Which of several connected boards: serial number or port.")
-]
+DeviceOption = Annotated[str | None, typer.Option("--device", metavar="ID", help=DEVICE_HELP)]
+ClusterOption = Annotated[str | None, typer.Option("--cluster", help=CLUSTER_HELP)]
 RuntimeOption = Annotated[str, typer.Option("--runtime", help="What executes the network: cmsis-nn or tflm.")]
 FlashOption = Annotated[str | None, typer.Option("--flash", help="Flash budget, e.g. 64K or 1M.")]
 SramOption = Annotated[str | None, typer.Option("--sram", help="SRAM budget, e.g. 64K or 1M.")]
@@ -137,10 +138,18 @@ DEFAULT_RUNTIME = "cmsis-nn"
 
 
 def chosen_board(
-    name: str, flash: str | None = None, sram: str | None = None, link: str = "uart", optimise: str | None = None
-) -> Board:
-    """The board with the budget, the link and the kernels of the options. Raises BoardError or UsageError."""
-    board = load_board(name).with_budget(_budget_bytes("--flash", flash), _budget_bytes("--sram", sram))
+    name: str, flash: str | None = None, sram: str | None = None, link: str = "uart", optimise: str | None = None,
+    runtime: str = "",
+) -> Board:  # fmt: skip
+    """The board with the budget, the link and the kernels of the options, and with the usual budget of the `runtime`
+    where none is given. Raises BoardError or UsageError."""
+    from hil.runtimes.registry import USUAL_BUDGETS
+
+    board = load_board(name)
+    usual = USUAL_BUDGETS.get(runtime)
+    if usual is not None:
+        board = board.with_budget(min(usual[0], board.most("flash")), min(usual[1], board.most("sram")))
+    board = board.with_budget(_budget_bytes("--flash", flash), _budget_bytes("--sram", sram))
     return linked(board.optimised(optimise), parse_link(link))
 
 
@@ -149,24 +158,35 @@ def _budget_bytes(option: str, text: str | None) -> int | None:
 
 
 def chosen_place(
-    board: Board, via: str, device: str | None = None, *, several: bool = False, timer: str | None = None
-) -> Place:
-    """Where firmware will run, for commands that run it; told on stderr. Raises what `choose_place` does."""
-    from hil.targets.place import choose_place
+    board: Board, via: str, device: str | None = None, *, several: bool = False, timer: str | None = None,
+    cluster: str | None = None,
+) -> Place:  # fmt: skip
+    """Where firmware will run, for commands that run it; told on stderr. Raises what `choose_place` does.
 
-    place = choose_place(board, via, device, several=several, timer=timer)
+    Via hardware with a `cluster`, boards are looked for on its nodes and not here.
+    """
+    from hil.targets.place import Place, choose_place
+
+    if cluster is None or via != "hardware":
+        place = choose_place(board, via, device, several=several, timer=timer)
+    elif device is not None:
+        raise UsageError("--device names a board of this machine; --cluster takes those of its nodes")
+    else:
+        board.target("hardware")
+        place = Place("hardware", "boards of the cluster's nodes")
     kind = "simulated" if place.simulated else "hardware"
     console.print(f"running {board.name} via {place.via} ({kind}; {place.reason})", highlight=False, markup=False)
     return place
 
 
 def chosen_harness(
-    board: Board, via: str, device: str | None, *, several: bool = False, runtime: str, timer: str | None
-) -> Harness:
+    board: Board, via: str, device: str | None, *, several: bool = False, runtime: str, timer: str | None,
+    cluster: str | None = None,
+) -> Harness:  # fmt: skip
     """The harness of the options, its place told on stderr before anything is built. Raises what `hil.Harness` does."""
     from hil.api.harness import Harness
 
-    place = chosen_place(board, via, device, several=several, timer=timer)
+    place = chosen_place(board, via, device, several=several, timer=timer, cluster=cluster)
     return Harness(board, via=place, runtime=runtime, timer=timer)
 
 
@@ -206,6 +226,12 @@ def chosen_modelled(
 def failure_text(error: HilError) -> str:
     """The message of `error`, and where the serial transcript is."""
     return f"{error}; serial transcript: {error.transcript}" if error.transcript else str(error)
+
+
+def say_what_was_given_up(model: str, given_up: Iterable[GivenUp], optimise: str) -> None:
+    """Which faster kernels of a model gave way, for how many bytes, and what that costs."""
+    for item in given_up:
+        console.print(f"{printable(model)}: {item} (--optimise {optimise})", highlight=False, soft_wrap=True)
 
 
 def emit_json(document: Any) -> None:

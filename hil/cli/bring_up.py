@@ -40,7 +40,7 @@ def bring_up(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """First contact with a board: flash, boot, core, line, clock, counter, caches, memory; what is wrong, and why."""
+    """First contact with a board: flash, boot, core, line, clock, counter, caches, memory, rates; what is wrong."""
     from hil.bring_up.run import bring_up as run
 
     if output is not None and output.is_dir():

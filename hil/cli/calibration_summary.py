@@ -24,6 +24,7 @@ def _identity(result: CalibrationResult) -> Text:
     identity = result.identity
     line = Text(numbers.clean(identity.board), style="bold")
     line.append(f" via {numbers.clean(identity.via)}, {identity.timer}, {numbers.clean(identity.kernels)}", "default")
+    line.append(f", optimised for {numbers.clean(identity.optimise)}", "default")
     if identity.simulated:
         line.append("  SIMULATED", "bold yellow")
     return line

@@ -41,7 +41,7 @@ def coverage(
     from hil.calibration.coverage import by_operator, covered, files_of
     from hil.measure.harness import Harness, Options
 
-    chosen = chosen_board(board, flash, sram)
+    chosen = chosen_board(board, flash, sram, runtime=runtime)
     harness = Harness(chosen, Options(via="qemu", runtime=runtime))
     path = calibration or Path("runs") / f"{chosen.name}-{runtime}-qemu" / "calibration.toml"
     known = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +12,7 @@ from hil.boards.placement import parse_placement
 from hil.cli.app import (
     DEFAULT_RUNTIME,
     BoardOption,
+    ClusterOption,
     DeviceOption,
     FlashOption,
     JsonOption,
@@ -30,6 +30,7 @@ from hil.cli.app import (
     console,
     emit_json,
     failure_text,
+    say_what_was_given_up,
 )
 from hil.errors import CheckFailed, HilError, UsageError
 from hil.measure.options import DEFAULT_BOARD
@@ -75,6 +76,7 @@ def generate(
     sram: SramOption = None,
     link: LinkOption = "uart",
     optimise: OptimiseOption = None,
+    place: PlaceOption = None,
     profile: ProfileOption = None,
     keep: KeepOption = False,
     as_json: JsonOption = False,
@@ -83,15 +85,19 @@ def generate(
     from hil.api.harness import via_to_build
     from hil.measure.harness import Options, generate_project
 
-    chosen = chosen_board(board, flash, sram, link, optimise)
+    chosen = chosen_board(board, flash, sram, link, optimise, runtime)
     options = Options(via=via_to_build(chosen, via), runtime=runtime, keep_constant_channels=keep)
+    if place is not None:
+        options = replace(options, placement=parse_placement(place, chosen))
     options = with_profile(options, profile)
-    project = generate_project(model, chosen, options, out)
+    project, plan = generate_project(model, chosen, options, out)
     files = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
     if as_json:
-        emit_json({"build_id": project.build_id, "folder": str(out), "files": files})
+        given_up = [item.to_json() for item in plan.given_up]
+        emit_json({"build_id": project.build_id, "folder": str(out), "files": files, "given_up": given_up})
     else:
         console.print(f"wrote {len(files)} files to {out}; build them with: cmake -B build && cmake --build build")
+    say_what_was_given_up(plan.model_name, plan.given_up, chosen.optimise)
 
 
 @app.command()
@@ -108,6 +114,9 @@ def measure(
     seed: Annotated[int, typer.Option("--seed", min=0, max=MAX_SEED, help="Seed of the verification inputs.")] = 0,
     protocol: Annotated[str, typer.Option("--protocol", help="hil, or mlperf: MLPerf Tiny's commands only.")] = "hil",
     port: Annotated[str | None, typer.Option("--port", help="With mlperf: a device that runs its firmware.")] = None,
+    baud: Annotated[
+        int | None, typer.Option("--baud", min=300, max=4_000_000, help="With mlperf: the rate of what runs already.")
+    ] = None,
     profile: ProfileOption = None,
     timing: Annotated[
         bool | None,
@@ -119,6 +128,7 @@ def measure(
     workers: Annotated[
         int | None, typer.Option("--workers", min=1, max=MAX_WORKERS, help="Networks at a time; default: cores.")
     ] = None,
+    cluster: ClusterOption = None,
     layers: Annotated[bool, typer.Option("--layers", help="Time of each layer, for several networks too.")] = False,
     out: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="DIR", help="Leave result.json and an HTML report there.")
@@ -129,7 +139,6 @@ def measure(
     from hil.cli.mlperf import Where, measure_by_base_protocol, measure_running
     from hil.cli.pair_tables import pair_tables
     from hil.cli.tables import layer_table, measurement_table
-    from hil.codegen.plan import Plan
     from hil.measure.harness import Options
     from hil.measure.many import measure_files
     from hil.measure.result import result_of
@@ -140,32 +149,37 @@ def measure(
     if port is not None or not models:
         if profile is not None:
             raise UsageError("--profile is for firmware that is built from a MODEL; what runs already has its own")
-        measure_running(models or [], Where(port, device), protocol, seed, as_json)
+        measure_running(models or [], Where(port, device, baud), protocol, seed, as_json)
         return
-    chosen = chosen_board(board, flash, sram, link, optimise)
+    if baud is not None:
+        raise UsageError("--baud is for firmware that runs already; ours is built for the rate of bench or board file")
+    chosen = chosen_board(board, flash, sram, link, optimise, "tflm" if runtime == BOTH else runtime)
     if out is not None:
         require_measurement_folder(out)
-    where = chosen_place(chosen, via, device, timer=MODELLED if timing else None)
+    where = chosen_place(chosen, via, device, timer=MODELLED if timing else None, cluster=cluster)
     options = Options(
         via=where.via, seed=seed, runtime=runtime, devices=where.devices, keep_constant_channels=keep
     )  # fmt: skip
     if place is not None:
         options = replace(options, placement=parse_placement(place, chosen))
     options = with_profile(options, profile)
+    if cluster is not None and (protocol != "hil" or runtime == BOTH):
+        raise UsageError("--cluster goes with --protocol hil and one runtime")
     if protocol != "hil":
         measure_by_base_protocol(models, chosen, options, protocol, as_json)
         return
     options = replace(options, modelled=chosen_modelled(chosen, where.via, timer, timing))
     options = replace(options, transcripts=None if out is None else out / "transcripts")
     refused: list[HilError] = []
-    at_a_time = workers or (1 if where.via == "hardware" else os.cpu_count() or 1)
     if runtime == BOTH:
         pairs = measure_pairs(models, chosen, options, refused.append)
         if pairs:
             emit_json(pairs_json(pairs)) if as_json else console.print(*pair_tables(pairs))
         results = [result for pair in pairs for result in pair.results]
     else:
-        results = measure_files(models, chosen, options, refused.append, workers=at_a_time, tell=console.print)
+        results = measure_files(
+            models, chosen, options, refused.append, workers=workers, tell=console.print, cluster=cluster
+        )
         found = [result.measurement for result in results]
         if found:
             if as_json:
@@ -175,9 +189,7 @@ def measure(
                 for measurement in found if layers or len(found) == 1 else ():
                     console.print(layer_table(measurement))
     for result in results:
-        for given_up in result.plan.given_up if isinstance(result.plan, Plan) else ():
-            text = f"{printable(result.measurement.model)}: {given_up} (--optimise {chosen.optimise})"
-            console.print(text, highlight=False, soft_wrap=True)
+        say_what_was_given_up(result.measurement.model, result.plan.given_up, chosen.optimise)
         if left_out := result.measurement.build.constant_channels:
             name = printable(result.measurement.model)
             console.print(f"{name}: {left_out} channels of convolutions are constant and were left out", soft_wrap=True)
@@ -197,9 +209,9 @@ def measure(
             text += f" ({', '.join(undefined)}); random ones were verified in their place"
             console.print(printable(text), highlight=False, soft_wrap=True)
     differing = [item.measurement.model for item in results if item.measurement.outputs.mismatched]
+    for error in refused if differing else refused[1:]:
+        console.print(f"munas-hil: {failure_text(error)}", highlight=False, markup=False, soft_wrap=True)
     if differing:
         raise CheckFailed(f"outputs differ from the LiteRT reference kernels: {', '.join(differing)}")
-    for error in refused[1:]:
-        console.print(f"munas-hil: {failure_text(error)}", highlight=False, markup=False, soft_wrap=True)
     if refused:
         raise refused[0]

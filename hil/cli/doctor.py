@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
-import re
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from hil.boards.core import core_names, load_core
 from hil.build.toolchain import INSTALL_GCC, find_toolchain
 from hil.cache import cache_dir
-from hil.cycle_model.native import INSTALL_CC
 from hil.errors import HilError, ToolMissing
+from hil.host_compiler import INSTALL_CC
 from hil.runtimes.tflm.cxx import INSTALL_CXX, require_cxx
-from hil.runtimes.tflm.detect import installed, root_folder
+from hil.runtimes.tflm.detect import UnfitError, find_tflm, installed, root_folder
 from hil.runtimes.tflm.guide import make_command
 from hil.targets.runners.renode import INSTALL as INSTALL_RENODE
-from hil.targets.runners.renode import OLDEST as OLDEST_RENODE
-from hil.targets.runners.renode import find_renode
+from hil.targets.runners.renode import find_renode, version_problem
 
 INSTALL_QEMU = "apt-get install qemu-system-arm"
 INSTALL_CMAKE = "apt-get install cmake make"
@@ -45,7 +44,7 @@ def examine() -> tuple[Check, ...]:
         _package("ai-edge-litert", "reference kernels"),
         _package("bakenn", "CMSIS-NN 4.0.0 kernels and CMSIS-Core headers"),
         _cache(),
-        _program("cc", "compiles the timing model of modelled cycles", INSTALL_CC, needed=False),
+        _program("cc", "compiles the timing model, and what keeps QEMU loaded", INSTALL_CC, needed=False),
         _program("cmake", "builds what `generate` writes", INSTALL_CMAKE, needed=False),
         *_search_extra(),
         _cxx(),
@@ -76,13 +75,8 @@ def _renode() -> Check:
         detail = "second emulator" if error.tool == "renode" else f"second emulator; {error.tool}"
         return Check("renode", False, detail, needed=False, install=error.install)
     said = _first_line([*command, "--version"])
-    version = re.search(r"(?<![\d.])(\d+)\.(\d+)", said)
-    if version is None:
-        return Check("renode", False, f"its version cannot be told: {said}", needed=False, install=INSTALL_RENODE)
-    if (int(version[1]), int(version[2])) < OLDEST_RENODE:
-        oldest = ".".join(map(str, OLDEST_RENODE))
-        detail = f"{said}, whose cycle counter is not exact: {oldest} is the oldest that can be used"
-        return Check("renode", False, detail, needed=False, install=INSTALL_RENODE)
+    if problem := version_problem(said):
+        return Check("renode", False, problem, needed=False, install=INSTALL_RENODE)
     return Check("renode", True, said, needed=False)
 
 
@@ -117,6 +111,8 @@ def _tflm() -> Check:
     """TFLM: there when a core has a library; which ones, and which have none."""
     what = "TensorFlow Lite Micro"
     try:
+        with contextlib.suppress(UnfitError):
+            find_tflm(_USUAL_CORE, double_precision=True)  # what is missing is said of this core
         found = installed()
     except HilError as error:
         install = error.install if isinstance(error, ToolMissing) else make_command(_USUAL_CORE)

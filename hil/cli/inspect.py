@@ -49,12 +49,14 @@ def boards(
         documents = [board.model_dump(mode="json", exclude_none=True) for board in chosen]
         emit_json(documents[0] if name else documents)
         return
+    from hil.targets.place import vias_of
+
     table = Table("board", "core", "MHz", "runs via", "budget flash/SRAM", "description", box=None)
     for board in chosen:
-        places = [via for via, target in (("hardware", board.hardware), ("qemu", board.qemu)) if target]
         budget = f"{board.budget.flash // 1024}K/{board.budget.sram // 1024}K"
         table.add_row(
-            board.name, board.core, f"{board.clock_hz / 1e6:g}", ", ".join(places), budget, printable(board.description)
+            board.name, board.core, f"{board.clock_hz / 1e6:g}", ", ".join(vias_of(board)), budget,
+            printable(board.description),
         )  # fmt: skip
     console.print(table)
     if name is not None:
@@ -91,7 +93,7 @@ def _show_connected(name: str | None, as_json: bool) -> None:
         emit_json(
             [
                 {"serial_number": item.serial_number, "boards": list(item.boards), "port": item.port,
-                 "drives": [str(drive) for drive in item.drives], "flash": item.flash, "baud": item.baud,
+                 "drives": [str(drive) for drive in item.drives], "flash": item.flash, "baud": item.rate(),
                  "source": item.source}
                 for item in devices
             ]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hil.calibration.options import MAX_SAMPLES, CalibrateOptions
+from hil.calibration.options import FRESH_HELP, MAX_SAMPLES, CalibrateOptions
 from hil.cli.app import (
     DEFAULT_RUNTIME,
     BoardOption,
@@ -28,6 +28,7 @@ from hil.cli.app import (
     chosen_place,
     console,
     emit_json,
+    say_what_was_given_up,
 )
 from hil.cli.generated import command_of
 from hil.errors import CheckFailed, UsageError
@@ -35,8 +36,6 @@ from hil.measure.options import DEFAULT_BOARD
 from hil.options import MAX_SEED, MAX_WORKERS
 
 if TYPE_CHECKING:
-    from hil.api.harness import Harness
-    from hil.boards.board import Board
     from hil.calibration.gate import Baseline
     from hil.calibration.result import CalibrationResult
 
@@ -45,6 +44,7 @@ SeedOption = Annotated[int, typer.Option("--seed", min=0, max=MAX_SEED, help="Se
 WorkersOption = Annotated[
     int | None, typer.Option("--workers", min=1, max=MAX_WORKERS, help="Worker processes; default: cores.")
 ]
+FreshOption = Annotated[bool, typer.Option("--fresh", help=FRESH_HELP)]
 ReportOption = Annotated[
     Path | None, typer.Option("--output", "-o", help="HTML file; default: report.html in the run folder.")
 ]
@@ -58,21 +58,23 @@ def calibrate(options: CalibrateOptions, as_json: bool) -> None:
     from hil.calibration.population import population_called
     from hil.cli.calibration_summary import render_text_summary
     from hil.cli.progress import CampaignProgress
-    from hil.runtimes.registry import usual_budget
 
     junit, baseline = options.junit, None if options.check is None else read_baseline(options.check)
     if junit is not None and (not junit.parent.is_dir() or (junit.exists() and not junit.is_file())):
         raise UsageError(f"--junit {junit} cannot be a file there; name another one")
     drawn = population_called(options.population)
-    usual = usual_budget(options.runtime)
-    flash, sram = options.flash or drawn.flash or usual[0], options.sram or drawn.sram or usual[1]
-    board = chosen_board(options.board, flash, sram, options.link, options.optimise)
-    harness = _harness(options, board)
+    flash, sram = options.flash or drawn.flash, options.sram or drawn.sram
+    board = chosen_board(options.board, flash, sram, options.link, options.optimise, options.runtime)
+    harness = chosen_harness(
+        board, options.backend, options.device, several=True, runtime=options.runtime, timer=options.timer,
+        cluster=options.cluster,
+    )  # fmt: skip
     if baseline is not None:
         baseline.require_same(harness.identity)
     run = calibrated(
         harness, options.samples, options.seed, workers=options.workers, folder=options.output,
         progress=CampaignProgress(console, "measuring"), population=options.population, cluster=options.cluster,
+        fresh=options.fresh,
     )  # fmt: skip
     result = run.result
     assert result is not None
@@ -83,21 +85,6 @@ def calibrate(options: CalibrateOptions, as_json: bool) -> None:
         text = f"calibration: {result.calibration_path}\nreport:      {result.report_path}"
         console.print(text, highlight=False, soft_wrap=True)
     _require(result, baseline, junit)
-
-
-def _harness(options: CalibrateOptions, board: Board) -> Harness:
-    """The harness of the options. Via hardware on a cluster, boards are looked for on its nodes and not here."""
-    if options.cluster is None or options.backend != "hardware":
-        return chosen_harness(
-            board, options.backend, options.device, several=True, runtime=options.runtime, timer=options.timer
-        )
-    from hil.api.harness import Harness
-    from hil.targets.place import Place
-
-    if options.device is not None:
-        raise UsageError("--device names a board of this machine; --cluster takes those of its nodes")
-    board.target("hardware")
-    return Harness(board, via=Place("hardware", "boards of the cluster's nodes"), runtime=options.runtime)
 
 
 def _require(result: CalibrationResult, baseline: Baseline | None, junit: Path | None) -> None:
@@ -134,13 +121,15 @@ def estimate(
     from hil.api.calibration import estimates, load_calibration
     from hil.cli.tables import estimate_table
 
-    chosen = chosen_board(board, flash, sram, link, optimise)
+    chosen = chosen_board(board, flash, sram, link, optimise, runtime)
     known = load_calibration(chosen, calibration, via=via, runtime=runtime, timer=timer)
     found = estimates(models, known)
     if as_json:
         emit_json([item.to_json() for item in found])
     else:
         console.print(estimate_table(found))
+    for item in found:
+        say_what_was_given_up(item.model, item.given_up, chosen.optimise)
 
 
 @app.command()
@@ -179,6 +168,7 @@ def bench(
     runtime: RuntimeOption = DEFAULT_RUNTIME,
     flash: FlashOption = None,
     sram: SramOption = None,
+    fresh: FreshOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Models a minute, and seconds per stage, on fresh samples that nothing is remembered of."""
@@ -186,13 +176,11 @@ def bench(
     from hil.cli.progress import CampaignProgress
     from hil.cli.tables import bench_table
     from hil.measure.harness import Options
-    from hil.runtimes.registry import usual_budget
 
-    usual = usual_budget(runtime)
-    chosen = chosen_board(board, flash or usual[0], sram or usual[1])
+    chosen = chosen_board(board, flash, sram, runtime=runtime)
     place = chosen_place(chosen, via, device, several=True)
     options = Options(
-        via=place.via, runtime=runtime, devices=place.devices, keep_constant_channels=True
+        via=place.via, runtime=runtime, devices=place.devices, keep_constant_channels=True, fresh=fresh
     )  # as calibrate
     worker_count = workers or len(place.devices) or os.cpu_count() or 1
     result = run_bench(chosen, options, samples, seed, worker_count, CampaignProgress(console, "measuring"))

@@ -36,15 +36,21 @@ def measure_by_base_protocol(
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """Where firmware is running already: at a serial port, or on the connected board of that serial number or port."""
+    """Where firmware is running already: at a serial port, or on the connected board of that serial number or port.
+
+    `baud` is the rate that it talks at; None: the board's, by bench file or board file, or the usual one.
+    """
 
     port: str | None
     device: str | None
+    baud: int | None = None
 
     @contextmanager
     def taken(self) -> Iterator[Place]:
         """The place, for this process alone. Raises UsageError, DeviceMissing, DeviceBusy, RunnerError."""
-        from hil.link.transport import BAUD, check_url, is_url
+        from hil.boards.machines import USUAL_BAUD
+        from hil.link.transport import check_url, is_url
+        from hil.targets import labgrid
         from hil.targets.detect import connected_devices, named
         from hil.targets.locks import any_device
 
@@ -55,22 +61,23 @@ class Where:
                     check_url(self.port)
             except ValueError as error:
                 raise UsageError(f"--port: {error}") from error
-            yield Place(self.port, BAUD, None)
+            yield Place(self.port, None, self.baud or USUAL_BAUD)
             return
-        found = named(connected_devices(), self.device)
+        is_place = labgrid.is_place(self.device)
+        found = labgrid.acquired(self.device, ()) if is_place else named(connected_devices(), self.device)
         if found.port is None:
             raise RunnerError(f"device {found.describe()} has no serial port; name it in the bench file")
         with any_device((found.serial_number,)):
-            yield Place(found.port, found.baud, found.serial_number)
+            yield Place(found.port, found.serial_number, self.baud or found.rate())
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A serial port; `device` is the serial number of the board there, where it is known."""
+    """A serial port and its rate; `device` is the serial number of the board there, where it is known."""
 
     port: str
-    baud: int
     device: str | None
+    baud: int
 
 
 def measure_running(models: Sequence[Path], where: Where, protocol: str, seed: int, as_json: bool) -> None:
@@ -79,7 +86,7 @@ def measure_running(models: Sequence[Path], where: Where, protocol: str, seed: i
 
     if protocol != "mlperf" and where.port is not None:
         raise UsageError("--port is for --protocol mlperf; boards of ours are named with --device")
-    if protocol != "mlperf" or where == Where(None, None):
+    if protocol != "mlperf" or (where.port is None and where.device is None):
         raise UsageError("measure needs a MODEL, or with --protocol mlperf the --port or --device that runs firmware")
     if where.port is not None and where.device is not None:
         raise UsageError("--port and --device both say where; give one of them")

@@ -50,6 +50,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Skip what asks for hardware unless the user does too."""
     if config.getoption("--hil-via") == "hardware":
         return
+    # What the plugin is for: a user's tests of a board run where there is one, and say where there is none.
     skip = pytest.mark.skip(reason="needs a connected board: run with --hil-via hardware")
     for item in items:
         if item.get_closest_marker(MARKER) is not None:

@@ -12,6 +12,7 @@ from hil.calibration.estimates import ModelEstimate
 from hil.cycle_model.model import Milliseconds
 from hil.cycle_model.modelled import ModelledLatency
 from hil.measure.measurement import Measurement, Repeatability
+from hil.measure.rounding import BIT_FOR_BIT
 from hil.terminal import printable
 from hil.timers import MODELLED, TIMER_STEPS
 
@@ -38,7 +39,8 @@ def measurement_table(measurements: Sequence[Measurement]) -> Table:
             memory.arena_used, memory.stack_used, memory.static_ram, memory.ram_total,
             memory.flash_weights, memory.flash_code, memory.flash_total,
         )  # fmt: skip
-        verdict = f"{outputs.checked - outputs.mismatched}/{outputs.checked} equal"
+        equal = "equal" if outputs.rule == BIT_FOR_BIT else outputs.rule
+        verdict = f"{outputs.checked - outputs.mismatched}/{outputs.checked} {equal}"
         times = [f"{item.latency.median:,.0f}"]
         if modelled:  # networks of one board can differ in it: some reach into a bank that nothing is known of
             times.append(modelled_text(item.modelled, _modelled_unit(modelled)) if item.modelled else "-")

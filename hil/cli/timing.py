@@ -31,7 +31,7 @@ def validate(
 ) -> None:
     """All published figures beside the model's, in and out of the fit; with --models, MLPerf Tiny's networks too."""
     from hil.cli.timing_tables import cycle_table, evidence_tables, row_tables
-    from hil.cycle_model.evidence import all_points
+    from hil.cycle_model.evidence import all_intervals, all_points, errors_of
     from hil.cycle_model.validate import load_published, published_file
     from hil.cycle_model.validate import validate as compare
     from hil.measure.published import find_networks, measure_networks, modelled_of
@@ -45,13 +45,16 @@ def validate(
     if as_json:
         emit_json(
             {
+                "intervals_pct": all_intervals(),
+                "errors": [item.to_json() for item in errors_of(points)],
                 "evidence": [point.to_json() for point in points],
                 "rows": [row.to_json() for row in rows],
                 "measured": [item.to_json() for item in measured],
             }
         )
     else:
-        for table in [*evidence_tables(points), *row_tables(rows), *([cycle_table(measured)] if measured else [])]:
+        evidence = evidence_tables(points, all_intervals())
+        for table in [*evidence, *row_tables(rows), *([cycle_table(measured)] if measured else [])]:
             console.print(table, "")
         if models is None:
             console.print("nothing was run: --models DIR names a folder with the networks", highlight=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.table import Table
 from rich.text import Text
@@ -14,8 +14,8 @@ from hil.cycle_model.validate import Row
 from hil.measure.measurement import Measurement
 
 
-def evidence_tables(points: Sequence[Point]) -> list[Table]:
-    """Every published figure beside the model's, and the errors in and out of the fit."""
+def evidence_tables(points: Sequence[Point], intervals_pct: Mapping[str, float]) -> list[Table]:
+    """Every published figure beside the model's, the errors in and out of the fit, and half of each chip's interval."""
     rows = Table("about", "code", "measured on", title="published figures beside the model", title_justify="left")
     for heading in ("published", "modelled", "error"):
         rows.add_column(heading, justify="right")
@@ -26,12 +26,18 @@ def evidence_tables(points: Sequence[Point]) -> list[Table]:
             _figure(point.modelled, point.unit), f"{point.error_pct:+.1f} %", _in_or_out(point.held_out),
         )  # fmt: skip
     errors = Table("about", "fit", title="errors", title_justify="left")
-    for heading in ("rows", "mean", "worst"):
+    for heading in ("rows", "mean", "worst", "interval", "inside"):
         errors.add_column(heading, justify="right")
     for item in errors_of(points):
         errors.add_row(
-            item.about, _in_or_out(item.held_out), str(item.count), f"{item.mean_pct:.1f} %", f"{item.max_pct:.1f} %"
-        )
+            item.about, _in_or_out(item.held_out), str(item.count), f"{item.mean_pct:.1f} %", f"{item.max_pct:.1f} %",
+            f"± {intervals_pct[item.about]:.1f} %" if item.about in intervals_pct and item.held_out else "",
+            "" if item.inside is None else f"{item.inside} of {item.count}",
+        )  # fmt: skip
+    errors.caption, errors.caption_justify = (
+        "interval: of all rows out of the fit; inside: of the interval that the rows of the other networks give",
+        "left",
+    )
     return [rows, errors]
 
 

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from hil.cli.app import (
     DEFAULT_RUNTIME,
     BoardOption,
+    ClusterOption,
     DeviceOption,
     FlashOption,
     JsonOption,
@@ -28,7 +29,7 @@ from hil.cli.app import (
 )
 from hil.errors import CheckFailed
 from hil.measure.options import DEFAULT_BOARD
-from hil.options import MAX_INPUTS
+from hil.options import MAX_INPUTS, MAX_WORKERS
 
 LOG_INTERVAL_S = 10.0
 
@@ -83,6 +84,10 @@ def verify(
     limit: Annotated[
         int | None, typer.Option("--limit", min=1, max=MAX_INPUTS, help="Only the first N inputs.")
     ] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, max=MAX_WORKERS, help="Emulators at a time; default: cores.")
+    ] = None,
+    cluster: ClusterOption = None,
     store: Annotated[Path | None, typer.Option("--output", "-o", help="Results; default runs/verify.sqlite.")] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -91,11 +96,11 @@ def verify(
     from hil.measure.verify import Request
     from hil.measure.verify import verify as run_verification
 
-    chosen = chosen_board(board, flash, sram, link, optimise)
-    place = chosen_place(chosen, via, device)
+    chosen = chosen_board(board, flash, sram, link, optimise, runtime)
+    place = chosen_place(chosen, via, device, cluster=cluster)
     options = Options(via=place.via, runtime=runtime, devices=place.devices)
     request = Request(read_model(model), model.stem, data, store or Path("runs") / "verify.sqlite", limit)
-    result = run_verification(Harness(chosen, options), request, _Inputs())
+    result = run_verification(Harness(chosen, options), request, _Inputs(), workers, cluster)
     if as_json:
         emit_json(result.to_json())
     else:

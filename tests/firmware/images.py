@@ -20,6 +20,7 @@ FIRMWARE = Path(__file__).resolve().parents[2] / "firmware"
 GCC = "arm-none-eabi-gcc"
 FLAGS = ("-std=c11", "-Os", "-g", "-Wall", "-Wextra", "-Werror", "-ffunction-sections", "-fdata-sections")
 MACHINES = {
+    "cortex-m0": "microbit",
     "cortex-m3": "mps2-an385", "cortex-m4": "mps2-an386", "cortex-m7": "mps2-an500", "cortex-m33": "mps2-an505",
     "cortex-m55": "mps3-an547",
 }  # fmt: skip
@@ -71,9 +72,9 @@ def memory_x(flash: str = "64K", ram: str = "64K", stack: int = 2048, physical_e
 
 
 def _memory_of(core: str) -> str:
-    """64 KB each at the start of what the core's machine has."""
+    """64 KB each at the start of what the core's machine has, or all RAM where that is less."""
     machine = load_core(core).emulator
-    text = memory_x(physical_end=machine.sram.end)
+    text = memory_x(ram=f"{min(64, machine.sram.length >> 10)}K", physical_end=machine.sram.end)
     origins = f"ORIGIN = 0x{machine.flash.origin:x}", f"ORIGIN = 0x{machine.sram.origin:x}"
     return text.replace("ORIGIN = 0x20000000", origins[1]).replace("ORIGIN = 0,", f"{origins[0]},")
 
@@ -96,7 +97,7 @@ def runtime(core: str, folder: Path) -> tuple[Path, ...]:
     """Objects of runtime and port for `core`, compiled once into `folder`."""
     need_toolchain()
     folder.mkdir(parents=True, exist_ok=True)
-    sources = [*sorted((FIRMWARE / "runtime").glob("*.c")), FIRMWARE / "port" / "mps2.c"]
+    sources = [*sorted((FIRMWARE / "runtime").glob("*.c")), FIRMWARE / "port" / f"{load_core(core).emulator.port}.c"]
     chosen = load_core(core)
     defines = [f"-D{name}={value}" for name, value in chosen.emulator.defines.items()]
     _gcc(folder, *chosen.flags, *defines, *FLAGS, f"-I{FIRMWARE / 'runtime'}", "-c", *map(str, sources))

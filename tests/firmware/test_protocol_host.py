@@ -108,6 +108,7 @@ def test_dialogue_of_this_test_reaches_every_command(parser: Path) -> None:
     assert any(line.startswith("m-results-[") for line in lines)
 
 
+@pytest.mark.slow
 def test_replies_carry_the_tag_of_their_command(parser: Path) -> None:
     sent = f"hil id%{protocol.frame('hil id', 1)}%hil id%{protocol.frame('hil id', 0xFFFF)}%".encode()
     lines = [line for line in dialogue(parser, sent) if line.startswith("m-hil-id-")]

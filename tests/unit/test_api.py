@@ -64,3 +64,11 @@ def test_generate_writes_the_port_of_the_real_board(tmp_path: Path) -> None:
     ports = [{file.name for file in files if file.parent.name == "port"} for files in (real, emulated, only)]
     assert "stm32f7.c" in ports[0]
     assert all("mps2.c" in names and "stm32f7.c" not in names for names in ports[1:])
+
+
+def test_a_calibration_that_is_not_there_is_asked_for_with_its_runtime(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(hil.UsageError, match="calibrate --board mps2-an386 --runtime tflm"):
+        hil.load_calibration("mps2-an386", via="qemu", runtime="tflm")

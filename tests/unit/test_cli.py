@@ -30,6 +30,8 @@ from hil.errors import (
     TargetFaultError,
     ToolMissing,
 )
+from munas.tflite.flatbuffer import write_tflite
+from tests.networks import every_operator, small_network
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -53,7 +55,7 @@ def test_a_port_that_is_no_url_of_a_server(
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("nucleo-l4r5zi", "± 7.8 %, by 9 published figures that nothing was fitted to, off by 2.3 % in the mean"),
+        ("nucleo-l4r5zi", "± 7.8 %, by 13 published figures that nothing was fitted to, off by 2.2 % in the mean"),
         ("nucleo-l4r5zi", "none for networks in SRAM2, SRAM3"),
         ("nucleo-l4r5zi", "+3.9 %  5.6593 ms  published image of Bosch HALE, ad"),
         ("raspberry-pi-pico-2", "without milliseconds, there is no evidence"),
@@ -65,6 +67,42 @@ def test_a_board_shows_its_evidence(
 ) -> None:
     assert run(monkeypatch, "boards", name) == 0
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "vias"), [("nucleo-f746zg", ("hardware", "renode", "qemu")), ("mps2-an386", ("qemu",))]
+)
+def test_a_board_says_every_way_to_run_it(
+    name: str, vias: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "boards", name) == 0
+    said = capsys.readouterr().err
+    assert [via for via in ("hardware", "renode", "qemu") if via in said.partition("modelled")[0]] == list(vias)
+
+
+@pytest.mark.parametrize(("place", "origin"), [("arena=dtcm", "0x20000000"), ("arena=sram1", "0x20010000")])
+def test_a_project_has_its_ram_where_it_was_placed(
+    place: str, origin: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "net.tflite").write_bytes(small_network(2))
+    where = ("--board", "nucleo-f746zg", "--place", f"{place},weights=ram")
+    assert run(monkeypatch, "generate", str(tmp_path / "net.tflite"), "-o", str(tmp_path / "project"), *where) == 0
+    assert f"RAM (rwx) : ORIGIN = {origin}" in (tmp_path / "project" / "memory.x").read_text("utf-8")
+    assert '".data.hil_weights."' in (tmp_path / "project" / "weights.h").read_text("utf-8")
+
+
+def test_generate_says_what_was_given_up_for_small_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "net.tflite").write_bytes(write_tflite(every_operator(), 1))
+    for optimise, smaller in (("size", True), ("speed", False)):
+        where = ("-o", str(tmp_path / optimise), "--optimise", optimise, "--json")
+        assert run(monkeypatch, "generate", str(tmp_path / "net.tflite"), *where) == 0
+        shown = capsys.readouterr()
+        found = json.loads(shown.out)["given_up"]
+        assert bool(found) is smaller
+        assert all(item["code_bytes"] > 0 and item["cycles"] > 0 for item in found)
+        assert shown.err.count(f"(--optimise {optimise})") == len(found)
 
 
 @pytest.mark.parametrize(

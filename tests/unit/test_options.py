@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from hil.boards.board import load_board
 from hil.calibration.options import CalibrateOptions
 from hil.cli import app, config, loop, search
 from hil.cli import main as cli
@@ -169,3 +170,23 @@ def test_a_default_stands_in_the_help_and_in_the_file() -> None:
     assert "\nsamples = 200" in config_text(CalibrateOptions, "munas-hil calibrate")
     assert "(1 to 100,000)" in config_text(CalibrateOptions, "munas-hil calibrate")
     assert "(above 0, at most 1)" in config_text(SearchOptions, "munas-hil search")
+
+
+@pytest.mark.parametrize(
+    ("board", "flash", "runtime", "budget"),
+    [
+        ("nucleo-f746zg", None, "cmsis-nn", (64 * 1024, 64 * 1024)),
+        ("nucleo-f746zg", None, "tflm", (256 * 1024, 128 * 1024)),
+        ("nucleo-f746zg", "100K", "tflm", (100 * 1024, 128 * 1024)),
+    ],
+)
+def test_the_usual_budget_is_the_runtimes(board: str, flash: str | None, runtime: str, budget: tuple[int, int]) -> None:
+    chosen = app.chosen_board(board, flash, runtime=runtime)
+    assert (chosen.budget.flash, chosen.budget.sram) == budget
+
+
+def test_the_usual_budget_is_no_more_than_the_chip_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = load_board("nucleo-f746zg")
+    monkeypatch.setattr(type(small), "most", lambda self, region: 96 * 1024)
+    chosen = app.chosen_board("nucleo-f746zg", runtime="tflm")
+    assert (chosen.budget.flash, chosen.budget.sram) == (96 * 1024, 96 * 1024)

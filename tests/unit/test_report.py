@@ -107,6 +107,20 @@ def test_missed_targets_are_said(full: CalibrationResult) -> None:
     assert "too small 1 times ✗ misses target ≤ 512 B, never under" in text
 
 
+def test_code_is_judged_by_what_it_was_optimised_for(full: CalibrationResult) -> None:
+    largest = max(item.flash_code for item in full.samples)
+    assert 12 * 1024 < largest <= 16 * 1024
+    for optimise, verdict in (
+        ("size", "✗ misses target ≤ 12 KB"),
+        ("balanced", "✓ meets target ≤ 16 KB"),
+        ("speed", ""),
+    ):
+        text = Page(render(replace(full, identity=replace(full.identity, optimise=optimise)))).visible
+        assert f"Optimised for {optimise}" in text
+        assert ("target ≤ 12 KB" in text, "target ≤ 16 KB" in text) == ("12" in verdict, "16" in verdict)
+        assert verdict in text
+
+
 @pytest.mark.parametrize(("count", "failed"), [(0, 0), (0, 40), (1, 0), (2, 1), (3, 0), (49, 0)])
 def test_small_and_empty_runs(count: int, failed: int) -> None:
     page = assert_sound(render(calibration_result(count, failed=failed)))
