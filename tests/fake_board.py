@@ -7,7 +7,6 @@ lasts: from then on it is gone, silent, or floods its line.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -40,7 +39,7 @@ while True:
 
 @dataclass(frozen=True, slots=True)
 class FakeBoard:
-    """Everything of one board lives in `folder`: its port `tty`, its control socket, the emulator's pid."""
+    """Everything of one board lives in `folder`: its port `tty`, its monitor's socket, the emulator's pid."""
 
     folder: Path
     machine: str
@@ -51,6 +50,11 @@ class FakeBoard:
     def gdb(self) -> Path:
         """The socket of the GDB server."""
         return self.folder / "gdb"
+
+    @property
+    def monitor(self) -> Path:
+        """The socket of the emulator's monitor."""
+        return self.folder / "monitor"
 
     @property
     def port(self) -> Path:
@@ -89,12 +93,11 @@ class FakeBoard:
     def flash(self, image: Path, *, own_session: bool = True) -> subprocess.Popen[bytes]:
         """A new emulator with `image`; its port exists, its machine does not."""
         self.kill()
-        control = self.folder / "qmp"
-        control.unlink(missing_ok=True)
+        self.monitor.unlink(missing_ok=True)
         command = [
             QEMU, "-M", self.machine, "-kernel", str(image), "-icount", f"shift={ICOUNT_SHIFT}", "-nodefaults",
-            "-display", "none", "-nic", "none", "-chardev", "pty,id=uart", "-serial", "chardev:uart", "-preconfig",
-            "-qmp", f"unix:{control},server=on,wait=off",
+            "-display", "none", "-nic", "none", "-preconfig", "-monitor", f"unix:{self.monitor},server=on,wait=off",
+            "-chardev", "pty,id=uart", "-serial", "chardev:uart",  # last: who reads its name can reach the monitor
         ]  # fmt: skip
         if self.link == "rtt":
             self.gdb.unlink(missing_ok=True)
@@ -105,34 +108,31 @@ class FakeBoard:
         )  # fmt: skip
         assert emulator.stdout is not None
         said = emulator.stdout.readline().decode()  # "char device redirected to /dev/pts/3 (label uart)"
-        if self.trouble == "floods":
-            control.touch()
-        deadline = time.monotonic() + 10.0
-        while not control.exists() and time.monotonic() < deadline:  # made a moment after the pty
-            time.sleep(0.01)
         self.port.unlink(missing_ok=True)
         self.port.symlink_to(said.split()[4])
         (self.folder / "pid").write_text(str(emulator.pid))
         return emulator
 
     def reset(self) -> None:
-        """Build the machine and start it."""
+        """Build the machine and start it.
+
+        By QEMU's monitor for people: that for programs (QMP) moves to a thread of its own meanwhile, and for as long
+        two threads read what comes in, a byte each.
+        """
         if self.trouble:
             return
         with socket.socket(socket.AF_UNIX) as control:
             control.settimeout(10)
-            control.connect(str(self.folder / "qmp"))
-            answers = control.makefile("r")
-            answers.readline()
-            for command in ("qmp_capabilities", "x-exit-preconfig"):
-                control.sendall(json.dumps({"execute": command}).encode())
-                answer: dict[str, object] = {}
-                while "return" not in answer:
-                    line = answers.readline()
-                    if not line:
+            control.connect(str(self.monitor))
+            for command in (b"", b"exit_preconfig\n"):
+                control.sendall(command)
+                said = b""
+                while not said.endswith(b"(qemu) "):
+                    chunk = control.recv(4096)
+                    if not chunk:
                         return  # killed meanwhile, which whoever waits for the device will notice
-                    answer = json.loads(line)
-                    assert "error" not in answer, answer
+                    said += chunk
+                assert b"Error" not in said, said
 
     def pid(self) -> int | None:
         """The emulator's process, when there is one."""
