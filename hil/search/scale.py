@@ -28,14 +28,15 @@ _TRIALS_WANTED = 120  # before they are trained longer
 _HALVED = 0.6  # of a full training that halving leaves on average: half are stopped at a quarter, a quarter at half
 _EFFORTS = (0.2, 0.14, 0.1, 0.07, 0.05, 0.035, 0.025, 0.018, 0.0125, 0.009, 0.006)
 _LEAST_PASSES, _LEAST_STEPS = 0.25, 300  # over the training images, and batches of training: below, ranks say nothing
-_SAMPLED = 5
+_SAMPLED = 30
 _BUSY = 0.75  # processes of others, above which the start says so
 
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """Networks as the search draws its first ones: their median MACs, and the share of the weights that pruning is
-    expected to leave of them, by the median (1 without pruning)."""
+    """Networks as the search draws its first ones: the mean of their MACs, which decides how many are trained in a time
+    (it is up to ten times the median), and the share of the weights that pruning is expected to leave of them, by the
+    median (1 without pruning)."""
 
     macs: float
     left: float
@@ -61,7 +62,7 @@ def drawn(
     proposer = Proposer(RandomSearch(Space(mlp, sparsity)), assessor, budget, np.random.default_rng([seed, 3]))
     trials = [proposer.propose(index) for index in range(_SAMPLED)]
     shape, classes = assessor.input_shape, assessor.num_classes
-    macs = statistics.median(build_graph(trial.architecture, shape, classes).macs for trial in trials)
+    macs = statistics.mean(build_graph(trial.architecture, shape, classes).macs for trial in trials)
     return Drawn(macs, statistics.median(_expected_left(trial, assessor) for trial in trials))
 
 
@@ -127,8 +128,8 @@ def announcement(
     time_text = "" if seconds is None else f" in {seconds / 60:.3g} min"
     lines = (
         f"about {scale.trials:,} trials are expected{time_text} with {workers} at a time: effort {scale.effort:g},"
-        f" population {scale.population}, sample {scale.sample}; a typical first network has"
-        f" {first.macs / 1000:,.0f} K MACs and takes {scale.trial_s:.0f} s on a core of its own"
+        f" population {scale.population}, sample {scale.sample}; the first networks have"
+        f" {first.macs / 1000:,.0f} K MACs on average and take {scale.trial_s:.0f} s each on a core of its own"
     )
     if scale.load >= _BUSY:
         lines += f"; the machine is busy (load {scale.load:.1f})"

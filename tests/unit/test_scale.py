@@ -11,6 +11,7 @@ import pytest
 from hil.boards.board import load_board
 from hil.search.bounds import BoundOptions, limits_of
 from hil.search.scale import Drawn, Scale, announcement, drawn, least_effort, pruning_note, scale_of
+from munas.arch.graph import build_graph
 from munas.cost.resources import Assessor
 from munas.data import DATASETS
 from munas.search.evolve import RandomSearch, Space
@@ -71,6 +72,16 @@ def test_an_effort_is_never_so_small_that_errors_say_nothing() -> None:
     assert scale_of(work, 0.1, FIRST, seconds=1.0, trials=None, workers=1, halving=True).effort == 0.1
     assert least_effort(60, 1295, 32) * 60 * 1295 >= 300 * 32
     assert least_effort(1, 100, 10) == 0.2
+
+
+def test_few_large_networks_count_for_what_they_take() -> None:
+    """The time of many trials is told by the mean, which a median is far from."""
+    shape, classes = (28, 28, 1), 10
+    assessor = replace(ASSESSOR, input_shape=shape, num_classes=classes)
+    proposer = Proposer(RandomSearch(Space(False, None)), assessor, None, np.random.default_rng([0, 3]))
+    macs = [build_graph(proposer.propose(index).architecture, shape, classes).macs for index in range(30)]
+    assert drawn(assessor, None, False, None, 0).macs == pytest.approx(np.mean(macs))
+    assert np.mean(macs) > 1.5 * np.median(macs)
 
 
 def test_the_start_says_what_is_coming() -> None:
