@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from hil.link.transport import open_port
 from hil.targets.detect import Connected
 from hil.targets.flash import PyOcd
 from hil.targets.locks import any_device
+from hil.targets.runners import hardware
 from hil.targets.runners.base import Runner, Session
 from hil.targets.runners.hardware import HardwareRunner
 from hil.targets.runners.qemu import QEMU
@@ -251,6 +253,20 @@ def boot_is_alive(session: Session) -> bool:
     from hil.link.device import Device
 
     return Device(session.port, session.timeouts).run(RANDOM).output is not None
+
+
+def test_a_silent_board_that_is_looked_at_late_is_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The host may be stopped for longer than a board may talk."""
+    monkeypatch.setattr(hardware, "QUIET_TIMEOUT_S", 0.0)
+
+    class Silent:
+        in_waiting = 0
+
+        def read(self, size: int) -> bytes:
+            time.sleep(hardware.QUIET_S)
+            return b""
+
+    hardware._until_quiet(Silent(), Connected(SERIAL_NUMBER, ("fake",), "a port"))
 
 
 def test_a_port_that_comes_back_is_opened_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
