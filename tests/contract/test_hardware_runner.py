@@ -218,6 +218,7 @@ class TestHardwareRunner(RunnerContract):
     ) -> None:
         """What a board says between flashing and reset is dropped, but not for ever."""
         monkeypatch.setattr("hil.targets.runners.hardware.QUIET_TIMEOUT_S", 0.5)
+        monkeypatch.setattr("hil.targets.runners.hardware.QUIET_S", 60.0)  # a busy machine may keep the talker from it
         made = image(images.ADDER)
         master, slave = os.openpty()
         talking = threading.Event()
