@@ -37,6 +37,7 @@ from tests.contract.processes import children
 from tests.firmware import images
 
 RANDOM = Pattern(PatternKind.RANDOM, 1)
+PATIENCE_S = 60.0  # with what a busy machine may keep waiting, and is never asked twice
 Image = Callable[[str], Path]
 
 
@@ -102,7 +103,7 @@ class RunnerContract:
         for _ in range(2):
             with runner.open(made, board) as session:
                 device = boot(session)
-                assert device.command("results") == ["e-[No output yet]"]
+                assert device.command("results", PATIENCE_S) == ["e-[No output yet]"]
                 device.run(RANDOM)
 
     def test_errors_inside_pass_through(self, runner: Runner, board: Board, image: Image) -> None:
