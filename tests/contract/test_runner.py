@@ -52,7 +52,7 @@ class RunnerContract:
     """Subclasses give `runner`, `board`, `image` (of a model: C text) and say how to kill the place of a session."""
 
     via: ClassVar[str]
-    death_noticed_s: ClassVar[float] = 10.0  # far below the time-out of an inference, above what a busy machine takes
+    death_noticed_s: ClassVar[float] = 60.0  # far below the time-out of an inference, above what a busy machine takes
     sessions: list[Session]
 
     @pytest.fixture
@@ -154,12 +154,14 @@ class RunnerContract:
 
         def victim(session: Session) -> None:
             nonlocal noticed
-            device = boot(session)
-            threading.Thread(target=kill).start()
+            device = boot(replace(session, timeouts=replace(session.timeouts, inference_s=240.0)))
+            killer = threading.Thread(target=kill)
+            killer.start()
             try:
                 device.run(RANDOM)
             finally:
                 noticed = time.monotonic()  # before the runner asks whether the place still works
+                killer.join()  # it may still tidy up after the place, which the runner is about to start again
 
         with pytest.raises((RunnerError, LinkError)) as caught:
             self.within(runner.open(image(images.ENDLESS), board), victim)
