@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import signal
@@ -271,8 +272,8 @@ class TestQemuRunner(QemuPlace):
 
     def test_no_second_of_waiting_for_the_port(self, runner: Runner, board: Board, image: Image) -> None:
         """QEMU polls an unconnected port once a second; ours is connected before the machine exists."""
-        made, seconds = image(images.ADDER), []
-        for _ in range(3):
+        made, seconds = image(images.ADDER), [math.inf]
+        while min(seconds) >= 0.9 and len(seconds) <= 20:  # one is enough: a port that is polled always takes a second
             started = time.monotonic()
             with runner.open(made, board) as session:
                 boot(session)
