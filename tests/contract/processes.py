@@ -43,9 +43,11 @@ def of_session(leader: int) -> list[int]:
 def gone(pid: int, within_s: float) -> bool:
     """Whether the process has ended (a zombie has) before `within_s` seconds are over."""
     deadline = time.monotonic() + within_s
-    while time.monotonic() < deadline:
+    while True:
+        is_over = time.monotonic() >= deadline  # before the look: whoever was stopped meanwhile looks once more
         stat = _stat(pid)
         if stat is None or stat[1] == "Z":
             return True
+        if is_over:
+            return False
         time.sleep(0.01)
-    return False
