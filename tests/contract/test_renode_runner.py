@@ -59,7 +59,7 @@ class TestRenodeRunner(RunnerContract):
         folder = tmp_path / "renode"
         self.fake = FakeBoard(folder, "mps2-an500")
         script = fake_renode.install(folder, "mps2-an500")
-        runner = RenodeRunner([str(script)], Timeouts(10.0, 1.0, 20.0), start_timeout_s=20.0)
+        runner = RenodeRunner([str(script)], Timeouts(10.0, 1.0, 20.0), start_timeout_s=120.0)
         yield runner
         runner.close()
 
@@ -149,7 +149,7 @@ class TestFailures:
     def elf(self, renode_objects: tuple[Path, ...], tmp_path: Path) -> Path:
         return images.link(images.header() + images.ADDER, renode_objects, tmp_path, core="cortex-m7")
 
-    def fail(self, tmp_path: Path, script: str, elf: Path, board: Board, start_timeout_s: float = 20.0) -> str:
+    def fail(self, tmp_path: Path, script: str, elf: Path, board: Board, start_timeout_s: float = 120.0) -> str:
         """The error of a Renode that does what `script` says."""
         program(tmp_path / "renode").write_text(f"#!/bin/sh\n{script}\n")
         runner = RenodeRunner([str(tmp_path / "renode")], start_timeout_s=start_timeout_s)
