@@ -218,14 +218,18 @@ class TestFailures:
             ],
             env={**os.environ, "TMPDIR": str(scratch)},
         )  # fmt: skip
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while not (pids := [file for file in scratch.glob("*/pid") if file.read_text().strip()]):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        while not children(owner.pid, "sh"):  # what removes the folder is started after Renode
             assert time.monotonic() < deadline
             time.sleep(0.05)
         pid = int(pids[0].read_text())
         owner.kill()
         owner.wait()
         assert gone(pid, 30.0)
+        deadline = time.monotonic() + 60
         while list(scratch.iterdir()):
             assert time.monotonic() < deadline
             time.sleep(0.05)
