@@ -14,6 +14,7 @@ from contextlib import suppress
 from serial import SerialException
 
 ANSWER_S = 10.0  # a busy machine's emulator
+ONCE_MORE_S = 1.0  # whoever waits may have been stopped for all of that time, and an emulator with him
 MOST_BYTES = 512  # in one packet: every server takes 1 KB of hex digits
 _INTERRUPT = b"\x03"
 _STOPPED = (b"T", b"S")
@@ -107,8 +108,10 @@ class GdbRemote:
             self._receive(deadline)
 
     def _receive(self, deadline: float) -> None:
-        left = deadline - time.monotonic()
-        if left <= 0 or not select.select([self._line], [], [], left)[0]:
+        for wait_s in (deadline - time.monotonic(), ONCE_MORE_S):
+            if select.select([self._line], [], [], max(0.0, wait_s))[0]:
+                break
+        else:
             raise SerialException(f"the server of the target's memory does not answer within {self._answer_s:g} s")
         try:
             chunk = self._line.recv(65536)

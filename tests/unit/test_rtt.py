@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+import select
 import socket
 import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -20,7 +23,7 @@ from hil.boards.board import load_board
 from hil.boards.linked import at_baud, link_of, linked, parse_link
 from hil.errors import UsageError
 from hil.link import rtt
-from hil.link.gdb_remote import GdbRemote
+from hil.link.gdb_remote import ONCE_MORE_S, GdbRemote
 from hil.link.rtt import ID, SPAN, RttPort
 from hil.targets.bench_file import BenchDevice, read_bench
 from hil.targets.detect import Connected, connected_devices, linked_as
@@ -269,6 +272,20 @@ def test_a_server_that_is_silent_or_gone() -> None:
     far.close()
     with near, pytest.raises(SerialException, match=r"broke|gone"):
         GdbRemote(near)
+
+
+def test_whoever_was_stopped_looks_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of the time may have passed while the whole machine stood still, and the server with it."""
+    waits = list[float]()
+
+    def selected(*arguments: Any) -> Any:
+        waits.append(arguments[-1])
+        return ([], [], []) if len(waits) == 1 else select.select(*arguments)
+
+    monkeypatch.setattr("hil.link.gdb_remote.select", SimpleNamespace(select=selected))
+    with server(packet(b"S05")) as (line, _):
+        GdbRemote(line)
+    assert waits[1] == ONCE_MORE_S
 
 
 # --- which link -------------------------------------------------------------------------------------------------------
