@@ -121,7 +121,7 @@ class FakeBoard:
         if self.trouble:
             return
         with socket.socket(socket.AF_UNIX) as control:
-            control.settimeout(10)
+            control.settimeout(60)  # to make a machine takes a moment, but the host may stand still
             control.connect(str(self.monitor))
             for command in (b"", b"exit_preconfig\n"):
                 control.sendall(command)
