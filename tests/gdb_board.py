@@ -70,16 +70,19 @@ def renode_board(name: str, image: Path | None = None) -> Iterator[GdbBoard]:
 
 @contextmanager
 def qemu_board(machine: str) -> Iterator[GdbBoard]:
-    """QEMU's `machine`, halted, without an image."""
-    number = free_port()
-    process = subprocess.Popen(
-        [
-            QEMU, "-M", machine, "-S", "-gdb", f"tcp:127.0.0.1:{number}", "-icount", f"shift={ICOUNT_SHIFT}",
-            "-nodefaults", "-display", "none", "-nic", "none", "-chardev", "pty,id=uart", "-serial", "chardev:uart",
-            "-monitor", "none",
-        ],
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
+    """QEMU's `machine`, halted, without an image. It is given a socket that listens already: QEMU would open one of its
+    own long after it has told the name of its serial port, and somebody else may have that port by then."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        number, descriptor = int(server.getsockname()[1]), server.fileno()
+        process = subprocess.Popen(
+            [
+                QEMU, "-M", machine, "-S", "-icount", f"shift={ICOUNT_SHIFT}", "-nodefaults", "-display", "none",
+                "-nic", "none", "-chardev", "pty,id=uart", "-serial", "chardev:uart", "-monitor", "none", "-chardev",
+                f"socket,id=debugger,fd={descriptor},server=on,wait=off,nodelay=on", "-gdb", "chardev:debugger",
+            ],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True,
+            pass_fds=(descriptor,),
+        )  # fmt: skip
     try:
         assert process.stdout is not None
         said = process.stdout.readline().decode()  # "char device redirected to /dev/pts/3 (label uart)"
