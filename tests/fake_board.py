@@ -72,8 +72,9 @@ class FakeBoard:
     @property
     def trouble(self) -> str:
         """What is wrong with it, empty when nothing is."""
-        file = self.folder / "trouble"
-        return file.read_text() if file.exists() else ""
+        with suppress(FileNotFoundError):  # it may be repaired at any moment
+            return (self.folder / "trouble").read_text()
+        return ""
 
     def give_trouble(self, trouble: Trouble) -> None:
         """From now on it is broken, in the middle of whatever it does."""
