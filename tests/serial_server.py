@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import termios
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -63,8 +64,8 @@ def _serve(server: socket.socket, open_port: Callable[[], serial.Serial], rfc221
             connection, _ = server.accept()
         except TimeoutError:
             continue
-        # There may be no such port now; and either side may end.
-        with connection, contextlib.suppress(OSError), open_port() as port:
+        # There may be no such port now; and either side may end, the port also while it is opened (termios.error).
+        with connection, contextlib.suppress(OSError, termios.error), open_port() as port:
             _pump(connection, port, rfc2217, over)
 
 
