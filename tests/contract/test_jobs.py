@@ -283,14 +283,14 @@ class TestRay(JobBackendContract):
 
 
 def _main(folder: Path, backend: JobBackend) -> None:
-    with backend.open(Workers(2, preload=PRELOAD)) as jobs:
-        work = Play(folder)
-        for index, kind in enumerate(("hang", "child")):
-            jobs.submit(Job(f"job-{index}", work, (kind, index)))
-        try:
+    try:
+        with backend.open(Workers(2, preload=PRELOAD)) as jobs:
+            work = Play(folder)
+            for index, kind in enumerate(("hang", "child")):
+                jobs.submit(Job(f"job-{index}", work, (kind, index)))
             jobs.wait()
-        except KeyboardInterrupt:
-            sys.exit(130)
+    except KeyboardInterrupt:  # also when the jobs have begun, and this process has not come as far as to wait
+        sys.exit(130)
 
 
 if __name__ == "__main__":
