@@ -15,6 +15,7 @@ HOST = "127.0.0.1"
 ATTEMPTS = 4
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_worker_niceness", "0")  # the usual 15 lets the jobs of tests wait for all other work
+os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "3")  # as munas.jobs does, so that it is there before any test
 os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # or Ray takes another address for a loopback one
 
 
@@ -57,8 +58,11 @@ def _started(nodes: list[dict[str, Any]]) -> Any:
 
 def _children() -> set[int]:
     """Processes that this one started, in whichever thread."""
-    tasks = Path("/proc/self/task").glob("*/children")
-    return {int(word) for path in tasks for word in path.read_text().split()}
+    found = set[int]()
+    for path in Path("/proc/self/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # a thread that has ended meanwhile
+            found.update(map(int, path.read_text().split()))
+    return found
 
 
 def node_options(cpus: int, host: str = HOST, **resources: float) -> dict[str, Any]:
