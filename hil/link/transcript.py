@@ -78,13 +78,21 @@ class Transcript:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             path.write_text(self.text(), encoding="ascii")
-            others = sorted(set(folder.glob(f"*{SUFFIX}")) - {path}, key=lambda item: item.stat().st_mtime)
+            others = sorted(set(folder.glob(f"*{SUFFIX}")) - {path}, key=_written)
             for old in others[: max(0, len(others) + 1 - MAX_FILES)]:  # never this one, whatever the clock says
                 old.unlink(missing_ok=True)
         except OSError as error:  # what failed before matters more
             _log.warning("the transcript cannot be kept in %s: %s", folder, error)
             return None
         return path
+
+
+def _written(path: Path) -> float:
+    """When it was written; long ago where another process has just removed it."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def _text(data: bytes) -> str:

@@ -64,6 +64,11 @@ def test_the_end_is_what_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
 
 
+def test_another_process_may_remove_old_ones_meanwhile(tmp_path: Path) -> None:
+    (tmp_path / f"removed{module.SUFFIX}").symlink_to("nowhere")
+    assert Transcript().save(tmp_path, "model") is not None
+
+
 def test_a_log_has_what_was_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("MUNAS_HIL_LOG", "MUNAS_HIL_VERBOSE"):
         monkeypatch.setenv(name, "")
