@@ -171,8 +171,8 @@ class RenodeProcess:
 
     def died(self) -> RunnerError:
         """The error for a Renode that ended by itself."""
-        self.wait(1.0)
-        self._reader.join(1.0)
+        self.wait(STOP_TIMEOUT_S)
+        self._reader.join(STOP_TIMEOUT_S)
         return RunnerError(f"Renode ended with {_how(self._process.poll())}: {self.said()}")
 
     def kill(self) -> None:
