@@ -196,7 +196,7 @@ class TestDataset:
     def test_processes_may_load_at_once(self, case: Case, source: Path, dataset: Dataset, tmp_path: Path) -> None:
         command = [sys.executable, "-c", LOAD_IN_ANOTHER_PROCESS, case.name, str(source), str(tmp_path)]
         processes = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-        outputs = [process.communicate(timeout=60)[0].strip() for process in processes]
+        outputs = [process.communicate(timeout=240)[0].strip() for process in processes]
         assert outputs == [dataset.sha256] * 2
         assert len([path for path in (tmp_path / "datasets").iterdir() if path.name != "fingerprints"]) == 1
 
