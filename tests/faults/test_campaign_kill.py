@@ -1,6 +1,6 @@
 """A campaign that is killed: nothing stored is lost, nothing is counted twice, no process stays behind.
 
-The file is also the program that the tests kill: ``python test_campaign_kill.py FOLDER SAMPLES``.
+The file is also the program that the tests kill: ``python test_campaign_kill.py FOLDER SAMPLES HANGS``.
 """
 
 from __future__ import annotations
@@ -33,12 +33,13 @@ class Slow:
 
     folder: Path
     seconds: float = 0.05
+    hangs: int = sys.maxsize  # the first of those that never end
 
     def __call__(self) -> Callable[[int], Result]:
         return self._job
 
     def _job(self, sample: int) -> Result:
-        with subprocess.Popen(["sleep", str(self.seconds)]) as child:
+        with subprocess.Popen(["sleep", str(self.seconds) if sample < self.hangs else "3600"]) as child:
             with (self.folder / f"attempts-{sample}").open("a") as file:
                 file.write(f"{os.getpid()} {child.pid}\n")
             try:
@@ -49,9 +50,10 @@ class Slow:
         return Result(sample, "ok", record={"square": sample * sample})
 
 
-def start(folder: Path) -> subprocess.Popen[bytes]:
+def start(folder: Path, hangs: int = SAMPLES) -> subprocess.Popen[bytes]:
+    """The campaign; with samples that hang it cannot be over before it is killed."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [*INTERRUPTIBLE, sys.executable, __file__, str(folder), str(SAMPLES)]
+    command = [*INTERRUPTIBLE, sys.executable, __file__, str(folder), str(SAMPLES), str(hangs)]
     return subprocess.Popen(command, env=environment, start_new_session=True)
 
 
@@ -91,7 +93,7 @@ def check_resume(folder: Path, before: list[int]) -> None:
 
 @pytest.mark.parametrize("after", [1, 12])
 def test_kill_minus_nine_loses_nothing_and_leaves_nothing(tmp_path: Path, after: int) -> None:
-    main = start(tmp_path)
+    main = start(tmp_path, SAMPLES // 2)
     wait_for(lambda: (tmp_path / "s.sqlite").exists() and len(stored(tmp_path)) >= after)
     main.kill()
     assert main.wait() == -signal.SIGKILL
@@ -103,7 +105,7 @@ def test_kill_minus_nine_loses_nothing_and_leaves_nothing(tmp_path: Path, after:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_is_clean(tmp_path: Path, number: signal.Signals) -> None:
-    main = start(tmp_path)
+    main = start(tmp_path, SAMPLES // 2)
     wait_for(lambda: (tmp_path / "s.sqlite").exists() and len(stored(tmp_path)) >= 3)
     os.killpg(main.pid, number)  # as a terminal does: the workers get it too
     assert main.wait(DEADLINE_S) == (130 if number is signal.SIGINT else -signal.SIGTERM)
@@ -112,22 +114,22 @@ def test_ctrl_c_is_clean(tmp_path: Path, number: signal.Signals) -> None:
 
 
 def test_a_killed_worker_costs_no_stored_sample(tmp_path: Path) -> None:
-    main = start(tmp_path)
-    wait_for(lambda: (tmp_path / "attempts-6").exists())
-    worker = int((tmp_path / "attempts-6").read_text().split()[0])
+    main, journal = start(tmp_path), tmp_path / "attempts-6"
+    wait_for(lambda: journal.exists() and journal.read_text().endswith("\n"))
+    worker = int(journal.read_text().split()[0])
     os.kill(worker, signal.SIGKILL)
     assert main.wait(DEADLINE_S) == 0
     assert stored(tmp_path) == list(range(SAMPLES))
 
 
-def _main(folder: Path, samples: int) -> int:
+def _main(folder: Path, samples: int, hangs: int) -> int:
     try:
         with Store(folder / "s.sqlite") as store:
-            run_campaign(store, store.run_id(RUN), range(samples), Slow(folder), workers=2)
+            run_campaign(store, store.run_id(RUN), range(samples), Slow(folder, hangs=hangs), workers=2)
     except KeyboardInterrupt:
         return 130
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(_main(Path(sys.argv[1]), int(sys.argv[2])))
+    sys.exit(_main(Path(sys.argv[1]), *map(int, sys.argv[2:])))
