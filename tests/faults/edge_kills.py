@@ -187,7 +187,7 @@ def search(kills: int, seed: int) -> Killed:
         before: list[Any] = []
         for number in range(kills):
             wanted = TRIALS // 2 + 1 + number * (TRIALS // 2 - 2) // kills
-            with search_program.running(killed, TRIALS, 1) as main:
+            with search_program.running(killed, TRIALS, 1, hangs=TRIALS - 1) as main:  # it cannot be over before
                 while main.poll() is None and len(list(killed.glob("attempts-*"))) <= wanted:
                     time.sleep(0.02)
                 time.sleep(rng.uniform(0.0, 0.1))
