@@ -74,7 +74,7 @@ def shell(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
 # -- files that are not files --
 
 
-@pytest.mark.timeout(30)
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize("command", ["graph", "boards", "report"])
 def test_devices_and_pipes_are_refused(run: Cli, tmp_path: Path, command: str) -> None:
     pipe = tmp_path / "pipe.toml"

@@ -108,7 +108,7 @@ def test_two_processes_build_one_library(tmp_path: Path) -> None:
         subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True)
         for _ in range(2)
     ]
-    archives = {process.communicate(timeout=120)[0].strip() for process in running}
+    archives = {process.communicate(timeout=280)[0].strip() for process in running}
     assert [process.returncode for process in running] == [0, 0]
     assert len(archives) == 1
     assert [path.name for path in (tmp_path / "library").iterdir()] == [Path(archives.pop()).parent.name]
