@@ -49,7 +49,7 @@ class RttDevice:
         """Send to the device."""
         self._port.write(data)
 
-    def replies(self, commands: int, timeout_s: float = 20.0) -> bytes:
+    def replies(self, commands: int, timeout_s: float = 60.0) -> bytes:
         """All that it says up to the `commands`-th m-ready."""
         self._port.timeout = timeout_s
         return replies(lambda: self._port.read(max(1, self._port.in_waiting)), commands)

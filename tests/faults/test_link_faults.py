@@ -38,7 +38,7 @@ def test_each_fault_at_a_higher_rate_costs_retries_only(fault: str) -> None:
     outcome = injection.exchanges([fault], 250, seed=11, rate=0.03)
     assert outcome.struck[fault] > 0
     assert (outcome.wrong, outcome.succeeded) == (0, outcome.tried)
-    assert outcome.slowest_s < 10
+    assert outcome.slowest_s < 60  # none hangs; a machine may stand still meanwhile
     assert open_descriptors() == before
     assert children(os.getpid(), "device") == []
 
@@ -104,7 +104,7 @@ def test_what_stays_is_an_error_of_its_kind(
     started = time.monotonic()
     with pytest.raises(kind):
         _run_often(device)
-    assert time.monotonic() - started < 30
+    assert time.monotonic() - started < 60
 
 
 def _run_often(device: Device) -> None:
@@ -223,7 +223,7 @@ class _Emulated:
         self._port.write(data)
 
     def replies(self, commands: int) -> bytes:
-        said, deadline = b"", time.monotonic() + 20
+        said, deadline = b"", time.monotonic() + 60
         while said.count(b"m-ready\r\n") < commands:
             said += self._port.read(max(1, self._port.in_waiting))
             assert time.monotonic() < deadline, said[-200:]
