@@ -25,6 +25,7 @@ READY_S = 0.5  # for ``m-ready`` behind a complete reply
 WRITE_S = 10.0  # for bytes that a port does not take
 CHUNK = 4096  # bytes that are taken in at once
 POLL_S = 0.05  # how long one read may block; time-outs are kept with this precision
+STOOD_STILL_S = 0.5  # more than this between two looks at a port is no silence of the device: nobody listened
 TALK = 4  # a device may talk for this many time-outs without saying anything that can be verified
 DRAIN_S = 2.0  # ... and for this long while it is waited for to become quiet
 REOPEN_S = 10.0  # how long a port may be gone: a board that resets takes its USB port with it
@@ -243,6 +244,22 @@ class Reply:
     timeout: LinkTimeout | None = None
 
 
+class _Listening:
+    """A clock of the seconds in which somebody listened: it is not ahead by the time that this machine stood still.
+
+    A virtual machine that is stopped for a while stops its emulators, too, and hears nothing meanwhile.
+    """
+
+    def __init__(self) -> None:
+        self._seconds, self._looked = 0.0, time.monotonic()
+
+    def __call__(self) -> float:
+        now = time.monotonic()
+        self._seconds += min(now - self._looked, STOOD_STILL_S)
+        self._looked = now
+        return self._seconds
+
+
 class Channel:
     """Commands out and lines in over `port`, which it owns. Raises LinkError for a port that dies."""
 
@@ -251,6 +268,7 @@ class Channel:
         self._timeouts = timeouts
         self._transcript = transcript
         self._pending = bytearray()
+        self._now = _Listening()
         self._set_up()
 
     def _set_up(self) -> None:
@@ -275,7 +293,7 @@ class Channel:
         ``m-ready`` is missing, and is not waited for long. Raises TargetFaultError, and Endless for a device that does
         not stop talking.
         """
-        reply, received, progress = Reply(), 0, time.monotonic()
+        reply, received, progress = Reply(), 0, self._now()
         while True:
             try:
                 line = self._line(silence_s, progress + TALK * silence_s, what)
@@ -290,7 +308,7 @@ class Channel:
             if received > protocol.MAX_REPLY_BYTES:
                 raise _endless(what)
             if line and self._sort(line, sequence, reply):
-                progress = time.monotonic()
+                progress = self._now()
                 silence_s = self._announced(reply) or silence_s
                 if complete(reply.found):
                     silence_s = min(silence_s, READY_S)
@@ -315,12 +333,12 @@ class Channel:
         return None
 
     def _line(self, silence_s: float, limit: float, what: str) -> str:
-        deadline = time.monotonic() + silence_s
+        deadline = self._now() + silence_s
         while (end := self._pending.find(b"\n")) < 0:
             if len(self._pending) > protocol.MAX_REPLY_BYTES:
                 raise Endless(f"the device answers {what} with a line without end")
             chunk = self._read()
-            now = time.monotonic()
+            now = self._now()
             if now > limit and chunk:
                 raise _endless(what)
             if chunk:
@@ -344,11 +362,11 @@ class Channel:
     def drain(self, quiet_s: float) -> None:
         """Throw away what arrives until nothing has for `quiet_s`. Raises ProtocolError when that never happens."""
         self._pending.clear()
-        started = heard = time.monotonic()
+        started = heard = self._now()
         size = 0
-        while time.monotonic() - heard < quiet_s:
+        while self._now() - heard < quiet_s:
             if chunk := self._read():
-                heard = time.monotonic()
+                heard = self._now()
                 size += len(chunk)
                 if size > protocol.MAX_REPLY_BYTES or heard - started > DRAIN_S:
                     raise _endless("nothing")

@@ -7,6 +7,7 @@ import pickle
 import termios
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 from serial import SerialException
@@ -107,6 +108,29 @@ def test_silence_at_boot_is_a_time_out(banner: str) -> None:
     with pytest.raises(LinkTimeout, match="boot message"):
         Device(port, SHORT).wait_ready()
     assert time.monotonic() - started >= 0.05
+
+
+def test_a_machine_that_stood_still_is_no_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither of a device that answers a moment later, nor endless talk of one that has answered."""
+
+    class Stopped(ScriptedPort):
+        late = 0.0
+
+        def read(self, size: int = 1, /) -> bytes:
+            if self.log and not Stopped.late:
+                Stopped.late = 1000.0
+                return b""
+            return super().read(size)
+
+    def monotonic() -> float:
+        return real() + Stopped.late
+
+    real = time.monotonic
+    monkeypatch.setattr("hil.link.transport.time", SimpleNamespace(monotonic=monotonic, sleep=time.sleep))
+    port = Stopped(lambda _: [protocol.extension_line("memory", 1, 2, 3)])
+    made = Device(port, Timeouts(boot_s=10, command_s=10, inference_s=10))
+    assert made.memory() == protocol.MemoryReport(1, 2, 3)
+    assert (port.log, made.retries) == (["hil memory"], 0)
 
 
 def test_fault_at_boot_is_a_fault() -> None:
