@@ -153,6 +153,8 @@ def _relay(server: socket.socket, target: tuple[str, int], after: int | bytes, d
 
 def _copy(source: socket.socket, sink: socket.socket) -> None:
     with suppress(OSError):
-        while chunk := source.recv(4096):
-            sink.sendall(chunk)
-        sink.shutdown(socket.SHUT_RDWR)
+        try:
+            while chunk := source.recv(4096):
+                sink.sendall(chunk)
+        finally:  # a server that dies before it has read all resets its connection
+            sink.shutdown(socket.SHUT_RDWR)
