@@ -78,11 +78,11 @@ def host() -> Iterator[HostDevice]:
     device.stop()
 
 
-def booted(host: HostDevice, faults: Sequence[str]) -> tuple[FaultyLine, Device]:
-    """A device in step, on a line that from now on has these faults in every exchange."""
+def booted(host: HostDevice, faults: Sequence[str], patience_s: float = 60.0) -> tuple[FaultyLine, Device]:
+    """A device in step, on a line that from now on has these faults in every exchange. `patience_s` for its port."""
     line = FaultyLine(host, [], 1.0, random.Random(5))
     line.boot()
-    device = Device(ReconnectingPort(line.open, patience_s=0.3), injection.SHORT)
+    device = Device(ReconnectingPort(line.open, patience_s), injection.SHORT)
     device.wait_ready()
     device.identity()
     line.faults = faults
@@ -114,7 +114,7 @@ def _run_often(device: Device) -> None:
 
 def test_a_port_that_stays_away_is_a_link_error(host: HostDevice, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is waited for once, not at every attempt."""
-    line, device = booted(host, [])
+    line, device = booted(host, [], patience_s=0.3)
     line.generation, line.absent = line.generation + 1, 10**9
     waits, reopen = [], ReconnectingPort.reopen
 
