@@ -54,7 +54,7 @@ def fuzz(program: Path, folder: Path, seconds: int, seed: int) -> tuple[int, int
     corpus(folder / "corpus")
     (folder / "words").write_text("".join(f'"{word}"\n' for word in WORDS))
     options = [
-        f"-max_total_time={seconds}", f"-seed={seed}", "-close_fd_mask=1", "-timeout=10", "-max_len=2048",
+        f"-max_total_time={seconds}", f"-seed={seed}", "-close_fd_mask=1", "-timeout=60", "-max_len=2048",
         f"-dict={folder / 'words'}", f"-artifact_prefix={folder}/",
     ]  # fmt: skip
     command = [str(program), *options, str(folder / "corpus")]
