@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -138,11 +139,9 @@ def _read(descriptor: int) -> bytes:
 
 
 def _taken(read, size: int) -> bytes:  # type: ignore[no-untyped-def]
-    data = b""
-    for _ in range(200_000):
+    data, deadline = b"", time.monotonic() + 60
+    while len(data) < size and time.monotonic() < deadline:
         data += read()
-        if len(data) >= size:
-            break
     return data
 
 
