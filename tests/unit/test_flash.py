@@ -30,6 +30,7 @@ from tests.contract.processes import gone
 from tests.gdb_board import free_port
 
 ORIGIN = 0x08000000
+FLAT = b"early\xff\xff\xfflate"  # what `image` is on a drive
 
 
 def elf(path: Path, segments: list[tuple[int, bytes]]) -> Path:
@@ -54,7 +55,7 @@ def image(tmp_path: Path) -> Path:
 
 
 def test_a_flat_binary_is_in_order_and_without_ram(image: Path) -> None:
-    assert flat_binary(image) == (ORIGIN, b"early\xff\xff\xfflate")
+    assert flat_binary(image) == (ORIGIN, FLAT)
 
 
 def test_what_is_no_image(tmp_path: Path) -> None:
@@ -103,17 +104,19 @@ class Drive:
         self._mount(old_failure)
 
     def _mount(self, failure: str) -> None:
-        self.folder.mkdir(exist_ok=True)
-        (self.folder / "DETAILS.TXT").write_text("Version: 0221\n")
+        """With all that is on it at once."""
+        made = self.folder.with_suffix(".made")
+        made.mkdir()
+        (made / "DETAILS.TXT").write_text("Version: 0221\n")
         if failure:
-            (self.folder / FAIL_NAME).write_text(failure)
+            (made / FAIL_NAME).write_text(failure)
+        made.rename(self.folder)
 
     def run(self) -> None:
         file = self.folder / FILE_NAME
         while not self.stop.wait(0.01):
-            if not file.exists():
+            if not file.exists() or file.stat().st_size < len(FLAT):  # being written
                 continue
-            time.sleep(0.1)  # being written
             self.written.append(file.read_bytes())
             if self.vanishes:
                 away = self.folder.with_suffix(".away")
@@ -121,7 +124,9 @@ class Drive:
                 time.sleep(0.1)
                 shutil.rmtree(away)
             else:
-                shutil.rmtree(self.folder)
+                for name in (FAIL_NAME, "DETAILS.TXT", FILE_NAME):  # or it would be back when only our file has gone
+                    (self.folder / name).unlink(missing_ok=True)
+                self.folder.rmdir()
             self._mount(self.says)
 
     @contextmanager
@@ -129,7 +134,7 @@ class Drive:
         thread = threading.Thread(target=self.run)
         thread.start()
         try:
-            yield MassStorage(self.folder, timeout_s=3.0, settle_s=0.05)
+            yield MassStorage(self.folder, timeout_s=60.0, settle_s=0.05)
         finally:
             self.stop.set()
             thread.join()
@@ -142,7 +147,7 @@ def test_the_drive_takes_the_image(tmp_path: Path, image: Path, vanishes: bool, 
     drive = Drive(tmp_path / "drive", vanishes=vanishes, old_failure=old_failure)
     with drive.running() as flasher:
         flasher.flash(image)
-    assert drive.written == [b"early\xff\xff\xfflate"]
+    assert drive.written == [FLAT]
 
 
 @pytest.mark.parametrize("old_failure", ["", "SWD error\r\n", "other"])
@@ -211,7 +216,7 @@ def test_a_drive_that_answers_with_errors_while_it_comes_back(
     drive.mkdir()
     (drive / "DETAILS.TXT").touch()
     monkeypatch.setattr(Path, "is_dir", is_dir)
-    MassStorage(drive, timeout_s=5.0, settle_s=0.0).flash(image)
+    MassStorage(drive, timeout_s=60.0, settle_s=0.0).flash(image)
     assert next(asked) > 4
 
 
