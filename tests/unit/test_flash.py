@@ -269,30 +269,31 @@ def test_a_program_that_fails_is_quoted(program: Callable[[str, str], Path], ima
 def test_a_program_that_hangs_takes_its_children_along(
     program: Callable[[str, str], Path], image: Path, tmp_path: Path
 ) -> None:
-    program("pyocd", f"sleep 60 & echo $! > {tmp_path}/child; wait")
-    with pytest.raises(FlashError, match=r"did not finish within 0\.5 s"):
-        PyOcd("066E", "x", timeout_s=0.5).flash(image)
-    child = int((tmp_path / "child").read_text())
-    time.sleep(0.1)
-    stat = Path(f"/proc/{child}/stat")
-    assert not stat.exists() or stat.read_text().split()[2] == "Z"
+    program("pyocd", f"sleep 600 & echo $! > {tmp_path}/child; wait")
+    child, timeout_s = tmp_path / "child", 0.25
+    child.touch()
+    while not child.read_text():  # a busy machine does not start it in time
+        timeout_s *= 2
+        with pytest.raises(FlashError, match=rf"did not finish within {timeout_s:g} s"):
+            PyOcd("066E", "x", timeout_s=timeout_s).flash(image)
+    assert gone(int(child.read_text()), 60.0)
 
 
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="nothing to do it with")
 def test_a_program_does_not_outlive_a_killed_owner(tmp_path: Path) -> None:
     """The lock of the board ends with the owner; a program that flashes on would meet the next one's."""
-    script = f"echo $$ > {tmp_path}/pid; exec sleep 60"
+    script = f"echo $$ > {tmp_path}/pid; exec sleep 600"
     code = (
-        f"from hil.targets.flash.base import run_probe; run_probe(['sh', '-c', {script!r}], 'a test', 'nothing', 60.0)"
+        f"from hil.targets.flash.base import run_probe; run_probe(['sh', '-c', {script!r}], 'a test', 'nothing', 600.0)"
     )
     owner = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
         assert time.monotonic() < deadline
         time.sleep(0.02)
     owner.kill()
     owner.wait()
-    assert gone(int((tmp_path / "pid").read_text()), 5.0)
+    assert gone(int((tmp_path / "pid").read_text()), 60.0)
 
 
 def test_a_program_that_is_missing(image: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
