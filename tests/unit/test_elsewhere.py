@@ -118,7 +118,7 @@ def test_what_is_sent_arrives_either_way(rfc2217: bool) -> None:
     message = bytes(range(256)) * 8
     raw = serial.Serial(os.ttyname(theirs))  # as a device leaves its port
     with raw, served(lambda: PtyPort(os.ttyname(theirs)), rfc2217=rfc2217) as url:
-        port = open_port(url)
+        port = open_port(f"{url}?timeout=60" if rfc2217 else url)  # pyserial's own for its server's word: 3 s
         try:
             port.write(message)
             assert _taken(lambda: _read(ours), len(message)) == message
