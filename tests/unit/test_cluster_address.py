@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,11 +45,18 @@ def test_where_the_head_is(
     assert head_of(address) == expected
 
 
+@contextmanager
+def deaf() -> Iterator[int]:
+    """A port that nobody listens at, and nobody else can take."""
+    with socket.socket() as kept:
+        kept.bind(("127.0.0.1", 0))
+        yield kept.getsockname()[1]
+
+
 def test_a_head_that_is_away_is_not_waited_for() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-        require_answer(f"127.0.0.1:{port}")
-    with pytest.raises(ConnectionError, match=rf"nothing answers at 127\.0\.0\.1:{port}: "):
+        require_answer(f"127.0.0.1:{server.getsockname()[1]}")
+    with deaf() as port, pytest.raises(ConnectionError, match=rf"nothing answers at 127\.0\.0\.1:{port}: "):
         require_answer(f"127.0.0.1:{port}")
     with pytest.raises(ConnectionError, match=r"nothing answers at 127\.0\.0\.1:70000: "):
         require_answer("127.0.0.1:70000")
@@ -78,11 +87,10 @@ def test_a_node_that_is_gone_is_seen(tmp_path: Path) -> None:
 
 def test_a_head_that_is_gone_is_waited_for(tmp_path: Path) -> None:
     path = tmp_path / "raylet"
-    with socket.socket(socket.AF_UNIX) as node:
+    with socket.socket(socket.AF_UNIX) as node, deaf() as port:
         node.bind(str(path))
         node.listen()
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            where = f"127.0.0.1:{server.getsockname()[1]}"
+        where = f"127.0.0.1:{port}"
         lifeline(path, where).require()
         gone = replace(lifeline(path, where), answered=time.monotonic() - HEAD_PATIENCE_S)
         with pytest.raises(ConnectionError, match=f"its head at {where} does not answer any more"):

@@ -89,7 +89,7 @@ def test_only_regular_files_are_read(tmp_path: Path) -> None:
             failed: list[OSError] = []
             reader = threading.Thread(target=_catch, args=(path, failed), daemon=True)
             reader.start()
-            reader.join(5)
+            reader.join(60)
             assert not reader.is_alive(), path
             assert failed, path
 

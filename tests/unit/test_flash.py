@@ -27,9 +27,9 @@ from hil.targets.flash.mass_storage import FAIL_NAME, FILE_NAME
 from hil.targets.flash.programs import PROGRAMS, ProgramName
 from tests.conftest import ROOT
 from tests.contract.processes import gone
-from tests.gdb_board import free_port
 
 ORIGIN = 0x08000000
+FLAT = b"early\xff\xff\xfflate"  # what `image` is on a drive
 
 
 def elf(path: Path, segments: list[tuple[int, bytes]]) -> Path:
@@ -54,7 +54,7 @@ def image(tmp_path: Path) -> Path:
 
 
 def test_a_flat_binary_is_in_order_and_without_ram(image: Path) -> None:
-    assert flat_binary(image) == (ORIGIN, b"early\xff\xff\xfflate")
+    assert flat_binary(image) == (ORIGIN, FLAT)
 
 
 def test_what_is_no_image(tmp_path: Path) -> None:
@@ -103,17 +103,19 @@ class Drive:
         self._mount(old_failure)
 
     def _mount(self, failure: str) -> None:
-        self.folder.mkdir(exist_ok=True)
-        (self.folder / "DETAILS.TXT").write_text("Version: 0221\n")
+        """With all that is on it at once."""
+        made = self.folder.with_suffix(".made")
+        made.mkdir()
+        (made / "DETAILS.TXT").write_text("Version: 0221\n")
         if failure:
-            (self.folder / FAIL_NAME).write_text(failure)
+            (made / FAIL_NAME).write_text(failure)
+        made.rename(self.folder)
 
     def run(self) -> None:
         file = self.folder / FILE_NAME
         while not self.stop.wait(0.01):
-            if not file.exists():
+            if not file.exists() or file.stat().st_size < len(FLAT):  # being written
                 continue
-            time.sleep(0.1)  # being written
             self.written.append(file.read_bytes())
             if self.vanishes:
                 away = self.folder.with_suffix(".away")
@@ -121,7 +123,9 @@ class Drive:
                 time.sleep(0.1)
                 shutil.rmtree(away)
             else:
-                shutil.rmtree(self.folder)
+                for name in (FAIL_NAME, "DETAILS.TXT", FILE_NAME):  # or it would be back when only our file has gone
+                    (self.folder / name).unlink(missing_ok=True)
+                self.folder.rmdir()
             self._mount(self.says)
 
     @contextmanager
@@ -129,7 +133,7 @@ class Drive:
         thread = threading.Thread(target=self.run)
         thread.start()
         try:
-            yield MassStorage(self.folder, timeout_s=3.0, settle_s=0.05)
+            yield MassStorage(self.folder, timeout_s=60.0, settle_s=0.05)
         finally:
             self.stop.set()
             thread.join()
@@ -142,7 +146,7 @@ def test_the_drive_takes_the_image(tmp_path: Path, image: Path, vanishes: bool, 
     drive = Drive(tmp_path / "drive", vanishes=vanishes, old_failure=old_failure)
     with drive.running() as flasher:
         flasher.flash(image)
-    assert drive.written == [b"early\xff\xff\xfflate"]
+    assert drive.written == [FLAT]
 
 
 @pytest.mark.parametrize("old_failure", ["", "SWD error\r\n", "other"])
@@ -211,7 +215,7 @@ def test_a_drive_that_answers_with_errors_while_it_comes_back(
     drive.mkdir()
     (drive / "DETAILS.TXT").touch()
     monkeypatch.setattr(Path, "is_dir", is_dir)
-    MassStorage(drive, timeout_s=5.0, settle_s=0.0).flash(image)
+    MassStorage(drive, timeout_s=60.0, settle_s=0.0).flash(image)
     assert next(asked) > 4
 
 
@@ -264,30 +268,31 @@ def test_a_program_that_fails_is_quoted(program: Callable[[str, str], Path], ima
 def test_a_program_that_hangs_takes_its_children_along(
     program: Callable[[str, str], Path], image: Path, tmp_path: Path
 ) -> None:
-    program("pyocd", f"sleep 60 & echo $! > {tmp_path}/child; wait")
-    with pytest.raises(FlashError, match=r"did not finish within 0\.5 s"):
-        PyOcd("066E", "x", timeout_s=0.5).flash(image)
-    child = int((tmp_path / "child").read_text())
-    time.sleep(0.1)
-    stat = Path(f"/proc/{child}/stat")
-    assert not stat.exists() or stat.read_text().split()[2] == "Z"
+    program("pyocd", f"sleep 600 & echo $! > {tmp_path}/child; wait")
+    child, timeout_s = tmp_path / "child", 0.25
+    child.touch()
+    while not child.read_text():  # a busy machine does not start it in time
+        timeout_s *= 2
+        with pytest.raises(FlashError, match=rf"did not finish within {timeout_s:g} s"):
+            PyOcd("066E", "x", timeout_s=timeout_s).flash(image)
+    assert gone(int(child.read_text()), 60.0)
 
 
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="nothing to do it with")
 def test_a_program_does_not_outlive_a_killed_owner(tmp_path: Path) -> None:
     """The lock of the board ends with the owner; a program that flashes on would meet the next one's."""
-    script = f"echo $$ > {tmp_path}/pid; exec sleep 60"
+    script = f"echo $$ > {tmp_path}/pid; exec sleep 600"
     code = (
-        f"from hil.targets.flash.base import run_probe; run_probe(['sh', '-c', {script!r}], 'a test', 'nothing', 60.0)"
+        f"from hil.targets.flash.base import run_probe; run_probe(['sh', '-c', {script!r}], 'a test', 'nothing', 600.0)"
     )
     owner = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
         assert time.monotonic() < deadline
         time.sleep(0.02)
     owner.kill()
     owner.wait()
-    assert gone(int((tmp_path / "pid").read_text()), 5.0)
+    assert gone(int((tmp_path / "pid").read_text()), 60.0)
 
 
 def test_a_program_that_is_missing(image: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -404,7 +409,7 @@ def test_the_real_openocd_knows_the_commands_of_rtt() -> None:
     setup = 'rtt setup 0x20000000 0x10000 "SEGGER RTT"'
     assert f"'{setup}'" in said
     assert "'rtt server start 9090 0'" in said
-    commands = [setup, f"rtt server start {free_port()} 0", "shutdown"]
+    commands = [setup, "rtt server start 0 0", "shutdown"]  # 0: any port that is free
     words = ["openocd", "-f", "board/st_nucleo_f7.cfg", *(word for item in commands for word in ("-c", item))]
     done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, "Error" in done.stderr) == (0, False), done.stderr

@@ -20,6 +20,7 @@ from hil.link.transport import PortVanished, ReconnectingPort, open_port
 from hil.patterns import Pattern, PatternKind
 
 SHORT = Timeouts(boot_s=0.05, command_s=0.05, inference_s=0.1)
+PATIENT = Timeouts(boot_s=60, command_s=60, inference_s=60)  # for what answers at once: no time-out is a busy machine's
 BUILD = "0123456789abcdef0123456789abcdef"
 OUTPUT = bytes(range(6))
 INPUT = ("input", 40, protocol.crc32(Pattern(PatternKind.RANDOM, 1).data(40, -3)))  # what a device boots with
@@ -92,12 +93,12 @@ def device(answers: dict[str, list[str] | None]) -> tuple[Device, ScriptedPort]:
     """A device that answers these commands and `hil id`."""
     table = {"hil id": list(IDENTITY), **answers}
     port = ScriptedPort(lambda command: table.get(command, [f"e-[Unknown command: {command}]"]))
-    return Device(port, SHORT), port
+    return Device(port, PATIENT), port
 
 
 def test_boot_message_is_read_to_ready() -> None:
     port = ScriptedPort(lambda _: None, "\x00noise\r\nm-timestamp-mode-performance\r\nm-init-done\r\nm-ready\r\n")
-    assert Device(port, SHORT).wait_ready() == ["\x00noise", "m-timestamp-mode-performance", "m-init-done"]
+    assert Device(port, PATIENT).wait_ready() == ["\x00noise", "m-timestamp-mode-performance", "m-init-done"]
 
 
 @pytest.mark.parametrize("banner", ["", "m-timestamp-mode-performance\r\n", "m-ready"])
@@ -137,7 +138,7 @@ def test_fault_at_boot_is_a_fault() -> None:
     said = "e-[fault pc=00000012 lr=0 sp=0 cfsr=00010000 hfsr=0 bfar=0 mmfar=0 stack=0"
     banner = f"\r\n{said} crc={protocol.crc32(said.encode()):08x}]\r\n"
     with pytest.raises(TargetFaultError, match="undefined instruction") as caught:
-        Device(ScriptedPort(lambda _: None, banner), SHORT).wait_ready()
+        Device(ScriptedPort(lambda _: None, banner), PATIENT).wait_ready()
     assert caught.value.registers["pc"] == 0x12
 
 
@@ -152,7 +153,7 @@ def test_identity_is_asked_for_once() -> None:
 def test_a_damaged_reply_is_asked_for_again() -> None:
     replies = iter([[IDENTITY[0].replace("kws01", "kws02"), IDENTITY[1]], ["e-[Unknown command: hix]"], list(IDENTITY)])
     port = ScriptedPort(lambda _: next(replies))
-    assert Device(port, SHORT).identity().profile == "kws01"
+    assert Device(port, PATIENT).identity().profile == "kws01"
     assert port.log == ["hil id"] * 3
 
 
@@ -170,7 +171,7 @@ def test_another_version_is_named() -> None:
 
 
 def test_stock_firmware_is_recognised() -> None:
-    stock = Device(ScriptedPort(lambda command: [f"e-[Unknown command: {command.split()[0]}]"]), SHORT)
+    stock = Device(ScriptedPort(lambda command: [f"e-[Unknown command: {command.split()[0]}]"]), PATIENT)
     assert not stock.has_extension()
     assert device({})[0].has_extension()
 
@@ -211,7 +212,7 @@ def test_an_announced_silence_extends_the_time_out() -> None:
             self._out += f"{protocol.extension_line('silence', announced_us, sequence=self.sequence)}\r\n".encode()
             return len(data)
 
-    announced_us = 200_000
+    announced_us = 20_000_000  # it takes 0.3 s
     assert Device(Slow(lambda _: list(IDENTITY)), SHORT).infer(1, 0) == [5]
     announced_us = 1
     with pytest.raises(LinkTimeout):
@@ -305,7 +306,7 @@ def test_endless_talk_is_ended() -> None:
     endless, _ = device({"hil memory": ["x" * 4000] * (protocol.MAX_REPLY_BYTES // 4000 + 1)})
     with pytest.raises(ProtocolError, match="does not stop talking"):
         endless.memory()
-    no_lines = Device(ScriptedPort(lambda _: None, "x" * (protocol.MAX_REPLY_BYTES + 2)), SHORT)
+    no_lines = Device(ScriptedPort(lambda _: None, "x" * (protocol.MAX_REPLY_BYTES + 2)), PATIENT)
     with pytest.raises(ProtocolError, match="line without end"):
         no_lines.wait_ready()
 
@@ -370,11 +371,11 @@ def test_a_damaged_m_ready_costs_little_and_nothing_is_asked_again(end: str) -> 
 
     report = protocol.extension_line("memory", 1, 2, 3)
     port = Careless(lambda command: list(IDENTITY) if command == "hil id" else [report])
-    made = Device(port, Timeouts(boot_s=60, command_s=60, inference_s=60))
+    made = Device(port, PATIENT)
     started = time.monotonic()
     assert made.memory() == protocol.MemoryReport(1, 2, 3)
     assert made.identity().build_id == BUILD
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 50
     assert port.log == ["hil memory", "hil id"]
 
 
@@ -398,17 +399,17 @@ def test_damage_twice_in_a_row_is_the_lines_fault(said: str) -> None:
     """None of these can be meant of a command that the host sent: it is sent again until it arrives."""
     answers = [[f"e-[{said}]"], [f"e-[{said}]"], list(IDENTITY)]
     port = ScriptedPort(lambda _: answers.pop(0))
-    assert Device(port, SHORT).identity().build_id == BUILD
+    assert Device(port, PATIENT).identity().build_id == BUILD
     assert port.log == ["hil id"] * 3
 
 
 def test_a_line_that_damages_everything_ends() -> None:
     port = ScriptedPort(lambda _: ["e-[Command too long or not text]"])
     with pytest.raises(ProtocolError, match="after 10 attempts"):
-        Device(port, SHORT).identity()
+        Device(port, PATIENT).identity()
 
 
 def test_stock_firmware_is_recognised_after_two_answers() -> None:
     port = ScriptedPort(lambda _: ["e-[Unknown command: hil]"])
-    assert not Device(port, SHORT).has_extension()
+    assert not Device(port, PATIENT).has_extension()
     assert port.log == ["hil id"] * 2

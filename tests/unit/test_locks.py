@@ -48,8 +48,8 @@ def test_waiting_for_a_device() -> None:
 
     thread = threading.Thread(target=hold)
     thread.start()
-    assert taken.wait(5)
-    with any_device(("A",), wait_s=5.0) as device:
+    assert taken.wait(60)
+    with any_device(("A",), wait_s=60.0) as device:
         assert device == "A"
     thread.join()
 

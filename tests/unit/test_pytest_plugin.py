@@ -51,7 +51,7 @@ def test_the_entry_point_loads_it(inner: pytest.Pytester, monkeypatch: pytest.Mo
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(inner.path / "site"), str(ROOT)]))
     monkeypatch.delenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD")
     inner.makepyfile("def test_board(hil_board): assert hil_board.name == 'nucleo-f746zg'")
-    inner.runpytest_subprocess(*STRICT, timeout=60).assert_outcomes(passed=1)
+    inner.runpytest_subprocess(*STRICT, timeout=200).assert_outcomes(passed=1)
 
 
 def test_unused_it_imports_nothing_heavy(inner: pytest.Pytester) -> None:

@@ -161,7 +161,7 @@ def test_several_processes_store_every_sample_once(tmp_path: Path) -> None:
     processes = [context.Process(target=_insert_many, args=(path, start, counts)) for start in (0, 20, 0)]
     for process in processes:
         process.start()
-    total = sum(counts.get(timeout=60) for _ in processes)
+    total = sum(counts.get(timeout=240) for _ in processes)
     for process in processes:
         process.join()
         assert process.exitcode == 0

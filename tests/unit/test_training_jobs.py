@@ -21,7 +21,7 @@ from munas.search.trial import Task, Trained, TrainerFactory, Trial
 from tests.stub_trainer import PRELOAD, StubTrainer, trained
 
 ROOT = Path(__file__).resolve().parents[2]
-LIMITS = Limits(60.0, 2000 << 20)
+LIMITS = Limits(600.0, 2000 << 20)
 
 
 def task(index: int) -> Task:

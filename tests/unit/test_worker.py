@@ -17,7 +17,7 @@ from hil.codegen.plan import make_plan
 from hil.errors import InfrastructureError, ModelError, ReferenceDied
 from hil.measure.answers import reference_answers
 from hil.measure.measurement import Outputs
-from hil.model.litert import ADDRESS_SPACE_BYTES
+from hil.model.litert import ADDRESS_SPACE_BYTES, CPU_LIMIT_S
 from hil.model.load import parse_model
 from hil.model.reference import Reference
 from hil.model.worker import Died, Worker
@@ -116,7 +116,7 @@ def test_a_hang_ends_by_the_limit_of_the_request() -> None:
     started = time.monotonic()
     with pytest.raises(Died, match="processor time"):
         worker.load(object(), b"model")
-    assert time.monotonic() - started < 30
+    assert time.monotonic() - started < CPU_LIMIT_S
     worker.close()
 
 
@@ -132,7 +132,7 @@ def test_the_process_ends_with_its_owner() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == -signal.SIGKILL
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while Path(f"/proc/{int(done.stdout)}").exists() and time.monotonic() < deadline:
         os.sched_yield()
     assert not Path(f"/proc/{int(done.stdout)}").exists()
