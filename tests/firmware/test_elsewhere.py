@@ -51,7 +51,8 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeBoard]
 @pytest.fixture(params=[False, True], ids=["socket", "rfc2217"])
 def device(request: pytest.FixtureRequest, fake: FakeBoard) -> Iterator[Connected]:
     with served(lambda: PtyPort(str(fake.port)), rfc2217=request.param) as url:
-        yield replace(fake.device, port=url, flash="command", flash_command=FLASH, reset_command=RESET)
+        port = f"{url}?timeout=60" if request.param else url  # pyserial's own for its server's word: 3 s
+        yield replace(fake.device, port=port, flash="command", flash_command=FLASH, reset_command=RESET)
 
 
 def test_a_network_is_measured_over_the_network(device: Connected) -> None:
