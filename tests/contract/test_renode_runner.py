@@ -76,7 +76,7 @@ class TestRenodeRunner(RunnerContract):
 
     def check_nothing_left(self) -> None:
         pid = self.fake.pid()
-        assert pid is None or gone(pid, 30.0)
+        assert pid is None or gone(pid, 1.0)
         assert self.sessions
         assert not any(session.port.is_open for session in self.sessions)  # type: ignore[attr-defined]
 
@@ -120,7 +120,7 @@ class TestRenodeRunner(RunnerContract):
         self.within(runner.open(made, board), boot)
         (kept,) = children(os.getpid(), "renode")
         os.kill(kept, signal.SIGKILL)
-        assert gone(kept, 30.0)
+        assert gone(kept, 2.0)
         self.within(runner.open(made, board), lambda session: boot(session).run(RANDOM))
 
     def test_a_session_that_is_over_is_not_lost_with_its_renode(

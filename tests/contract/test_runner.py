@@ -53,7 +53,7 @@ class RunnerContract:
     """Subclasses give `runner`, `board`, `image` (of a model: C text) and say how to kill the place of a session."""
 
     via: ClassVar[str]
-    death_noticed_s: ClassVar[float] = 60.0  # far below the time-out of an inference, above what a busy machine takes
+    death_noticed_s: ClassVar[float] = 10.0  # far below the time-out of an inference, above what a busy machine takes
     sessions: list[Session]
 
     @pytest.fixture

@@ -38,7 +38,7 @@ def test_each_fault_at_a_higher_rate_costs_retries_only(fault: str) -> None:
     outcome = injection.exchanges([fault], 250, seed=11, rate=0.03)
     assert outcome.struck[fault] > 0
     assert (outcome.wrong, outcome.succeeded) == (0, outcome.tried)
-    assert outcome.slowest_s < 60  # none hangs; a machine may stand still meanwhile
+    assert outcome.slowest_s < 10
     assert open_descriptors() == before
     assert children(os.getpid(), "device") == []
 
@@ -104,7 +104,7 @@ def test_what_stays_is_an_error_of_its_kind(
     started = time.monotonic()
     with pytest.raises(kind):
         _run_often(device)
-    assert time.monotonic() - started < 60
+    assert time.monotonic() - started < 30
 
 
 def _run_often(device: Device) -> None:

@@ -30,8 +30,6 @@ from tests.gdb_board import GdbBoard, dying_server, faulty_server, free_port, qe
 pytestmark = [pytest.mark.firmware, pytest.mark.qemu]
 RANDOM = Pattern(PatternKind.RANDOM, 1)
 ANSWER_S = 3.0
-WITHIN_S = 50.0  # less than 10 s on an idle machine; what may take longer than others may take longer than this
-FIRST_S = 150.0
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +52,7 @@ def board() -> Iterator[GdbBoard]:
         yield found
 
 
-def server(address: str, answer_s: float = 30.0) -> GdbServer:
+def server(address: str, answer_s: float = 8.0) -> GdbServer:
     return GdbServer(address, "qemu", 0, answer_s=answer_s)
 
 
@@ -93,8 +91,8 @@ def test_the_hardware_runner_uses_it(board: GdbBoard, image: Path) -> None:
         assert link.run(RANDOM).output is not None
 
 
-def fails(flasher: GdbServer, image: Path, within_s: float = WITHIN_S) -> str:
-    """The error, which has to come within `within_s`."""
+def fails(flasher: GdbServer, image: Path, within_s: float = 10) -> str:
+    """The error, which has to come within `within_s` (the 10 s are an idle machine's)."""
     started = time.monotonic()
     with pytest.raises(FlashError) as caught:
         flasher.flash(image)
@@ -132,14 +130,14 @@ def test_a_server_that_dies(board: GdbBoard, image: Path, after_bytes: int) -> N
 @pytest.fixture
 def slow_at_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """QEMU's server is asked by commands of its monitor, the first of which may take long."""
-    asked = replace(DIALECTS["qemu"], halt=("monitor info status", "monitor info version"), first_s=FIRST_S)
+    asked = replace(DIALECTS["qemu"], halt=("monitor info status", "monitor info version"), first_s=60.0)
     monkeypatch.setattr(gdb, "DIALECTS", {"qemu": asked})
 
 
 @pytest.mark.slow
 def test_a_server_that_hangs(board: GdbBoard, image: Path) -> None:
     with dying_server(board.address, 1500, lambda: os.kill(board.pid, signal.SIGSTOP)) as address:
-        assert "hangs: '-target-download'" in fails(server(address, ANSWER_S), image)
+        assert "hangs: '-target-download'" in fails(server(address, ANSWER_S), image, within_s=20)
 
 
 @pytest.mark.slow
@@ -155,7 +153,7 @@ def test_the_first_command_may_take_longer(board: GdbBoard, image: Path) -> None
 def test_only_the_first_command_may(board: GdbBoard, image: Path, packet: bytes) -> None:
     """A server that hangs later is told as fast as any other."""
     with dying_server(board.address, packet, lambda: os.kill(board.pid, signal.SIGSTOP)) as address:
-        assert "hangs" in fails(server(address, ANSWER_S), image)
+        assert "hangs" in fails(server(address, ANSWER_S), image, within_s=20)
 
 
 @pytest.mark.slow
@@ -199,4 +197,4 @@ def test_renodes_server(tmp_path: Path) -> None:
         elsewhere = images.memory_of(load_board("mps2-an386").target("qemu"))
         source, folder = images.header() + images.ADDER, tmp_path / "other"
         image = images.link(source, objects, folder, core=board.core, memory=elsewhere)
-        assert "does not hold the image: 'compare-sections'" in fails(flasher, image, within_s=150)
+        assert "does not hold the image: 'compare-sections'" in fails(flasher, image, within_s=60)

@@ -129,7 +129,7 @@ def test_a_machine_that_stood_still_is_no_silence(monkeypatch: pytest.MonkeyPatc
     real = time.monotonic
     monkeypatch.setattr("hil.link.transport.time", SimpleNamespace(monotonic=monotonic, sleep=time.sleep))
     port = Stopped(lambda _: [protocol.extension_line("memory", 1, 2, 3)])
-    made = Device(port, Timeouts(boot_s=10, command_s=10, inference_s=10))
+    made = Device(port, PATIENT)
     assert made.memory() == protocol.MemoryReport(1, 2, 3)
     assert (port.log, made.retries) == (["hil memory"], 0)
 
@@ -375,7 +375,7 @@ def test_a_damaged_m_ready_costs_little_and_nothing_is_asked_again(end: str) -> 
     started = time.monotonic()
     assert made.memory() == protocol.MemoryReport(1, 2, 3)
     assert made.identity().build_id == BUILD
-    assert time.monotonic() - started < 50
+    assert time.monotonic() - started < 5
     assert port.log == ["hil memory", "hil id"]
 
 

@@ -19,7 +19,7 @@ from hil.errors import BoardError, FlashError
 from hil.targets.bench_file import BenchDevice
 from hil.targets.detect import Connected
 from hil.targets.flash import METHODS, Uf2Drive, flasher_for, lacking
-from hil.targets.flash.base import FLASH_TIMEOUT_S, segments_of
+from hil.targets.flash.base import segments_of
 from hil.targets.flash.uf2 import FAMILIES, FILE_NAME, INFO_NAME, encode
 from tests.conftest import ROOT
 from tests.unit.test_flash import elf
@@ -193,7 +193,7 @@ def test_a_drive_that_stays(board: Board, image: Path) -> None:
     started = time.monotonic()
     with pytest.raises(FlashError, match=r"did not start it within 0\.3 s"):
         Uf2Drive("rp2350", board.folder, timeout_s=0.3).flash(image)
-    assert time.monotonic() - started < FLASH_TIMEOUT_S
+    assert time.monotonic() - started < 5
 
 
 def test_what_is_no_image_touches_no_drive(tmp_path: Path, board: Board) -> None:

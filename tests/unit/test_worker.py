@@ -17,7 +17,7 @@ from hil.codegen.plan import make_plan
 from hil.errors import InfrastructureError, ModelError, ReferenceDied
 from hil.measure.answers import reference_answers
 from hil.measure.measurement import Outputs
-from hil.model.litert import ADDRESS_SPACE_BYTES, CPU_LIMIT_S
+from hil.model.litert import ADDRESS_SPACE_BYTES
 from hil.model.load import parse_model
 from hil.model.reference import Reference
 from hil.model.worker import Died, Worker
@@ -116,7 +116,7 @@ def test_a_hang_ends_by_the_limit_of_the_request() -> None:
     started = time.monotonic()
     with pytest.raises(Died, match="processor time"):
         worker.load(object(), b"model")
-    assert time.monotonic() - started < CPU_LIMIT_S
+    assert time.monotonic() - started < 30
     worker.close()
 
 
