@@ -8,9 +8,11 @@ import pytest
 
 from munas.data import DATASETS
 from munas.errors import SearchError
+from munas.training.augment import Augmentation
 from munas.training.recipes import (
     AUGMENTED_PASSES,
     CYCLE_PRUNED,
+    FAST_SHIFT,
     PAPER,
     Cycle,
     RecipeKind,
@@ -121,7 +123,12 @@ def test_a_brief_cycle_has_small_batches_and_does_not_augment() -> None:
     assert not brief.augmentation
     assert not short.augmentation
     assert long.augmentation == recipe.augmentation
-    assert not long.augmentation.symmetric
+
+
+def test_the_fast_recipe_shifts_by_a_pixel_and_flips_what_the_paper_flips() -> None:
+    for name in PAPER:
+        paper, found = recipe_of(name, "paper").augmentation, recipe_of(name).augmentation
+        assert found == Augmentation(shift_pixels=FAST_SHIFT if paper.shift_pixels else 0, flip=paper.flip)
 
 
 @pytest.mark.parametrize("name", PAPER)
@@ -138,7 +145,7 @@ def test_a_cycle_has_half_of_its_steps_to_recover_from_pruning(name: str, effort
 
 def test_a_data_set_of_the_users_own_has_a_recipe_by_its_size() -> None:
     small, large = own_recipe(1000, 32, are_pictures=True), own_recipe(60_000, 49, are_pictures=False)
-    assert (small.epochs, small.batch, small.augmentation.shift_pixels) == (200, 32, 2)
+    assert (small.epochs, small.batch, small.augmentation.shift_pixels) == (200, 32, FAST_SHIFT)
     assert (large.epochs, large.batch, large.augmentation.shift_pixels) == (25, 128, 0)
     for recipe, images in ((small, 1000), (large, 60_000)):
         assert recipe.cycle == Cycle()
