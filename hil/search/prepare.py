@@ -337,7 +337,7 @@ def _scale(options: SearchOptions, dataset: Dataset, limits: Limits, assessor: A
     recipe, images = training.used_recipe, len(dataset.train)
     sparsity = (recipe.pruning.least, recipe.pruning.most) if options.pruning else None
     hard = limits.hard if options.reject_infeasible else None
-    first = drawn(assessor, hard, options.space == "mlp", sparsity, options.seed)
+    first = drawn(assessor, hard, options.space == "mlp", sparsity, options.seed, is_ranked=options.surrogate)
     scale = scale_of(
         lambda effort: work_of(training, effort), least_effort(recipe.epochs, images, recipe.batch), first,
         seconds=_search_s(options), trials=options.trials, workers=_workers(options), halving=options.halving,

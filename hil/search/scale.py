@@ -15,9 +15,11 @@ from munas.arch.graph import build_graph
 from munas.arch.prune import expected_architecture
 from munas.cost.resources import Assessor
 from munas.search.evolve import RandomSearch, Space
+from munas.search.metrics import Metric
 from munas.search.objective import Bounds
 from munas.search.pace import Work
-from munas.search.proposals import Proposer
+from munas.search.proposals import Proposer, Ranking
+from munas.search.surrogate import Surrogate
 from munas.search.trial import Trial, TrialResult
 
 DEFAULT_TRIALS = 2000  # the paper's
@@ -28,15 +30,17 @@ _TRIALS_WANTED = 120  # before they are trained longer
 _HALVED = 0.6  # of a full training that halving leaves on average: half are stopped at a quarter, a quarter at half
 _EFFORTS = (0.2, 0.14, 0.1, 0.07, 0.05, 0.035, 0.025, 0.018, 0.0125, 0.009, 0.006)
 _LEAST_PASSES, _LEAST_STEPS = 0.25, 300  # over the training images, and batches of training: below, ranks say nothing
-_SAMPLED = 30
+_SAMPLED = 30  # networks that a search without a surrogate is judged by
+_IMPROVED = 8  # and with one: half a second each
+_NO_ERROR = Bounds({Metric.ERROR: 1e-3})  # out of reach: only the error counts
 _BUSY = 0.75  # processes of others, above which the start says so
 
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """Networks as the search draws its first ones: the mean of their MACs, which decides how many are trained in a time
-    (it is up to ten times the median), and the share of the weights that pruning is expected to leave of them, by the
-    median (1 without pruning)."""
+    """Networks as the search comes to them: the mean of their MACs, which decides how many are trained in a time (it is
+    up to ten times the median), and the share of the weights that pruning is expected to leave of them, by the median
+    (1 without pruning)."""
 
     macs: float
     left: float
@@ -56,12 +60,24 @@ class Scale:
 
 
 def drawn(
-    assessor: Assessor, budget: Bounds | None, mlp: bool, sparsity: tuple[float, float] | None, seed: int
+    assessor: Assessor,
+    budget: Bounds | None,
+    mlp: bool,
+    sparsity: tuple[float, float] | None,
+    seed: int,
+    *,
+    is_ranked: bool = True,
 ) -> Drawn:
-    """What the search will begin with. Raises SearchError where nothing fits the budget."""
-    proposer = Proposer(RandomSearch(Space(mlp, sparsity)), assessor, budget, np.random.default_rng([seed, 3]))
-    trials = [proposer.propose(index) for index in range(_SAMPLED)]
-    shape, classes = assessor.input_shape, assessor.num_classes
+    """What the search will train, by random networks; with `is_ranked` they are improved before, by the least error
+    that is expected of them. On CIFAR-10 within 11.4 k and 15.4 k, random networks have 0.17 M MACs on average, the
+    first 20 trials of a search had 0.82 M, and improved ones have 1.05 M.
+
+    Raises SearchError where nothing fits the budget.
+    """
+    shape, classes, space = assessor.input_shape, assessor.num_classes, Space(mlp, sparsity)
+    ranking = Ranking(Surrogate(shape, classes), _NO_ERROR, 2, space, curious=False) if is_ranked else None
+    proposer = Proposer(RandomSearch(space), assessor, budget, np.random.default_rng([seed, 3]), ranking=ranking)
+    trials = [proposer.propose(index) for index in range(_IMPROVED if is_ranked else _SAMPLED)]
     macs = statistics.mean(build_graph(trial.architecture, shape, classes).macs for trial in trials)
     return Drawn(macs, statistics.median(_expected_left(trial, assessor) for trial in trials))
 
@@ -128,7 +144,7 @@ def announcement(
     time_text = "" if seconds is None else f" in {seconds / 60:.3g} min"
     lines = (
         f"about {scale.trials:,} trials are expected{time_text} with {workers} at a time: effort {scale.effort:g},"
-        f" population {scale.population}, sample {scale.sample}; the first networks have"
+        f" population {scale.population}, sample {scale.sample}; networks will have"
         f" {first.macs / 1000:,.0f} K MACs on average and take {scale.trial_s:.0f} s each on a core of its own"
     )
     if scale.load >= _BUSY:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from munas.arch.graph import Graph, build_graph
 from munas.arch.morphs import far_child
 from munas.arch.space import ArchitectureError, narrowed
-from munas.cost.resources import Assessor
+from munas.cost.resources import Assessor, Resources
 from munas.errors import SearchError
 from munas.search.evolve import RandomSearch, Space, Strategy
 from munas.search.metrics import Metric, features
@@ -43,6 +43,8 @@ ANEW = 3
 few to begin with, and children alone stay where the first ones were: of 46 trials of a search on MNIST with a
 population of 8, 26 were of one network."""
 
+_HOPELESS = (-math.inf, -math.inf)
+
 MAX_STARTS = 2
 """Trials that could not be made to fit before the budget counts as out of reach."""
 
@@ -50,21 +52,25 @@ MAX_STARTS = 2
 @dataclass(frozen=True, slots=True)
 class Ranking:
     """Of every `pool` trials that fit, the fittest is improved by morphs, then trained: by its resources and the error
-    that the `surrogate` holds possible, under `bounds` with weights drawn for that choice. Where the error is far from
-    its bound that is the one of lowest predicted error. Some trials are drawn from `space` anew."""
+    that the `surrogate` holds possible (without `curious`: holds likeliest), under `bounds` with weights drawn for that
+    choice. Where the error is far from its bound that is the one of lowest predicted error. Some trials are drawn from
+    `space` anew."""
 
     surrogate: Surrogate
     bounds: Bounds
     pool: int
     space: Space
+    curious: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class _View:
-    """Under which the proposals for one trial are compared: the surrogate's weights and those of the objectives."""
+    """Under which the proposals for one trial are compared: the surrogate's weights (None: the likeliest ones), those
+    of the objectives, and the bound on the error without the others."""
 
-    weights: Vector
+    weights: Vector | None
     lambdas: Mapping[Metric, float]
+    error_alone: Bounds
 
 
 @dataclass(slots=True)
@@ -109,7 +115,10 @@ class Proposer:
         rejected = self.rejected  # of what is only looked at, nothing is counted
         trials += [self._fitting(index, strategy) for _ in range(ranking.pool - 1)]
         self.rejected = rejected
-        view = _View(ranking.surrogate.drawn(self.rng), draw_lambdas(ranking.bounds, self.rng))
+        weights = ranking.surrogate.drawn(self.rng) if ranking.curious else None
+        bounds = ranking.bounds.values
+        error_alone = Bounds({Metric.ERROR: bounds[Metric.ERROR]} if Metric.ERROR in bounds else {})
+        view = _View(weights, draw_lambdas(ranking.bounds, self.rng), error_alone)
         return self._improved(max(trials, key=lambda trial: self._prospects(trial, ranking, view)), ranking, view)
 
     def _improved(self, trial: Trial, ranking: Ranking, view: _View) -> Trial:
@@ -117,16 +126,24 @@ class Proposer:
         best = self._prospects(trial, ranking, view)
         for _ in range(FIRST_MORPHS if trial.parent is None else CHILD_MORPHS):
             child = replace(trial, architecture=far_child(trial.architecture, self.rng))
-            if self._excess(child) == 0 and (found := self._prospects(child, ranking, view)) > best:
+            if (found := self._prospects(child, ranking, view, best)) > best:
                 trial, best = (child, found) if self._network(child) not in self._known else (trial, best)
         return trial
 
-    def _prospects(self, trial: Trial, ranking: Ranking, view: _View) -> tuple[float, float]:
+    def _prospects(
+        self, trial: Trial, ranking: Ranking, view: _View, best: tuple[float, float] = _HOPELESS
+    ) -> tuple[float, float]:
+        """(fitness, minus the error that is predicted); `_HOPELESS` for what does not fit, or is no better than `best`
+        by its error alone: what a network needs takes ten times as long to tell."""
         try:
+            error = ranking.surrogate.predict(trial, view.weights)
+            if (fitness({Metric.ERROR: error}, view.error_alone, view.lambdas), -error) <= best:
+                return _HOPELESS
             resources = self.assessor.assess(trial.architecture)
         except ArchitectureError:
-            return -math.inf, -math.inf
-        error = ranking.surrogate.predict(trial, view.weights)
+            return _HOPELESS
+        if self._over(resources):
+            return _HOPELESS
         return fitness(features(error, resources), ranking.bounds, view.lambdas), -error
 
     def _fitting(self, index: int, strategy: Strategy) -> Trial:
@@ -180,12 +197,14 @@ class Proposer:
         return changed, excess
 
     def _excess(self, trial: Trial) -> float:
-        """How far a trial is from the budget: the logarithms of the shares of it that are used, where they are above
-        1, together; 0 when it fits."""
+        """How far a trial is from the budget, 0 when it fits."""
         try:
-            resources = self.assessor.assess(trial.architecture)
+            return self._over(self.assessor.assess(trial.architecture))
         except ArchitectureError:  # an input this small has no such network
             return math.inf
+
+    def _over(self, resources: Resources) -> float:
+        """The logarithms of the shares of the budget that are used, where they are above 1, together."""
         figures = features(None, resources)
         bounds = {} if self.budget is None else self.budget.values
         return sum(math.log(figures[metric] / bound) for metric, bound in bounds.items() if figures[metric] > bound)

@@ -242,7 +242,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(prepare, "training_setup", stub_training)
     monkeypatch.setattr(prepare, "load_dataset", lambda *_: stub_dataset())
     monkeypatch.setattr(prepare, "require_training", lambda: None)
-    monkeypatch.setattr("hil.search.scale._SAMPLED", 3)  # first networks that time is judged by: seconds each search
+    monkeypatch.setattr("hil.search.scale._IMPROVED", 1)  # networks that time is judged by: half a second each
     return []
 
 

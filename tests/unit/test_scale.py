@@ -15,8 +15,8 @@ from munas.arch.graph import build_graph
 from munas.cost.resources import Assessor
 from munas.data import DATASETS
 from munas.search.evolve import RandomSearch, Space
-from munas.search.metrics import features
-from munas.search.objective import PRESETS, meets
+from munas.search.metrics import Metric, features
+from munas.search.objective import PRESETS, Bounds, meets
 from munas.search.pace import Work
 from munas.search.proposals import Proposer
 from munas.search.trial import Task, TrialResult
@@ -80,8 +80,17 @@ def test_few_large_networks_count_for_what_they_take() -> None:
     assessor = replace(ASSESSOR, input_shape=shape, num_classes=classes)
     proposer = Proposer(RandomSearch(Space(False, None)), assessor, None, np.random.default_rng([0, 3]))
     macs = [build_graph(proposer.propose(index).architecture, shape, classes).macs for index in range(30)]
-    assert drawn(assessor, None, False, None, 0).macs == pytest.approx(np.mean(macs))
+    assert drawn(assessor, None, False, None, 0, is_ranked=False).macs == pytest.approx(np.mean(macs))
     assert np.mean(macs) > 1.5 * np.median(macs)
+
+
+def test_a_search_that_ranks_trains_larger_networks_than_are_drawn() -> None:
+    """Within CIFAR-10's published sizes the mean of 20 trials was 0.82 M MACs, that of random networks 0.17 M."""
+    budget = Bounds({Metric.MODEL_SIZE: 11_400, Metric.PEAK_MEMORY: 15_400})
+    assessor = assessor_of("cifar10")
+    ranked, plain = (drawn(assessor, budget, False, None, 0, is_ranked=value).macs for value in (True, False))
+    assert 0.4e6 < ranked < 1.7e6
+    assert ranked > 2 * plain
 
 
 def test_the_start_says_what_is_coming() -> None:
@@ -93,7 +102,7 @@ def test_the_start_says_what_is_coming() -> None:
 
 
 def test_pruning_is_judged_by_what_it_left() -> None:
-    first = drawn(ASSESSOR, None, False, (0.3, 0.6), 0)
+    first = drawn(ASSESSOR, None, False, (0.3, 0.6), 0, is_ranked=False)
     assert 0 < first.left < 1
     trial = replace(RandomSearch(Space()).ask(np.random.default_rng(0), 0), sparsity=0.5)
     done = trained(Task(trial, (), 1.0))

@@ -185,6 +185,24 @@ def test_what_is_taken_is_improved_within_the_budget(monkeypatch: pytest.MonkeyP
     assert error(60) < 0.8 * error(0)
 
 
+def test_the_error_alone_never_rules_out_what_is_better(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is looked at first because the rest takes long: with it and without it the same networks are proposed."""
+    bounds = Bounds({Metric.ERROR: 0.05, Metric.RAM: 6_000, Metric.MACS: 40_000})  # which of them is worst, changes
+    budget = Bounds({Metric.RAM: 6_000})
+
+    def proposed() -> list[Trial]:
+        ranking = Ranking(Surrogate(SHAPE, CLASSES), bounds, 3, Space())
+        proposer = Proposer(RandomSearch(Space()), ASSESSOR, budget, np.random.default_rng(5), ranking=ranking)
+        return [proposer.propose(index) for index in range(4)]
+
+    with_it = proposed()
+    plain = Proposer._prospects
+    monkeypatch.setattr(
+        Proposer, "_prospects", lambda self, trial, ranking, view, *_: plain(self, trial, ranking, view)
+    )
+    assert proposed() == with_it
+
+
 def test_of_several_proposals_the_most_promising_is_taken() -> None:
     budget = Bounds({Metric.RAM: 64_000, Metric.FLASH: 64_000})
 
