@@ -11,7 +11,7 @@ from hil.cli.app import app, console
 from hil.errors import CheckFailed, UsageError
 
 if TYPE_CHECKING:
-    from hil.search.paper import Experiment
+    from hil.search.paper import Asked, Experiment
 
 WhatArgument = Annotated[str, typer.Argument(metavar="table|pruning", help="Which of the two.")]
 FolderOption = Annotated[
@@ -46,34 +46,35 @@ def paper(
     """Run, or go on with, the searches of the paper's table or of its figure on pruning; a page of ours and theirs."""
     from hil.files import write_text
     from hil.report.paper import render_paper
-    from hil.search.paper import FOLDER, PAGE_FILE, chosen, entries_of, is_done
+    from hil.search.paper import PAGE_FILE, Asked, chosen, entries_of
 
-    where = folder or FOLDER
+    given = {"folder": folder, "board": board, "minutes": minutes, "seed": seed}
+    asked = Asked(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
     experiments = chosen(_part(what), only or [])
     problems: dict[str, str] = {}
     try:
-        where.mkdir(parents=True, exist_ok=True)
+        asked.folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"--folder {where}: {error.strerror}; name another folder") from error
+        raise UsageError(f"--folder {asked.folder}: {error.strerror}; name another folder") from error
+    page = asked.folder / PAGE_FILE
 
     def write_page() -> None:
-        write_text(where / PAGE_FILE, render_paper(entries_of(where, problems), where, minutes))
+        write_text(page, render_paper(entries_of(asked.folder, problems), asked))
 
     write_page()
     for experiment in experiments if run else ():
-        if is_done(where, experiment, minutes):
-            _tell(f"{experiment.key}: has been run for {minutes:g} minutes or more")
-            continue
-        problem = _search(experiment, where, {"minutes": minutes, "workers": workers, "seed": seed, "board": board})
-        if problem:
-            problems[experiment.key] = problem
-            _tell(f"{experiment.key}: {problem}")
+        try:
+            if asked.is_done(experiment):
+                _tell(f"{experiment.key}: has been run for {minutes:g} minutes or more")
+                continue
+            _search(experiment, asked, workers)
+        except (CheckFailed, UsageError) as error:  # one that misses its bounds is no end of the others
+            problems[experiment.key] = str(error)
+            _tell(f"{experiment.key}: {error}")
         write_page()
-    entries = entries_of(where, problems)
-    missing = [item.experiment.key for item in entries if item.result is None and item.experiment in experiments]
-    _tell(f"page: {where / PAGE_FILE}")
-    if missing:
-        _tell(f"not run: {', '.join(missing)}")
+    _tell(f"page: {page}")
+    if problems:
+        raise CheckFailed(f"not run, or not as asked: {', '.join(problems)}; {page} says why")
 
 
 def _part(what: str) -> Literal["table", "pruning"]:
@@ -84,21 +85,16 @@ def _part(what: str) -> Literal["table", "pruning"]:
     raise UsageError(f"paper {what}: choose table or pruning")
 
 
-def _search(experiment: Experiment, folder: Path, more: dict[str, object]) -> str:
-    """Run one search; empty, or why there is no (good) result: one that misses its bounds is no end of the others."""
+def _search(experiment: Experiment, asked: Asked, workers: int | None) -> None:
+    """Run one search, or go on with it."""
     from hil.cli.search import run_search
     from hil.options import read_options
     from hil.search.options import SearchOptions
 
-    given = {name: value for name, value in more.items() if value is not None}
     _tell(f"{experiment.key}: {experiment.bounds}")
-    try:
-        run_search(
-            read_options(SearchOptions, {**experiment.options, **given, "output": folder / experiment.key}, None)
-        )
-    except (CheckFailed, UsageError) as error:
-        return str(error)
-    return ""
+    given = {"minutes": asked.minutes, "seed": asked.seed, "board": asked.board}
+    given |= {"output": asked.folder / experiment.key} | ({} if workers is None else {"workers": workers})
+    run_search(read_options(SearchOptions, {**experiment.options, **given}, None))
 
 
 def _tell(text: str) -> None:

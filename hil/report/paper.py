@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from markupsafe import Markup
 
@@ -16,7 +15,7 @@ from hil.report.pages import environment
 from hil.report.search import pruning
 from hil.report.search.reported import NOTE, REPORTED
 from hil.report.search.series import latency_text, weights_metric
-from hil.search.paper import Entry
+from hil.search.paper import Asked, Entry
 from hil.search.result import Finalist, SearchResult
 
 
@@ -30,14 +29,14 @@ class Pair:
     problem: str = ""
 
 
-def render_paper(entries: Sequence[Entry], folder: Path, minutes: float) -> str:
-    """One self-contained HTML document. `minutes` are those of the commands that it names. Deterministic."""
+def render_paper(entries: Sequence[Entry], asked: Asked) -> str:
+    """One self-contained HTML document; `asked` says how the commands that it names are given. Deterministic."""
     datasets = list(dict.fromkeys(item.experiment.dataset for item in entries if item.experiment.part == "table"))
     results = [item.result for item in entries if item.result is not None]
     return environment().get_template("paper.html.j2").render(
         tables=tuple(_table(name, [item for item in entries if item.experiment.dataset == name]) for name in datasets),
         pairs=tuple(_pairs(entries)),
-        missing=_missing(entries, folder, minutes),
+        missing=_missing(entries, asked),
         runs=_runs(entries),
         done=len(results),
         total=len(entries),
@@ -118,13 +117,9 @@ def _pairs(entries: Sequence[Entry]) -> list[Pair]:
     return found
 
 
-def _missing(entries: Sequence[Entry], folder: Path, minutes: float) -> Table:
-    rows = tuple(
-        (item.experiment.key, item.why, item.experiment.command(folder, minutes))
-        for item in entries
-        if item.result is None
-    )
-    return Table("Not run", (Column("Search", "code"), Column("Why"), Column("Command", "code")), rows)
+def _missing(entries: Sequence[Entry], asked: Asked) -> Table:
+    rows = tuple((item.experiment.key, item.why, asked.command(item.experiment)) for item in entries if item.why)
+    return Table("Not run, or not as asked", (Column("Search", "code"), Column("Why"), Column("Command", "code")), rows)
 
 
 def _runs(entries: Sequence[Entry]) -> Table:

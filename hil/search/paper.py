@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hil.errors import UsageError
+from hil.search.options import SearchOptions
 from hil.search.result import RESULT_FILE, SearchResult, read_search_result
 
 Part = Literal["table", "pruning"]
@@ -30,10 +31,39 @@ class Experiment:
     bounds: str
     options: Mapping[str, Any]
 
-    def command(self, folder: Path, minutes: float) -> str:
-        """What runs it alone."""
-        words = ["munas-hil", "paper", self.part, "--only", self.key, "--minutes", f"{minutes:g}"]
-        return shlex.join([*words, *([] if folder == FOLDER else ["--folder", str(folder)])])
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What all searches have in common: where they are, how long each is, its seed and board."""
+
+    folder: Path = FOLDER
+    minutes: float = 60.0
+    seed: int = SearchOptions.model_fields["seed"].default
+    board: str = SearchOptions.model_fields["board"].default
+
+    def command(self, experiment: Experiment) -> str:
+        """What runs one of them alone."""
+        words = ["munas-hil", "paper", experiment.part, "--only", experiment.key, "--minutes", f"{self.minutes:g}"]
+        for option, value in (("--folder", self.folder), ("--seed", self.seed), ("--board", self.board)):
+            if value != getattr(_USUAL, option[2:]):
+                words += [option, str(value)]
+        return shlex.join(words)
+
+    def is_done(self, experiment: Experiment) -> bool:
+        """Whether it has been run for so long, or longer. Raises UsageError where what is there is another search."""
+        if not (self.folder / experiment.key / RESULT_FILE).is_file():
+            return False
+        result = _result(self.folder, experiment)
+        if (result.board, result.seed) != (self.board, self.seed):
+            raise UsageError(
+                f"{self.folder / experiment.key} is a search for {result.board} with seed {result.seed}, not for"
+                f" {self.board} with seed {self.seed}; name another --folder"
+            )
+        spent = result.settings.get("minutes")
+        return isinstance(spent, int | float) and spent >= self.minutes
+
+
+_USUAL = Asked()
 
 
 def _table(dataset: str, counted: str, bounds: str, **options: Any) -> Experiment:
@@ -78,7 +108,7 @@ EXPERIMENTS: Mapping[str, Experiment] = {
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An experiment and what there is of it: a result, or why there is none."""
+    """An experiment and what there is of it: a result, and `why` there is none, or none as it was asked for."""
 
     experiment: Experiment
     result: SearchResult | None
@@ -86,20 +116,25 @@ class Entry:
 
 
 def entries_of(folder: Path, problems: Mapping[str, str] | None = None) -> list[Entry]:
-    """All experiments with the results that `folder` has; `problems` are those of a run that has just been tried.
-
-    Raises UsageError for a result that cannot be read, or that is of another data set.
-    """
+    """All experiments with the results that `folder` has; `problems` are those of a run that has just been tried. A
+    result that cannot be read, or is of another data set, keeps no other from being shown."""
     found = []
     for key, experiment in EXPERIMENTS.items():
-        if not (folder / key / RESULT_FILE).is_file():
-            found.append(Entry(experiment, None, (problems or {}).get(key, "not run yet")))
-            continue
-        result = read_search_result(folder / key)
-        if result.dataset != experiment.dataset:
-            raise UsageError(f"{folder / key} is a search on {result.dataset}, not on {experiment.dataset}")
-        found.append(Entry(experiment, result))
+        why, result = (problems or {}).get(key, ""), None
+        if (folder / key / RESULT_FILE).is_file():
+            try:
+                result = _result(folder, experiment)
+            except UsageError as error:
+                why = why or str(error)
+        found.append(Entry(experiment, result, why or ("" if result else "not run yet")))
     return found
+
+
+def _result(folder: Path, experiment: Experiment) -> SearchResult:
+    result = read_search_result(folder / experiment.key)
+    if result.dataset != experiment.dataset:
+        raise UsageError(f"{folder / experiment.key} is a search on {result.dataset}, not on {experiment.dataset}")
+    return result
 
 
 def chosen(part: Part, only: Sequence[str]) -> list[Experiment]:
@@ -108,11 +143,3 @@ def chosen(part: Part, only: Sequence[str]) -> list[Experiment]:
     if unknown := [name for name in only if name not in {item.key for item in known}]:
         raise UsageError(f"--only {unknown[0]} is not of the {part} (known: {', '.join(item.key for item in known)})")
     return [item for item in known if not only or item.key in only]
-
-
-def is_done(folder: Path, experiment: Experiment, minutes: float) -> bool:
-    """Whether the experiment has been run for so long, or longer."""
-    if not (folder / experiment.key / RESULT_FILE).is_file():
-        return False
-    spent = read_search_result(folder / experiment.key).settings.get("minutes")
-    return isinstance(spent, int | float) and spent >= minutes

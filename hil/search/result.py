@@ -249,4 +249,8 @@ def _require_consistent(result: SearchResult) -> None:
 def read_search_result(path: Path) -> SearchResult:
     """The result in the ``search.json`` at `path` (or in the run folder `path`). Raises UsageError."""
     file = path / RESULT_FILE if path.is_dir() else path
-    return search_result_from_json(read_json(file, "result of a search"))
+    document = read_json(file, "result of a search")
+    try:
+        return search_result_from_json(document)
+    except UsageError as error:
+        raise UsageError(f"{file}: {error}") from error

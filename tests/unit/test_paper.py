@@ -16,21 +16,21 @@ from hil.options import read_options
 from hil.report.paper import render_paper
 from hil.search.bounds import limits_of
 from hil.search.options import SearchOptions
-from hil.search.paper import EXPERIMENTS, chosen, entries_of, is_done
+from hil.search.paper import EXPERIMENTS, Asked, chosen, entries_of
 from hil.search.prepare import bound_options
 from hil.search.result import SearchResult
 from tests.report_page import assert_sound
 from tests.search_results import search_result
 
 
-def put(folder: Path, key: str, result: SearchResult) -> None:
+def put(folder: Path, key: str, result: SearchResult, seed: int = 0) -> None:
     (folder / key).mkdir(parents=True)
-    found = replace(result, dataset=EXPERIMENTS[key].dataset, settings={**result.settings, "minutes": 60.0})
+    found = replace(result, seed=seed, dataset=EXPERIMENTS[key].dataset, settings={**result.settings, "minutes": 60.0})
     (folder / key / "search.json").write_text(json.dumps(found.to_json()))
 
 
 def rendered(folder: Path) -> str:
-    return render_paper(entries_of(folder), folder, 60.0)
+    return render_paper(entries_of(folder), Asked(folder))
 
 
 @pytest.mark.parametrize("key", EXPERIMENTS)
@@ -78,20 +78,47 @@ def test_a_search_without_a_winner_is_said(tmp_path: Path) -> None:
     assert "ours: no network within the bounds" in assert_sound(rendered(tmp_path)).visible
 
 
-def test_a_folder_of_another_data_set_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("document", "why"),
+    [
+        (json.dumps(search_result(20).to_json()), "mnist-paper is a search on fashion-mnist, not on mnist"),
+        (json.dumps(search_result(20).to_json() | {"search_version": 99}), "search.json: result has version 99"),
+        ("{", "search.json cannot be read"),
+    ],
+)
+def test_a_result_that_cannot_be_shown_is_named_and_the_others_are_shown(
+    tmp_path: Path, document: str, why: str
+) -> None:
+    put(tmp_path, "cifar10-device", search_result(20))
     (tmp_path / "mnist-paper").mkdir()
-    (tmp_path / "mnist-paper" / "search.json").write_text(json.dumps(search_result(20).to_json()))
-    with pytest.raises(UsageError, match="a search on fashion-mnist, not on mnist"):
-        entries_of(tmp_path)
+    (tmp_path / "mnist-paper" / "search.json").write_text(document)
+    found = {item.experiment.key: item for item in entries_of(tmp_path)}
+    assert found["cifar10-device"].result is not None
+    assert found["mnist-paper"].result is None
+    assert why in found["mnist-paper"].why
+    assert why in assert_sound(rendered(tmp_path)).visible
+    with pytest.raises(UsageError, match=why):
+        Asked(tmp_path).is_done(EXPERIMENTS["mnist-paper"])
 
 
 def test_what_has_had_its_time_is_done(tmp_path: Path) -> None:
     put(tmp_path, "mnist-paper", search_result(20))
-    assert is_done(tmp_path, EXPERIMENTS["mnist-paper"], 60.0)
-    assert not is_done(tmp_path, EXPERIMENTS["mnist-paper"], 90.0)
-    assert not is_done(tmp_path, EXPERIMENTS["mnist-device"], 1.0)
+    assert Asked(tmp_path).is_done(EXPERIMENTS["mnist-paper"])
+    assert not Asked(tmp_path, 90.0).is_done(EXPERIMENTS["mnist-paper"])
+    assert not Asked(tmp_path, 1.0).is_done(EXPERIMENTS["mnist-device"])
+    for other in (Asked(tmp_path, seed=7), Asked(tmp_path, board="nucleo-l4r5zi")):
+        with pytest.raises(UsageError, match=r"for nucleo-f746zg with seed 0, not for .*; name another"):
+            other.is_done(EXPERIMENTS["mnist-paper"])
     with pytest.raises(UsageError, match="--only mnist-dense is not of the table"):
         chosen("table", ["mnist-dense"])
+
+
+def test_the_page_names_the_command_as_it_was_given() -> None:
+    asked, experiment = Asked(Path("my runs"), 5, 7, "nucleo-l4r5zi"), EXPERIMENTS["mnist-dense"]
+    assert asked.command(experiment) == (
+        "munas-hil paper pruning --only mnist-dense --minutes 5 --folder 'my runs' --seed 7 --board nucleo-l4r5zi"
+    )
+    assert Asked().command(experiment) == "munas-hil paper pruning --only mnist-dense --minutes 60"
 
 
 def command(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
@@ -104,7 +131,8 @@ def command(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
 def test_the_command_runs_what_is_left_and_goes_on_after_a_failure(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    put(tmp_path, "mnist-paper", search_result(20))
+    put(tmp_path, "mnist-paper", search_result(20), seed=3)
+    put(tmp_path, "mnist-device", search_result(20))
     seen: list[str] = []
 
     def searched(options: Any, as_json: bool = False) -> None:
@@ -112,17 +140,19 @@ def test_the_command_runs_what_is_left_and_goes_on_after_a_failure(
         assert (options.minutes, options.seed, options.workers) == (2.0, 3, 1)
         if options.dataset == "cifar10":
             raise CheckFailed("the best validation error is 40 %")
-        put(tmp_path, options.output.name, search_result(20))
+        put(tmp_path, options.output.name, search_result(20), seed=3)
 
     monkeypatch.setattr(search_command, "run_search", searched)
     words = ("table", "--folder", str(tmp_path), "--minutes", "2", "--workers", "1", "--seed", "3")
     names = ("mnist-paper", "mnist-device", "cifar10-device", "cifar10-binary-device")
-    assert command(monkeypatch, *words, *(word for name in names for word in ("--only", name))) == 0
-    assert seen == ["mnist-device", "cifar10-device", "cifar10-binary-device"]
+    assert command(monkeypatch, *words, *(word for name in names for word in ("--only", name))) == 1
+    assert seen == ["cifar10-device", "cifar10-binary-device"]
     text = capfd.readouterr().err
     assert "mnist-paper: has been run for 2 minutes or more" in text
-    assert "not run: cifar10-device" in text
+    assert "not run, or not as asked: mnist-device, cifar10-device;" in text
     page = (tmp_path / "paper.html").read_text()
     assert "the best validation error is 40 %" in page
+    assert "with seed 0, not for nucleo-f746zg with seed 3" in page
+    assert command(monkeypatch, *words, "--only", "cifar10-binary-device") == 0
     assert command(monkeypatch, "pruning", "--folder", str(tmp_path), "--page-only") == 0
     assert command(monkeypatch, "figures", "--folder", str(tmp_path)) == 2
