@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from hil.errors import UsageError
 from hil.measure.measurement import Identity
+from hil.search.errors import mapped
 from hil.search.export import Export
 from hil.search.finals import FinalsPlan
 from hil.search.front import front_of
@@ -19,9 +21,12 @@ from munas.search.study_summary import Tally
 def so_far(request: Request, identity: Identity) -> SearchResult:
     """What the store of a running search has, as a result without finalists; `notes` say what is in training.
 
-    Raises SearchStoreError for a store that cannot be read.
+    Raises UsageError before there is a store, StoreError for one that cannot be read.
     """
-    with SearchStore(request.folder / STORE_FILE) as store:
+    path = request.folder / STORE_FILE
+    if not path.is_file():
+        raise UsageError("the search has not begun yet")
+    with mapped(), SearchStore(path) as store:
         trials, pending, state = list(store.results()), store.pending(), store.state()
         tally = Tally(request.limits.bounds)
         for trial in trials:

@@ -94,10 +94,22 @@ def test_the_page_is_on_loopback_for_as_long_as_the_search(world: World) -> None
         status, page, _ = get(port)
         assert status == 503
         assert "the store cannot be read" in page
+        assert '<meta http-equiv="refresh" content="10">' in page
         with pytest.raises(UsageError, match=f"--serve {port}"), live_page(port, make):
             pass
     with pytest.raises(OSError, match="refused"):
         get(port)
+
+
+def test_a_page_before_there_is_a_store_and_of_a_damaged_one_says_so(world: World, tmp_path: Path) -> None:
+    request = replace(world.request(), folder=tmp_path / "new")
+    for problem in ("has not begun yet", "search.sqlite"):
+        with live_page(0, lambda: render_search(so_far(request, IDENTITY))) as address:
+            status, page, _ = get(int(address.rsplit(":", 1)[1].rstrip("/")))
+        assert status == 503
+        assert problem in page
+        request.folder.mkdir(exist_ok=True)
+        (request.folder / "search.sqlite").write_bytes(b"no database" * 99)
 
 
 @pytest.mark.slow

@@ -94,7 +94,7 @@ def tiles(result: SearchResult) -> tuple[Tile, ...]:
         Tile("Trials finished", numbers.count(len(result.points)),
              f"{result.failed} failed, {stopped(result)} stopped early, {result.rejected:,} rejected untrained"),
         Tile("Trials a minute", numbers.fixed(rate(result), 1),
-             f"{numbers.plural(result.workers, 'worker')}, {numbers.seconds(result.seconds)} in all"),
+             f"{numbers.plural(result.workers, 'worker')}, {numbers.seconds(result.seconds)} of searching"),
     )  # fmt: skip
     if best is None:
         return search
@@ -102,7 +102,7 @@ def tiles(result: SearchResult) -> tuple[Tile, ...]:
     return (
         Tile("Test accuracy, int8", accuracy, _accuracy_note(result, best)),
         Tile("Validation error, int8", numbers.percent(best.mean_error),
-             f"mean of {numbers.plural(len(best.seed_errors), 'seed')}, sd {best.sd_error * 100:.2f}{numbers.NBSP}%",
+             _over_seeds(best),
              *_against(result, best, "error")),
         *(_cost_tile(result, best, key, name) for key, name in
           (("ram", "RAM"), ("flash", "Flash"), ("latency", "Latency"))),
@@ -115,8 +115,23 @@ def tiles(result: SearchResult) -> tuple[Tile, ...]:
 def _accuracy_note(result: SearchResult, best: Finalist) -> str:
     if best.test_accuracy is None or not 0 <= best.test_accuracy <= 1 or not result.test_examples:
         return "test set touched once, at the end"
-    half = Z95 * math.sqrt(best.test_accuracy * (1 - best.test_accuracy) / result.test_examples)
-    return f"± {half * 100:.1f}{numbers.NBSP}% by the size of the test set; seed {best.chosen_seed}"
+    low, high = _wilson(best.test_accuracy, result.test_examples)
+    span = f"{low * 100:.1f} to {high * 100:.1f}{numbers.NBSP}%"
+    return f"95{numbers.NBSP}% interval {span} by the size of the test set; seed {best.chosen_seed}"
+
+
+def _wilson(share: float, count: int) -> tuple[float, float]:
+    """The 95 % interval of a probability of which `share` was found in `count` trials (Wilson 1927): it is no point
+    where all of few were right."""
+    spread = Z95**2 / count
+    centre = (share + spread / 2) / (1 + spread)
+    half = Z95 * math.sqrt(share * (1 - share) / count + spread / (4 * count)) / (1 + spread)
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def _over_seeds(best: Finalist) -> str:
+    seeds = f"mean of {numbers.plural(len(best.seed_errors), 'seed')}"
+    return seeds if len(best.seed_errors) < 2 else f"{seeds}, sd {best.sd_error * 100:.2f}{numbers.NBSP}%"
 
 
 def _cost_tile(result: SearchResult, best: Finalist, key: str, name: str) -> Tile:
@@ -205,10 +220,10 @@ def _setting(key: str, value: object) -> str:
 def methods(result: SearchResult) -> tuple[tuple[str, str], ...]:
     """Notes on method: (what, how)."""
     return (
-        ("Error", "Of the full-int8 network on the validation set, a tenth of the training examples, stratified, that "
-         "no weight was fitted to. Networks stopped early keep the error that they had, which cannot be compared with "
-         "that of networks trained to the end. The test set was used once, for the finalists, after the winner was "
-         "named by the mean error over its seeds."),
+        ("Error", "Of the full-int8 network on the validation set, that no weight was fitted to: a tenth of the "
+         "training examples, stratified, where the data set has none of its own. Networks stopped early keep the error "
+         "that they had, which cannot be compared with that of networks trained to the end. The test set was used "
+         "once, for the finalists, after the winner was named by the mean error over its seeds."),
         ("RAM, flash", "As the runtime uses them: arena, stack and static data; weights, multipliers, tables and code. "
          "Of the trials they are predicted from the architecture, of the finalists they are measured from the "
          "linked image and from what the device found overwritten. 1 KB is 1024 bytes."),
