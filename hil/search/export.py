@@ -26,9 +26,10 @@ from hil.search.finals import (
 from hil.search.front import Front, front_of
 from hil.search.recalibrate import Verified
 from hil.search.result import Finalist, MeasuredFigures, boxes_of
-from munas.arch.graph import Shape, build_graph
+from munas.arch.graph import build_graph
 from munas.arch.space import to_dict
 from munas.cost.resources import Assessor, Resources
+from munas.data.dataset import Dataset
 from munas.jobs.base import JobBackend
 from munas.jobs.local import LOCAL
 from munas.search.metrics import features
@@ -176,11 +177,10 @@ def retrain_finalists(
 
 @dataclass(frozen=True, slots=True)
 class ExportContext:
-    """Where networks are exported: `folder` is the run's, `task` the input shape and number of classes."""
+    """Where networks are exported, `folder` is the run's; and the data set that they are of."""
 
     folder: Path
-    dataset: str
-    task: tuple[Shape, int]
+    dataset: Dataset
     harness: ExportHarness
     store: SearchStore
 
@@ -208,17 +208,20 @@ def export_networks(
 
 def _network(context: ExportContext, retrained: RetrainedTrial) -> Network:
     name, trained = f"{retrained.index:05d}", retrained.trained
-    shape, num_classes = context.task
-    folder = context.folder / NETWORKS / name
-    return Network(f"{context.dataset}-{name}", trained.architecture, shape, num_classes, trained.tflite, folder)
+    data, folder = context.dataset, context.folder / NETWORKS / name
+    network = f"{data.name}-{name}"
+    return Network(network, trained.architecture, data.input_shape, data.num_classes, trained.tflite, folder)
 
 
 def _about(context: ExportContext, retrained: RetrainedTrial) -> dict[str, object]:
-    trial = retrained.trial_result.trial
+    """Whose network it is, and what it takes to feed it and to read it."""
+    trial, data = retrained.trial_result.trial, context.dataset
     return {
-        "dataset": context.dataset, "trial": trial.index, "seed": retrained.chosen_seed,
-        "validation_error": retrained.trained.error, "sparsity": trial.sparsity,
-        "drawn": to_dict(trial.architecture),
+        "dataset": data.name, "dataset_sha256": data.sha256, "classes": list(data.classes),
+        "input_scale": list(data.scale), "input_offset": list(data.offset),
+        "constants": {name: list(values) for name, values in data.constants.items()},
+        "trial": trial.index, "seed": retrained.chosen_seed, "validation_error": retrained.trained.error,
+        "sparsity": trial.sparsity, "drawn": to_dict(trial.architecture),
     }  # fmt: skip
 
 

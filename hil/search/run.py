@@ -140,8 +140,7 @@ def _conclude(
     all_retrained, failures = retrain_finalists(
         store, by_index, plan, _training(request, by_index, plan), criteria, callbacks.finals
     )
-    task = request.dataset.input_shape, request.dataset.num_classes
-    context = ExportContext(request.folder, request.dataset.name, task, harness, store)
+    context = ExportContext(request.folder, request.dataset, harness, store)
     finalists, checked = export_networks(context, all_retrained, criteria, callbacks.tell)
     if request.export.recalibrate:
         criteria = _recalibrated(request, harness.identity, criteria, checked, callbacks.tell)

@@ -230,6 +230,9 @@ def test_everything_is_handed_over(world: World) -> None:
         assert (folder / "firmware" / "model.c").is_file()
         (figures,) = describe_file(folder / "architecture.json", "deployed")
         assert figures["macs"] == finalist.predicted.macs
+        about, data = json.loads((folder / "architecture.json").read_text()), world.request().dataset
+        assert (about["dataset_sha256"], about["classes"]) == (data.sha256, list(data.classes))
+        assert (about["input_scale"], about["input_offset"]) == (list(data.scale), list(data.offset))
         (measurement,) = json.loads((folder / "measurement.json").read_text())
         assert finalist.measured is not None
         assert measurement["sha256"] == finalist.measured.sha256

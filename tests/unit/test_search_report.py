@@ -73,6 +73,17 @@ def test_rendering_is_deterministic(full: SearchResult, other: SearchResult, ful
     assert render_search(full, other) == full_html
 
 
+def test_few_test_examples_are_no_certainty(full: SearchResult) -> None:
+    best = full.best()
+    assert best is not None
+    right = replace(best, test_accuracy=1.0, seed_errors=best.seed_errors[:1], sd_error=0.0)
+    finalists = tuple(right if item.index == best.index else item for item in full.finalists)
+    text = assert_sound(render_search(replace(full, test_examples=2, finalists=finalists))).visible
+    assert "95 % interval 34.2 to 100.0 % by the size of the test set" in text
+    assert "mean of 1 seed" in text
+    assert "mean of 1 seed, sd" not in text
+
+
 def test_small_report_is_as_recorded() -> None:
     html = render_search(search_result(24, seed=8))
     if os.environ.get("MUNAS_HIL_UPDATE_GOLDEN"):
