@@ -4,6 +4,7 @@ replacing our own in one step."""
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import shutil
 from collections.abc import Callable
@@ -107,9 +108,11 @@ def write_text(path: Path, text: str) -> None:
         with replacing(path) as file:
             file.write(text.encode("utf-8"))
     except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        remedy = "free space" if full else "make its folder one that can be written to"
         raise StoreError(
-            f"{path} cannot be written: {error.strerror}; free space and run the same command again,"
-            " all measurements are kept"
+            f"{path} cannot be written: {error.strerror}; {remedy} and run the same command again, all measurements are"
+            " kept"
         ) from error
 
 

@@ -6,6 +6,7 @@ options; what is given on the command line wins. May import errors and files onl
 
 from __future__ import annotations
 
+import math
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -128,6 +129,8 @@ def _problem(model: type[OptionsModel], error: ValidationError, given: Mapping[s
     if first["type"] == "missing":
         return f"{flag} is missing: give it here, or {name} in a file with --config"
     where = flag if name in given or file is None else f"{file}: {name}"
+    if isinstance(first["input"], float) and math.isnan(first["input"]):
+        text = "input should be a number"  # of the limits none holds, whichever is looked at first
     return f"{where} {str(first['input'])[:80]}: {text}"
 
 
@@ -135,7 +138,7 @@ def config_text(model: type[OptionsModel], command: str) -> str:
     """The TOML file of a command with all defaults, each under its help and range; `read_options` reads it."""
     blocks = [f"# Options of `{command}`: pass this file with --config. What is given on the command line wins."]
     for field in fields_of(model):
-        limits = _range_text(field)
+        limits = range_text(field)
         comment = f"# {field.help}{f' ({limits})' if limits else ''}"
         value = field.default
         if value is None:
@@ -146,7 +149,8 @@ def config_text(model: type[OptionsModel], command: str) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def _range_text(field: OptionField) -> str:
+def range_text(field: OptionField) -> str:
+    """The option's limits in words; empty without any."""
     if field.least is not None and field.most is not None:
         return f"{field.least:,} to {field.most:,}"
     words = (("at least", field.least), ("above", field.above), ("at most", field.most), ("below", field.below))

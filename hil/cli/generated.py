@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from hil.cli.app import JsonOption
-from hil.options import OptionField, OptionsModel, fields_of, read_options
+from hil.options import OptionField, OptionsModel, fields_of, range_text, read_options
 
 M = TypeVar("M", bound=OptionsModel)
 ConfigOption = Annotated[
@@ -46,9 +46,13 @@ def command_of(
 
 
 def _parameter(field: OptionField) -> inspect.Parameter:
-    limits = {"min": field.least, "max": field.most} if field.base in (int, float) else {}
+    """Typer knows limits that belong to the range only; others are said in the help, and checked by the model."""
+    is_open = field.above is not None or field.below is not None
+    limits = {"min": field.least, "max": field.most} if field.base in (int, float) and not is_open else {}
     default = "" if field.default is None or field.base is bool else f"  [default: {field.default}]"
-    info = typer.Option(*field.flags, help=f"{field.help}{default}", show_default=False, **limits)  # type: ignore[arg-type]
+    limited = f"  [{range_text(field)}]" if is_open else ""
+    text = f"{field.help}{default}{limited}"
+    info = typer.Option(*field.flags, help=text, show_default=False, **limits)  # type: ignore[arg-type]
     return _keyword(field.name, Annotated[field.base | None, info], None)
 
 

@@ -153,6 +153,8 @@ def report(
     target = output or folder / "report.html"
     if target.exists() and not target.is_file():
         raise UsageError(f"{target} is not a regular file; name an HTML file with --output")
+    if not target.parent.is_dir() and run.exists():
+        raise UsageError(f"there is no folder {target.parent}; make it, or name another file with --output")
     write_text(target, page_of(run, beside))
     console.print(f"report: {target}", highlight=False, soft_wrap=True)
 

@@ -15,6 +15,7 @@ from hil.measure.result import MeasurementResult, is_measurement_document, read_
 from hil.report.calibration.page import render
 from hil.report.measurement.page import render_measurement
 from hil.report.search.page import render_search
+from hil.search.request import STORE_FILE
 from hil.search.result import RESULT_FILE, SearchResult, is_search_document, read_search_result
 
 REPORT_FILE = "report.html"
@@ -53,6 +54,12 @@ def page_of(run: Path, beside: Path | None = None) -> str:
     if not is_search(run):
         if beside is not None:
             raise UsageError(f"--beside compares two searches, and {run} is none")
+        if (run / STORE_FILE).is_file():
+            raise UsageError(f"the search in {run} has not ended; go on with it by the command that began it")
+        if run.is_dir() and not (run / MEASUREMENT_FILE).exists():
+            raise UsageError(
+                f"{run} holds no run that has ended: neither {RESULT_FILE} nor {MEASUREMENT_FILE} is in it"
+            )
         return _calibration_page(run)
     result = read_search_result(run)
     other = None if beside is None else read_search_result(beside)

@@ -35,9 +35,10 @@ def export(run: Path, tracker: str, target: Path | None = None) -> tuple[Path, i
     write = _WRITERS.get(tracker)
     if write is None:
         raise UsageError(f"--to {tracker}: choose {' or '.join(TARGETS)}")
-    result, path = read_search_result(run), target or (run if run.is_dir() else run.parent) / TARGETS[tracker]
-    if not (store := run / STORE_FILE).is_file():
-        raise UsageError(f"{run} has no {STORE_FILE}, which has the trials")
+    result, folder = read_search_result(run), run if run.is_dir() else run.parent
+    path = target or folder / TARGETS[tracker]
+    if not (store := folder / STORE_FILE).is_file():
+        raise UsageError(f"{folder} has no {STORE_FILE}, which has the trials")
     if path.exists():
         raise UsageError(f"{path} is there already; name another one with -o, or remove it")
     if importlib.util.find_spec(tracker) is None:

@@ -71,7 +71,7 @@ def floor(assessor: Assessor, *, mlp: bool = False) -> Resources:
         macs=min(sum(op.macs for op in head.operators) for head in heads) + sum(work.macs for work in tail),
         model_size=min(sum(op.weight_bytes for op in head.operators) for head in heads)
         + sum(work.macs + work.rows for work in tail),
-        peak_memory=min(head.operators[0].out_elements for head in heads),
+        peak_memory=max(logits, min(head.operators[0].out_elements for head in heads)),
         ram=memory.least_ram(min(map(_arena, heads))),
         flash=min(map(sum, zip(weights, code, strict=True))),
         flash_weights=min(weights),

@@ -151,6 +151,17 @@ def test_counts_have_an_upper_bound(
         assert "--samples" in capsys.readouterr().err
 
 
+def test_limits_that_are_no_part_of_the_range_are_said_and_kept(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = {"0": "greater than 0", "1.5": "less than or equal to 1", "nan": "should be a number"}
+    for effort, problem in words.items():
+        assert run(monkeypatch, "search", "-d", "digits", "--effort", effort) == 2
+        assert problem in capsys.readouterr().err
+    assert run(monkeypatch, "search", "--help") == 0
+    assert "[above 0, at most 1]" in capsys.readouterr().out
+
+
 def test_the_models_choices_are_those_that_exist() -> None:
     assert {row.option for row in METRICS.values() if row.option} <= set(SearchOptions.model_fields)
     bounds = {name for name in SearchOptions.model_fields if name.startswith("max_")}

@@ -73,6 +73,14 @@ def test_rendering_is_deterministic(full: SearchResult, other: SearchResult, ful
     assert render_search(full, other) == full_html
 
 
+def test_a_folder_that_holds_no_run_that_has_ended_says_so(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"holds no run that has ended: neither search\.json nor result\.json is in it"):
+        page_of(tmp_path)
+    (tmp_path / "search.sqlite").touch()
+    with pytest.raises(UsageError, match="has not ended; go on with it by the command that began it"):
+        page_of(tmp_path)
+
+
 def test_few_test_examples_are_no_certainty(full: SearchResult) -> None:
     best = full.best()
     assert best is not None

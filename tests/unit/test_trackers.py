@@ -101,6 +101,15 @@ def test_the_page_is_on_loopback_for_as_long_as_the_search(world: World) -> None
         get(port)
 
 
+def test_the_result_file_stands_for_its_run_folder(world: World) -> None:
+    finish(world)
+    target = world.folder / "there"
+    target.touch()
+    for run in (world.folder, world.folder / "search.json"):
+        with pytest.raises(UsageError, match="there already"):
+            trackers.export(run, "optuna", target)
+
+
 def test_a_page_before_there_is_a_store_and_of_a_damaged_one_says_so(world: World, tmp_path: Path) -> None:
     request = replace(world.request(), folder=tmp_path / "new")
     for problem in ("has not begun yet", "search.sqlite"):
