@@ -74,7 +74,7 @@ def test_rendering_is_deterministic(full: SearchResult, other: SearchResult, ful
 
 
 def test_a_folder_that_holds_no_run_that_has_ended_says_so(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"holds no run that has ended: neither search\.json nor result\.json is in it"):
+    with pytest.raises(UsageError, match=r"holds no run that has ended: neither search\.json nor result\.json"):
         page_of(tmp_path)
     (tmp_path / "search.sqlite").touch()
     with pytest.raises(UsageError, match="has not ended; go on with it by the command that began it"):
