@@ -89,6 +89,7 @@ def test_a_clock_that_is_right(desk: tuple[FakeBoard, ...], monkeypatch: pytest.
     assert found.words() == f"{found.measured_hz:,} Hz by the host's clock, +0.04 %"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [-0.02, 0.015])
 def test_a_clock_that_is_wrong_is_an_error(
     desk: tuple[FakeBoard, ...], monkeypatch: pytest.MonkeyPatch, error: float

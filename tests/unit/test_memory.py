@@ -133,6 +133,7 @@ class TestExactness:
     def test_equals_brute_force_over_all_orders(self, problem: Problem) -> None:
         self.check(problem, min(simulated_peak(problem, order) for order in topological_orders(problem)))
 
+    @pytest.mark.slow
     @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(problems(max_steps=12))
     def test_equals_least_peak_over_sets_of_steps(self, problem: Problem) -> None:

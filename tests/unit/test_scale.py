@@ -84,6 +84,7 @@ def test_few_large_networks_count_for_what_they_take() -> None:
     assert np.mean(macs) > 1.5 * np.median(macs)
 
 
+@pytest.mark.slow
 def test_a_search_that_ranks_trains_larger_networks_than_are_drawn() -> None:
     """Within CIFAR-10's published sizes the mean of 20 trials was 0.82 M MACs, that of random networks 0.17 M."""
     budget = Bounds({Metric.MODEL_SIZE: 11_400, Metric.PEAK_MEMORY: 15_400})

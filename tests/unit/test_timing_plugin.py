@@ -44,6 +44,7 @@ def test_compiled_once_for_each_interface(cache: Path) -> None:
     assert first.is_relative_to(cache)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("api", [2, 3, 4, 5])
 def test_later_interfaces_compile(api: int, cache: Path) -> None:
     """They cannot be run here; that they compile without a warning is all this shows."""

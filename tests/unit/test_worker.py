@@ -94,7 +94,7 @@ def test_references_take_turns(worker: Worker) -> None:
         ("bytearray(3 << 30)", "more than 2 GiB"),
         ("print('[]', flush=True); input()", "senseless|exit status"),
         ("print('{\"read\": [[\"O\", [9]]]}', flush=True)", "senseless|exit status"),
-        ("import sys; sys.stdout.write('x' * 10**6)", "exit status 0|senseless"),
+        pytest.param("import sys; sys.stdout.write('x' * 10**6)", "exit status 0|senseless", marks=pytest.mark.slow),
         ("import signal\n signal.setitimer(signal.ITIMER_PROF, 0.1)\n while True: pass", "processor time"),
         ("import signal, time\n signal.setitimer(signal.ITIMER_REAL, 0.1)\n time.sleep(60)", "600 s"),
     ],
