@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from munas.data.loader import Labelled, Parts, Sources
 from munas.data.mfcc import COEFFICIENTS, STEPS, mfcc
 from munas.data.recordings import clips
+from munas.data.scaling import chunks, moments, standardise
 from munas.data.speech_commands import standardise_coefficients
 from munas.data.split import TEST_SHARE, VALIDATION_SHARE, stratified
 from munas.data.streams import read_all
@@ -41,6 +42,8 @@ MAX_BYTES = 4 << 30
 MAX_FILES = 1_000_000
 MAX_FILE_BYTES = 64 << 20
 _MAX_PIXELS = 1 << 24  # of one picture, before its size is compared
+_MAX_SCALE = 1e30  # 32-bit floats end at 3e38
+_MOST_APART = 10  # deviations of the training part: between its mean and another part's, or between their deviations
 _MAX_LABEL = 2.0**24  # of labels in floats: up to here 32 bits hold every whole number
 _FORMATS = ("PNG", "JPEG", "BMP", "PPM", "WEBP")
 
@@ -394,11 +397,47 @@ def _checked(parts: dict[str, Labelled], classes: tuple[str, ...], where: str, *
             )
     whole = _split(parts)
     constants: dict[str, tuple[float, ...]] = {}
+    train = whole["train"][0]
+    measured = _varied(train, where)
     if standardised:
         mean, deviation = standardise_coefficients(whole)
         constants = {"mfcc_mean": tuple(mean.tolist()), "mfcc_deviation": tuple(deviation.tolist())}
-    scale, offset = ((1.0,), (0.0,)) if standardised else (None, None)
+    scale, offset = ((1.0,), (0.0,)) if standardised else standardise(*measured)
+    if max(scale) > _MAX_SCALE or min(scale) < 1 / _MAX_SCALE:
+        raise DatasetError(f"{where}: the inputs are too small or too large for 32-bit floats; scale them to about 1")
+    for part in parts.keys() - {"train"}:
+        _check_scale(whole[part][0], train, scale, offset, f"{where}: the {part} part")
     return Own(Parts(whole["train"], whole["validation"], whole["test"], scale, offset, constants), classes)
+
+
+def _varied(train: NDArray[Any], where: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The moments of the training inputs. Raises DatasetError for examples that no network can tell apart."""
+    if all((chunk == train[0]).all() for chunk in chunks(train)):
+        raise DatasetError(f"{where}: all inputs of the train part are the same; there is nothing to learn from them")
+    mean, deviation = moments(train)
+    if not deviation.any():
+        raise DatasetError(
+            f"{where}: the inputs of the train part, about {mean[0]:g}, vary by less than a millionth of that, which"
+            " is lost in 32-bit floats; subtract their mean from them"
+        )
+    return mean, deviation
+
+
+def _check_scale(
+    inputs: NDArray[Any], train: NDArray[Any], scale: Sequence[float], offset: Sequence[float], which: str
+) -> None:
+    """Raise DatasetError where `inputs`, scaled as those of the training part are to mean 0 and deviation 1, are not
+    near that. All channels are judged together: one may be quiet in a part."""
+    mean, deviation = moments(inputs)
+    shift, spread = (
+        float(np.sqrt(np.square(values).mean())) for values in (mean * scale + offset, deviation * np.array(scale))
+    )
+    if shift > _MOST_APART or not 1 / _MOST_APART < spread < _MOST_APART:
+        of_it, of_train = (f"{values.min():g} to {values.max():g}" for values in (inputs, train))
+        raise DatasetError(
+            f"{which} has values of {of_it}, which are scaled otherwise than those of the train part, {of_train}; scale"
+            " all parts alike"
+        )
 
 
 def _split(parts: Mapping[str, Labelled]) -> dict[str, Labelled]:

@@ -44,13 +44,13 @@ def write_pictures(
             picture.save(folder / name / f"{number}{suffix}")
 
 
-def write_clip(path: Path, samples: int = 16_000, rate: int = 16_000) -> None:
+def write_clip(path: Path, samples: int = 16_000, rate: int = 16_000, loudest: int = 9000) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with wave.open(str(path), "wb") as clip:
         clip.setnchannels(1)
         clip.setsampwidth(2)
         clip.setframerate(rate)
-        clip.writeframes(RNG.integers(-9000, 9000, samples, np.int16).tobytes())
+        clip.writeframes(RNG.integers(-loudest, loudest + 1, samples, np.int16).tobytes())
 
 
 def test_arrays_are_split_scaled_and_remembered(tmp_path: Path) -> None:
@@ -59,12 +59,32 @@ def test_arrays_are_split_scaled_and_remembered(tmp_path: Path) -> None:
     assert data.is_own
     assert [len(part) for part in (data.train, data.validation, data.test)] == [42, 6, 12]
     assert sorted(np.concatenate([data.train.labels, data.validation.labels, data.test.labels])) == sorted(Y)
-    seen = data.train.inputs.astype(np.float64) * data.scale + data.offset
+    seen = scaled(data)
     assert seen.mean() == pytest.approx(0, abs=1e-6)
     assert seen.std() == pytest.approx(1, abs=1e-6)
     again = pickle.loads(pickle.dumps(data))
     assert (again.classes, again.is_own, again.folder) == (data.classes, True, data.folder)
     assert KerasTraining(again).used_recipe.cycle is not None
+
+
+def scaled(data: Dataset) -> NDArray[np.float64]:
+    return data.train.inputs.astype(np.float64) * data.scale + data.offset
+
+
+def test_the_smallest_arrays_are_brought_to_deviation_1(tmp_path: Path) -> None:
+    seen = scaled(loaded(tmp_path, x=X * 1e-12, y=Y))
+    assert seen.std() == pytest.approx(1, abs=1e-6)
+
+
+def test_a_channel_without_variation_is_0(tmp_path: Path) -> None:
+    seen = scaled(loaded(tmp_path, x=np.stack([X, np.full_like(X, 200), np.zeros_like(X)], axis=-1), y=Y))
+    assert seen.std(axis=(0, 1, 2)) == pytest.approx([1, 0, 0], abs=1e-6)
+    assert seen.mean(axis=(0, 1, 2)) == pytest.approx([0, 0, 0], abs=1e-6)
+
+
+def test_a_channel_that_is_quiet_in_a_part_is_no_other_scale(tmp_path: Path) -> None:
+    both, quiet = np.stack([X, X], axis=-1), np.stack([X, np.zeros_like(X)], axis=-1)
+    assert len(loaded(tmp_path, x_train=both, y_train=Y, x_test=quiet, y_test=Y).test) == 60
 
 
 @pytest.mark.parametrize(
@@ -164,6 +184,20 @@ BAD_ARRAYS: list[tuple[dict[str, Any], str]] = [
     ({"x": X, "y": np.full(240, 0xFF, np.uint8).view("<U1")}, r"array y.npy: "),  # beyond the last character
     ({"x": X, "y": np.full(60, 0xD800, "<u4").view("<U1")}, r"array y.npy: .*surrogates"),
     ({"x_train": X, "y_train": Y, "x_test": X, "y_test": Y.astype(str)}, r"text in one part and numbers in another"),
+    ({"x": np.full_like(X, 7), "y": Y}, r"all inputs of the train part are the same; there is nothing to learn"),
+    ({"x": np.repeat(X[:1], 60, axis=0), "y": Y}, r"all inputs of the train part are the same"),
+    ({"x": 1e6 + X / 500, "y": Y}, r"about 1e\+06, vary by less than a millionth"),
+    ({"x": X * 1e-40, "y": Y}, r"too small or too large for 32-bit floats"),
+    ({"x": X * 1e33, "y": Y}, r"too small or too large for 32-bit floats"),
+    (
+        {"x_train": X / 255, "y_train": Y, "x_test": X * 1.0, "y_test": Y},
+        r"test part has values of 0 to 255, .* 0 to 1;",
+    ),
+    (
+        {"x_train": X * 1.0, "y_train": Y, "x_val": X / 255, "y_val": Y},
+        r"validation part has values of 0 to 1, .* 255;",
+    ),
+    ({"x_train": X / 255, "y_train": Y, "x_val": X / 255 + 9, "y_val": Y}, r"part has values of 9 to 10, .* 0 to 1;"),
 ]
 
 
@@ -212,6 +246,12 @@ def beside(root: Path) -> None:
     (root / "notes").mkdir()
 
 
+def silence(root: Path) -> None:
+    for word in ("on", "off"):
+        for number in range(4):
+            write_clip(root / word / f"{number}.wav", loudest=0)
+
+
 def slow_clip(root: Path) -> None:
     for word in ("on", "off"):
         write_clip(root / word / "0.wav", rate=8_000)
@@ -227,6 +267,7 @@ def slow_clip(root: Path) -> None:
         (mixed, r"has pictures and recordings"),
         (empty_class, r"cow has no pictures"),
         (beside, r"has a folder train, and notes beside it"),
+        (silence, r"all inputs of the train part are the same"),
         (slow_clip, r"0.wav has 1 channels of 16 bits at 8000 Hz"),
         (lambda root: (root / "cat").mkdir(parents=True), r"cat has no pictures"),
         (lambda root: root.mkdir(), r"has 0 class folders"),
