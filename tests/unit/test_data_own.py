@@ -110,6 +110,24 @@ def test_text_and_floats_are_taken_as_they_are(tmp_path: Path) -> None:
     assert named.train.inputs.dtype == np.uint8
 
 
+def test_the_type_is_that_of_all_parts(tmp_path: Path) -> None:
+    wide = X.astype(np.uint16)
+    for test, dtype in ((wide + 1, np.float32), (wide, np.uint8), (wide / 1, np.float32)):
+        data = loaded(tmp_path, x_train=wide, y_train=Y, x_test=test, y_test=Y)
+        assert {part.inputs.dtype for part in (data.train, data.validation, data.test)} == {np.dtype(dtype)}
+        np.testing.assert_array_equal(data.test.inputs[..., 0], test)
+
+
+def test_names_of_classes_belong_to_their_labels(tmp_path: Path) -> None:
+    text = np.array(["cat", "dog", "bird"])
+    assert loaded(tmp_path, x=X, y=text[Y], classes=text).classes == ("bird", "cat", "dog")
+    assert loaded(tmp_path, x=X, y=Y * 5, classes=np.array([10, 0, 5])).classes == ("0", "5", "10")
+    assert loaded(tmp_path, x=X, y=Y, classes=np.array([b"cat", b"dog", "vögel".encode()])).classes[1:] == (
+        "dog",
+        "vögel",
+    )
+
+
 def test_class_folders_of_pictures(tmp_path: Path) -> None:
     write_pictures(tmp_path / "pets", {"cat": 8, "dog": 6})
     data = load_dataset(str(tmp_path / "pets"), None, tmp_path / "cache")
@@ -166,16 +184,40 @@ def with_nan() -> NDArray[np.float64]:
 
 BAD_ARRAYS: list[tuple[dict[str, Any], str]] = [
     ({"x": with_nan(), "y": Y}, r"train part: input 17 has values that are not finite"),
-    ({"x": X, "y": np.where(np.arange(60) == 5, 7, Y)}, r"class 7 has one example in the train part; it needs 3"),
+    ({"x": X, "y": np.where(np.arange(60) == 5, 7, Y)}, r"class 7 has 1 example in the train part; it needs 3"),
     ({"x_train": X, "y_train": Y, "x_test": X, "y_test": Y + 1}, r"class 0 is in the train part and not in the test"),
-    ({"x_train": X, "y_train": Y, "x_test": X[:, :7], "y_test": Y}, r"test part are 7x9x1 uint8, and .* 8x9x1 uint8"),
+    ({"x_train": X, "y_train": Y, "x_test": X[:, :7], "y_test": Y}, r"test part are 7x9x1, and .* 8x9x1"),
     ({"x": X, "y": Y[:50]}, r"60 inputs and 50 labels"),
-    ({"x": X, "y": np.zeros(60, int)}, r"has 1 classes"),
+    ({"x": X, "y": np.zeros(60, int)}, r"has 1 class;"),
     ({"x": X, "y": np.eye(3)[Y]}, r"labels of the train part are an array of 60x3"),
     ({"x": X, "y": Y + 0.5}, r"labels of the train part are float64"),
     ({"x": X.reshape(60, -1), "y": Y}, r"an array of 60x72 instead of \(N, height, width"),
     ({"x": X.astype(complex), "y": Y}, r"complex128"),
-    ({"a": X, "y": Y}, r"no arrays x_train and y_train \(it has a, y\)"),
+    ({"a": X, "b": Y}, r"no arrays x_train and y_train \(it has a, b\)"),
+    ({"a": X, "y": Y}, r"has y without the inputs to it, such as x_train"),
+    ({"x": X, "y": Y, "x_test": X}, r"has x_test without the labels to it, such as y_test"),
+    ({"x": X, "y": Y, "val_labels": Y}, r"has val_labels without the inputs to it, such as x_val"),
+    ({"x": X, "X": X, "y": Y}, r"has two arrays x \(capitals make no difference\)"),
+    ({"x_train": X, "train_images": X, "y": Y}, r"for the inputs of the train part, train_images and x_train;"),
+    (
+        {"x": X, "y": Y, "x_test": X, "y_test": Y, "test_labels": Y},
+        r"for the labels of the test part, test_labels and y",
+    ),
+    ({"x": X, "y": Y, "x_dev": X, "y_dev": Y}, r"has the array x_dev, which is of no part that is known \(train, "),
+    ({"x": X, "y": Y, "classes": ["a", "b"]}, r"array classes has 2 names, and the labels have 3 values"),
+    ({"x": X, "y": Y, "classes": ["a", "b", "a"]}, r"array classes has the name a twice"),
+    ({"x": X, "y": Y, "classes": ["a", "b", "c"], "names": ["a", "b", "c"]}, r"names, classes and names; leave one"),
+    ({"x": X, "y": Y, "classes": [[1], [2], [3]]}, r"array classes is 3x1 of int64; classes have a list of names"),
+    ({"x": X, "y": Y, "classes": [0.5, 1, 2]}, r"array classes is 3 of float64"),
+    ({"x": X, "y": Y, "classes": [b"a", b"b", b"\xff"]}, r"array classes: 'utf-8' codec"),
+    ({"x": X, "y": np.array(["a", "b", "c"])[Y], "classes": ["a", "b", "d"]}, r"classes does not have the label c"),
+    ({"x": X[:0], "y": Y[:0]}, r"train part: it has no examples"),
+    ({"x": X, "y": Y, "x_test": X[:0] / 7, "y_test": Y[:0]}, r"test part: it has no examples"),
+    ({"x": np.zeros((60, 0, 5)), "y": Y}, r"inputs of 0x5x1; at most 1024"),
+    (
+        {"x": RNG.random((60, 3, 32, 32)), "y": Y},
+        r"3x32x32; at most 1024x1024x16 can be used; channels come last: \(N, h",
+    ),
     ({"x": X, "y": np.array([None] * 60)}, r"array y.npy: Object arrays"),
     ({"x": np.zeros((60, 1, 2000), np.uint8), "y": Y}, r"inputs of 1x2000x1; at most 1024"),
     ({"x": np.full((60, 2, 2), 1e300), "y": Y}, r"32-bit floats cannot hold"),
@@ -261,7 +303,7 @@ def slow_clip(root: Path) -> None:
     ("make", "text"),
     [
         (other_size, r"dog/9.png is 11x11 pixels, and .*cat/0.png is 10x10"),
-        (one_example, r"class dog has one example in the train part"),
+        (one_example, r"class dog has 1 example in the train part"),
         (other_classes, r"class cow is in the test part and not in the train part"),
         (damaged, r"dog/2.png is no readable picture"),
         (mixed, r"has pictures and recordings"),
