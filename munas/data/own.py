@@ -47,6 +47,8 @@ _LISTED = 6  # names, where there may be any number of them
 _MAX_SCALE = 1e30  # 32-bit floats end at 3e38
 _MOST_APART = 10  # deviations of the training part: between its mean and another part's, or between their deviations
 _MAX_LABEL = 2.0**24  # of labels in floats: up to here 32 bits hold every whole number
+_NO_PICTURE = "is no picture that can be read (damaged, or not a picture)"
+_WIDE_MODES = ("I", "F")  # of Pillow; it makes 8 bits of these by cutting off what is above 255
 _FORMATS = ("PNG", "JPEG", "BMP", "PPM", "WEBP")
 
 _PARTS: Mapping[str, tuple[str, ...]] = {
@@ -125,6 +127,21 @@ def read(sources: Sources) -> Own:
     if len(sources.files) == 1 and sources.files[0].suffix == ".npz":
         return _from_arrays(sources.files[0])
     return _from_folders(sources.root)
+
+
+def left_out(path: Path) -> str:
+    """What is in a file or folder that `read` takes and is no part of the data set, counted and named; or nothing."""
+    if path.is_file():
+        with _archive(path) as archive:
+            known = {f"{name}.npy" for name in (*_ROLES, *_CLASSES)}
+            names = [name.removesuffix(".npy") for name in archive.namelist() if name.lower() not in known]
+        return f"{counted(len(names), 'array')} ({some(names)})" if names else ""
+    files = find(path).files
+    classes = {file.parent for file in files}
+    folders = {path, *classes, *(folder.parent for folder in classes)}
+    used = folders.union(files)
+    beside = [entry for folder in sorted(folders) for entry in _entries(folder) if entry not in used]
+    return _numbers(beside, path) if beside else ""
 
 
 # ------------------------------------------------------------------------------------------------ arrays
@@ -316,15 +333,18 @@ def _from_folders(root: Path) -> Own:
 
 def _part_folders(root: Path) -> list[tuple[str, Path]]:
     """(part, folder of its class folders): the root itself where it has no ``train``."""
-    inside = {path.name.lower(): path for path in _folders(root)}
-    parts = [(part, inside[word]) for part, words in _PARTS.items() for word in words if word in inside]
+    folders = _folders(root)
+    parts = [(part, folder) for part, words in _PARTS.items() for folder in folders if folder.name.lower() in words]
+    names = ", ".join(folder.name for _, folder in parts)
     if not any(part == "train" for part, _ in parts):
+        if parts and (len(parts) == len(folders) or any(_folders(folder) for _, folder in parts)):
+            raise DatasetError(f"{root} has no folder train beside {names}")
         return [("train", root)]
-    others = sorted(set(inside) - {folder.name.lower() for _, folder in parts})
+    others = sorted({folder.name for folder in folders} - {folder.name for _, folder in parts})
     if others:
         raise DatasetError(f"{root} has a folder train, and {others[0]} beside it, which is no part of a data set")
     if len({part for part, _ in parts}) < len(parts):
-        raise DatasetError(f"{root} has two folders for one part: {', '.join(folder.name for _, folder in parts)}")
+        raise DatasetError(f"{root} has two folders for one part: {names}")
     return parts
 
 
@@ -332,24 +352,45 @@ def _class_folders(folder: Path) -> list[tuple[str, list[Path]]]:
     """(class, its files), both sorted."""
     found = []
     for path in _folders(folder):
-        files = [file for file in _entries(path) if file.suffix.lower() in PICTURES + RECORDINGS and file.is_file()]
+        entries = _entries(path)
+        files = [file for file in entries if _is_example(file)]
         if not files:
-            raise DatasetError(f"{path} has no pictures ({', '.join(PICTURES)}) and no recordings (.wav)")
+            raise DatasetError(
+                f"{path} has no pictures ({', '.join(PICTURES)}) and no recordings (.wav){_but(entries, path)}"
+            )
         found.append((path.name, files))
     if len(found) < 2:
-        raise DatasetError(f"{folder} has {len(found)} class folders; a data set has two or more")
+        but = _but([entry for entry in _entries(folder) if entry.name not in dict(found)], folder)
+        raise DatasetError(f"{folder} has {counted(len(found), 'class folder')}{but}; a data set has two or more")
     return found
 
 
+def _is_example(path: Path) -> bool:
+    return path.suffix.lower() in PICTURES + RECORDINGS and not path.name.startswith("_") and path.is_file()
+
+
 def _folders(path: Path) -> list[Path]:
-    return [entry for entry in _entries(path) if entry.is_dir()]
+    return [entry for entry in _entries(path) if not entry.name.startswith("_") and entry.is_dir()]
 
 
 def _entries(path: Path) -> list[Path]:
+    """All that is in a folder and not hidden."""
     try:
-        return sorted(entry for entry in path.iterdir() if not entry.name.startswith((".", "_")))
+        return sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
     except OSError as error:
         raise DatasetError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _but(entries: Sequence[Path], root: Path) -> str:
+    return f", but {_numbers(entries, root)}" if entries else ""
+
+
+def _numbers(entries: Sequence[Path], root: Path) -> str:
+    """How many folders and files `entries` are, and which."""
+    folders = sum(entry.is_dir() for entry in entries)
+    numbers = ((folders, "folder"), (len(entries) - folders, "file"))
+    names = some([str(entry.relative_to(root)) for entry in entries])
+    return f"{' and '.join(counted(number, noun) for number, noun in numbers if number)} ({names})"
 
 
 class _Pictures:
@@ -394,11 +435,18 @@ def _picture(image_module: Any, file: Path) -> NDArray[np.uint8]:
         with image_module.open(io.BytesIO(read_all(file, MAX_FILE_BYTES)), formats=_FORMATS) as image:
             if image.width * image.height > _MAX_PIXELS:
                 raise DatasetError(f"{file} is {image.width}x{image.height} pixels, which no network here can take")
+            if image.mode.startswith(_WIDE_MODES):
+                raise DatasetError(
+                    f"{file} has grey values of more than 8 bits (Pillow's mode {image.mode}); convert it to 8 bits,"
+                    " all pictures alike"
+                )
             values = np.asarray(image.convert("L" if image.mode in ("1", "L", "LA") else "RGB"), np.uint8)
     except DatasetError:
         raise
+    except image_module.UnidentifiedImageError as error:  # whose text is the address of our buffer
+        raise DatasetError(f"{file} {_NO_PICTURE}; {', '.join(_FORMATS)} can be read") from error
     except Exception as error:  # decoders raise what they like for a damaged file
-        raise DatasetError(f"{file} is no readable picture: {' '.join(str(error).split())[:200]}") from error
+        raise DatasetError(f"{file} {_NO_PICTURE}: {_short(error)}") from error
     return values[..., np.newaxis] if values.ndim == 2 else values
 
 

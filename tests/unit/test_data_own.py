@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from hil.search.prepare import described
+from hil.search.prepare import introduced
 from munas.data import DATASETS, Dataset, is_own, load_dataset, own_name
 from munas.errors import DatasetError
 from munas.training.train import KerasTraining
@@ -44,10 +44,10 @@ def write_pictures(
             picture.save(folder / name / f"{number}{suffix}")
 
 
-def write_clip(path: Path, samples: int = 16_000, rate: int = 16_000, loudest: int = 9000) -> None:
+def write_clip(path: Path, samples: int = 16_000, rate: int = 16_000, loudest: int = 9000, channels: int = 1) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with wave.open(str(path), "wb") as clip:
-        clip.setnchannels(1)
+        clip.setnchannels(channels)
         clip.setsampwidth(2)
         clip.setframerate(rate)
         clip.writeframes(RNG.integers(-loudest, loudest + 1, samples, np.int16).tobytes())
@@ -103,8 +103,10 @@ def test_text_and_floats_are_taken_as_they_are(tmp_path: Path) -> None:
     data = loaded(tmp_path, inputs=X.astype(np.float64) / 7, labels=names[Y])
     assert data.classes == ("bird", "cat", "dog")
     assert data.train.inputs.dtype == np.float32
-    text = described(data, "pets.npz")
-    assert text.startswith("pets.npz: arrays of numbers of 8x9x1 in 3 classes (bird 20, cat 20, dog 20); 42 train")
+    text = introduced(data, saved(tmp_path, x=X, y=Y))[0]
+    assert text.startswith(
+        f"{tmp_path}/own.npz: arrays of numbers of 8x9x1 in 3 classes (bird 20, cat 20, dog 20); 42 train"
+    )
     named = loaded(tmp_path, x=X.astype(np.int32), y=Y, class_names=names)
     assert named.classes == ("cat", "dog", "bird")
     assert named.train.inputs.dtype == np.uint8
@@ -133,7 +135,7 @@ def test_class_folders_of_pictures(tmp_path: Path) -> None:
     data = load_dataset(str(tmp_path / "pets"), None, tmp_path / "cache")
     assert (data.name, data.input_shape, data.classes) == ("pets", (10, 10, 3), ("cat", "dog"))
     assert sum(map(len, (data.train, data.validation, data.test))) == 14
-    assert "pictures of 10x10x3 in 2 classes (cat 8, dog 6)" in described(data, "pets")
+    assert "pictures of 10x10x3 in 2 classes (cat 8, dog 6)" in introduced(data, str(tmp_path / "pets"))[0]
 
 
 def test_grey_pictures_have_one_channel_and_parts_their_folders(tmp_path: Path) -> None:
@@ -159,6 +161,44 @@ def test_recordings_go_through_the_front_end(tmp_path: Path) -> None:
     assert set(data.constants) == {"mfcc_mean", "mfcc_deviation"}
     np.testing.assert_allclose(data.train.inputs.mean(axis=(0, 1, 3)), 0, atol=1e-4)
     assert KerasTraining(data).used_recipe.augmentation.shift_pixels == 0
+
+
+def said(path: Path) -> list[str]:
+    """What the start says after its first line, each without the name in front."""
+    data = load_dataset(str(path), None, path.parent / "cache")
+    return [line.removeprefix(f"{path}: ") for line in introduced(data, str(path))[1:]]
+
+
+def test_what_is_left_out_is_said(tmp_path: Path) -> None:
+    many, labels = RNG.integers(0, 256, (2000, 4, 4), np.uint8), np.arange(2000) % 2
+    path = Path(saved(tmp_path, x=many, y=labels, x_mean=many[0], ids=labels, classes=["a", "b"]))
+    assert said(path) == ["left out: 2 arrays (x_mean, ids)"]
+    assert said(Path(saved(tmp_path, x=many, y=labels))) == []
+    root = tmp_path / "pets"
+    write_pictures(root / "train", {"cat": 8, "dog": 8, "_cow": 8})
+    write_pictures(root / "train" / "dog", {"brown": 1})
+    (root / "train" / "cat" / "a.gif").write_bytes(b"")
+    (root / "train" / "cat" / ".hidden").write_bytes(b"")
+    (root / "labels.csv").write_bytes(b"")
+    assert said(root)[0] == "left out: 2 folders and 2 files (labels.csv, train/_cow, train/cat/a.gif, train/dog/brown)"
+
+
+def test_parts_of_few_examples_are_said(tmp_path: Path) -> None:
+    path = Path(saved(tmp_path, x_train=X, y_train=Y, x_val=X[:3], y_val=Y[:3], x_test=np.tile(X, (2, 1, 1))[:100],
+                      y_test=np.tile(Y, 2)[:100]))  # fmt: skip
+    assert said(path) == ["validation has 3 examples: its accuracy says little"]
+
+
+def test_channels_that_may_be_first_are_said(tmp_path: Path) -> None:
+    path = Path(saved(tmp_path, x=RNG.integers(0, 256, (60, 3, 16, 16), np.uint8), y=Y))
+    assert said(path)[0] == "height 3, width 16, 16 channels: channels come last; if not, transpose them"
+
+
+def test_the_start_obeys_no_name(tmp_path: Path) -> None:
+    path = saved(tmp_path, x=X, y=np.array(["cat\n::error::", "dog\x1b[2J", "bird"])[Y], **{"a\nb": Y})
+    first, second, *_ = introduced(load_dataset(path, None, tmp_path / "cache"), path)
+    assert "(bird 20, cat\\n::error:: 20, dog\\x1b[2J 20)" in first
+    assert second.endswith("left out: 1 array (a\\nb)")
 
 
 def test_names() -> None:
@@ -299,18 +339,96 @@ def slow_clip(root: Path) -> None:
         write_clip(root / word / "0.wav", rate=8_000)
 
 
+def stereo_clip(root: Path) -> None:
+    for word in ("on", "off"):
+        write_clip(root / word / "0.wav", channels=2)
+
+
+def clip_of_floats(root: Path) -> None:
+    slow_clip(root)
+    path = root / "off" / "0.wav"
+    raw = path.read_bytes()
+    path.write_bytes(raw[:20] + b"\3" + raw[21:])
+
+
+def wide_grey(suffix: str, dtype: type) -> Callable[[Path], None]:
+    def make(root: Path) -> None:
+        write_pictures(root, {"cat": 4, "dog": 4}, mode="L")
+        image = pytest.importorskip("PIL.Image")
+        picture = image.fromarray(RNG.integers(0, 40_000, (10, 10)).astype(dtype))
+        picture.save(root / "dog" / f"2.{suffix}", "PNG" if suffix == "png" else "PPM")
+
+    return make
+
+
+def empty_picture(root: Path) -> None:
+    write_pictures(root, {"cat": 4, "dog": 4})
+    (root / "dog" / "2.png").write_bytes(b"")
+
+
+def cut_picture(root: Path) -> None:
+    write_pictures(root, {"cat": 4, "dog": 4})
+    path = root / "dog" / "2.png"
+    path.write_bytes(path.read_bytes()[:100])
+
+
+def no_train(root: Path) -> None:
+    for part in ("test", "val"):
+        write_pictures(root / part, {"cat": 4, "dog": 4})
+
+
+def no_train_and_more(root: Path) -> None:
+    write_pictures(root / "test", {"cat": 4, "dog": 4})
+    write_pictures(root, {"more": 4})
+
+
+def capitals(root: Path) -> None:
+    write_pictures(root / "train", {"cat": 4, "dog": 4})
+    write_pictures(root / "Train", {"cat": 4, "dog": 4})
+
+
+def below(root: Path) -> None:
+    write_pictures(root, {"cat": 4})
+    write_pictures(root / "dog", {"brown": 4})
+
+
+def other_formats(root: Path) -> None:
+    write_pictures(root, {"cat": 4, "dog": 4})
+    for number in range(4):
+        (root / "dog" / f"{number}.png").rename(root / "dog" / f"{number}.gif")
+
+
+def underlined(root: Path) -> None:
+    write_pictures(root, {"cat": 4, "_dog": 4})
+
+
 @pytest.mark.parametrize(
     ("make", "text"),
     [
         (other_size, r"dog/9.png is 11x11 pixels, and .*cat/0.png is 10x10"),
         (one_example, r"class dog has 1 example in the train part"),
         (other_classes, r"class cow is in the test part and not in the train part"),
-        (damaged, r"dog/2.png is no readable picture"),
+        (damaged, r"dog/2.png is no picture that can be read \(damaged, or not a picture\)(?!.*BytesIO)"),
+        (empty_picture, r"dog/2.png is no picture that can be read \(damaged, or not a picture\); PNG, (?!.*BytesIO)"),
+        (cut_picture, r"dog/2.png is no picture that can be read \(damaged, or not a picture\): .*truncated"),
+        (wide_grey("png", np.uint16), r"dog/2.png has grey values of more than 8 bits .*I;16\); convert it to 8 bits"),
+        (wide_grey("pgm", np.int32), r"dog/2.pgm has grey values of more than 8 bits .*I\); convert it to 8 bits"),
+        (no_train, r"own has no folder train beside val, test"),
+        (no_train_and_more, r"own has no folder train beside test"),
+        (capitals, r"own has two folders for one part: Train, train"),
+        (below, r"dog has no pictures .*, but 1 folder \(brown\)"),
+        (other_formats, r"dog has no pictures .*, but 4 files \(0.gif, 1.gif, 2.gif, 3.gif\)"),
+        (underlined, r"own has 1 class folder, but 1 folder \(_dog\); a data set has two or more"),
         (mixed, r"has pictures and recordings"),
         (empty_class, r"cow has no pictures"),
         (beside, r"has a folder train, and notes beside it"),
         (silence, r"all inputs of the train part are the same"),
-        (slow_clip, r"0.wav has 1 channels of 16 bits at 8000 Hz"),
+        (
+            slow_clip,
+            r"0.wav has 1 channel of 16 bits at 8000 Hz; mono, 16 bits, 16 kHz is needed: ffmpeg .* -ar 16000 ",
+        ),
+        (stereo_clip, r"0.wav has 2 channels \(stereo\) of 16 bits at 16000 Hz; mono, "),
+        (clip_of_floats, r"0.wav has another encoding than PCM \(unknown format: 3\); mono, "),
         (lambda root: (root / "cat").mkdir(parents=True), r"cat has no pictures"),
         (lambda root: root.mkdir(), r"has 0 class folders"),
         (lambda root: None, r"there is no data set"),
