@@ -262,8 +262,11 @@ def _labels(values: NDArray[Any], where: str) -> NDArray[Any]:
         values = values[:, 0]
     if values.ndim != 1:
         raise DatasetError(f"{where} are an array of {_extents(values)}; there must be one label for each input")
-    if values.dtype.kind == "f" and (np.abs(values) <= _MAX_LABEL).all() and (values == np.rint(values)).all():
-        values = values.astype(np.int64)
+    if values.dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            exact = values.astype(np.float64)  # the limit is beyond floats of 16 bits
+        if (np.abs(exact) <= _MAX_LABEL).all() and (exact == np.rint(exact)).all():
+            values = exact.astype(np.int64)
     if values.dtype.kind not in "iubU":
         raise DatasetError(f"{where} are {values.dtype.name}, neither whole numbers nor text")
     return values
@@ -278,12 +281,12 @@ def _images(parts: Mapping[str, NDArray[Any]], path: Path) -> dict[str, NDArray[
 
 
 def _shaped(values: NDArray[Any], where: str) -> NDArray[Any]:
+    if values.ndim and not len(values):
+        raise DatasetError(f"{where}: it has no examples")
     if values.ndim == 3:
         values = values[..., np.newaxis]
     if values.ndim != 4:
         raise DatasetError(f"{where}: an array of {_extents(values)} instead of (N, height, width[, channels])")
-    if not len(values):
-        raise DatasetError(f"{where}: it has no examples")
     if values.dtype.kind not in "iubf":
         raise DatasetError(f"{where}: inputs of {values.dtype.name} are neither whole numbers nor floats")
     return values
@@ -376,7 +379,8 @@ def _folders(path: Path) -> list[Path]:
 def _entries(path: Path) -> list[Path]:
     """All that is in a folder and not hidden."""
     try:
-        return sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
+        found = (entry for entry in path.iterdir() if not entry.name.startswith("."))
+        return sorted(found, key=lambda entry: entry.name)
     except OSError as error:
         raise DatasetError(f"cannot read {path}: {error.strerror}") from error
 

@@ -107,7 +107,7 @@ def test_text_and_floats_are_taken_as_they_are(tmp_path: Path) -> None:
     assert text.startswith(
         f"{tmp_path}/own.npz: arrays of numbers of 8x9x1 in 3 classes (bird 20, cat 20, dog 20); 42 train"
     )
-    named = loaded(tmp_path, x=X.astype(np.int32), y=Y, class_names=names)
+    named = loaded(tmp_path, x=X.astype(np.int32), y=Y.astype(np.float16), class_names=names)
     assert named.classes == ("cat", "dog", "bird")
     assert named.train.inputs.dtype == np.uint8
 
@@ -252,6 +252,7 @@ BAD_ARRAYS: list[tuple[dict[str, Any], str]] = [
     ({"x": X, "y": Y, "classes": [b"a", b"b", b"\xff"]}, r"array classes: 'utf-8' codec"),
     ({"x": X, "y": np.array(["a", "b", "c"])[Y], "classes": ["a", "b", "d"]}, r"classes does not have the label c"),
     ({"x": X[:0], "y": Y[:0]}, r"train part: it has no examples"),
+    ({"x": X, "y": Y, "x_val": [], "y_val": []}, r"validation part: it has no examples"),
     ({"x": X, "y": Y, "x_test": X[:0] / 7, "y_test": Y[:0]}, r"test part: it has no examples"),
     ({"x": np.zeros((60, 0, 5)), "y": Y}, r"inputs of 0x5x1; at most 1024"),
     (
