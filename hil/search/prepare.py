@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from hil.search.recalibrate import NOTHING, Base, records_beside
 from hil.search.request import STORE_FILE, UNLIMITED, ExportOptions, Request
 from hil.search.scale import DEFAULT_TRIALS, Drawn, Scale, announcement, drawn, least_effort, scale_of
 from hil.search.training import TrainingRequest, training_setup, work_of
+from hil.terminal import printable
 from hil.timers import TIMERS
 from munas.arch.graph import Mode
 from munas.cost.calibration import Calibration, CodePart, KernelCode, MemoryModel
@@ -40,6 +41,7 @@ from munas.cost.resources import Assessor
 from munas.cost.variants import SPECS
 from munas.data import DATASETS, Dataset, is_own, load_dataset, own_name
 from munas.data.loader import Loader
+from munas.data.own import counted, left_out, some
 from munas.search.objective import unreachable
 from munas.search.store import SearchStore
 from munas.search.study import SearchSettings
@@ -51,7 +53,7 @@ POOL = 30  # proposals that the surrogate chooses from; with the morphs after it
 EXPORT_SHARE = 0.35  # of all minutes, kept for re-training, measuring and testing the front
 _OPEN = ("effort", "population", "sample")  # options that the time decides where they were left open
 _IMPORT_S = 300.0  # that TensorFlow may take to be imported
-_NAMED = 6  # classes that the start names
+_FEW = 100  # examples: a network's error on so few is uncertain by several points
 _MEMORY_SHARE = 0.8  # of the machine's, over all workers
 _NODE_MEMORY_BYTES = 2 * KIB**3  # of a training on a cluster, whose nodes may be smaller than this machine
 _ALIASES = {"ageing": "evolution"}
@@ -192,7 +194,8 @@ def request_of(
     with mapped():
         dataset = load_dataset(options.dataset, options.source, cache_dir())
         if known is None:
-            tell(described(dataset, options.dataset))
+            for line in introduced(dataset, options.dataset):
+                tell(line)
             _refuse_unreachable(options, board, limits, costs(dataset))
         assessor = costs(dataset)
         where = options.output or folder
@@ -259,19 +262,32 @@ def _calibration(
     return None, path
 
 
-def described(dataset: Dataset, path: str) -> str:
-    """What was found in a data set of the user's own, and what is made of it."""
+def introduced(dataset: Dataset, path: str) -> list[str]:
+    """What was found in a data set of the user's own, what is made of it, and what may not be as it was meant."""
+    sizes = {"train": len(dataset.train), "validation": len(dataset.validation), "test": len(dataset.test)}
+    lines = [_described(dataset, sizes)]
+    if beside := left_out(Path(path)):
+        lines.append(f"left out: {beside}")
+    height, width, channels = dataset.input_shape
+    if height in (1, 3) and width == channels:
+        lines.append(f"height {height}, width {width}, {channels} channels: channels come last; if not, transpose them")
+    lines += [
+        f"{part} has {counted(size, 'example')}: its accuracy says little"
+        for part, size in sizes.items()
+        if part != "train" and size < _FEW
+    ]
+    return [printable(f"{path}: {line}") for line in lines]
+
+
+def _described(dataset: Dataset, sizes: Mapping[str, int]) -> str:
     shape, pictures = "x".join(map(str, dataset.input_shape)), dataset.train.inputs.dtype == np.uint8
     parts = (dataset.train, dataset.validation, dataset.test)
     counts = np.sum([np.bincount(part.labels, minlength=dataset.num_classes) for part in parts], axis=0)
-    named = [f"{name} {count}" for name, count in zip(dataset.classes, counts.tolist(), strict=True)]
-    listed = ", ".join(named[:_NAMED]) + (f", and {len(named) - _NAMED} more" if len(named) > _NAMED else "")
+    listed = some([f"{name} {count}" for name, count in zip(dataset.classes, counts.tolist(), strict=True)])
     what = "pictures" if pictures else "MFCC of recordings" if dataset.constants else "arrays of numbers"
-    sizes = ", ".join(
-        f"{len(part):,} {name}" for part, name in zip(parts, ("train", "validation", "test"), strict=True)
-    )
+    listed_sizes = ", ".join(f"{size:,} {part}" for part, size in sizes.items())
     return (
-        f"{path}: {what} of {shape} in {dataset.num_classes} classes ({listed}); {sizes}; parts that it has not are"
+        f"{what} of {shape} in {dataset.num_classes} classes ({listed}); {listed_sizes}; parts that it has not are"
         " split off, stratified, seed 0; scaled to mean 0 and deviation 1"
     )
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from munas.cache import CacheError, cache_dir, digest, discard, filled_folder
 from munas.data import chars74k, cifar10, own, speech_commands
@@ -21,6 +20,7 @@ from munas.data.fingerprint import fingerprint
 from munas.data.idx import idx_loader
 from munas.data.loader import Labelled, Loader, Parts, Sources
 from munas.data.packaged_csv import DIGITS, MNIST_5K, csv_loader
+from munas.data.scaling import moments, standardise
 from munas.data.split import TEST_SHARE, VALIDATION_SHARE, stratified
 from munas.errors import DatasetError
 
@@ -94,12 +94,10 @@ def _own(path: str, sources: Sources, root: Path) -> Dataset:
     def prepare(sources: Sources) -> tuple[dict[str, Any], dict[str, Labelled]]:
         found = own.read(sources)
         parts = {part: labelled for part in PARTS if (labelled := getattr(found.parts, part)) is not None}
-        scale, offset = found.parts.scale, found.parts.offset
-        if scale is None or offset is None:
-            scale, offset = _standardise(parts["train"][0])
         return {
             "input_shape": found.input_shape, "num_classes": len(found.classes), "classes": found.classes,
-            "is_own": True, "scale": scale, "offset": offset, "constants": dict(found.parts.constants),
+            "is_own": True, "scale": found.parts.scale, "offset": found.parts.offset,
+            "constants": dict(found.parts.constants),
         }, parts  # fmt: skip
 
     return _cached(name, name, sources, root, prepare)
@@ -141,7 +139,9 @@ def _prepared(loader: Loader, sources: Sources) -> tuple[dict[str, Any], dict[st
         _check(labelled, loader.input_shape, classes, f"{where}, {name} part")
     if len(np.unique(parts["train"][1])) != classes:
         raise DatasetError(f"{where}: not every one of the {classes} classes has training examples")
-    scale, offset = (found.scale, found.offset) if found.scale and found.offset else _standardise(parts["train"][0])
+    scale, offset = found.scale, found.offset
+    if scale is None or offset is None:
+        scale, offset = standardise(*moments(parts["train"][0]))
     header = {
         "input_shape": loader.input_shape,
         "num_classes": classes,
@@ -179,17 +179,3 @@ def _check(labelled: Labelled, input_shape: tuple[int, int, int], classes: int, 
     if labels.min() < 0 or labels.max() >= classes:
         wrong = labels.min() if labels.min() < 0 else labels.max()
         raise DatasetError(f"{where}: label {wrong} is outside 0..{classes - 1}")
-
-
-def _standardise(inputs: NDArray[Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Scale and offset that give each channel of `inputs` (N, H, W, C) mean 0 and standard deviation 1."""
-    channels = inputs.shape[-1]
-    count = inputs.size // channels
-    total, squares = np.zeros(channels), np.zeros(channels)
-    for chunk in np.array_split(inputs, max(1, len(inputs) // 1024)):  # in double precision, without a copy of it all
-        values = chunk.reshape(-1, channels).astype(np.float64)
-        total += values.sum(axis=0)
-        squares += np.square(values).sum(axis=0)
-    mean = total / count
-    deviation = np.sqrt(np.maximum(squares / count - mean**2, 1e-12))
-    return tuple((1 / deviation).tolist()), tuple((-mean / deviation).tolist())

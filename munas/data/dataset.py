@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from munas.data.loader import Labelled
 
-FORMAT = 1
+FORMAT = 2
 """Of the entries; part of their keys, so a change makes new entries. Raise it too when a loader's output changes."""
 
 DESCRIPTION = "dataset.json"

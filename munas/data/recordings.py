@@ -19,6 +19,7 @@ MAX_BYTES = 64 << 20
 """Of a recording; the longest one of Speech Commands' noise has 3 MB."""
 
 _BATCH = 128
+_NEEDED = f"mono, 16 bits, {RATE_HZ // 1000} kHz is needed: ffmpeg -i in.wav -ac 1 -ar {RATE_HZ} -c:a pcm_s16le out.wav"
 
 
 def recording(path: Path, most: int | None = None) -> NDArray[np.float32]:
@@ -29,10 +30,12 @@ def recording(path: Path, most: int | None = None) -> NDArray[np.float32]:
             frames = found.getnframes()
             raw = found.readframes(frames if most is None else min(frames, most))
     except (wave.Error, *FOREIGN, EOFError, RuntimeError) as error:
+        if str(error).startswith("unknown"):  # floats, for one
+            raise DatasetError(f"{path} has another encoding than PCM ({error}); {_NEEDED}") from error
         raise DatasetError(f"{path} is no readable WAV file: {error or 'it ends early'}; get it again") from error
     if kind != (1, 2, RATE_HZ):
-        was = f"{kind[0]} channels of {8 * kind[1]} bits at {kind[2]} Hz"
-        raise DatasetError(f"{path} has {was} instead of 1 channel of 16 bits at {RATE_HZ} Hz")
+        channels = {1: "1 channel", 2: "2 channels (stereo)"}.get(kind[0], f"{kind[0]} channels")
+        raise DatasetError(f"{path} has {channels} of {8 * kind[1]} bits at {kind[2]} Hz; {_NEEDED}")
     if len(raw) != 2 * (frames if most is None else min(frames, most)) or not raw:
         raise DatasetError(f"{path} is truncated: {frames} samples announced, {len(raw) // 2} found; get it again")
     return np.frombuffer(raw, "<i2").astype(np.float32) / np.float32(32768)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from hil.search.prepare import described
+from hil.search.prepare import introduced
 from munas.data import DATASETS, Dataset, is_own, load_dataset, own_name
 from munas.errors import DatasetError
 from munas.training.train import KerasTraining
@@ -44,13 +44,13 @@ def write_pictures(
             picture.save(folder / name / f"{number}{suffix}")
 
 
-def write_clip(path: Path, samples: int = 16_000, rate: int = 16_000) -> None:
+def write_clip(path: Path, samples: int = 16_000, rate: int = 16_000, loudest: int = 9000, channels: int = 1) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with wave.open(str(path), "wb") as clip:
-        clip.setnchannels(1)
+        clip.setnchannels(channels)
         clip.setsampwidth(2)
         clip.setframerate(rate)
-        clip.writeframes(RNG.integers(-9000, 9000, samples, np.int16).tobytes())
+        clip.writeframes(RNG.integers(-loudest, loudest + 1, samples, np.int16).tobytes())
 
 
 def test_arrays_are_split_scaled_and_remembered(tmp_path: Path) -> None:
@@ -59,12 +59,32 @@ def test_arrays_are_split_scaled_and_remembered(tmp_path: Path) -> None:
     assert data.is_own
     assert [len(part) for part in (data.train, data.validation, data.test)] == [42, 6, 12]
     assert sorted(np.concatenate([data.train.labels, data.validation.labels, data.test.labels])) == sorted(Y)
-    seen = data.train.inputs.astype(np.float64) * data.scale + data.offset
+    seen = scaled(data)
     assert seen.mean() == pytest.approx(0, abs=1e-6)
     assert seen.std() == pytest.approx(1, abs=1e-6)
     again = pickle.loads(pickle.dumps(data))
     assert (again.classes, again.is_own, again.folder) == (data.classes, True, data.folder)
     assert KerasTraining(again).used_recipe.cycle is not None
+
+
+def scaled(data: Dataset) -> NDArray[np.float64]:
+    return data.train.inputs.astype(np.float64) * data.scale + data.offset
+
+
+def test_the_smallest_arrays_are_brought_to_deviation_1(tmp_path: Path) -> None:
+    seen = scaled(loaded(tmp_path, x=X * 1e-12, y=Y))
+    assert seen.std() == pytest.approx(1, abs=1e-6)
+
+
+def test_a_channel_without_variation_is_0(tmp_path: Path) -> None:
+    seen = scaled(loaded(tmp_path, x=np.stack([X, np.full_like(X, 200), np.zeros_like(X)], axis=-1), y=Y))
+    assert seen.std(axis=(0, 1, 2)) == pytest.approx([1, 0, 0], abs=1e-6)
+    assert seen.mean(axis=(0, 1, 2)) == pytest.approx([0, 0, 0], abs=1e-6)
+
+
+def test_a_channel_that_is_quiet_in_a_part_is_no_other_scale(tmp_path: Path) -> None:
+    both, quiet = np.stack([X, X], axis=-1), np.stack([X, np.zeros_like(X)], axis=-1)
+    assert len(loaded(tmp_path, x_train=both, y_train=Y, x_test=quiet, y_test=Y).test) == 60
 
 
 @pytest.mark.parametrize(
@@ -83,11 +103,31 @@ def test_text_and_floats_are_taken_as_they_are(tmp_path: Path) -> None:
     data = loaded(tmp_path, inputs=X.astype(np.float64) / 7, labels=names[Y])
     assert data.classes == ("bird", "cat", "dog")
     assert data.train.inputs.dtype == np.float32
-    text = described(data, "pets.npz")
-    assert text.startswith("pets.npz: arrays of numbers of 8x9x1 in 3 classes (bird 20, cat 20, dog 20); 42 train")
-    named = loaded(tmp_path, x=X.astype(np.int32), y=Y, class_names=names)
+    text = introduced(data, saved(tmp_path, x=X, y=Y))[0]
+    assert text.startswith(
+        f"{tmp_path}/own.npz: arrays of numbers of 8x9x1 in 3 classes (bird 20, cat 20, dog 20); 42 train"
+    )
+    named = loaded(tmp_path, x=X.astype(np.int32), y=Y.astype(np.float16), class_names=names)
     assert named.classes == ("cat", "dog", "bird")
     assert named.train.inputs.dtype == np.uint8
+
+
+def test_the_type_is_that_of_all_parts(tmp_path: Path) -> None:
+    wide = X.astype(np.uint16)
+    for test, dtype in ((wide + 1, np.float32), (wide, np.uint8), (wide / 1, np.float32)):
+        data = loaded(tmp_path, x_train=wide, y_train=Y, x_test=test, y_test=Y)
+        assert {part.inputs.dtype for part in (data.train, data.validation, data.test)} == {np.dtype(dtype)}
+        np.testing.assert_array_equal(data.test.inputs[..., 0], test)
+
+
+def test_names_of_classes_belong_to_their_labels(tmp_path: Path) -> None:
+    text = np.array(["cat", "dog", "bird"])
+    assert loaded(tmp_path, x=X, y=text[Y], classes=text).classes == ("bird", "cat", "dog")
+    assert loaded(tmp_path, x=X, y=Y * 5, classes=np.array([10, 0, 5])).classes == ("0", "5", "10")
+    assert loaded(tmp_path, x=X, y=Y, classes=np.array([b"cat", b"dog", "vögel".encode()])).classes[1:] == (
+        "dog",
+        "vögel",
+    )
 
 
 def test_class_folders_of_pictures(tmp_path: Path) -> None:
@@ -95,7 +135,7 @@ def test_class_folders_of_pictures(tmp_path: Path) -> None:
     data = load_dataset(str(tmp_path / "pets"), None, tmp_path / "cache")
     assert (data.name, data.input_shape, data.classes) == ("pets", (10, 10, 3), ("cat", "dog"))
     assert sum(map(len, (data.train, data.validation, data.test))) == 14
-    assert "pictures of 10x10x3 in 2 classes (cat 8, dog 6)" in described(data, "pets")
+    assert "pictures of 10x10x3 in 2 classes (cat 8, dog 6)" in introduced(data, str(tmp_path / "pets"))[0]
 
 
 def test_grey_pictures_have_one_channel_and_parts_their_folders(tmp_path: Path) -> None:
@@ -123,6 +163,44 @@ def test_recordings_go_through_the_front_end(tmp_path: Path) -> None:
     assert KerasTraining(data).used_recipe.augmentation.shift_pixels == 0
 
 
+def said(path: Path) -> list[str]:
+    """What the start says after its first line, each without the name in front."""
+    data = load_dataset(str(path), None, path.parent / "cache")
+    return [line.removeprefix(f"{path}: ") for line in introduced(data, str(path))[1:]]
+
+
+def test_what_is_left_out_is_said(tmp_path: Path) -> None:
+    many, labels = RNG.integers(0, 256, (2000, 4, 4), np.uint8), np.arange(2000) % 2
+    path = Path(saved(tmp_path, x=many, y=labels, x_mean=many[0], ids=labels, classes=["a", "b"]))
+    assert said(path) == ["left out: 2 arrays (x_mean, ids)"]
+    assert said(Path(saved(tmp_path, x=many, y=labels))) == []
+    root = tmp_path / "pets"
+    write_pictures(root / "train", {"cat": 8, "dog": 8, "_cow": 8})
+    write_pictures(root / "train" / "dog", {"brown": 1})
+    (root / "train" / "cat" / "a.gif").write_bytes(b"")
+    (root / "train" / "cat" / ".hidden").write_bytes(b"")
+    (root / "labels.csv").write_bytes(b"")
+    assert said(root)[0] == "left out: 2 folders and 2 files (labels.csv, train/_cow, train/cat/a.gif, train/dog/brown)"
+
+
+def test_parts_of_few_examples_are_said(tmp_path: Path) -> None:
+    path = Path(saved(tmp_path, x_train=X, y_train=Y, x_val=X[:3], y_val=Y[:3], x_test=np.tile(X, (2, 1, 1))[:100],
+                      y_test=np.tile(Y, 2)[:100]))  # fmt: skip
+    assert said(path) == ["validation has 3 examples: its accuracy says little"]
+
+
+def test_channels_that_may_be_first_are_said(tmp_path: Path) -> None:
+    path = Path(saved(tmp_path, x=RNG.integers(0, 256, (60, 3, 16, 16), np.uint8), y=Y))
+    assert said(path)[0] == "height 3, width 16, 16 channels: channels come last; if not, transpose them"
+
+
+def test_the_start_obeys_no_name(tmp_path: Path) -> None:
+    path = saved(tmp_path, x=X, y=np.array(["cat\n::error::", "dog\x1b[2J", "bird"])[Y], **{"a\nb": Y})
+    first, second, *_ = introduced(load_dataset(path, None, tmp_path / "cache"), path)
+    assert "(bird 20, cat\\n::error:: 20, dog\\x1b[2J 20)" in first
+    assert second.endswith("left out: 1 array (a\\nb)")
+
+
 def test_names() -> None:
     assert is_own("some/folder")
     assert is_own("x.npz")
@@ -146,16 +224,41 @@ def with_nan() -> NDArray[np.float64]:
 
 BAD_ARRAYS: list[tuple[dict[str, Any], str]] = [
     ({"x": with_nan(), "y": Y}, r"train part: input 17 has values that are not finite"),
-    ({"x": X, "y": np.where(np.arange(60) == 5, 7, Y)}, r"class 7 has one example in the train part; it needs 3"),
+    ({"x": X, "y": np.where(np.arange(60) == 5, 7, Y)}, r"class 7 has 1 example in the train part; it needs 3"),
     ({"x_train": X, "y_train": Y, "x_test": X, "y_test": Y + 1}, r"class 0 is in the train part and not in the test"),
-    ({"x_train": X, "y_train": Y, "x_test": X[:, :7], "y_test": Y}, r"test part are 7x9x1 uint8, and .* 8x9x1 uint8"),
+    ({"x_train": X, "y_train": Y, "x_test": X[:, :7], "y_test": Y}, r"test part are 7x9x1, and .* 8x9x1"),
     ({"x": X, "y": Y[:50]}, r"60 inputs and 50 labels"),
-    ({"x": X, "y": np.zeros(60, int)}, r"has 1 classes"),
+    ({"x": X, "y": np.zeros(60, int)}, r"has 1 class;"),
     ({"x": X, "y": np.eye(3)[Y]}, r"labels of the train part are an array of 60x3"),
     ({"x": X, "y": Y + 0.5}, r"labels of the train part are float64"),
     ({"x": X.reshape(60, -1), "y": Y}, r"an array of 60x72 instead of \(N, height, width"),
     ({"x": X.astype(complex), "y": Y}, r"complex128"),
-    ({"a": X, "y": Y}, r"no arrays x_train and y_train \(it has a, y\)"),
+    ({"a": X, "b": Y}, r"no arrays x_train and y_train \(it has a, b\)"),
+    ({"a": X, "y": Y}, r"has y without the inputs to it, such as x_train"),
+    ({"x": X, "y": Y, "x_test": X}, r"has x_test without the labels to it, such as y_test"),
+    ({"x": X, "y": Y, "val_labels": Y}, r"has val_labels without the inputs to it, such as x_val"),
+    ({"x": X, "X": X, "y": Y}, r"has two arrays x \(capitals make no difference\)"),
+    ({"x_train": X, "train_images": X, "y": Y}, r"for the inputs of the train part, train_images and x_train;"),
+    (
+        {"x": X, "y": Y, "x_test": X, "y_test": Y, "test_labels": Y},
+        r"for the labels of the test part, test_labels and y",
+    ),
+    ({"x": X, "y": Y, "x_dev": X, "y_dev": Y}, r"has the array x_dev, which is of no part that is known \(train, "),
+    ({"x": X, "y": Y, "classes": ["a", "b"]}, r"array classes has 2 names, and the labels have 3 values"),
+    ({"x": X, "y": Y, "classes": ["a", "b", "a"]}, r"array classes has the name a twice"),
+    ({"x": X, "y": Y, "classes": ["a", "b", "c"], "names": ["a", "b", "c"]}, r"names, classes and names; leave one"),
+    ({"x": X, "y": Y, "classes": [[1], [2], [3]]}, r"array classes is 3x1 of int64; classes have a list of names"),
+    ({"x": X, "y": Y, "classes": [0.5, 1, 2]}, r"array classes is 3 of float64"),
+    ({"x": X, "y": Y, "classes": [b"a", b"b", b"\xff"]}, r"array classes: 'utf-8' codec"),
+    ({"x": X, "y": np.array(["a", "b", "c"])[Y], "classes": ["a", "b", "d"]}, r"classes does not have the label c"),
+    ({"x": X[:0], "y": Y[:0]}, r"train part: it has no examples"),
+    ({"x": X, "y": Y, "x_val": [], "y_val": []}, r"validation part: it has no examples"),
+    ({"x": X, "y": Y, "x_test": X[:0] / 7, "y_test": Y[:0]}, r"test part: it has no examples"),
+    ({"x": np.zeros((60, 0, 5)), "y": Y}, r"inputs of 0x5x1; at most 1024"),
+    (
+        {"x": RNG.random((60, 3, 32, 32)), "y": Y},
+        r"3x32x32; at most 1024x1024x16 can be used; channels come last: \(N, h",
+    ),
     ({"x": X, "y": np.array([None] * 60)}, r"array y.npy: Object arrays"),
     ({"x": np.zeros((60, 1, 2000), np.uint8), "y": Y}, r"inputs of 1x2000x1; at most 1024"),
     ({"x": np.full((60, 2, 2), 1e300), "y": Y}, r"32-bit floats cannot hold"),
@@ -164,6 +267,20 @@ BAD_ARRAYS: list[tuple[dict[str, Any], str]] = [
     ({"x": X, "y": np.full(240, 0xFF, np.uint8).view("<U1")}, r"array y.npy: "),  # beyond the last character
     ({"x": X, "y": np.full(60, 0xD800, "<u4").view("<U1")}, r"array y.npy: .*surrogates"),
     ({"x_train": X, "y_train": Y, "x_test": X, "y_test": Y.astype(str)}, r"text in one part and numbers in another"),
+    ({"x": np.full_like(X, 7), "y": Y}, r"all inputs of the train part are the same; there is nothing to learn"),
+    ({"x": np.repeat(X[:1], 60, axis=0), "y": Y}, r"all inputs of the train part are the same"),
+    ({"x": 1e6 + X / 500, "y": Y}, r"about 1e\+06, vary by less than a millionth"),
+    ({"x": X * 1e-40, "y": Y}, r"too small or too large for 32-bit floats"),
+    ({"x": X * 1e33, "y": Y}, r"too small or too large for 32-bit floats"),
+    (
+        {"x_train": X / 255, "y_train": Y, "x_test": X * 1.0, "y_test": Y},
+        r"test part has values of 0 to 255, .* 0 to 1;",
+    ),
+    (
+        {"x_train": X * 1.0, "y_train": Y, "x_val": X / 255, "y_val": Y},
+        r"validation part has values of 0 to 1, .* 255;",
+    ),
+    ({"x_train": X / 255, "y_train": Y, "x_val": X / 255 + 9, "y_val": Y}, r"part has values of 9 to 10, .* 0 to 1;"),
 ]
 
 
@@ -212,22 +329,107 @@ def beside(root: Path) -> None:
     (root / "notes").mkdir()
 
 
+def silence(root: Path) -> None:
+    for word in ("on", "off"):
+        for number in range(4):
+            write_clip(root / word / f"{number}.wav", loudest=0)
+
+
 def slow_clip(root: Path) -> None:
     for word in ("on", "off"):
         write_clip(root / word / "0.wav", rate=8_000)
+
+
+def stereo_clip(root: Path) -> None:
+    for word in ("on", "off"):
+        write_clip(root / word / "0.wav", channels=2)
+
+
+def clip_of_floats(root: Path) -> None:
+    slow_clip(root)
+    path = root / "off" / "0.wav"
+    raw = path.read_bytes()
+    path.write_bytes(raw[:20] + b"\3" + raw[21:])
+
+
+def wide_grey(suffix: str, dtype: type) -> Callable[[Path], None]:
+    def make(root: Path) -> None:
+        write_pictures(root, {"cat": 4, "dog": 4}, mode="L")
+        image = pytest.importorskip("PIL.Image")
+        picture = image.fromarray(RNG.integers(0, 40_000, (10, 10)).astype(dtype))
+        picture.save(root / "dog" / f"2.{suffix}", "PNG" if suffix == "png" else "PPM")
+
+    return make
+
+
+def empty_picture(root: Path) -> None:
+    write_pictures(root, {"cat": 4, "dog": 4})
+    (root / "dog" / "2.png").write_bytes(b"")
+
+
+def cut_picture(root: Path) -> None:
+    write_pictures(root, {"cat": 4, "dog": 4})
+    path = root / "dog" / "2.png"
+    path.write_bytes(path.read_bytes()[:100])
+
+
+def no_train(root: Path) -> None:
+    for part in ("test", "val"):
+        write_pictures(root / part, {"cat": 4, "dog": 4})
+
+
+def no_train_and_more(root: Path) -> None:
+    write_pictures(root / "test", {"cat": 4, "dog": 4})
+    write_pictures(root, {"more": 4})
+
+
+def capitals(root: Path) -> None:
+    write_pictures(root / "train", {"cat": 4, "dog": 4})
+    write_pictures(root / "Train", {"cat": 4, "dog": 4})
+
+
+def below(root: Path) -> None:
+    write_pictures(root, {"cat": 4})
+    write_pictures(root / "dog", {"brown": 4})
+
+
+def other_formats(root: Path) -> None:
+    write_pictures(root, {"cat": 4, "dog": 4})
+    for number in range(4):
+        (root / "dog" / f"{number}.png").rename(root / "dog" / f"{number}.gif")
+
+
+def underlined(root: Path) -> None:
+    write_pictures(root, {"cat": 4, "_dog": 4})
 
 
 @pytest.mark.parametrize(
     ("make", "text"),
     [
         (other_size, r"dog/9.png is 11x11 pixels, and .*cat/0.png is 10x10"),
-        (one_example, r"class dog has one example in the train part"),
+        (one_example, r"class dog has 1 example in the train part"),
         (other_classes, r"class cow is in the test part and not in the train part"),
-        (damaged, r"dog/2.png is no readable picture"),
+        (damaged, r"dog/2.png is no picture that can be read \(damaged, or not a picture\)(?!.*BytesIO)"),
+        (empty_picture, r"dog/2.png is no picture that can be read \(damaged, or not a picture\); PNG, (?!.*BytesIO)"),
+        (cut_picture, r"dog/2.png is no picture that can be read \(damaged, or not a picture\): .*truncated"),
+        (wide_grey("png", np.uint16), r"dog/2.png has grey values of more than 8 bits .*I;16\); convert it to 8 bits"),
+        (wide_grey("pgm", np.int32), r"dog/2.pgm has grey values of more than 8 bits .*I\); convert it to 8 bits"),
+        (no_train, r"own has no folder train beside val, test"),
+        (no_train_and_more, r"own has no folder train beside test"),
+        (capitals, r"own has two folders for one part: Train, train"),
+        (below, r"dog has no pictures .*, but 1 folder \(brown\)"),
+        (other_formats, r"dog has no pictures .*, but 4 files \(0.gif, 1.gif, 2.gif, 3.gif\)"),
+        (underlined, r"own has 1 class folder, but 1 folder \(_dog\); a data set has two or more"),
         (mixed, r"has pictures and recordings"),
         (empty_class, r"cow has no pictures"),
         (beside, r"has a folder train, and notes beside it"),
-        (slow_clip, r"0.wav has 1 channels of 16 bits at 8000 Hz"),
+        (silence, r"all inputs of the train part are the same"),
+        (
+            slow_clip,
+            r"0.wav has 1 channel of 16 bits at 8000 Hz; mono, 16 bits, 16 kHz is needed: ffmpeg .* -ar 16000 ",
+        ),
+        (stereo_clip, r"0.wav has 2 channels \(stereo\) of 16 bits at 16000 Hz; mono, "),
+        (clip_of_floats, r"0.wav has another encoding than PCM \(unknown format: 3\); mono, "),
         (lambda root: (root / "cat").mkdir(parents=True), r"cat has no pictures"),
         (lambda root: root.mkdir(), r"has 0 class folders"),
         (lambda root: None, r"there is no data set"),
