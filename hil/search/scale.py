@@ -142,8 +142,9 @@ def announcement(
 ) -> str:
     """What the search will do, in a sentence or two, before it begins."""
     time_text = "" if seconds is None else f" in {seconds / 60:.3g} min"
+    expected = "1 trial is" if scale.trials == 1 else f"{scale.trials:,} trials are"
     lines = (
-        f"about {scale.trials:,} trials are expected{time_text} with {workers} at a time: effort {scale.effort:g},"
+        f"about {expected} expected{time_text} with {workers} at a time: effort {scale.effort:g},"
         f" population {scale.population}, sample {scale.sample}; networks will have"
         f" {first.macs / 1000:,.0f} K MACs on average and take {scale.trial_s:.0f} s each on a core of its own"
     )

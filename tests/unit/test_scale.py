@@ -98,6 +98,7 @@ def test_the_start_says_what_is_coming() -> None:
     text = announcement(scale(), FIRST, 390.0, 2, (0.05, 0.8))
     assert "trials are expected in 6.5 min with 2 at a time" in text
     assert "200 K MACs" in text
+    assert "about 1 trial is expected in 6.5 min" in announcement(scale(trials=1), FIRST, 390.0, 2, None)
     assert "pruning by 5% to 80% of the channels is expected to leave 40% of the weights" in text
     assert "pruning" not in announcement(scale(), FIRST, None, 2, None)
 
