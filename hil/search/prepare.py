@@ -41,7 +41,8 @@ from munas.cost.resources import Assessor
 from munas.cost.variants import SPECS
 from munas.data import DATASETS, Dataset, is_own, load_dataset, own_name
 from munas.data.loader import Loader
-from munas.data.own import counted, left_out, some
+from munas.data.own import left_out
+from munas.data.own_checks import counted, some
 from munas.search.objective import unreachable
 from munas.search.store import SearchStore
 from munas.search.study import SearchSettings
