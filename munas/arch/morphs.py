@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from munas.arch.space import (
@@ -192,8 +193,12 @@ def _layer_morphs(block: Block) -> Iterator[Morph[Block]]:
         return lambda layer: replace(block, layers=_replaced(block.layers, index, layer))
 
     for index, layer in enumerate(block.layers):
-        changes = [*_switches(layer), *_type_changes(layer), *_size_changes(layer)]
-        yield from _within(f"layers[{index}]", changes, placed(index))
+        yield from _within(f"layers[{index}]", _layer_changes(layer), placed(index))
+
+
+@lru_cache(4096)  # the same few layers come again with each child that is tried
+def _layer_changes(layer: Layer) -> tuple[Morph[Layer], ...]:
+    return (*_switches(layer), *_type_changes(layer), *_size_changes(layer))
 
 
 def _switches(layer: Layer) -> Iterator[Morph[Layer]]:
