@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 import subprocess
 import sys
 import time
 import zipfile
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -29,7 +32,7 @@ from hil.search.interpreted import InterpretedAssessor, LinkedSets
 from hil.search.options import SearchOptions
 from hil.search.recalibrate import NOTHING, Base, records_beside
 from hil.search.request import STORE_FILE, UNLIMITED, ExportOptions, Request
-from hil.search.scale import DEFAULT_TRIALS, Drawn, Scale, announcement, drawn, least_effort, scale_of
+from hil.search.scale import DEFAULT_TRIALS, Drawn, Scale, announcement, drawn, least_effort, most_macs, scale_of
 from hil.search.training import TrainingRequest, training_setup, work_of
 from hil.terminal import printable
 from hil.timers import TIMERS
@@ -43,7 +46,8 @@ from munas.data import DATASETS, Dataset, is_own, load_dataset, own_name
 from munas.data.loader import Loader
 from munas.data.own import left_out
 from munas.data.own_checks import counted, some
-from munas.search.objective import unreachable
+from munas.search.metrics import Metric
+from munas.search.objective import Bounds, unreachable
 from munas.search.store import SearchStore
 from munas.search.study import SearchSettings
 from munas.search.training_jobs import training_needs
@@ -54,6 +58,7 @@ POOL = 30  # proposals that the surrogate chooses from; with the morphs after it
 EXPORT_SHARE = 0.35  # of all minutes, kept for re-training, measuring and testing the front
 _OPEN = ("effort", "population", "sample")  # options that the time decides where they were left open
 _IMPORT_S = 300.0  # that TensorFlow may take to be imported
+_MANY_MACS = 5_000_000  # few networks within 64 KB have more, so that a bound above says nothing
 _FEW = 100  # examples: a network's error on so few is uncertain by several points
 _MEMORY_SHARE = 0.8  # of the machine's, over all workers
 _NODE_MEMORY_BYTES = 2 * KIB**3  # of a training on a cluster, whose nodes may be smaller than this machine
@@ -200,7 +205,9 @@ def request_of(
             _refuse_unreachable(options, board, limits, costs(dataset))
         assessor = costs(dataset)
         where = options.output or folder
-        scale, first = _scale(_as_stored(options, where / STORE_FILE), dataset, limits, assessor)
+        stored = _stored(where / STORE_FILE)
+        limits = _in_time(options, limits, dataset, stored, tell)
+        scale, first = _scale(_as_stored(options, stored), dataset, limits, assessor)
         wanted = TrainingRequest(
             dataset,
             cache_dir(),
@@ -337,15 +344,38 @@ def _search_s(options: SearchOptions) -> float | None:
     return None if options.minutes is None else 60 * options.minutes * (1 - EXPORT_SHARE)
 
 
-def _as_stored(options: SearchOptions, path: Path) -> SearchOptions:
-    """The options, with what was left open as the search in the store at `path` has it: more time does not make it
-    another search."""
+def _stored(path: Path) -> Mapping[str, Any]:
+    """What the search in the store at `path` is; empty without one."""
     if not path.is_file():
-        return options
+        return {}
     with SearchStore(path) as store:
-        known = store.identity() or {}
-    missing = {name: known[name] for name in _OPEN if getattr(options, name) is None and name in known}
+        return store.identity() or {}
+
+
+def _as_stored(options: SearchOptions, stored: Mapping[str, Any]) -> SearchOptions:
+    """The options, with what was left open as the stored search has it: more time does not make it another search."""
+    missing = {name: stored[name] for name in _OPEN if getattr(options, name) is None and name in stored}
     return options.model_copy(update=missing)
+
+
+def _in_time(
+    options: SearchOptions, limits: Limits, dataset: Dataset, stored: Mapping[str, Any], tell: Callable[[str], None]
+) -> Limits:
+    """The limits, and a hard one on MACs where there is no time for larger networks; of a stored search its own."""
+    if not options.reject_infeasible or (seconds := _search_s(options)) is None:
+        return limits
+    if stored:
+        most = (stored.get("hard_budget") or {}).get(Metric.MACS.value, math.inf)
+    else:
+        training = KerasTraining(dataset, kind=options.recipe)
+        recipe = training.used_recipe
+        effort = options.effort or least_effort(recipe.epochs, len(dataset.train), recipe.batch)
+        most = most_macs(work_of(training, effort), seconds, _workers(options), _load())
+        most = most if most < _MANY_MACS else math.inf
+    if limits.hard.values.get(Metric.MACS, math.inf) <= most:
+        return limits
+    tell(f"networks of more than {most / 1000:,.0f} K MACs are not trained: there is no time for enough of them")
+    return replace(limits, hard=Bounds({**limits.hard.values, Metric.MACS: most}))
 
 
 def _scale(options: SearchOptions, dataset: Dataset, limits: Limits, assessor: Assessor) -> tuple[Scale, Drawn]:

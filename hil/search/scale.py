@@ -27,6 +27,7 @@ _POPULATION, _SAMPLE, _EFFORT = 100, 25, 0.2  # for that many
 _GENERATIONS = 5  # as many times the population should be renewed, at least
 _LEAST_POPULATION, _LEAST_SAMPLE = 8, 2
 _TRIALS_WANTED = 120  # before they are trained longer
+_LEAST_TRIALS, _LEAST_MACS = 20, 20_000  # which the time has to allow, of networks of at least this size
 _HALVED = 0.6  # of a full training that halving leaves on average: half are stopped at a quarter, a quarter at half
 _EFFORTS = (0.2, 0.14, 0.1, 0.07, 0.05, 0.035, 0.025, 0.018, 0.0125, 0.009, 0.006)
 _LEAST_PASSES, _LEAST_STEPS = 0.25, 300  # over the training images, and batches of training: below, ranks say nothing
@@ -114,8 +115,7 @@ def scale_of(
     `work` says what a trial does at an effort. What is given, is taken. `load` is how many processes of others are
     running, which take their share of the cores.
     """
-    cores = os.cpu_count() or 1
-    at_a_time = min(workers, cores) * min(1.0, cores / (load + workers))
+    at_a_time = _at_a_time(workers, load)
 
     def number(value: float) -> int:
         if seconds is None:
@@ -133,6 +133,21 @@ def scale_of(
     population = population or min(_POPULATION, max(_LEAST_POPULATION, expected // _GENERATIONS))
     sample = sample or max(_LEAST_SAMPLE, min(_SAMPLE, population // 4))
     return Scale(effort, population, sample, expected, work(effort).seconds(first.macs), load)
+
+
+def most_macs(work: Work, seconds: float, workers: int, load: float = 0.0) -> int:
+    """Of a network, so that `_LEAST_TRIALS` of that size can be trained in a search of `seconds`, each with that work:
+    of few trials the best is a matter of luck. Two digits, at least `_LEAST_MACS`."""
+    each_s = _at_a_time(workers, load) * seconds / _LEAST_TRIALS
+    fixed_s = work.seconds(0.0)
+    macs = max(_LEAST_MACS, (each_s - fixed_s) / (work.seconds(1.0) - fixed_s))
+    return int(float(f"{macs:.2g}"))
+
+
+def _at_a_time(workers: int, load: float) -> float:
+    """How many trials are trained at once, each at the speed of a core of its own."""
+    cores = os.cpu_count() or 1
+    return min(workers, cores) * min(1.0, cores / (load + workers))
 
 
 def least_effort(epochs: int, images: int, batch: int) -> float:

@@ -29,6 +29,7 @@ from munas.cost.optimise import RUNTIME_CODE, Optimise, kernel_code
 from munas.data import DATASETS
 from munas.search.metrics import Metric
 from munas.search.objective import PRESETS
+from munas.search.store import SearchStore
 from tests.calibration_results import IDENTITY
 from tests.network_trainer import INPUT_SHAPE
 from tests.networks import every_operator
@@ -317,6 +318,31 @@ def test_minutes_are_shared_with_the_hand_over(told: list[str], tmp_path: Path) 
     assert 360 <= found.settings.seconds <= 420
     assert found.settings.trials > 10_000
     assert request(told, tmp_path, SearchOptions(dataset="digits")).settings.trials == 2000
+
+
+def test_in_few_minutes_networks_are_small(told: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hil.search.prepare._load", lambda: 0.0)
+    brief = SearchOptions(dataset="digits", minutes=2, workers=1)
+    found = request(told, tmp_path, brief)
+    most = found.limits.hard.values[Metric.MACS]
+    assert 20_000 <= most < 1_000_000
+    assert found.settings.hard_budget == found.limits.hard
+    assert Metric.MACS not in found.limits.bounds.values
+    assert any(f"more than {most / 1000:,.0f} K MACs are not trained" in line for line in told)
+    others: tuple[dict[str, Any], ...] = (
+        {"minutes": 600},
+        {"minutes": None, "trials": 20},
+        {"reject_infeasible": False},
+    )
+    for other in others:
+        hard = request(told, tmp_path, brief.model_copy(update=other)).settings.hard_budget
+        assert hard is None or Metric.MACS not in hard.values
+    asked = request(told, tmp_path, brief.model_copy(update={"max_macs": "10K"}))
+    assert asked.limits.hard.values[Metric.MACS] == asked.limits.bounds.values[Metric.MACS] < 20_000
+    with SearchStore(tmp_path / "search.sqlite") as store:
+        store.begin({**found.identity(IDENTITY), **found.settings.identity()})
+    longer = request(told, tmp_path, brief.model_copy(update={"minutes": 600}))
+    assert longer.settings.hard_budget == found.settings.hard_budget  # it is the same search
 
 
 def test_switches(told: list[str], tmp_path: Path) -> None:

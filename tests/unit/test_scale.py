@@ -10,7 +10,7 @@ import pytest
 
 from hil.boards.board import load_board
 from hil.search.bounds import BoundOptions, limits_of
-from hil.search.scale import Drawn, Scale, announcement, drawn, least_effort, pruning_note, scale_of
+from hil.search.scale import Drawn, Scale, announcement, drawn, least_effort, most_macs, pruning_note, scale_of
 from munas.arch.graph import build_graph
 from munas.cost.resources import Assessor
 from munas.data import DATASETS
@@ -72,6 +72,14 @@ def test_an_effort_is_never_so_small_that_errors_say_nothing() -> None:
     assert scale_of(work, 0.1, FIRST, seconds=1.0, trials=None, workers=1, halving=True).effort == 0.1
     assert least_effort(60, 1295, 32) * 60 * 1295 >= 300 * 32
     assert least_effort(1, 100, 10) == 0.2
+
+
+@pytest.mark.parametrize("seconds", [120.0, 600.0, 3600.0])
+def test_networks_are_no_larger_than_there_is_time_for_twenty_of_them(seconds: float) -> None:
+    found = most_macs(work(0.02), seconds, workers=1)
+    assert 20 * work(0.02).seconds(found) == pytest.approx(seconds, rel=0.05)
+    assert most_macs(work(0.02), seconds, workers=1, load=3.0) < found
+    assert most_macs(work(0.02), 10.0, workers=1) == 20_000
 
 
 def test_few_large_networks_count_for_what_they_take() -> None:
