@@ -126,21 +126,21 @@ def _own_npz() -> bytes:
     return raw.getvalue()
 
 
-def _picture() -> bytes:
+def _picture(first: int = 0) -> bytes:
     from PIL import Image
 
     raw = io.BytesIO()
-    Image.fromarray(np.arange(192, dtype=np.uint8).reshape(8, 8, 3)).save(raw, "PNG")
+    Image.fromarray(np.arange(first, first + 192, dtype=np.uint8).reshape(8, 8, 3)).save(raw, "PNG")
     return raw.getvalue()
 
 
-def _recording() -> bytes:
+def _recording(level: int = 0) -> bytes:
     raw = io.BytesIO()
     with wave.open(raw, "wb") as written:
         written.setnchannels(1)
         written.setsampwidth(2)
         written.setframerate(16_000)
-        written.writeframes(bytes(4000))
+        written.writeframes(np.tile(np.array([level, -level], "<i2"), 1000).tobytes())
     return raw.getvalue()
 
 
@@ -166,12 +166,14 @@ def _read_own(path: Path) -> None:
 
 
 def _read_class_folders(path: Path) -> None:
-    """A folder of two classes, with the file at `path` thrice in each."""
+    """A folder of two classes, with the file at `path` thrice in each and thrice another: training examples that are
+    all the same are refused."""
+    other = _recording(900) if path.suffix == ".wav" else _picture(60)
     with tempfile.TemporaryDirectory() as name:
-        for index in range(6):
+        for index in range(12):
             folder = Path(name) / f"class{index % 2}"
             folder.mkdir(exist_ok=True)
-            (folder / f"{index}{path.suffix}").write_bytes(path.read_bytes())
+            (folder / f"{index}{path.suffix}").write_bytes(path.read_bytes() if index < 6 else other)
         own.read(own.find(Path(name)))
 
 
