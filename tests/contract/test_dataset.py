@@ -177,6 +177,7 @@ class TestDataset:
             assert case.instruction in str(caught.value)
             assert str(place) in str(caught.value)
 
+    @pytest.mark.slow
     def test_damaged_entry_is_made_anew(self, case: Case, source: Path, dataset: Dataset, tmp_path: Path) -> None:
         assert dataset.folder is not None
         copy = tmp_path / "datasets" / dataset.folder.name
@@ -193,6 +194,7 @@ class TestDataset:
         with pytest.raises(DatasetError, match="MUNAS_HIL_CACHE"):
             load_dataset(case.name, source, tmp_path / "file")
 
+    @pytest.mark.slow
     def test_processes_may_load_at_once(self, case: Case, source: Path, dataset: Dataset, tmp_path: Path) -> None:
         command = [sys.executable, "-c", LOAD_IN_ANOTHER_PROCESS, case.name, str(source), str(tmp_path)]
         processes = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(2)]

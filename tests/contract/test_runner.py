@@ -323,6 +323,7 @@ class RttContract(RunnerContract):
             assert device.retries == 0
 
 
+@pytest.mark.slow
 @pytest.mark.firmware
 @pytest.mark.qemu
 class TestRttRunner(RttContract, QemuPlace):

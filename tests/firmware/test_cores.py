@@ -39,6 +39,7 @@ def test_a_network_runs_bit_equal_and_counts_the_same_twice(core: str) -> None:
     assert first.memory.stack_used < first.memory.stack_reserved
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("core", core_names())
 @pytest.mark.parametrize("count", [1, 12_345])
 def test_instructions_are_counted_exactly(

@@ -32,7 +32,7 @@ from hil.targets.runners.qemu import QemuRunner
 from tests.contract.processes import children, gone
 from tests.firmware import images
 
-pytestmark = [pytest.mark.firmware, pytest.mark.qemu]
+pytestmark = [pytest.mark.firmware, pytest.mark.qemu, pytest.mark.slow]
 
 BOARD = load_board("mps2-an386")
 LIMITS = Limits(44_000, 52_000)
@@ -97,7 +97,6 @@ def test_the_timing_model_sees_the_same() -> None:
     require_same("nucleo-l4r5zi", range(1), modelled="beside")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("board", ["nucleo-f746zg", "mps2-an505", "mps2-an386"])
 def test_the_figures_of_many_networks(board: str) -> None:
     require_same(board, range(2, 22))

@@ -179,6 +179,7 @@ def run(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-m", "hil", "cache", *words], capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_the_command_shows_verifies_and_clears(folder: Path) -> None:
     entry = filled_folder(folder / "library" / "00", fill)
     assert run("--verify").returncode == 0
@@ -202,6 +203,7 @@ def test_a_disk_that_is_full_is_an_error(folder: Path) -> None:
     assert not list((folder / "library").iterdir())
 
 
+@pytest.mark.slow
 def test_a_planted_plugin_is_not_loaded(folder: Path) -> None:
     from hil.cycle_model.native import build_library
 

@@ -30,6 +30,8 @@ from hil.timers import MODELLED
 from munas.cost.estimate import estimate_works
 from munas.cost.variants import loop_counts
 
+pytestmark = pytest.mark.slow  # forty networks are calibrated first
+
 IDENTITY = Identity(
     "mps2-an386", "cortex-m4", "cmsis-nn", "qemu", True, "icount-instructions", 25_000_000, "gcc 12", "-O2", "k", "f"
 )
@@ -213,7 +215,6 @@ def test_a_calibration_of_another_identity_is_refused(
         calibration_for(calibrated[0] / "calibration.toml", other)
 
 
-@pytest.mark.slow
 def test_a_larger_run_goes_on_with_a_smaller_one(tmp_path: Path) -> None:
     calibrate(request(tmp_path, samples=22))
     # A device on which the samples that are there already would fail: they are not done again.
@@ -228,7 +229,6 @@ def test_a_larger_run_goes_on_with_a_smaller_one(tmp_path: Path) -> None:
     assert 0 < again.models_per_minute < 400  # 0.3 s a model on each of two workers, and what drawing it took
 
 
-@pytest.mark.slow
 def test_failed_samples_are_told_and_left_out(tmp_path: Path) -> None:
     trouble: dict[str, Exception] = {"sample-00004": BudgetError("FLASH short by 12 bytes", {"FLASH": 12})}
     result = calibrate(request(tmp_path, Device(trouble, wrong="sample-00009"), samples=24))
@@ -261,7 +261,6 @@ def test_a_budget_without_room_is_a_usage_error(tmp_path: Path) -> None:
         calibrate(replace(request(tmp_path), board=small))
 
 
-@pytest.mark.slow
 def test_when_nothing_can_be_measured_the_first_error_is_told(tmp_path: Path) -> None:
     broken = Device(trouble={"sample": BudgetError("FLASH short by 12 bytes")})
     with pytest.raises(InfrastructureError, match=r"only 0 of 20.*short by 12 bytes"):

@@ -100,11 +100,13 @@ def test_the_score_does_not_depend_on_the_processes(tflite: bytes) -> None:
     assert Scorer(data, 2)(tflite) == Scorer(data, 1)(tflite)
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_is_told(tflite: bytes) -> None:
     with when_it_works(signal.SIGKILL), pytest.raises(InfrastructureError, match=r"has died.*same command again"):
         Scorer(dataset(ENDLESS), 2)(tflite)
 
 
+@pytest.mark.slow
 def test_an_interruption_ends_the_processes_at_once(tflite: bytes) -> None:
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
