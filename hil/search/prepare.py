@@ -206,8 +206,9 @@ def request_of(
         assessor = costs(dataset)
         where = options.output or folder
         stored = _stored(where / STORE_FILE)
-        limits = _in_time(options, limits, dataset, stored, tell)
-        scale, first = _scale(_as_stored(options, stored), dataset, limits, assessor)
+        training = KerasTraining(dataset, kind=options.recipe)
+        limits = _in_time(options, limits, training, stored, tell)
+        scale, first = _scale(_as_stored(options, stored), training, limits, assessor)
         wanted = TrainingRequest(
             dataset,
             cache_dir(),
@@ -218,16 +219,16 @@ def request_of(
             _workers(options),
             options.recipe,
         )
-        training = training_setup(wanted)
-    tell(announcement(scale, first, _search_s(options), _workers(options), training.sparsity))
+        setup = training_setup(wanted)
+    tell(announcement(scale, first, _search_s(options), _workers(options), setup.sparsity))
     return Request(
         board=board,
         calibration=calibration,
         dataset=dataset,
         limits=limits,
         assessor=assessor,
-        settings=_settings(options, scale, limits, training.rung_epochs, training.sparsity),
-        training=training,
+        settings=_settings(options, scale, limits, setup.rung_epochs, setup.sparsity),
+        training=setup,
         export=ExportOptions(options.front, options.seeds, options.final_effort, options.recalibrate),
         folder=where,
         seconds=None if options.minutes is None else 60 * options.minutes,
@@ -359,38 +360,48 @@ def _as_stored(options: SearchOptions, stored: Mapping[str, Any]) -> SearchOptio
 
 
 def _in_time(
-    options: SearchOptions, limits: Limits, dataset: Dataset, stored: Mapping[str, Any], tell: Callable[[str], None]
+    options: SearchOptions,
+    limits: Limits,
+    training: KerasTraining,
+    stored: Mapping[str, Any],
+    tell: Callable[[str], None],
 ) -> Limits:
-    """The limits, and a hard one on MACs where there is no time for larger networks; of a stored search its own."""
-    if not options.reject_infeasible or (seconds := _search_s(options)) is None:
+    """The limits, and a hard one on MACs where there is no time for larger networks. A stored search has its own,
+    however long it goes on."""
+    if not options.reject_infeasible:
         return limits
+    most, seconds = math.inf, _search_s(options)
     if stored:
-        most = (stored.get("hard_budget") or {}).get(Metric.MACS.value, math.inf)
-    else:
-        training = KerasTraining(dataset, kind=options.recipe)
-        recipe = training.used_recipe
-        effort = options.effort or least_effort(recipe.epochs, len(dataset.train), recipe.batch)
-        most = most_macs(work_of(training, effort), seconds, _workers(options), _load())
-        most = most if most < _MANY_MACS else math.inf
+        hard = stored.get("hard_budget")
+        found = hard.get(Metric.MACS.value) if isinstance(hard, Mapping) else None
+        most = found if isinstance(found, int | float) else most  # what is damaged is found to be another search
+    elif seconds is not None:
+        work = work_of(training, options.effort or _least_effort(training))
+        found = most_macs(work, seconds, _workers(options), _load())
+        most = found if found < _MANY_MACS else most
     if limits.hard.values.get(Metric.MACS, math.inf) <= most:
         return limits
     tell(f"networks of more than {most / 1000:,.0f} K MACs are not trained: there is no time for enough of them")
     return replace(limits, hard=Bounds({**limits.hard.values, Metric.MACS: most}))
 
 
-def _scale(options: SearchOptions, dataset: Dataset, limits: Limits, assessor: Assessor) -> tuple[Scale, Drawn]:
+def _scale(options: SearchOptions, training: KerasTraining, limits: Limits, assessor: Assessor) -> tuple[Scale, Drawn]:
     """How large the search is, and what it begins with."""
-    training = KerasTraining(dataset, kind=options.recipe)
-    recipe, images = training.used_recipe, len(dataset.train)
-    sparsity = (recipe.pruning.least, recipe.pruning.most) if options.pruning else None
+    pruning = training.used_recipe.pruning
+    sparsity = (pruning.least, pruning.most) if options.pruning else None
     hard = limits.hard if options.reject_infeasible else None
     first = drawn(assessor, hard, options.space == "mlp", sparsity, options.seed, is_ranked=options.surrogate)
     scale = scale_of(
-        lambda effort: work_of(training, effort), least_effort(recipe.epochs, images, recipe.batch), first,
+        lambda effort: work_of(training, effort), _least_effort(training), first,
         seconds=_search_s(options), trials=options.trials, workers=_workers(options), halving=options.halving,
         load=_load(), effort=options.effort, population=options.population, sample=options.sample,
     )  # fmt: skip
     return scale, first
+
+
+def _least_effort(training: KerasTraining) -> float:
+    recipe = training.used_recipe
+    return least_effort(recipe.epochs, len(training.dataset.train), recipe.batch)
 
 
 def _load() -> float:

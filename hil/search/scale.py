@@ -81,7 +81,7 @@ def drawn(
     proposer = Proposer(RandomSearch(space), assessor, budget, np.random.default_rng([seed, 3]), ranking=ranking)
     trials = [proposer.propose(index) for index in range(_IMPROVED if is_ranked else _SAMPLED)]
     macs = sorted(build_graph(trial.architecture, shape, classes).macs for trial in trials)
-    if is_ranked and len(macs) > 1:
+    if is_ranked:
         macs.pop()
     return Drawn(statistics.mean(macs), statistics.median(_expected_left(trial, assessor) for trial in trials))
 

@@ -243,7 +243,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(prepare, "training_setup", stub_training)
     monkeypatch.setattr(prepare, "load_dataset", lambda *_: stub_dataset())
     monkeypatch.setattr(prepare, "require_training", lambda: None)
-    monkeypatch.setattr("hil.search.scale._IMPROVED", 1)  # networks that time is judged by: half a second each
+    monkeypatch.setattr("hil.search.scale._IMPROVED", 2)  # networks that time is judged by: half a second each
     return []
 
 
@@ -341,8 +341,9 @@ def test_in_few_minutes_networks_are_small(told: list[str], tmp_path: Path, monk
     assert asked.limits.hard.values[Metric.MACS] == asked.limits.bounds.values[Metric.MACS] < 20_000
     with SearchStore(tmp_path / "search.sqlite") as store:
         store.begin({**found.identity(IDENTITY), **found.settings.identity()})
-    longer = request(told, tmp_path, brief.model_copy(update={"minutes": 600}))
-    assert longer.settings.hard_budget == found.settings.hard_budget  # it is the same search
+    for goes_on in ({"minutes": 600}, {"minutes": None, "trials": 50}):  # it is the same search
+        longer = request(told, tmp_path, brief.model_copy(update=goes_on))
+        assert longer.settings.hard_budget == found.settings.hard_budget
 
 
 def test_switches(told: list[str], tmp_path: Path) -> None:
