@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from hil.cli.app import app, console
+from hil.cli.app import BoardOption, app, console
 from hil.errors import CheckFailed, UsageError
+from hil.measure.options import DEFAULT_BOARD
 
 if TYPE_CHECKING:
     from hil.search.paper import Asked, Experiment
@@ -25,7 +26,6 @@ OnlyOption = Annotated[list[str] | None, typer.Option("--only", help="One search
 RunOption = Annotated[
     bool, typer.Option("--run/--page-only", help="Run the searches, or make the page of what is there.")
 ]
-BoardOption = Annotated[str | None, typer.Option("--board", "-b", help="Board name, or a board's .toml file.")]
 WorkersOption = Annotated[
     int | None, typer.Option("--workers", help="Trainings at a time; default: cores.", min=1, max=256)
 ]
@@ -39,17 +39,16 @@ def paper(
     minutes: MinutesOption = 60.0,
     only: OnlyOption = None,
     run: RunOption = True,
-    board: BoardOption = None,
+    board: BoardOption = DEFAULT_BOARD,
     workers: WorkersOption = None,
     seed: SeedOption = 0,
 ) -> None:
     """Run, or go on with, the searches of the paper's table or of its figure on pruning; a page of ours and theirs."""
     from hil.files import write_text
     from hil.report.paper import render_paper
-    from hil.search.paper import PAGE_FILE, Asked, chosen, entries_of
+    from hil.search.paper import FOLDER, PAGE_FILE, Asked, chosen, entries_of
 
-    given = {"folder": folder, "board": board, "minutes": minutes, "seed": seed}
-    asked = Asked(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+    asked = Asked(folder or FOLDER, minutes, seed, board)
     experiments = chosen(_part(what), only or [])
     problems: dict[str, str] = {}
     try:

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from hil.boards.board import load_board
 from hil.errors import UsageError
-from hil.search.options import SearchOptions
+from hil.measure.options import DEFAULT_BOARD
 from hil.search.result import RESULT_FILE, SearchResult, read_search_result
 
 Part = Literal["table", "pruning"]
@@ -34,30 +35,30 @@ class Experiment:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What all searches have in common: where they are, how long each is, its seed and board."""
+    """What all searches have in common: where they are, how long each is, its seed and its board's name or file."""
 
     folder: Path = FOLDER
     minutes: float = 60.0
-    seed: int = SearchOptions.model_fields["seed"].default
-    board: str = SearchOptions.model_fields["board"].default
+    seed: int = 0
+    board: str = DEFAULT_BOARD
 
     def command(self, experiment: Experiment) -> str:
         """What runs one of them alone."""
         words = ["munas-hil", "paper", experiment.part, "--only", experiment.key, "--minutes", f"{self.minutes:g}"]
-        for option, value in (("--folder", self.folder), ("--seed", self.seed), ("--board", self.board)):
-            if value != getattr(_USUAL, option[2:]):
-                words += [option, str(value)]
+        for name in ("folder", "seed", "board"):
+            if (value := getattr(self, name)) != getattr(_USUAL, name):
+                words += [f"--{name}", str(value)]
         return shlex.join(words)
 
     def is_done(self, experiment: Experiment) -> bool:
         """Whether it has been run for so long, or longer. Raises UsageError where what is there is another search."""
         if not (self.folder / experiment.key / RESULT_FILE).is_file():
             return False
-        result = _result(self.folder, experiment)
-        if (result.board, result.seed) != (self.board, self.seed):
+        result, board = _result(self.folder, experiment), load_board(self.board).name
+        if (result.board, result.seed) != (board, self.seed):
             raise UsageError(
                 f"{self.folder / experiment.key} is a search for {result.board} with seed {result.seed}, not for"
-                f" {self.board} with seed {self.seed}; name another --folder"
+                f" {board} with seed {self.seed}; name another --folder"
             )
         spent = result.settings.get("minutes")
         return isinstance(spent, int | float) and spent >= self.minutes

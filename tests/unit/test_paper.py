@@ -14,6 +14,7 @@ from hil.cli import search as search_command
 from hil.errors import CheckFailed, UsageError
 from hil.options import read_options
 from hil.report.paper import render_paper
+from hil.resources import boards_dir
 from hil.search.bounds import limits_of
 from hil.search.options import SearchOptions
 from hil.search.paper import EXPERIMENTS, Asked, chosen, entries_of
@@ -103,7 +104,8 @@ def test_a_result_that_cannot_be_shown_is_named_and_the_others_are_shown(
 
 def test_what_has_had_its_time_is_done(tmp_path: Path) -> None:
     put(tmp_path, "mnist-paper", search_result(20))
-    assert Asked(tmp_path).is_done(EXPERIMENTS["mnist-paper"])
+    for board in ("nucleo-f746zg", str(boards_dir() / "nucleo-f746zg.toml")):
+        assert Asked(tmp_path, board=board).is_done(EXPERIMENTS["mnist-paper"])
     assert not Asked(tmp_path, 90.0).is_done(EXPERIMENTS["mnist-paper"])
     assert not Asked(tmp_path, 1.0).is_done(EXPERIMENTS["mnist-device"])
     for other in (Asked(tmp_path, seed=7), Asked(tmp_path, board="nucleo-l4r5zi")):
