@@ -100,6 +100,11 @@ def _alone(kind: type[Any]) -> TypeAdapter[Any]:
     return TypeAdapter(tuple[kind], config=ConfigDict(extra="forbid"))  # type: ignore[valid-type]
 
 
+def is_full(error: OSError) -> bool:
+    """Whether the disk, or the user's share of it, has no space left."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
 def write_text(path: Path, text: str) -> None:
     """Replace `path` in one step: a reader, or a full disk, never leaves half a file."""
     if path.exists() and not path.is_file():
@@ -108,8 +113,7 @@ def write_text(path: Path, text: str) -> None:
         with replacing(path) as file:
             file.write(text.encode("utf-8"))
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        remedy = "free space" if full else "make its folder one that can be written to"
+        remedy = "free space" if is_full(error) else "make its folder one that can be written to"
         raise StoreError(
             f"{path} cannot be written: {error.strerror}; {remedy} and run the same command again, all measurements are"
             " kept"

@@ -14,6 +14,7 @@ HOST = "127.0.0.1"
 HTTP_PORT = 80  # which browsers leave out
 REFRESH_S = 10
 _REFRESH = f'<meta charset="utf-8">\n<meta http-equiv="refresh" content="{REFRESH_S}">'
+_PROBLEM = f"<!DOCTYPE html>\n{_REFRESH}\n<title>munas-hil</title>\n<p>{{}}</p>\n"
 
 
 @contextlib.contextmanager
@@ -38,10 +39,7 @@ def live_page(port: int, make: Callable[[], str]) -> Iterator[str]:
             try:
                 status, page = 200, make().replace('<meta charset="utf-8">', _REFRESH, 1)
             except (HilError, OSError) as error:  # asked again all the same: before the first trial there is no store
-                status, page = (
-                    503,
-                    f"<!DOCTYPE html>\n<title>munas-hil</title>\n{_REFRESH}\n<p>{escape(str(error))}</p>\n",
-                )
+                status, page = 503, _PROBLEM.format(escape(str(error)))
             content = page.encode()
             self.send_response(status)
             self.send_header("Content-Type", "text/html; charset=utf-8")

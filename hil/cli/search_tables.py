@@ -54,8 +54,7 @@ def _unit(result: SearchResult) -> str:
 def _cells(result: SearchResult, finalist: Finalist) -> tuple[str, ...]:
     predicted, measured = finalist.predicted, finalist.measured
     name = f"{finalist.index}{' winner' if finalist.index == result.winner else ''}"
-    spread = "" if len(finalist.seed_errors) < 2 else f" ± {finalist.sd_error:.2%}"
-    error = f"{finalist.mean_error:.2%}{spread}"
+    error = f"{finalist.mean_error:.2%}" + ("" if finalist.spread is None else f" ± {finalist.spread:.2%}")
     test = "" if finalist.test_accuracy is None else f"{finalist.test_accuracy:.2%}"
     if measured is None:
         return name, error, test, f"({predicted.ram:,})", f"({predicted.flash:,})", "", "", "", f"{predicted.macs:,}"

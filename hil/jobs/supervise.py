@@ -6,7 +6,6 @@ work (DeviceLost) is no job's fault at all: the job is done again, by workers th
 
 from __future__ import annotations
 
-import errno
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from hil.errors import (
     TargetFaultError,
     ToolMissing,
 )
+from hil.files import is_full
 from hil.logs import as_the_parent_does
 from munas.errors import JobsError
 from munas.jobs.base import ONE_CORE, Finished, Job, JobBackend, Jobs, Limits, Needs, Workers
@@ -186,7 +186,7 @@ def _outcome(finished: Finished) -> Outcome:
         text = f"{finished.job.name}: {finished.message}"
         return Outcome(job, None, text, None, InfrastructureError(text))
     text = (str(error) if isinstance(error, HilError) else finished.message) or type(error).__name__
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if isinstance(error, OSError) and is_full(error):
         full = f"{finished.job.name}: {text}; free space and run the same command again"
         return Outcome(job, None, text, error, StoreError(full))
     if not isinstance(error, HilError):

@@ -130,6 +130,11 @@ class Finalist:
     int8_cause: str = ""  # which layer is behind a large loss by int8
     collapsed: tuple[tuple[int, float], ...] = ()  # (seed, error) of re-trainings far above the trial's error
 
+    @property
+    def spread(self) -> float | None:
+        """`sd_error`; None for one seed, which tells nothing of others."""
+        return self.sd_error if len(self.seed_errors) > 1 else None
+
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:

@@ -44,6 +44,11 @@ class Bounds:
         """The bounds that can be looked at before training: all but the one on the error."""
         return Bounds({metric: value for metric, value in self.values.items() if metric is not Metric.ERROR})
 
+    @property
+    def error_alone(self) -> Bounds:
+        """The bound on the error without the others."""
+        return Bounds({metric: value for metric, value in self.values.items() if metric is Metric.ERROR})
+
     def to_json(self) -> dict[str, float]:
         """{name: bound}: what `from_json` reads."""
         return {metric.value: value for metric, value in self.values.items()}

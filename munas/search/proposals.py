@@ -65,12 +65,11 @@ class Ranking:
 
 @dataclass(frozen=True, slots=True)
 class _View:
-    """Under which the proposals for one trial are compared: the surrogate's weights (None: the likeliest ones), those
-    of the objectives, and the bound on the error without the others."""
+    """Under which the proposals for one trial are compared: the surrogate's weights (None: the likeliest ones) and
+    those of the objectives."""
 
     weights: Vector | None
     lambdas: Mapping[Metric, float]
-    error_alone: Bounds
 
 
 @dataclass(slots=True)
@@ -116,9 +115,7 @@ class Proposer:
         trials += [self._fitting(index, strategy) for _ in range(ranking.pool - 1)]
         self.rejected = rejected
         weights = ranking.surrogate.drawn(self.rng) if ranking.curious else None
-        bounds = ranking.bounds.values
-        error_alone = Bounds({Metric.ERROR: bounds[Metric.ERROR]} if Metric.ERROR in bounds else {})
-        view = _View(weights, draw_lambdas(ranking.bounds, self.rng), error_alone)
+        view = _View(weights, draw_lambdas(ranking.bounds, self.rng))
         return self._improved(max(trials, key=lambda trial: self._prospects(trial, ranking, view)), ranking, view)
 
     def _improved(self, trial: Trial, ranking: Ranking, view: _View) -> Trial:
@@ -137,7 +134,7 @@ class Proposer:
         by its error alone: what a network needs takes ten times as long to tell."""
         try:
             error = ranking.surrogate.predict(trial, view.weights)
-            if (fitness({Metric.ERROR: error}, view.error_alone, view.lambdas), -error) <= best:
+            if (fitness({Metric.ERROR: error}, ranking.bounds.error_alone, view.lambdas), -error) <= best:
                 return _HOPELESS
             resources = self.assessor.assess(trial.architecture)
         except ArchitectureError:

@@ -102,8 +102,7 @@ def tiles(result: SearchResult) -> tuple[Tile, ...]:
     return (
         Tile("Test accuracy, int8", accuracy, _accuracy_note(result, best)),
         Tile("Validation error, int8", numbers.percent(best.mean_error),
-             _over_seeds(best),
-             *_against(result, best, "error")),
+             _over_seeds(best), *_against(result, best, "error")),
         *(_cost_tile(result, best, key, name) for key, name in
           (("ram", "RAM"), ("flash", "Flash"), ("latency", "Latency"))),
         Tile("MACs", numbers.significant(best.predicted.macs),
@@ -131,7 +130,7 @@ def _wilson(share: float, count: int) -> tuple[float, float]:
 
 def _over_seeds(best: Finalist) -> str:
     seeds = f"mean of {numbers.plural(len(best.seed_errors), 'seed')}"
-    return seeds if len(best.seed_errors) < 2 else f"{seeds}, sd {best.sd_error * 100:.2f}{numbers.NBSP}%"
+    return seeds if best.spread is None else f"{seeds}, sd {best.spread * 100:.2f}{numbers.NBSP}%"
 
 
 def _cost_tile(result: SearchResult, best: Finalist, key: str, name: str) -> Tile:

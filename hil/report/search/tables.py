@@ -100,7 +100,7 @@ def _known(item: Finalist, key: str) -> float | None:
 
 def _mean_sd(item: Finalist) -> str:
     mean = numbers.percent(item.mean_error)
-    return f"{mean} ± {item.sd_error * 100:.2f}" if len(item.seed_errors) > 1 else mean
+    return mean if item.spread is None else f"{mean} ± {item.spread * 100:.2f}"
 
 
 def agreement_table(result: SearchResult) -> Table:
@@ -175,7 +175,7 @@ def seeds_table(result: SearchResult) -> Table:
     rows = tuple(
         (
             finalist_name(result, item), numbers.percent(item.mean_error),
-            f"{item.sd_error * 100:.2f}{numbers.NBSP}%" if len(item.seed_errors) > 1 else numbers.MISSING,
+            numbers.MISSING if item.spread is None else f"{item.spread * 100:.2f}{numbers.NBSP}%",
             _seed_strip(item, low, high), _seed_list(item),
         )
         for item in finalists
