@@ -49,7 +49,13 @@ def masks_at(graph: Graph, weights: Weights, sparsity: float) -> list[NDArray[np
     float32), but those that are as salient as the first that stays, and each group's first most salient one.
     """
     groups = channel_groups(graph).groups
-    salient = [_saliency(group, weights) for group in groups]
+    return most_salient(groups, [_saliency(group, weights) for group in groups], sparsity)
+
+
+def most_salient(
+    groups: Sequence[Group], salient: Sequence[NDArray[np.float32]], sparsity: float
+) -> list[NDArray[np.bool_]]:
+    """`masks_at` for channels that are as salient as is said: by group (size,)."""
     ranked = np.sort(np.concatenate([[], *(s for s, group in zip(salient, groups, strict=True) if group.prunable)]))
     if not ranked.size:
         return [np.ones(group.size, np.bool_) for group in groups]

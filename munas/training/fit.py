@@ -41,28 +41,6 @@ DIVERGED_LOSS = 1e9
 """Stands for a loss that is not finite, so that a history stays a list of numbers."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class KerasTrainer:
-    """Trains trials on one data set, one after the other; see `munas.training.train.KerasTraining`."""
-
-    dataset: Dataset
-    recipe: Recipe
-    teacher: Path | None = None
-    cache: Path | None = None
-
-    def __call__(self, task: Task) -> Trained:
-        """Train, prune, emit and quantise. The same task gives the same result, but for images_per_second.
-
-        A loss that is not finite ends training with the weights of the last epoch that was sound, or the initial ones.
-        Raises TrainingError where no int8 network comes out, ArchitectureError for an impossible architecture.
-        """
-        schedule = schedule_of(self.recipe, task.effort, len(self.dataset.train))
-        soft = None if self.teacher is None else soft_labels(self.teacher, self.dataset, self.cache)
-        training = Training(self.dataset, schedule, task, soft)
-        training.run(task.rungs)
-        return training.finish()
-
-
 class Training:
     """One trial from its initial weights to its int8 network."""
 
@@ -182,9 +160,11 @@ class Training:
         """Choose the pruned channels anew, until the window is over: what is left then has the rest of the time."""
         if self._masks_final or step < self._schedule.prune_begin:
             return
-        sparsity = self._schedule.sparsity(step, self._trial.sparsity)
-        self._masks = masks_at(self.graph, self.weights(), sparsity)
+        self._masks = self._chosen_masks(self._schedule.sparsity(step, self._trial.sparsity))
         self._masks_final = step >= self._schedule.prune_end
+
+    def _chosen_masks(self, sparsity: float) -> Masks:
+        return masks_at(self.graph, self.weights(), sparsity)
 
     def _validate(self) -> tuple[float, bool]:
         """(error, whether all logits are finite) on the images that epochs are validated on."""
@@ -198,7 +178,7 @@ class Training:
     def _emitted(self, validation: Examples) -> tuple[Emitted, float]:
         """The network to deploy, and its float error."""
         if not self._masks_final:  # the window reaches to the last steps
-            self._masks = masks_at(self.graph, self.weights(), self._trial.sparsity)
+            self._masks = self._chosen_masks(self._trial.sparsity)
         trial = self._trial
         emitted = emit(trial.architecture, self._dataset.num_classes, self.graph, self.weights(), self._masks)
         weights = revived(emitted.graph, emitted.weights, self._representative())
@@ -210,6 +190,30 @@ class Training:
     def _representative(self) -> Floats:
         data = self._dataset
         return scaled(_spread(data.train, REPRESENTATIVE).inputs, data.scale, data.offset)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class KerasTrainer:
+    """Trains trials on one data set, one after the other; see `munas.training.train.KerasTraining`. `training` prunes
+    in its own way (`munas.training.maskings`)."""
+
+    dataset: Dataset
+    recipe: Recipe
+    teacher: Path | None = None
+    cache: Path | None = None
+    training: type[Training] = Training
+
+    def __call__(self, task: Task) -> Trained:
+        """Train, prune, emit and quantise. The same task gives the same result, but for images_per_second.
+
+        A loss that is not finite ends training with the weights of the last epoch that was sound, or the initial ones.
+        Raises TrainingError where no int8 network comes out, ArchitectureError for an impossible architecture.
+        """
+        schedule = schedule_of(self.recipe, task.effort, len(self.dataset.train))
+        soft = None if self.teacher is None else soft_labels(self.teacher, self.dataset, self.cache)
+        training = self.training(self.dataset, schedule, task, soft)
+        training.run(task.rungs)
+        return training.finish()
 
 
 def _spread(part: Examples, most: int) -> Examples:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from munas.arch.graph import build_graph
-from munas.training.recipe_table import KINDS, MACS, MODEL_SIZE, STORE, Case, network, stored, table, train
+from munas.training.comparison import MACS, MODEL_SIZE, STORE, network, stored, train
+from munas.training.recipe_table import KINDS, Case, job, table
 
 CASES = [Case("digits", 0, 0, kind, 1.0) for kind in KINDS]
 
@@ -37,13 +38,15 @@ def test_only_pairs_are_compared() -> None:
 @pytest.mark.slow
 def test_a_table_that_was_stopped_goes_on(tmp_path: Path) -> None:
     pytest.importorskip("tensorflow")
-    trained = dict(train(CASES, tmp_path, 1))
+    trained = dict(train(CASES, job, tmp_path, 1))
     assert set(trained) == set(CASES)
-    assert all(0 < error < 0.9 for error in trained.values())
-    assert stored(tmp_path / STORE) == trained
-    assert list(train(CASES, tmp_path, 1)) == []
+    assert all(0 < outcome.error < 0.9 for outcome in trained.values())
+    assert stored(tmp_path / STORE, Case) == trained
+    assert list(train(CASES, job, tmp_path, 1)) == []
     lines = (tmp_path / STORE).read_text().splitlines(keepends=True)
     (tmp_path / STORE).write_text(lines[0] + lines[1][:-9])
-    again = dict(train(CASES, tmp_path, 1))
+    again = dict(train(CASES, job, tmp_path, 1))
     assert set(again) == {CASES[1]}
-    assert stored(tmp_path / STORE) == trained
+    assert {case: outcome.error for case, outcome in stored(tmp_path / STORE, Case).items()} == {
+        case: outcome.error for case, outcome in trained.items()
+    }
