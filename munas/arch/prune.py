@@ -1,7 +1,8 @@
 """Structured pruning: which channels go, what of the network is left for a given sparsity.
 
-The reference in numpy of what training does in TensorFlow (dynamic pruning with feedback; Lin et al., arXiv 2006.07253,
-as µNAS uses it), and the µNAS authors' own count of a pruned network, which never is rewritten.
+By the norms of kernels, the reference in numpy of what training does in TensorFlow (dynamic pruning with feedback; Lin
+et al., arXiv 2006.07253, as µNAS uses it), or by what the loss would change; and the µNAS authors' own count of a
+pruned network, which never is rewritten.
 """
 
 from __future__ import annotations
@@ -40,6 +41,23 @@ def _saliency(group: Group, weights: Weights) -> NDArray[np.float32]:
         kernel = weights[member]["kernel"]
         total += np.sqrt(np.square(kernel).reshape(-1, group.size).sum(axis=0, dtype=np.float32))
     return total / np.float32(max(1, len(group.members)))
+
+
+def loss_saliencies(groups: Groups, weights: Weights, gradients: Weights) -> list[NDArray[np.float32]]:
+    """By group, (size,): the square of how much the loss changes without a channel, to the first order: of the sum over
+    its kernels, in all operators that produce it, of weight times gradient (Molchanov et al., arXiv 1906.10771).
+
+    `gradients` are those of the loss, or any multiple of them, at `weights`; both have kernels of the same shapes.
+    """
+    return [_loss_saliency(group, weights, gradients) for group in groups.groups]
+
+
+def _loss_saliency(group: Group, weights: Weights, gradients: Weights) -> NDArray[np.float32]:
+    change = np.zeros(group.size, np.float32)
+    for member in group.members:
+        product = weights[member]["kernel"] * gradients[member]["kernel"]
+        change += product.reshape(-1, group.size).sum(axis=0, dtype=np.float32)
+    return np.square(change)
 
 
 def masks_at(graph: Graph, weights: Weights, sparsity: float) -> list[NDArray[np.bool_]]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from munas.arch.channels import Masks, channel_groups
 from munas.arch.graph import build_graph
-from munas.arch.prune import apply_masks, kept_share, masks_at
+from munas.arch.prune import apply_masks, kept_share, loss_saliencies, masks_at, most_salient
 from munas.data import Dataset, Examples
 from munas.search.trial import Epoch, Rung, Task, Trained
 from munas.training.distill import soft_labels
@@ -164,7 +164,13 @@ class Training:
         self._masks_final = step >= self._schedule.prune_end
 
     def _chosen_masks(self, sparsity: float) -> Masks:
-        return masks_at(self.graph, self.weights(), sparsity)
+        if self._schedule.criterion == "norm":
+            return masks_at(self.graph, self.weights(), sparsity)
+        # The optimiser's running mean of the gradient: that of one batch is mostly noise. What is masked stays masked,
+        # as no weight of it has a part in the loss.
+        gradients = self._parameters.unflatten(self._state.first.numpy(), self._state.statistics.numpy())
+        salient = loss_saliencies(self._groups, self.masked_weights(), gradients)
+        return most_salient(self._groups.groups, salient, sparsity)
 
     def _validate(self) -> tuple[float, bool]:
         """(error, whether all logits are finite) on the images that epochs are validated on."""

@@ -1,53 +1,32 @@
-"""Published ways to prune beside ours, for `munas.training.pruning_table`; a search uses none of them.
+"""Published ways to prune beside those of the recipes, for `munas.training.pruning_table`; a search uses none of them.
 
-Ours, in `munas.training.fit`, is dynamic pruning with feedback (arXiv 2006.07253): the channels with the smallest
-kernels are masked anew every few batches, and what is masked may come back. In all of them the sparsity rises in the
-same window, after which the network that is left has the rest of the cycle.
+In all of them the sparsity rises in the same window, after which the network that is left has the rest of the cycle.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 
 from munas.arch.channels import Masks
 from munas.arch.graph import Kind
-from munas.arch.prune import masks_at, most_salient
+from munas.arch.prune import masks_at
 from munas.training.backend import tf
 from munas.training.fit import Training
-from munas.training.parameters import Floats
 
 
 class Gradual(Training):
-    """What is masked stays masked (Zhu and Gupta, arXiv 1710.01878)."""
+    """By the norms of kernels; what is masked stays masked (Zhu and Gupta, arXiv 1710.01878)."""
 
     def _chosen_masks(self, sparsity: float) -> Masks:
         return masks_at(self.graph, self.masked_weights(), sparsity)
 
 
-class Taylor(Training):
-    """Channels go by what their loss would cost, to the first order: the square of the sum of weight times gradient
-    over a channel's kernels (Molchanov et al., arXiv 1906.10771). The gradient is the optimiser's running mean."""
-
-    def _chosen_masks(self, sparsity: float) -> Masks:
-        gradients = self._parameters.unflatten(self._state.first.numpy(), self._state.statistics.numpy())
-        groups, weights = self._groups.groups, self.masked_weights()
-        salient: list[Floats] = []
-        for group in groups:
-            change = np.zeros(group.size, np.float32)
-            for member in group.members:
-                product = weights[member]["kernel"] * gradients[member]["kernel"]
-                change += product.reshape(-1, group.size).sum(0)
-            salient.append(np.square(change))
-        return most_salient(groups, salient, sparsity)
-
-
 class Soft(Training):
-    """At the start of each epoch of the window the kernels of the chosen channels are set to zero and go on training,
-    so that they can recover, behind a ReLU too, as their biases are left alone; they are cut out at the window's end
-    (soft filter pruning; He et al., arXiv 1808.06866)."""
+    """By the norms of kernels: at the start of each epoch of the window those of the chosen channels are set to zero
+    and go on training, so that they can recover, behind a ReLU too, as their biases are left alone; they are cut out
+    at the window's end (soft filter pruning; He et al., arXiv 1808.06866)."""
 
     _epoch_of_zeros = -1
 
@@ -68,7 +47,3 @@ class Soft(Training):
                 weights[index]["kernel"] *= kept[:, None] if operator.kind is Kind.DEPTHWISE else kept
         trained, _ = self._parameters.flatten(weights)
         self._state = replace(self._state, weights=tf.constant(trained))
-
-
-MASKINGS: Mapping[str, type[Training]] = {"ours": Training, "gradual": Gradual, "taylor": Taylor, "soft": Soft}
-"""By the name of a row of the table."""

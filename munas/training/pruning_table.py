@@ -12,28 +12,32 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 from munas.arch.space import AnyArchitecture, parse_architecture
 from munas.data import Dataset
 from munas.jobs.base import NO_LIMITS, Job
 from munas.search.training_jobs import training_job
-from munas.search.trial import Task, Trainer, Trial
+from munas.search.trial import Task, Trial
 from munas.training.comparison import STORE, CaseOf, Outcome, arguments, network, stored, tell, train
-from munas.training.recipes import recipe_of
+from munas.training.recipes import Recipe, recipe_of
 
-OURS, WHOLE, SCRATCH = "ours", "not pruned", "from scratch"
-PRUNED = (OURS, "gradual", "taylor", "soft")
-"""Ways to prune: `munas.training.maskings.MASKINGS`."""
+if TYPE_CHECKING:
+    from munas.training.fit import KerasTrainer, Training
+
+LOSS, WHOLE, SCRATCH = "loss", "not pruned", "from scratch"
 
 WAYS: Mapping[str, str] = {
     WHOLE: "not pruned",
-    OURS: "masks chosen anew every 16 batches by kernels' norms (arXiv 2006.07253): ours",
-    "gradual": "what is masked stays masked (arXiv 1710.01878)",
-    "taylor": "by the loss of what is masked, to the first order (arXiv 1906.10771)",
-    "soft": "kernels set to zero once an epoch go on training (arXiv 1808.06866)",
+    LOSS: "by the loss without a channel, to the first order (arXiv 1906.10771): ours",
+    "norm": "by kernels' norms, masks chosen anew every 16 batches (arXiv 2006.07253): the authors'",
+    "gradual": "by kernels' norms, what is masked stays masked (arXiv 1710.01878)",
+    "soft": "by kernels' norms, set to zero once an epoch and trained on (arXiv 1808.06866)",
     SCRATCH: "what ours leaves, trained from scratch for as many passes",
 }
 """What a row of the table is, in the order of the rows."""
+
+PRUNED = tuple(way for way in WAYS if way not in (WHOLE, SCRATCH))
 
 SCRATCH_SEED = 1000
 """Added to the seed of a network that is trained from scratch: other weights than those that pruning began with."""
@@ -53,16 +57,20 @@ class Case(CaseOf):
 
 @dataclass(frozen=True, slots=True)
 class MaskedTraining:
-    """A `TrainerFactory` that prunes in one of the ways."""
+    """A `TrainerFactory` by a recipe that prunes in one of the ways."""
 
     dataset: Dataset
-    masking: str = OURS
+    recipe: Recipe
+    way: str
 
-    def __call__(self) -> Trainer:
-        from munas.training.fit import KerasTrainer
-        from munas.training.maskings import MASKINGS
+    def __call__(self) -> KerasTrainer:
+        from munas.training import maskings
+        from munas.training.fit import KerasTrainer, Training
 
-        return KerasTrainer(self.dataset, recipe_of(self.dataset.name), training=MASKINGS[self.masking])
+        kinds: Mapping[str, type[Training]] = {"gradual": maskings.Gradual, "soft": maskings.Soft}
+        pruning = replace(self.recipe.pruning, criterion="loss" if self.way == LOSS else "norm")
+        recipe = replace(self.recipe, pruning=pruning)
+        return KerasTrainer(self.dataset, recipe, training=kinds.get(self.way, Training))
 
 
 def job(left: Mapping[Case, Outcome], case: Case, data: Dataset, number: int) -> Job:
@@ -73,11 +81,11 @@ def job(left: Mapping[Case, Outcome], case: Case, data: Dataset, number: int) ->
     if case.way not in PRUNED:
         sparsity = 0.0
     if case.way == SCRATCH:
-        architecture, seed = parse_architecture(left[replace(case, way=OURS)].architecture), seed + SCRATCH_SEED
-    effort = min(1.0, case.passes / recipe_of(case.dataset).epochs)
+        architecture, seed = parse_architecture(left[replace(case, way=LOSS)].architecture), seed + SCRATCH_SEED
+    recipe = recipe_of(case.dataset)
+    effort = min(1.0, case.passes / recipe.epochs)
     trial = Trial(number, architecture, sparsity, seed, None, "random")
-    training = MaskedTraining(data, case.way if case.way in PRUNED else OURS)
-    return training_job(Task(trial, (), effort), training, NO_LIMITS)
+    return training_job(Task(trial, (), effort), MaskedTraining(data, recipe, case.way), NO_LIMITS)
 
 
 def table(outcomes: Mapping[Case, Outcome]) -> str:
@@ -89,7 +97,7 @@ def table(outcomes: Mapping[Case, Outcome]) -> str:
     ]
     for name in sorted({case.dataset for case in outcomes}):
         for way, words in WAYS.items():
-            beside = {case: replace(case, way=OURS) for case in outcomes if (case.dataset, case.way) == (name, way)}
+            beside = {case: replace(case, way=LOSS) for case in outcomes if (case.dataset, case.way) == (name, way)}
             pairs = [(outcomes[case], outcomes[ours]) for case, ours in beside.items() if ours in outcomes]
             if pairs:
                 lines.append(f"| {name} | {words} | {_compared(pairs, way)} | {_sizes([own for own, _ in pairs])} |")
@@ -98,7 +106,7 @@ def table(outcomes: Mapping[Case, Outcome]) -> str:
 
 def _compared(pairs: Sequence[tuple[Outcome, Outcome]], way: str) -> str:
     error = f"{statistics.median(own.error for own, _ in pairs):.2%}"
-    if way == OURS:
+    if way == LOSS:
         return f"{error} | |"
     gain = 100 * statistics.median(ours.error - own.error for own, ours in pairs)
     better = sum(own.error < ours.error for own, ours in pairs)
@@ -127,7 +135,7 @@ def main() -> None:
     first = [case for case in cases if case.way != SCRATCH]
     tell(train(first, partial(job, {}), options.folder, options.workers))
     left = stored(options.folder / STORE, Case)
-    again = [case for case in cases if case.way == SCRATCH and replace(case, way=OURS) in left]
+    again = [case for case in cases if case.way == SCRATCH and replace(case, way=LOSS) in left]
     tell(train(again, partial(job, left), options.folder, options.workers))
     known = stored(options.folder / STORE, Case)
     print(table({case: known[case] for case in cases if case in known}))

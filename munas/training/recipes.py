@@ -2,7 +2,7 @@
 
 The paper's recipe is a table row of the µNAS paper (arXiv 2010.14246) with what the authors' configurations add, or our
 own rates for the small sets that the paper does not use. The fast recipe, which is the default, has the same epochs,
-window of pruning, and flips what the paper flips; it shifts by a pixel, rotates nothing, and spends all of it in one
+and flips what the paper flips; it shifts by a pixel, rotates nothing, prunes by the loss, and spends all of it in one
 cycle of Adam. A schedule is a recipe scaled to an effort from 0 to 1, in steps: its work is proportional to the effort.
 """
 
@@ -36,6 +36,9 @@ MIN_EPOCHS = 6  # of a schedule, or all of a recipe's: there are rungs between t
 MASK_STEPS = 16  # batches between two renewals of the pruning masks
 
 
+Criterion = Literal["norm", "loss"]
+
+
 @dataclass(frozen=True, slots=True)
 class Optimiser:
     """Stochastic gradient descent with momentum, or Adam.
@@ -53,12 +56,15 @@ class Optimiser:
 
 @dataclass(frozen=True, slots=True)
 class Pruning:
-    """Window in epochs in which the sparsity rises, and the range that a search draws its final value from."""
+    """Window in epochs in which the sparsity rises, the range that a search draws its final value from, and which
+    channels are masked: those with the smallest kernels ("norm"), which may come back, as the authors do, or those
+    without which the loss changes least ("loss"), which are far less dear: docs/search.md has the comparison."""
 
     begin_epoch: float
     end_epoch: float
     least: float
     most: float
+    criterion: Criterion = "norm"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +120,7 @@ class Schedule:
     augmentation: Augmentation
     rungs: tuple[int, ...]
     dropout: float = 0.0
+    criterion: Criterion = "norm"
 
     def rate(self, step: int) -> float:
         """Learning rate of a step, from 0."""
@@ -164,6 +171,7 @@ def scaled(recipe: Recipe, effort: float, images: int) -> Schedule:
         augmentation=recipe.augmentation if is_augmented else Augmentation(),
         rungs=tuple(sorted({max(1, epochs // 4), max(1, epochs // 2)} - {epochs})),
         dropout=recipe.dropout,
+        criterion=recipe.pruning.criterion,
     )
 
 
@@ -256,11 +264,12 @@ SHIFTED_SIDE = 16  # pixels of a picture, from which on a data set of the user's
 
 
 def fast(recipe: Recipe, cycle: Cycle | None = None) -> Recipe:
-    """A recipe in one cycle, without the dropout that tiny networks have no use for, and little augmented: shifts of
-    `FAST_SHIFT`, which bring in zeros, and the recipe's flips."""
+    """A recipe in one cycle, without the dropout that tiny networks have no use for, pruned by the loss, and little
+    augmented: shifts of `FAST_SHIFT`, which bring in zeros, and the recipe's flips."""
     shift = min(FAST_SHIFT, recipe.augmentation.shift_pixels)
     augmentation = Augmentation(shift_pixels=shift, flip=recipe.augmentation.flip)
-    return replace(recipe, cycle=cycle or Cycle(), dropout=0.0, augmentation=augmentation)
+    pruning = replace(recipe.pruning, criterion="loss")
+    return replace(recipe, cycle=cycle or Cycle(), dropout=0.0, augmentation=augmentation, pruning=pruning)
 
 
 def own_recipe(images: int, side: int, *, are_pictures: bool) -> Recipe:
@@ -273,7 +282,7 @@ def own_recipe(images: int, side: int, *, are_pictures: bool) -> Recipe:
         batch=32 if images < 5000 else 128,
         optimiser=Optimiser("adam", weight_decay=1e-5),
         rates=((0, 3e-3), (epochs * 2 // 3, 1e-3), (epochs * 9 // 10, 2e-4)),
-        pruning=Pruning(epochs / 10, epochs / 2, 0.05, 0.80),
+        pruning=Pruning(epochs / 10, epochs / 2, 0.05, 0.80, "loss"),
         augmentation=Augmentation(shift_pixels=shift),
         cycle=Cycle(),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -14,11 +15,20 @@ from munas.arch.graph import build_graph
 from munas.arch.prune import kept_share
 from munas.arch.space import to_dict
 from munas.training.comparison import STORE, Outcome, stored, train
-from munas.training.pruning_table import OURS, PRUNED, SCRATCH, WAYS, Case, job, table
+from munas.training.pruning_table import LOSS, PRUNED, SCRATCH, WAYS, Case, MaskedTraining, job, table
 from munas.training.recipes import scaled
 from tests.training.tiny import RECIPE, branched, dataset, task
 
+if TYPE_CHECKING:
+    from munas.training.fit import Training
+
 DATA = dataset()
+
+
+def started(way: str) -> Training:
+    trainer = MaskedTraining(DATA, RECIPE, way)()
+    schedule = scaled(trainer.recipe, 1.0, len(DATA.train))
+    return trainer.training(DATA, schedule, task(branched(), sparsity=0.5))
 
 
 def case(way: str, seed: int = 0, dataset: str = "mnist") -> Case:
@@ -32,12 +42,12 @@ def outcome(error: float, size: int = 1000) -> Outcome:
 def test_ways_are_compared_with_ours_on_the_same_network_and_seed() -> None:
     lines = table(
         {
-            case(OURS): outcome(0.10), case(OURS, 1): outcome(0.20), case("soft"): outcome(0.12, 900),
-            case("soft", 1): outcome(0.19, 800), case("taylor", 2): outcome(0.1), case(SCRATCH): outcome(0.09),
+            case(LOSS): outcome(0.10), case(LOSS, 1): outcome(0.20), case("soft"): outcome(0.12, 900),
+            case("soft", 1): outcome(0.19, 800), case("gradual", 2): outcome(0.1), case(SCRATCH): outcome(0.09),
         }
     ).splitlines()[2:]  # fmt: skip
     assert lines == [
-        f"| mnist | {WAYS[OURS]} | 15.00% | | | 1,000 | 25 K | 900 |",
+        f"| mnist | {WAYS[LOSS]} | 15.00% | | | 1,000 | 25 K | 900 |",
         f"| mnist | {WAYS['soft']} | 15.50% | -0.50 points | 1 of 2 | 850 | 25 K | 900 |",
         f"| mnist | {WAYS[SCRATCH]} | 9.00% | +1.00 points | 1 of 1 | 1,000 | 25 K | 900 |",
     ]
@@ -47,9 +57,7 @@ def test_ways_are_compared_with_ours_on_the_same_network_and_seed() -> None:
 @pytest.mark.parametrize("way", PRUNED)
 def test_each_way_leaves_the_same_share_of_the_channels(way: str) -> None:
     pytest.importorskip("tensorflow")
-    from munas.training.maskings import MASKINGS
-
-    run = MASKINGS[way](DATA, scaled(RECIPE, 1.0, len(DATA.train)), task(branched(), sparsity=0.5))
+    run = started(way)
     masks: list[Masks] = []
 
     def renewed(step: int) -> None:
@@ -69,15 +77,13 @@ def test_each_way_leaves_the_same_share_of_the_channels(way: str) -> None:
         for first, second in pairwise(masks)
         for before, after in zip(first, second, strict=True)
     )
-    assert not came_back or way == OURS
+    assert not came_back or way == "norm"
 
 
 @pytest.mark.slow
 def test_kernels_that_were_set_to_zero_recover() -> None:
     pytest.importorskip("tensorflow")
-    from munas.training.maskings import Soft
-
-    run = Soft(DATA, scaled(RECIPE, 1.0, len(DATA.train)), task(branched(), sparsity=0.5))
+    run = started("soft")
     chosen: list[Masks] = []
 
     def zero(masks: Masks) -> None:
@@ -94,7 +100,7 @@ def test_kernels_that_were_set_to_zero_recover() -> None:
             if layer and not (mask := masks[number]).all()
         ]
 
-    original, run._zero = run._zero, zero  # type: ignore[method-assign]
+    original, run._zero = run._zero, zero  # type: ignore[attr-defined]
     run.run()
     assert len(chosen) > 2
     assert zeros(chosen[0])
@@ -104,7 +110,7 @@ def test_kernels_that_were_set_to_zero_recover() -> None:
 @pytest.mark.slow
 def test_what_is_left_is_trained_from_scratch(tmp_path: Path) -> None:
     pytest.importorskip("tensorflow")
-    pruned, scratch = (Case("digits", 0, 0, way, 0.5, 1.0) for way in (OURS, SCRATCH))
+    pruned, scratch = (Case("digits", 0, 0, way, 0.5, 1.0) for way in (LOSS, SCRATCH))
     left = dict(train([pruned], partial(job, {}), tmp_path, 1))
     again = dict(train([scratch], partial(job, left), tmp_path, 1))
     assert again[scratch].architecture == left[pruned].architecture

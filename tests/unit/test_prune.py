@@ -17,7 +17,9 @@ from munas.arch.prune import (
     apply_masks,
     expected_architecture,
     kept_share,
+    loss_saliencies,
     masks_at,
+    most_salient,
     reference_pruned,
     reference_sparse_size,
     saliencies,
@@ -61,6 +63,32 @@ def test_saliency_is_the_mean_norm_over_the_layers_that_are_tied() -> None:
     norms = [np.linalg.norm(weights[member]["kernel"].reshape(-1, 8), axis=0) for member in tied.members]
     np.testing.assert_allclose(saliencies(graph, weights)[groups.of_output[2]], (norms[0] + norms[1]) / 2, rtol=1e-6)
     assert not saliencies(graph, weights)[groups.of_input].any()
+
+
+def test_saliency_by_the_loss_is_the_square_of_its_change_over_the_layers_that_are_tied() -> None:
+    """Of a loss that is linear in the weights, the change without a channel is exact."""
+    graph = build_graph(BRANCHED, SHAPE, 10)
+    rng, groups = np.random.default_rng(0), channel_groups(graph)
+    weights, gradients = random_weights(graph, rng), random_weights(graph, rng)
+
+    def loss(masks: list[np.ndarray]) -> float:
+        """Over kernels of convolutions and dense layers."""
+        masked = apply_masks(graph, weights, masks)
+        producers = [index for group in groups.groups for index in group.members]
+        return sum(float((masked[index]["kernel"] * gradients[index]["kernel"]).sum()) for index in producers)
+
+    salient = loss_saliencies(groups, weights, gradients)
+    all_kept = masks_at(graph, weights, 0.0)
+    for number in groups.prunable:
+        for channel in range(groups.groups[number].size):
+            without = [mask.copy() for mask in all_kept]
+            without[number][channel] = False
+            change = loss(all_kept) - loss(without)
+            assert salient[number][channel] == pytest.approx(change**2, rel=1e-3, abs=1e-9)
+    kept = most_salient(groups.groups, salient, 0.5)
+    for number in groups.prunable:
+        gone, stays = salient[number][~kept[number]], salient[number][kept[number]]
+        assert gone.max(initial=0) < stays.min()
 
 
 @settings(max_examples=60, deadline=None)

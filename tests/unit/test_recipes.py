@@ -131,6 +131,14 @@ def test_the_fast_recipe_shifts_by_a_pixel_and_flips_what_the_paper_flips() -> N
         assert found == Augmentation(shift_pixels=FAST_SHIFT if paper.shift_pixels else 0, flip=paper.flip)
 
 
+def test_the_fast_recipe_prunes_by_the_loss_and_the_paper_by_norms() -> None:
+    for name in PAPER:
+        fast, paper = recipe_of(name), recipe_of(name, "paper")
+        assert (fast.pruning.criterion, scaled(fast, 0.5, 54_000).criterion) == ("loss", "loss")
+        assert (paper.pruning.criterion, scaled(paper, 0.5, 54_000).criterion) == ("norm", "norm")
+    assert own_recipe(5_000, 28, are_pictures=True).pruning.criterion == "loss"
+
+
 @pytest.mark.parametrize("name", PAPER)
 @pytest.mark.parametrize("effort", [0.125, 1.0])
 def test_a_cycle_has_half_of_its_steps_to_recover_from_pruning(name: str, effort: float) -> None:
