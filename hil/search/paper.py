@@ -68,8 +68,8 @@ _USUAL = Asked()
 
 
 def _table(dataset: str, counted: str, bounds: str, **options: Any) -> Experiment:
-    """Without pruning: of the same final shape, networks trained as they are equal pruned ones image for image, and
-    cost a third to an 18th of the MACs to train."""
+    """Without pruning, which leaves room unused where the size is what is bounded: networks are within the bounds
+    before they are pruned."""
     return Experiment(
         f"{dataset}-{counted}", "table", dataset, bounds, {"dataset": dataset, "pruning": False, **options}
     )
