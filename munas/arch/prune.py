@@ -43,11 +43,37 @@ def _saliency(group: Group, weights: Weights) -> NDArray[np.float32]:
     return total / np.float32(max(1, len(group.members)))
 
 
-def loss_saliencies(groups: Groups, weights: Weights, gradients: Weights) -> list[NDArray[np.float32]]:
-    """By group, (size,): the square of how much the loss changes without a channel, to the first order: of the sum over
-    its kernels, in all operators that produce it, of weight times gradient (Molchanov et al., arXiv 1906.10771).
+def masks_at(graph: Graph, weights: Weights, sparsity: float) -> list[NDArray[np.bool_]]:
+    """By group, (size,): the channels that are kept at a sparsity from 0 to 1.
 
-    `gradients` are those of the loss, or any multiple of them, at `weights`; both have kernels of the same shapes.
+    Of all n channels of the prunable groups together the floor(sparsity * n) least salient ones go (the product in
+    float32), but those that are as salient as the first that stays, and each group's first most salient one.
+    """
+    groups = channel_groups(graph).groups
+    salient = [_saliency(group, weights) for group in groups]
+    ranked = np.sort(np.concatenate([[], *(s for s, group in zip(salient, groups, strict=True) if group.prunable)]))
+    if not ranked.size:
+        return [np.ones(group.size, np.bool_) for group in groups]
+    first_kept = min(ranked.size - 1, int(np.float32(sparsity) * np.float32(ranked.size)))
+    masks = []
+    for group, saliency in zip(groups, salient, strict=True):
+        mask = np.ones(group.size, np.bool_)
+        if group.prunable:
+            mask = saliency >= ranked[first_kept]
+            mask[np.argmax(saliency)] = True
+        masks.append(mask)
+    return masks
+
+
+def loss_saliencies(groups: Groups, weights: Weights, gradients: Weights) -> list[NDArray[np.float32]]:
+    """By group, (size,): the square of the sum, over a channel's kernels in all operators that produce it, of weight
+    times gradient.
+
+    `gradients` are those of the loss at `weights`, or a running mean of them. It is the first-order criterion of
+    Molchanov et al. (arXiv 1906.10771) but for two things: they take the mean of squares over batches, which a running
+    mean of gradients does not keep, and biases and norms are left out. Where a batch norm follows, the loss does not
+    depend on the size of a channel's kernel, and its own gradient gives 0: there the running mean, which is older than
+    the weights, tells how far the channel still moves.
     """
     return [_loss_saliency(group, weights, gradients) for group in groups.groups]
 
@@ -60,31 +86,31 @@ def _loss_saliency(group: Group, weights: Weights, gradients: Weights) -> NDArra
     return np.square(change)
 
 
-def masks_at(graph: Graph, weights: Weights, sparsity: float) -> list[NDArray[np.bool_]]:
-    """By group, (size,): the channels that are kept at a sparsity from 0 to 1.
-
-    Of all n channels of the prunable groups together the floor(sparsity * n) least salient ones go (the product in
-    float32), but those that are as salient as the first that stays, and each group's first most salient one.
-    """
-    groups = channel_groups(graph).groups
-    return most_salient(groups, [_saliency(group, weights) for group in groups], sparsity)
-
-
-def most_salient(
-    groups: Sequence[Group], salient: Sequence[NDArray[np.float32]], sparsity: float
+def masks_by_loss(
+    graph: Graph, weights: Weights, gradients: Weights, before: Masks, sparsity: float
 ) -> list[NDArray[np.bool_]]:
-    """`masks_at` for channels that are as salient as is said: by group (size,)."""
-    ranked = np.sort(np.concatenate([[], *(s for s, group in zip(salient, groups, strict=True) if group.prunable)]))
-    if not ranked.size:
-        return [np.ones(group.size, np.bool_) for group in groups]
-    first_kept = min(ranked.size - 1, int(np.float32(sparsity) * np.float32(ranked.size)))
-    masks = []
-    for group, saliency in zip(groups, salient, strict=True):
-        mask = np.ones(group.size, np.bool_)
-        if group.prunable:
-            mask = saliency >= ranked[first_kept]
-            mask[np.argmax(saliency)] = True
-        masks.append(mask)
+    """By group, (size,): the channels that are kept at a sparsity from 0 to 1, given those that were kept `before`.
+
+    Of all n channels of the prunable groups together floor(sparsity * n) go (the product in float32): first those that
+    are gone already, then by `loss_saliencies`, and where these are equal, as those of dead channels are, by the norms
+    of kernels. Each group keeps the last one that would go.
+    """
+    groups = channel_groups(graph)
+    masks = [np.ones(group.size, np.bool_) for group in groups.groups]
+    if not groups.prunable:
+        return masks
+    salient = loss_saliencies(groups, weights, gradients)
+    norms = [_saliency(group, weights) for group in groups.groups]
+    owner = np.concatenate([np.full(len(masks[number]), number) for number in groups.prunable])
+    place = np.concatenate([np.arange(len(masks[number])) for number in groups.prunable])
+    keys = (np.concatenate([by[number] for number in groups.prunable]) for by in (norms, salient, before))
+    order = np.lexsort(tuple(keys))  # by the last key first
+    count = int(np.float32(sparsity) * np.float32(len(order)))
+    for channel in order[:count]:
+        masks[owner[channel]][place[channel]] = False
+    for number in groups.prunable:
+        if not masks[number].any():
+            masks[number][place[order[owner[order] == number][-1]]] = True
     return masks
 
 

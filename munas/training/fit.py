@@ -11,7 +11,7 @@ import numpy as np
 
 from munas.arch.channels import Masks, channel_groups
 from munas.arch.graph import build_graph
-from munas.arch.prune import apply_masks, kept_share, loss_saliencies, masks_at, most_salient
+from munas.arch.prune import apply_masks, kept_share, masks_at, masks_by_loss
 from munas.data import Dataset, Examples
 from munas.search.trial import Epoch, Rung, Task, Trained
 from munas.training.distill import soft_labels
@@ -166,11 +166,12 @@ class Training:
     def _chosen_masks(self, sparsity: float) -> Masks:
         if self._schedule.criterion == "norm":
             return masks_at(self.graph, self.weights(), sparsity)
-        # The optimiser's running mean of the gradient: that of one batch is mostly noise. What is masked stays masked,
-        # as no weight of it has a part in the loss.
-        gradients = self._parameters.unflatten(self._state.first.numpy(), self._state.statistics.numpy())
-        salient = loss_saliencies(self._groups, self.masked_weights(), gradients)
-        return most_salient(self._groups.groups, salient, sparsity)
+        assert self._masks is not None
+        return masks_by_loss(self.graph, self.weights(), self.mean_gradients(), self._masks, sparsity)
+
+    def mean_gradients(self) -> list[Layer]:
+        """The optimiser's running mean (or, with momentum, sum) of the gradients, as arrays of the weights' shapes."""
+        return self._parameters.unflatten(self._state.first.numpy(), self._state.statistics.numpy())
 
     def _validate(self) -> tuple[float, bool]:
         """(error, whether all logits are finite) on the images that epochs are validated on."""

@@ -29,10 +29,10 @@ LOSS, WHOLE, SCRATCH = "loss", "not pruned", "from scratch"
 
 WAYS: Mapping[str, str] = {
     WHOLE: "not pruned",
-    LOSS: "by the loss without a channel, to the first order (arXiv 1906.10771): ours",
+    LOSS: "by kernels times the running mean of their gradients (after arXiv 1906.10771): ours",
     "norm": "by kernels' norms, masks chosen anew every 16 batches (arXiv 2006.07253): the authors'",
     "gradual": "by kernels' norms, what is masked stays masked (arXiv 1710.01878)",
-    "soft": "by kernels' norms, set to zero once an epoch and trained on (arXiv 1808.06866)",
+    "soft": "by kernels' norms, set to zero at epochs' starts and trained on (after arXiv 1808.06866)",
     SCRATCH: "what ours leaves, trained from scratch for as many passes",
 }
 """What a row of the table is, in the order of the rows."""
@@ -122,7 +122,7 @@ def _sizes(outcomes: Sequence[Outcome]) -> str:
 
 def main() -> None:
     """Train what is missing, and print the table."""
-    parser = arguments(__doc__, ("mnist", "fashion-mnist"), networks=4)
+    parser = arguments(__doc__, ("mnist", "fashion-mnist"), networks=3)
     parser.add_argument("--sparsity", type=float, default=0.6, help="share of the channels that goes")
     options = parser.parse_args()
     cases = [

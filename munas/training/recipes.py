@@ -58,7 +58,8 @@ class Optimiser:
 class Pruning:
     """Window in epochs in which the sparsity rises, the range that a search draws its final value from, and which
     channels are masked: those with the smallest kernels ("norm"), which may come back, as the authors do, or those
-    without which the loss changes least ("loss"), which are far less dear: docs/search.md has the comparison."""
+    that matter least to the loss ("loss", `munas.arch.prune.masks_by_loss`), which is far less dear: docs/search.md has
+    the comparison."""
 
     begin_epoch: float
     end_epoch: float

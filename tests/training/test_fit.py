@@ -12,7 +12,7 @@ pytest.importorskip("tensorflow")
 
 from munas.arch.channels import channel_groups
 from munas.arch.graph import build_graph
-from munas.arch.prune import apply_masks, kept_share, masks_at
+from munas.arch.prune import apply_masks, kept_share, masks_at, masks_by_loss
 from munas.arch.space import MlpArchitecture
 from munas.data import Dataset
 from munas.search.trial import Rung, Task
@@ -21,7 +21,7 @@ from munas.training.fit import DIVERGED_LOSS, Training
 from munas.training.network import build_keras, infer
 from munas.training.parameters import fold_batch_norm, initial_weights, parameter_map, unpack_weights
 from munas.training.quantise import int8_error, scaled
-from munas.training.recipes import MASK_STEPS, Optimiser
+from munas.training.recipes import MASK_STEPS, Criterion, Optimiser, Recipe
 from munas.training.recipes import scaled as scheduled
 from munas.training.steps import InputSpec, Stepper
 from munas.training.train import KerasTraining
@@ -33,6 +33,10 @@ DATA = dataset()
 
 def training(asked: Task, data: Dataset = DATA) -> Training:
     return Training(data, scheduled(RECIPE, asked.effort, len(data.train)), asked)
+
+
+def pruned_by(criterion: Criterion) -> Recipe:
+    return dataclasses.replace(RECIPE, pruning=dataclasses.replace(RECIPE.pruning, criterion=criterion))
 
 
 def test_a_trial_learns() -> None:
@@ -81,17 +85,22 @@ def test_pruned_channels_are_gone_and_the_network_computes_the_same() -> None:
     np.testing.assert_allclose(found, masked, rtol=1e-3, atol=1e-4)
 
 
-def test_masks_are_the_reference_ones_and_rise_with_the_schedule() -> None:
-    """At each renewal the masks are what the numpy reference says of the dense weights at that step."""
-    run = training(task(branched(), sparsity=0.6))
-    graph, schedule = run.graph, scheduled(RECIPE, 1.0, len(DATA.train))
+@pytest.mark.parametrize("criterion", ["norm", "loss"])
+def test_masks_are_the_reference_ones_and_rise_with_the_schedule(criterion: Criterion) -> None:
+    """At each renewal the masks are what the numpy reference says of the weights and gradients at that step."""
+    recipe = pruned_by(criterion)
+    run = Training(DATA, scheduled(recipe, 1.0, len(DATA.train)), task(branched(), sparsity=0.6))
+    graph, schedule = run.graph, scheduled(recipe, 1.0, len(DATA.train))
     seen = []
 
     def renewed(step: int) -> None:
-        before = run.weights()
+        assert run.masks is not None
+        before, gradients, masks = run.weights(), run.mean_gradients(), run.masks
         original(step)
         if schedule.prune_begin <= step <= schedule.prune_end:
-            expected = masks_at(graph, before, schedule.sparsity(step, 0.6))
+            sparsity = schedule.sparsity(step, 0.6)
+            by_loss = masks_by_loss(graph, before, gradients, masks, sparsity)
+            expected = masks_at(graph, before, sparsity) if criterion == "norm" else by_loss
             assert run.masks is not None
             assert all(np.array_equal(a, b) for a, b in zip(run.masks, expected, strict=True))
             seen.append(step)
@@ -102,6 +111,18 @@ def test_masks_are_the_reference_ones_and_rise_with_the_schedule() -> None:
     assert seen == list(range(first, schedule.prune_end + 1, MASK_STEPS))
     kept = [epoch.kept for epoch in run.history]
     assert kept[0] > kept[2] > kept[-1]
+
+
+def test_gradients_that_masks_go_by_are_the_ones_that_weights_move_along() -> None:
+    """With SGD without momentum a step is the rate times the gradient."""
+    recipe = dataclasses.replace(pruned_by("loss"), optimiser=Optimiser("sgd"), rates=((0, 0.5),))
+    run = Training(DATA, scheduled(recipe, 1.0, len(DATA.train)), task(branched(), sparsity=0.6))
+    before = run.weights()
+    run.steps(run._feed.batches(0, 1))
+    for old, new, gradient in zip(before, run.weights(), run.mean_gradients(), strict=True):
+        if old:
+            np.testing.assert_allclose(old["kernel"] - new["kernel"], 0.5 * gradient["kernel"], rtol=1e-3, atol=1e-6)
+            assert gradient["kernel"].any()
 
 
 def test_a_rung_stops_a_hopeless_trial() -> None:

@@ -19,7 +19,7 @@ RECIPE = Recipe(
     batch=32,
     optimiser=Optimiser("adam", weight_decay=1e-4),
     rates=((0, 0.01), (6, 0.002)),
-    pruning=Pruning(1, 6, 0.05, 0.8),
+    pruning=Pruning(1, 6, 0.05, 0.8, "loss"),
 )
 
 

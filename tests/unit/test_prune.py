@@ -19,7 +19,7 @@ from munas.arch.prune import (
     kept_share,
     loss_saliencies,
     masks_at,
-    most_salient,
+    masks_by_loss,
     reference_pruned,
     reference_sparse_size,
     saliencies,
@@ -85,10 +85,51 @@ def test_saliency_by_the_loss_is_the_square_of_its_change_over_the_layers_that_a
             without[number][channel] = False
             change = loss(all_kept) - loss(without)
             assert salient[number][channel] == pytest.approx(change**2, rel=1e-3, abs=1e-9)
-    kept = most_salient(groups.groups, salient, 0.5)
-    for number in groups.prunable:
-        gone, stays = salient[number][~kept[number]], salient[number][kept[number]]
-        assert gone.max(initial=0) < stays.min()
+    kept = masks_by_loss(graph, weights, gradients, all_kept, 0.5)
+    gone = [value for number in groups.prunable for value in salient[number][~kept[number]]]
+    stay = [value for number in groups.prunable for value in salient[number][kept[number]]]
+    assert len(gone) == sum(groups.groups[number].size for number in groups.prunable) // 2
+    assert max(gone) < min(stay)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32), st.floats(0, 1), st.floats(0, 1), st.floats(0, 1))
+def test_by_the_loss_as_many_go_as_are_asked_for_and_none_comes_back(
+    seed: int, first: float, second: float, dead: float
+) -> None:
+    """Whatever share of the channels is dead, that is, has no gradient."""
+    rng = np.random.default_rng(seed)
+    graph = build_graph(BRANCHED, SHAPE, 10)
+    groups, weights, gradients = channel_groups(graph), random_weights(graph, rng), random_weights(graph, rng)
+    for layer in gradients:
+        if "kernel" in layer:
+            layer["kernel"] *= rng.random(layer["kernel"].shape[-1]) >= dead
+    total = sum(groups.groups[number].size for number in groups.prunable)
+    masks = masks_at(graph, weights, 0.0)
+    for sparsity in sorted((first, second)):
+        before, masks = masks, masks_by_loss(graph, weights, gradients, masks, sparsity)
+        kept = [int(masks[number].sum()) for number in groups.prunable]
+        spared = kept.count(1)
+        assert min(kept) >= 1
+        assert int(sparsity * total + 1e-4) - spared - 1 <= total - sum(kept) <= sparsity * total + 1e-4
+        assert not any((after & ~was).any() for was, after in zip(before, masks, strict=True) if after.sum() > 1)
+        others = [number for number in range(len(masks)) if number not in groups.prunable]
+        assert all(masks[number].all() for number in others)
+
+
+def test_dead_channels_go_first_and_the_smallest_of_them_before_the_others() -> None:
+    graph = build_graph(MlpArchitecture((10, 8)), (16,), 10)
+    rng = np.random.default_rng(0)
+    weights, gradients = random_weights(graph, rng), random_weights(graph, rng)
+    gradients[1]["kernel"][:, [1, 4, 6]] = 0
+    weights[1]["kernel"][:, 4] *= 0.01
+    before = masks_at(graph, weights, 0.0)
+    number = channel_groups(graph).of_output[1]
+    assert np.flatnonzero(~masks_by_loss(graph, weights, gradients, before, 1 / 8)[number]).tolist() == [4]
+    assert np.flatnonzero(~masks_by_loss(graph, weights, gradients, before, 3 / 8)[number]).tolist() == [1, 4, 6]
+    gradients[1]["kernel"][:] = 0
+    before[number][:] = [False] * 7 + [True]
+    assert np.flatnonzero(masks_by_loss(graph, weights, gradients, before, 1.0)[number]).tolist() == [7]
 
 
 @settings(max_examples=60, deadline=None)
