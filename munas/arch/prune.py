@@ -99,18 +99,14 @@ def masks_by_loss(
     masks = [np.ones(group.size, np.bool_) for group in groups.groups]
     if not groups.prunable:
         return masks
-    salient = loss_saliencies(groups, weights, gradients)
     norms = [_saliency(group, weights) for group in groups.groups]
-    owner = np.concatenate([np.full(len(masks[number]), number) for number in groups.prunable])
-    place = np.concatenate([np.arange(len(masks[number])) for number in groups.prunable])
-    keys = (np.concatenate([by[number] for number in groups.prunable]) for by in (norms, salient, before))
-    order = np.lexsort(tuple(keys))  # by the last key first
-    count = int(np.float32(sparsity) * np.float32(len(order)))
-    for channel in order[:count]:
-        masks[owner[channel]][place[channel]] = False
-    for number in groups.prunable:
-        if not masks[number].any():
-            masks[number][place[order[owner[order] == number][-1]]] = True
+    keys = (norms, loss_saliencies(groups, weights, gradients), before)  # lexsort goes by the last one first
+    flat = [np.concatenate([values[number] for number in groups.prunable]) for values in keys]
+    places = np.argsort(np.lexsort(flat))  # by channel, its place in the order in which they go
+    count = int(np.float32(sparsity) * np.float32(len(places)))
+    starts = np.cumsum([groups.groups[number].size for number in groups.prunable])[:-1]
+    for number, of_group in zip(groups.prunable, np.split(places, starts), strict=True):
+        masks[number] = of_group >= min(count, of_group.max())
     return masks
 
 

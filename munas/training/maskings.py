@@ -7,11 +7,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
-
 from munas.arch.channels import Masks
-from munas.arch.graph import Kind
-from munas.arch.prune import masks_at
+from munas.arch.prune import apply_masks, masks_at
 from munas.training.backend import tf
 from munas.training.fit import Training
 
@@ -42,9 +39,8 @@ class Soft(Training):
     def _zero(self, masks: Masks) -> None:
         """Set the kernels of the channels that masks leave out to zero, in what is trained."""
         weights = self.weights()
-        for index, operator in enumerate(self.graph.operators):
-            if "kernel" in weights[index]:
-                kept = masks[self._groups.of_output[index]].astype(np.float32)
-                weights[index]["kernel"] *= kept[:, None] if operator.kind is Kind.DEPTHWISE else kept
+        for layer, masked in zip(weights, apply_masks(self.graph, weights, masks), strict=True):
+            if layer:
+                layer["kernel"] = masked["kernel"]
         trained, _ = self._parameters.flatten(weights)
         self._state = replace(self._state, weights=tf.constant(trained))

@@ -77,9 +77,7 @@ def job(left: Mapping[Case, Outcome], case: Case, data: Dataset, number: int) ->
     """The training of a case, as job `number`: `passes` over the training images. `left` has what our pruning left of
     the network of a case that is trained from scratch."""
     architecture: AnyArchitecture = network(case.network, data.input_shape, data.num_classes)
-    sparsity, seed = case.sparsity, case.seed
-    if case.way not in PRUNED:
-        sparsity = 0.0
+    sparsity, seed = case.sparsity if case.way in PRUNED else 0.0, case.seed
     if case.way == SCRATCH:
         architecture, seed = parse_architecture(left[replace(case, way=LOSS)].architecture), seed + SCRATCH_SEED
     recipe = recipe_of(case.dataset)
